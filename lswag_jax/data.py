@@ -111,7 +111,7 @@ def load_batch(
         channels: 1 (luminance) or 3 (grey repeated); None keeps the images' own.
         normalize: "dataset" (mean and standard deviation a channel: the published ones where the
             name of the source begins with that of a known data set, else those of the images
-            drawn), "unit" ([0, 1]) or "symmetric" ([-1, 1]).
+            drawn, also for colours turned grey), "unit" ([0, 1]) or "symmetric" ([-1, 1]).
         mean: mean for pixels in [0, 1], one value or one a channel; overrides `normalize`.
         std: standard deviation for pixels in [0, 1]; given together with `mean`.
         label_key: key of the labels in an `.npz` file or a TFDS data set.
@@ -219,10 +219,10 @@ def _label(pool: sources.Pool, i: int) -> int:
 def _draw(pool: sources.Pool, options: _Options) -> list[int]:
     """Indices of the examples of the batch, shuffled."""
     size = pool.size if options.batch_size is None else options.batch_size
-    if size > pool.size or not pool.size:
-        raise ValueError(
-            f"batch_size {size} needs more than the {pool.size} images of {pool.where}"
-        )
+    if not pool.size:
+        raise ValueError(f"{pool.where} has no images")
+    if size > pool.size:
+        raise ValueError(f"batch_size {size} is more than the {pool.size} images of {pool.where}")
     if options.batch_size is None:
         return list(range(size))
     rng = np.random.default_rng(options.seed)

@@ -1,0 +1,197 @@
+"""Adapters from Linen and NNX models to the tape: they find weight layers from outside."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import nnx
+
+from lswag_jax.tape import Network
+
+Array = jax.Array
+BATCH_NORM_MODES = ("frozen", "batch", "eval")
+# Arguments of a user's module that switch dropout, and the value that switches it off.
+_EVALUATION = {"train": False, "training": False, "is_training": False, "deterministic": True}
+_LINEN_NORMS = (nn.LayerNorm, nn.BatchNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm)
+_NNX_NORMS = (nnx.LayerNorm, nnx.BatchNorm, nnx.GroupNorm, nnx.RMSNorm, nnx.InstanceNorm)
+
+
+def linen_network(
+    module: nn.Module,
+    variables: Mapping[str, Any],
+    *args: Any,
+    batch_norm: str = "frozen",
+    **kwargs: Any,
+) -> Network:
+    """A Linen module as the tape runs it.
+
+    A weight layer is a module that owns a parameter called `kernel` (Dense, DenseGeneral, Conv,
+    ConvTranspose, Einsum, and a user's own). Dropout stays off: arguments of the module called
+    train, training, is_training or deterministic are set unless given.
+
+    Args:
+        module: called as `module.apply(variables, images, *args, **kwargs)`.
+        variables: its variables.
+        batch_norm: "frozen" normalises by the batch and takes the statistics as constants of the
+            backward pass (METHODS 1.3), "batch" differentiates through them, "eval" uses the
+            running ones.
+        *args, **kwargs: further arguments of the module.
+
+    Raises:
+        ValueError: an unknown `batch_norm`.
+    """
+    _check_mode(batch_norm)
+    kwargs = _evaluation_arguments(type(module).__call__, len(args)) | kwargs
+
+    def network(images: Array, hook: Callable) -> Array:
+        def intercept(next_fun, call_args, call_kwargs, context):
+            layer = context.module
+            if context.method_name != "__call__":
+                return next_fun(*call_args, **call_kwargs)
+            params = layer.variables.get("params", {})
+            own = {name: p for name, p in params.items() if not isinstance(p, Mapping)}
+            name, x = "/".join(layer.path), call_args[0] if call_args else None
+            if isinstance(layer, nn.BatchNorm):
+                stats = layer.variables.get("batch_stats", {})
+                running = (stats.get("mean"), stats.get("var"))
+                return _batch_norm(hook, name, layer, own, x, running, batch_norm)
+            output = next_fun(*call_args, **call_kwargs)
+            if "kernel" not in own and not (own and isinstance(layer, _LINEN_NORMS)):
+                return output
+            apply, extra = _linen_call(layer, call_args[1:], call_kwargs)
+            kind = "weight" if "kernel" in own else "norm"
+            return hook(name, kind, apply, own, x, extra, output)
+
+        with nn.intercept_methods(intercept):
+            return module.apply(variables, images, *args, **kwargs)
+
+    return network
+
+
+def nnx_network(
+    model: nnx.Module, *args: Any, batch_norm: str = "frozen", **kwargs: Any
+) -> Network:
+    """An NNX model as the tape runs it, in its evaluation mode; the model itself stays as it is.
+
+    Args:
+        model: called as `model(images, *args, **kwargs)`.
+        batch_norm: as in `linen_network`.
+        *args, **kwargs: further arguments of the model.
+
+    Raises:
+        ValueError: an unknown `batch_norm`.
+    """
+    _check_mode(batch_norm)
+    kwargs = _evaluation_arguments(type(model).__call__, len(args)) | kwargs
+    graph, state = nnx.split(model)
+
+    def network(images: Array, hook: Callable) -> Array:
+        copy = nnx.merge(graph, state)
+        copy.eval()
+        for path, layer in list(nnx.iter_modules(copy)):
+            own = _nnx_own(layer)
+            if "kernel" in own or (own and isinstance(layer, _NNX_NORMS)):
+                name = "/".join(str(key) for key in path)
+                layer.__class__ = _captured(type(layer), name, hook, batch_norm)
+        return copy(images, *args, **kwargs)
+
+    return network
+
+
+def _check_mode(batch_norm: str) -> None:
+    if batch_norm not in BATCH_NORM_MODES:
+        raise ValueError(f"batch_norm must be one of {BATCH_NORM_MODES}, got {batch_norm!r}.")
+
+
+def _evaluation_arguments(call: Callable, positional: int) -> dict[str, bool]:
+    """Values that switch dropout off, for those arguments that `call` has and nobody passed."""
+    names = list(inspect.signature(call).parameters)[2 + positional :]
+    return {name: value for name, value in _EVALUATION.items() if name in names}
+
+
+def _linen_call(layer: nn.Module, args: Sequence, kwargs: Mapping) -> tuple[Callable, list]:
+    """A function of (params, inputs, arrays) that repeats a layer's call, and those arrays."""
+    leaves, structure = jax.tree.flatten((tuple(args), dict(kwargs)))
+    traced = [isinstance(leaf, jax.Array) for leaf in leaves]
+    arrays = [leaf for leaf, is_traced in zip(leaves, traced, strict=True) if is_traced]
+    static = [None if t else leaf for leaf, t in zip(leaves, traced, strict=True)]
+    detached = layer.clone(parent=None, name=None)
+
+    def apply(params: dict[str, Array], inputs: Array, arrays: list) -> Array:
+        remaining = iter(arrays)
+        filled = [next(remaining) if t else s for s, t in zip(static, traced, strict=True)]
+        call_args, call_kwargs = jax.tree.unflatten(structure, filled)
+        return detached.apply({"params": params}, inputs, *call_args, **call_kwargs)
+
+    return apply, arrays
+
+
+def _nnx_own(layer: nnx.Module) -> dict[str, Array]:
+    """The layer's own parameters that hold an array, by attribute."""
+    return {
+        name: value[...]
+        for name, value in vars(layer).items()
+        if isinstance(value, nnx.Param) and hasattr(value[...], "shape")
+    }
+
+
+def _captured(cls: type, name: str, hook: Callable, batch_norm: str) -> type:
+    """A subclass of `cls` whose calls go through `hook`."""
+
+    def call(self, x, *args, **kwargs):
+        self.__class__ = cls
+        own = _nnx_own(self)
+        if isinstance(self, nnx.BatchNorm):
+            running = (self.mean[...], self.var[...])
+            return _batch_norm(hook, name, self, own, x, running, batch_norm)
+        graph, state = nnx.split(self)
+        output = self(x, *args, **kwargs)
+        self.__class__ = captured
+
+        def apply(params, inputs, _):
+            layer = nnx.merge(graph, state)
+            for key, value in params.items():
+                setattr(layer, key, nnx.Param(value))
+            return layer(inputs, *args, **kwargs)
+
+        return hook(name, "weight" if "kernel" in own else "norm", apply, own, x, [], output)
+
+    captured = type(cls.__name__, (cls,), {"__call__": call})
+    return captured
+
+
+def _batch_norm(
+    hook: Callable,
+    name: str,
+    layer: Any,
+    own: dict[str, Array],
+    x: Array,
+    running: tuple,
+    mode: str,
+) -> Array:
+    """Calls a BatchNorm layer with the statistics of `mode`, the batch's with biased variance."""
+    features = layer.axis if isinstance(layer.axis, Sequence) else (layer.axis,)
+    features = tuple(axis % x.ndim for axis in features)
+    if mode == "eval":
+        mean, var = running
+    else:
+        source = jax.lax.stop_gradient(x) if mode == "frozen" else x
+        axes = tuple(axis for axis in range(x.ndim) if axis not in features)
+        mean, var = source.mean(axes), source.var(axes)
+    apply = functools.partial(_normalise, features, layer.epsilon)
+    output = apply(own, x, (mean, var))
+    return hook(name, "norm", apply, own, x, (mean, var), output) if own else output
+
+
+def _normalise(features, epsilon: float, params: dict, x: Array, stats: tuple) -> Array:
+    """(x - mean) / sqrt(var + epsilon) * scale + bias, along the feature axes."""
+    shape = [size if axis in features else 1 for axis, size in enumerate(x.shape)]
+    mean, var = (s.reshape(shape) for s in stats)
+    y = (x - mean) * jax.lax.rsqrt(var + jnp.asarray(epsilon, x.dtype))
+    if "scale" in params:
+        y *= params["scale"].reshape(shape)
+    return y + params["bias"].reshape(shape) if "bias" in params else y

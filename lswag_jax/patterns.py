@@ -1,0 +1,119 @@
+"""Activation patterns: the bits that a batch of samples draws on each unit, and how many differ."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+PATTERN_LIMIT = 256  # samples; a pattern is sorted by words of 32 of them
+BINARIZE = ("positive", "sign3")
+TOKEN_REDUCE = ("none", "mean", "cls")
+
+
+def units(post: Array, token_reduce: str = "none") -> Array:
+    """Unit values [B, U] of an activation output [B, ..., C].
+
+    Args:
+        post: output of an activation layer.
+        token_reduce: "none" makes every element a unit; "mean" every channel, averaged over
+            tokens or pixels; "cls" every channel of the first token.
+
+    Raises:
+        ValueError: an unknown reduction.
+    """
+    if token_reduce not in TOKEN_REDUCE:
+        raise ValueError(f"token_reduce must be one of {TOKEN_REDUCE}, got {token_reduce!r}.")
+    if post.ndim > 2 and token_reduce == "mean":
+        post = post.mean(axis=tuple(range(1, post.ndim - 1)))
+    elif post.ndim > 2 and token_reduce == "cls":
+        post = post[(slice(None), *(0,) * (post.ndim - 2))]
+    return post.reshape(post.shape[0], -1)
+
+
+def pack(values_BxU: Array, threshold: float = 0.0, binarize: str = "positive") -> Array:
+    """Patterns as words [W, U] uint32: bit i % 32 of word i // 32 is sample i's.
+
+    Args:
+        values_BxU: unit values.
+        threshold: a bit is set where the value is above it; not negative, so that the masked
+            units of an elastic network (exactly 0) draw the zero pattern.
+        binarize: "positive" is that bit alone; "sign3" adds a second set of bits for values below
+            -threshold (three symbols, as SWAP's use of `sign`).
+
+    Raises:
+        ValueError: a negative threshold or an unknown binarisation.
+    """
+    if threshold < 0:
+        raise ValueError(f"threshold must not be negative, got {threshold}.")
+    if binarize not in BINARIZE:
+        raise ValueError(f"binarize must be one of {BINARIZE}, got {binarize!r}.")
+    bits = values_BxU > threshold
+    if binarize == "sign3":
+        bits = jnp.concatenate([bits, values_BxU < -threshold])
+    bits = jnp.pad(bits, ((0, -bits.shape[0] % 32), (0, 0)))
+    bits_Wx32xU = bits.reshape(-1, 32, bits.shape[1]).astype(jnp.uint32)
+    return (bits_Wx32xU << jnp.arange(32, dtype=jnp.uint32)[None, :, None]).sum(1, dtype=jnp.uint32)
+
+
+def count_distinct(words_WxU: Array, num_units: Array | int) -> Array:
+    """Number of distinct patterns among the units that are there; int32, exact.
+
+    Args:
+        words_WxU: packed patterns; units that are not there hold the zero pattern.
+        num_units: how many units are there.
+
+    Example:
+        >>> int(count_distinct(pack(jnp.array([[1.0, 1, 0], [0, 0, 1]])), 3))
+        2
+    """
+    num_zero = (words_WxU == 0).all(0).sum(dtype=jnp.int32)
+    real_zero = num_zero > words_WxU.shape[1] - num_units
+    return _sorted_changes(words_WxU) + 1 - (num_zero > 0) + real_zero
+
+
+def count_union(words: Sequence[Array], num_units: Sequence[Array | int], include) -> Array:
+    """Number of distinct patterns over the union of layers; int32, exact.
+
+    Args:
+        words: packed patterns [W, U_a] of each layer.
+        num_units: units that are there in each layer.
+        include: whether each layer takes part (traced booleans, or Python's).
+    """
+    kept = [jnp.where(i, w, 0) for w, i in zip(words, include, strict=True)]
+    total = sum(jnp.where(i, n, 0) for n, i in zip(num_units, include, strict=True))
+    return count_distinct(jnp.concatenate(kept, axis=1), total)
+
+
+def _sorted_changes(words_WxU: Array) -> Array:
+    """How often neighbours differ after sorting.
+
+    Pairs of words are sorted as one 64-bit key, four times faster on a CPU than two 32-bit keys;
+    64-bit integers need x64 mode for these operations only.
+    """
+    with jax.enable_x64(True):
+        keys = list(words_WxU)
+        if len(keys) > 1:
+            keys += [jnp.zeros_like(keys[0])] * (len(keys) % 2)
+            wide = [key.astype(jnp.uint64) for key in keys]
+            keys = [(a << jnp.uint64(32)) | b for a, b in zip(wide[::2], wide[1::2], strict=True)]
+        keys = jax.lax.sort(tuple(keys), num_keys=len(keys), is_stable=False)
+        changed = [key[1:] != key[:-1] for key in keys]
+        return jnp.stack(changed).any(0).sum(dtype=jnp.int32)
+
+
+def hamming_kernel(values: Sequence[Array], num_units: Sequence[Array | int]) -> Array:
+    """K_ij = number of units on which samples i and j have the same bit, int32 [B, B].
+
+    Args:
+        values: unit values [B, U_a] of each layer; units that are not there are zero.
+        num_units: units that are there in each layer.
+    """
+    kernel = 0
+    for values_BxU, n in zip(values, num_units, strict=True):
+        bits = (values_BxU > 0).astype(jnp.float32)
+        on_BxB = bits @ bits.T  # counts below 2**24 are exact in float32
+        on = jnp.diagonal(on_BxB)
+        differ = on[:, None] + on[None, :] - 2 * on_BxB
+        kernel += jnp.asarray(n, jnp.int32) - differ.astype(jnp.int32)
+    return kernel

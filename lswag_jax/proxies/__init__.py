@@ -1,0 +1,77 @@
+"""Zero-cost proxies: one short file each, and the registry."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+from lswag_jax.proxies.activation_proxies import Nwot, Swap
+from lswag_jax.proxies.base import Proxy
+from lswag_jax.proxies.lswag import LSwag
+from lswag_jax.proxies.lswag_kernel import LSwagKernel
+from lswag_jax.proxies.size import Macs, Params
+from lswag_jax.proxies.zico import ZiCo
+
+PROXIES: dict[str, type[Proxy]] = {
+    proxy.name: proxy for proxy in (LSwag, LSwagKernel, ZiCo, Swap, Nwot, Params, Macs)
+}
+
+
+def names() -> tuple[str, ...]:
+    """Names that `get` knows."""
+    return tuple(PROXIES)
+
+
+def get(name: str, **options: Any) -> Proxy:
+    """The proxy called `name` with these options.
+
+    Raises:
+        ValueError: an unknown name (the known ones are listed, nearest first) or option.
+
+    Example:
+        >>> get("lswag", window=(4, 9)).window
+        (4, 9)
+    """
+    if name not in PROXIES:
+        near = difflib.get_close_matches(str(name), PROXIES, n=len(PROXIES), cutoff=0.0)
+        raise ValueError(f"unknown proxy {name!r}, known are {', '.join(near)}.")
+    known = PROXIES[name].__dataclass_fields__
+    for option in options:
+        if option not in known:
+            raise ValueError(
+                f"proxy {name} has no option {option!r}, known are {', '.join(known) or 'none'}."
+            )
+    return PROXIES[name](**options)
+
+
+def resolve(proxies: str | Proxy | Iterable[str | Proxy]) -> tuple[Proxy, ...]:
+    """Proxies from names and configured proxies.
+
+    Raises:
+        ValueError: none, one of another type, an unknown name, or a name twice.
+    """
+    items = (proxies,) if isinstance(proxies, str | Proxy) else tuple(proxies)
+    for item in items:
+        if not isinstance(item, str | Proxy):
+            raise ValueError(f"a proxy is a name or a Proxy, got {item!r}.")
+    resolved = tuple(get(item) if isinstance(item, str) else item for item in items)
+    labels = [proxy.name for proxy in resolved]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if not resolved or twice:
+        raise ValueError(f"proxies must be at least one, each once, got {labels}.")
+    return resolved
+
+
+__all__ = [
+    "PROXIES",
+    "LSwag",
+    "LSwagKernel",
+    "Macs",
+    "Nwot",
+    "Params",
+    "Proxy",
+    "Swap",
+    "ZiCo",
+    "get",
+    "names",
+    "resolve",
+]

@@ -1,0 +1,60 @@
+"""What every proxy is: a few options, a pure measurement, and how its results are read."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from lswag_jax.probe import Probe
+
+Parts = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Proxy:
+    """Base of the proxies; the fields of a subclass are its options.
+
+    A proxy measures one architecture on the device (`measure`), finishes the measurement of each
+    architecture on the host in float64 (`finish`), and may need the whole pool to make scores of
+    its parts (`pool`). Scores are oriented: larger is predicted better.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[frozenset[str]] = frozenset()  # of "gradients", "patterns"
+    higher_is_better: ClassVar[bool] = True  # of the quantity as published, before orientation
+
+    @property
+    def passes(self) -> frozenset[str]:
+        """The passes this configuration reads: of "gradients", "patterns"."""
+        return self.needs
+
+    def first_layer(self, layer_sets: np.ndarray) -> int:
+        """Index of the first weight layer whose gradient is read.
+
+        Args:
+            layer_sets: every set of present layers of the space, bool [K, L].
+        """
+        del layer_sets
+        return 0
+
+    def measure(self, probe: Probe) -> Parts:
+        """Parts of one architecture, among them `score`; traced under jit and vmap."""
+        raise NotImplementedError
+
+    def finish(self, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Parts worth keeping, of arrays with a leading axis P; may replace `score`."""
+        return dict(parts)
+
+    def pool(self, parts: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, str]:
+        """Scores [P], status [P] and the name of the rule that made them, from finished parts."""
+        scores = np.asarray(parts["score"], np.float64)
+        return scores, status_of(scores), "score"
+
+
+def status_of(scores: np.ndarray) -> np.ndarray:
+    """Status [P] of scores: ok, nan or inf."""
+    status = np.full(scores.shape, "ok", dtype=object)
+    status[np.isinf(scores)] = "inf"
+    status[np.isnan(scores)] = "nan"
+    return status

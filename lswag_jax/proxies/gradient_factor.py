@@ -1,0 +1,162 @@
+"""The gradient factor of L-SWAG and ZiCo: log-sums over weights of 1/std, layer by layer."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from lswag_jax.moments import Moments
+from lswag_jax.probe import NUM_BINS, Probe
+from lswag_jax.proxies.base import Parts
+from lswag_jax.tape import Layer
+
+Array = jax.Array
+
+
+class Term(NamedTuple):
+    """One log-sum: the layer it is of, its depth bin, and the deviations that enter."""
+
+    name: str
+    bin: Array
+    sigmas: list[Array]
+    log_sum: Array
+
+
+def gradient_factor(options: Any, probe: Probe) -> Parts:
+    """Lambda = sum_l lambda_l over the window, lambda_l = log sum_w weight_w / sigma_w.
+
+    Args:
+        options: the options of `LSwag` that concern gradients.
+        probe: with gradients.
+
+    Returns:
+        `lambda`; `lambda_l` [n] of each term and whether it counts, `in_window` [n]; `n_layers`
+        terms that count; `empty_layers` terms of the window without a weight of non-zero
+        deviation, which contribute 0.
+    """
+    terms = _terms(options, probe)
+    if options.layers == "block":
+        terms = _pool_blocks(terms)
+    bins = jnp.stack([term.bin for term in terms])
+    lambda_n = jnp.stack([term.log_sum for term in terms])
+    lo, hi = options.window or (0, NUM_BINS)
+    selected = (bins >= lo) & (bins <= hi)
+    empty = lambda_n == -jnp.inf  # the log of an empty sum
+    used = selected & ~empty
+    if options.scale_free:
+        lambda_n = lambda_n + jnp.log(_median_sigma(terms, used))
+    return {
+        "lambda": jnp.where(used, lambda_n, 0).sum(),
+        "lambda_l": jnp.where(empty, 0, lambda_n),
+        "in_window": used,
+        "n_layers": used.sum(),
+        "empty_layers": (selected & empty).sum(),
+    }
+
+
+def _terms(options: Any, probe: Probe) -> list[Term]:
+    """Terms of Lambda whose layer can be in the window, in order of execution."""
+    bins = probe.layer_bins(options.bins)
+    possible = probe.can_be_in(options.window, options.bins)
+    last = len(probe.layers) - 1
+    terms = []
+    for i, layer in enumerate(probe.layers):
+        left_out = (options.exclude_stem and i == 0) or (options.exclude_head and i == last)
+        if possible[i] and not left_out:
+            terms += _layer_terms(options, probe, layer, bins[i])
+    for norm in probe.tape.norms if options.include_norm else ():
+        # A normalisation layer stands where the weight layer after it does.
+        i = min(norm.calls[0].after, last)
+        if possible[i]:
+            terms += _layer_terms(options, probe, norm, bins[i])
+    return terms
+
+
+def _layer_terms(options: Any, probe: Probe, layer: Layer, depth_bin: Array) -> list[Term]:
+    names = tuple(layer.params) if layer.kind == "norm" else ("kernel",)
+    if options.include_bias and layer.kind == "weight" and "bias" in layer.params:
+        names += ("bias",)
+    batch = layer.calls[0].inputs.shape[0]
+    minibatch = options.var_over == "minibatch"
+    per_mean = batch // options.n_batches if minibatch else 1
+    moments = probe.moments(
+        layer,
+        names,
+        groups=options.n_batches if minibatch else None,
+        absolute=options.grad_abs,
+        scale={"mean": 1.0, "sum": per_mean, "batch_mean": per_mean / batch}[
+            options.loss_reduction
+        ],
+        ddof=options.ddof,
+    )
+    parts = [(moments[name],) for name in names]
+    if options.layers == "split_qkv" and layer.name.rsplit("/", 1)[-1] == "qkv":
+        kernel = moments["kernel"]  # [D, 3, H, K]
+        parts = [(Moments(*(m[:, part] for m in kernel)),) for part in range(3)]
+    else:
+        parts = [tuple(moment for (moment,) in parts)]
+    return [_term(options, layer.name, depth_bin, part) for part in parts]
+
+
+def _term(options: Any, name: str, depth_bin: Array, moments: tuple[Moments, ...]) -> Term:
+    sigmas = [_condition(options, jnp.sqrt(m.variance)) for m in moments]
+    weighted = options.lambda_kind == "zico"
+    sums = [
+        log_sum(s, m.mean_abs if weighted else None) for s, m in zip(sigmas, moments, strict=True)
+    ]
+    return Term(name, depth_bin, sigmas, jax.nn.logsumexp(jnp.stack(sums)))
+
+
+def log_sum(sigma: Array, weight: Array | None = None) -> Array:
+    """log sum_w weight_w / sigma_w over the weights with sigma_w > 0; -inf where there is none.
+
+    The smallest sigma is taken out of the sum first, so that values of 1e12 do no harm.
+    """
+    positive = sigma > 0
+    smallest = jnp.where(positive, sigma, jnp.inf).min()
+    smallest = jnp.where(jnp.isfinite(smallest), smallest, 1.0)
+    ratio = jnp.where(positive, smallest / jnp.where(positive, sigma, 1.0), 0.0)
+    total = (ratio if weight is None else weight * ratio).sum()
+    return jnp.log(total) - jnp.log(smallest)
+
+
+def _condition(options: Any, sigma: Array) -> Array:
+    """Floors and trims the positive deviations of one parameter; 0 means left out."""
+    positive = sigma > 0
+    if options.sigma_floor:
+        sigma = jnp.where(positive, jnp.maximum(sigma, options.sigma_floor), 0)
+    if options.sigma_floor_relative or options.trim:
+        known = jnp.where(positive, sigma, jnp.nan)
+        if options.sigma_floor_relative:
+            floor = options.sigma_floor_relative * jnp.nanmedian(known)
+            sigma = jnp.where(positive, jnp.maximum(sigma, floor), 0)
+        if options.trim:
+            sigma = jnp.where(known >= jnp.nanquantile(known, options.trim), sigma, 0)
+    return sigma
+
+
+def _median_sigma(terms: list[Term], used: Array) -> Array:
+    """Median of the positive deviations of all terms that count."""
+    sigmas = [
+        jnp.where((sigma > 0) & used[i], sigma, jnp.nan).ravel()
+        for i, term in enumerate(terms)
+        for sigma in term.sigmas
+    ]
+    return jnp.nanmedian(jnp.concatenate(sigmas))
+
+
+def _pool_blocks(terms: list[Term]) -> list[Term]:
+    """One term an attention or MLP, by the module that holds its layers; the others stay."""
+    groups: dict[str, list[Term]] = {}
+    for term in terms:
+        parent, _, _ = term.name.rpartition("/")
+        groups.setdefault(parent or term.name, []).append(term)
+    return [
+        Term(
+            name,
+            group[0].bin,
+            [sigma for term in group for sigma in term.sigmas],
+            jax.nn.logsumexp(jnp.stack([term.log_sum for term in group])),
+        )
+        for name, group in groups.items()
+    ]

@@ -1,0 +1,226 @@
+"""L-SWAG: per-layer gradient variance times activation-pattern count.
+
+Source: Casarin, Lanz, Escalera, "L-SWAG: Layer-Sample Wise Activation with Gradients information
+for Zero-Shot NAS on Vision Transformers", CVPR 2025 (arXiv 2505.07300), equations 1, 6, 7 and 8.
+
+    Lambda = sum_{l in window} log sum_{w in theta_l} 1 / std_i |dL_i / dw|
+    Psi    = number of distinct binary patterns over the samples, of all units up to its end
+    L-SWAG = Lambda * Psi
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import stats
+
+from lswag_jax import patterns
+from lswag_jax.probe import BIN_RULES, NUM_BINS, Probe, Window, layers_in_window
+from lswag_jax.proxies.base import Parts, Proxy, status_of
+from lswag_jax.proxies.gradient_factor import gradient_factor
+
+Array = jax.Array
+
+_CHOICES = {
+    "var_over": ("sample", "minibatch"),
+    "layers": ("layer", "split_qkv", "block"),
+    "bins": BIN_RULES,
+    "psi_range": ("prefix", "window", "all"),
+    "psi_reduce": ("union", "sum", "mean", "logsum"),
+    "binarize": patterns.BINARIZE,
+    "token_reduce": patterns.TOKEN_REDUCE,
+    "loss_reduction": ("mean", "sum", "batch_mean"),
+    "combine": ("product", "rank_product", "shifted"),
+    "lambda_kind": ("inv_std", "zico", "none"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class LSwag(Proxy):
+    """L-SWAG with every option of METHODS 1.2; the defaults are the documented ones.
+
+    Args:
+        window: first and last depth bin (0..9) of the gradient factor; None takes all layers.
+        var_over: variance over samples, or over `n_batches` mini-batches of the gradient batch.
+        n_batches: number of mini-batches.
+        grad_abs: variance of |g| (equation 1) or of g (ZiCo's code).
+        ddof: delta degrees of freedom of the variance.
+        sigma_floor: standard deviations in (0, floor) count as the floor.
+        sigma_floor_relative: the same with a floor of this times the layer's median.
+        trim: drops this quantile of the smallest standard deviations of a layer.
+        layers: sums per weight layer; "split_qkv" sums queries, keys and values by themselves;
+            "block" pools the layers of an attention or an MLP.
+        exclude_head, exclude_stem: leave out the last, the first weight layer.
+        include_bias: a layer's weights include its bias.
+        include_norm: normalisation layers have sums of their own.
+        bins: how a layer's depth is cut into bins (equation 6): "zero_based", "one_based" with the
+            last bin clipped, or "literal" with eleven bins.
+        psi_range: Psi over activations up to the window's end ("prefix", equation 7), inside the
+            window, or all.
+        psi_reduce: distinct patterns of the union of layers, or sum, mean or sum of logs of the
+            layers' own numbers.
+        binarize: "positive" or "sign3", see `patterns.pack`.
+        threshold: an activation above it sets the bit.
+        token_reduce: "none", "mean" or "cls", see `patterns.units`.
+        loss_reduction: loss of an observation is the mean or sum over its samples (the same for
+            var_over="sample"), or the per-sample loss over the batch size.
+        scale_free: divides standard deviations by their median over the selected layers.
+        combine: how a pool's scores are made of the factors: product as published, product of pool
+            ranks, or product with Lambda minus the pool's minimum. A pool with a Lambda <= 0 is
+            scored by "rank_product" whatever is set, since the product would reward few patterns.
+        lambda_kind: "inv_std" as published; "zico" weighs by mean |g|; "none" leaves Psi alone.
+
+    Raises:
+        ValueError: an option outside its choices.
+
+    Example:
+        >>> LSwag(window=(4, 9), psi_reduce="sum").passes == {"gradients", "patterns"}
+        True
+    """
+
+    name: ClassVar[str] = "lswag"
+    needs: ClassVar[frozenset[str]] = frozenset({"gradients", "patterns"})
+
+    window: Window | None = None
+    var_over: str = "sample"
+    n_batches: int = 2
+    grad_abs: bool = True
+    ddof: int = 0
+    sigma_floor: float = 0.0
+    sigma_floor_relative: float = 0.0
+    trim: float = 0.0
+    layers: str = "layer"
+    exclude_head: bool = False
+    exclude_stem: bool = False
+    include_bias: bool = False
+    include_norm: bool = False
+    bins: str = "zero_based"
+    psi_range: str = "prefix"
+    psi_reduce: str = "union"
+    binarize: str = "positive"
+    threshold: float = 0.0
+    token_reduce: str = "none"
+    loss_reduction: str = "mean"
+    scale_free: bool = False
+    combine: str = "product"
+    lambda_kind: str = "inv_std"
+
+    def __post_init__(self) -> None:
+        for field, choices in _CHOICES.items():
+            if getattr(self, field) not in choices:
+                raise ValueError(
+                    f"{field} of lswag must be one of {choices}, got {getattr(self, field)!r}."
+                )
+        for field in ("sigma_floor", "sigma_floor_relative", "threshold", "ddof"):
+            if not getattr(self, field) >= 0:
+                raise ValueError(f"{field} of lswag must be >= 0, got {getattr(self, field)}.")
+        if not 0 <= self.trim < 1:
+            raise ValueError(f"trim of lswag must be in [0, 1), got {self.trim}.")
+        if self.n_batches < 2:
+            raise ValueError(f"n_batches of lswag must be at least 2, got {self.n_batches}.")
+        if self.include_bias and self.layers == "split_qkv":
+            raise ValueError("include_bias of lswag cannot be combined with layers='split_qkv'.")
+        object.__setattr__(self, "window", check_window(self.window, self.bins))
+
+    @property
+    def passes(self) -> frozenset[str]:
+        """Psi alone needs no gradients."""
+        return frozenset({"patterns"}) if self.lambda_kind == "none" else self.needs
+
+    def first_layer(self, layer_sets: np.ndarray) -> int:
+        """The first layer that the window can reach."""
+        return int(np.argmax(layers_in_window(layer_sets, self.window, self.bins)))
+
+    def measure(self, probe: Probe) -> Parts:
+        """Both factors and their parts of one architecture."""
+        parts = self._psi(probe)
+        if self.lambda_kind == "none":
+            return parts | {"score": parts["psi"]}
+        parts |= gradient_factor(self, probe)
+        return parts | {"score": parts["lambda"] * parts["psi"]}
+
+    def _psi(self, probe: Probe) -> Parts:
+        """Psi (equations 7 and 8) and the distinct patterns of each layer."""
+        words = probe.words(self.token_reduce, self.threshold, self.binarize)
+        num_units = probe.num_units(self.token_reduce)
+        include = self._psi_layers(probe)
+        # Layers of one shape are counted in one batched sort.
+        psi_A = _by_shape(patterns.count_distinct, words, num_units)
+        if self.psi_reduce == "union":
+            psi = patterns.count_union(words, num_units, list(include))
+        else:
+            chosen = jnp.where(include, psi_A, 0).astype(probe.tape.logits.dtype)
+            psi = {
+                "sum": chosen.sum(),
+                "mean": chosen.sum() / jnp.maximum((include & (psi_A > 0)).sum(), 1),
+                "logsum": jnp.log(jnp.maximum(chosen, 1)).sum(),
+            }[self.psi_reduce]
+        units = jnp.stack([jnp.asarray(n, jnp.int32) for n in num_units])
+        return {"psi": psi, "psi_l": psi_A, "n_units": jnp.where(include, units, 0).sum()}
+
+    def _psi_layers(self, probe: Probe) -> Array:
+        """Whether each activation layer takes part in Psi, bool [A]."""
+        bins = probe.activation_bins(self.bins)
+        if self.window is None or self.psi_range == "all":
+            return jnp.ones_like(bins, bool)
+        inside = bins <= self.window[1]
+        return inside & (bins >= self.window[0]) if self.psi_range == "window" else inside
+
+    def pool(self, parts: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, str]:
+        """Scores of a pool by one rule for all its members."""
+        psi = np.asarray(parts["psi"], np.float64)
+        if "lambda" not in parts:
+            scores = psi
+            return scores, _degenerate(status_of(scores), psi <= 0), "psi"
+        lam = np.asarray(parts["lambda"], np.float64)
+        status = _degenerate(status_of(lam * psi), (psi <= 0) | (parts["n_layers"] <= 0))
+        ok = status == "ok"
+        negative = ok & (lam <= 0)
+        rule = "rank_product" if negative.any() else self.combine
+        scores = lam * psi
+        if rule == "rank_product":
+            scores[ok] = stats.rankdata(lam[ok]) * stats.rankdata(psi[ok])
+        elif rule == "shifted" and ok.any():
+            scores[ok] = (lam[ok] - lam[ok].min()) * psi[ok]
+        status[negative] = "negative_lambda"
+        return scores, status, rule
+
+
+def _degenerate(status: np.ndarray, where: np.ndarray) -> np.ndarray:
+    status[(status == "ok") & np.asarray(where, bool)] = "degenerate"
+    return status
+
+
+def check_window(window, rule: str = "zero_based") -> Window | None:
+    """A window as a pair of bins, or None.
+
+    Raises:
+        ValueError: not a pair of bins in order.
+    """
+    if window is None:
+        return None
+    last = NUM_BINS if rule == "literal" else NUM_BINS - 1
+    try:
+        lo, hi = (int(b) for b in window)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"window must be None or two bins (first, last), got {window!r}."
+        ) from None
+    if not 0 <= lo <= hi <= last:
+        raise ValueError(f"window must hold bins 0 <= first <= last <= {last}, got {(lo, hi)}.")
+    return lo, hi
+
+
+def _by_shape(count, words: list[Array], num_units: list[Array]) -> Array:
+    """`count(words, units)` of each layer, layers of equal shape in one vmap."""
+    counts: list = [None] * len(words)
+    for shape in {w.shape for w in words}:
+        index = [i for i, w in enumerate(words) if w.shape == shape]
+        stacked = jnp.stack([words[i] for i in index])
+        units = jnp.stack([jnp.asarray(num_units[i], jnp.int32) for i in index])
+        for i, value in zip(index, jax.vmap(count)(stacked, units), strict=True):
+            counts[i] = value
+    return jnp.stack(counts)

@@ -1,0 +1,177 @@
+"""The kernel variant: NOT L-SWAG as published, kept as a second, selectable statistic.
+
+Source: a public machine-written summary that appeared before the paper's text and contradicts its
+equation 1; defined in METHODS 1.6. With A the layer's inputs and G the gradients of the summed loss
+with respect to its outputs,
+
+    K_A = A A^T,  K_G = G G^T  [B, B],   M = K_A o K_G,   score = sum_l w_l f(M_l)
+
+so that for a Dense layer without token sharing M_ij = <dW loss_i, dW loss_j>.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from lswag_jax.probe import Probe
+from lswag_jax.proxies.base import Parts, Proxy
+from lswag_jax.tape import Layer
+
+Array = jax.Array
+_CHOICES = {
+    "statistic": ("logmean", "sum", "logdet", "offdiag_ratio", "eff_rank"),
+    "norm": ("none", "dim", "trace", "cosine"),
+    "token_mode": ("flatten", "exact", "mean"),
+    "depth_weights": ("uniform", "increasing", "decreasing"),
+    "weight_norm": ("mean", "one"),
+}
+_ATTENTION = ("qkv", "proj", "query", "key", "value", "out")
+
+
+@dataclasses.dataclass(frozen=True)
+class LSwagKernel(Proxy):
+    """Kernel variant (not L-SWAG as published): input and gradient kernels, layer by layer.
+
+    The first and the last weight layer are left out. Layers called qkv, proj, query, key, value or
+    out form the attention group, all others the second one; a network without attention has one
+    group.
+
+    Args:
+        statistic: f of M: "logmean" = log(1e-12 + mean |M|), "sum", "logdet" of M + 1e-6 tr(M)/B I,
+            "offdiag_ratio" = sum off the diagonal over trace, "eff_rank" = exp of the entropy of
+            the eigenvalues over their sum.
+        norm: "dim" divides K_A and K_G by the active sizes, "trace" by their traces, "cosine" makes
+            their diagonals one.
+        center: subtracts the batch mean from A.
+        token_mode: "flatten" takes a sample's A and G as one vector, "mean" averages them over
+            tokens or pixels, "exact" takes M_ij = <dW loss_i, dW loss_j> itself.
+        depth_weights: w_l over the layers of a group: 1, l, or D + 1 - l.
+        weight_norm: weights of a group have mean 1 (keeps the depth count) or sum 1.
+        attention_share: weight a of the attention group, score = a S_att + (1 - a) S_rest.
+
+    Example:
+        >>> LSwagKernel(depth_weights="increasing").name
+        'lswag_kernel'
+    """
+
+    name: ClassVar[str] = "lswag_kernel"
+    needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
+
+    statistic: str = "logmean"
+    norm: str = "dim"
+    center: bool = False
+    token_mode: str = "flatten"
+    depth_weights: str = "uniform"
+    weight_norm: str = "mean"
+    attention_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        for field, choices in _CHOICES.items():
+            if getattr(self, field) not in choices:
+                raise ValueError(
+                    f"{field} of lswag_kernel must be one of {choices}, got "
+                    f"{getattr(self, field)!r}."
+                )
+        if not 0 <= self.attention_share <= 1:
+            raise ValueError(
+                f"attention_share of lswag_kernel must be in [0, 1], got {self.attention_share}."
+            )
+
+    def measure(self, probe: Probe) -> Parts:
+        """The score, its groups and its layers."""
+        inner = (
+            range(1, len(probe.layers) - 1) if len(probe.layers) > 2 else range(len(probe.layers))
+        )
+        values = jnp.stack([self._layer(probe, i) for i in inner])
+        present = probe.present[jnp.array(inner)]
+        names = [probe.layers[i].name.rsplit("/", 1)[-1] for i in inner]
+        attention = jnp.array([name in _ATTENTION for name in names])
+        groups = [self._group(values, present & mask) for mask in (attention, ~attention)]
+        shares = (self.attention_share, 1 - self.attention_share)
+        one_group = bool(
+            all(n in _ATTENTION for n in names) or not any(n in _ATTENTION for n in names)
+        )
+        score = (
+            sum(groups) if one_group else sum(s * g for s, g in zip(shares, groups, strict=True))
+        )
+        return {
+            "score": score,
+            "attention": groups[0],
+            "rest": groups[1],
+            "layers": jnp.where(present, values, 0),
+        }
+
+    def _group(self, values: Array, members: Array) -> Array:
+        """sum_l w_l f(M_l) over the members of one group, in order of depth."""
+        place, count = jnp.cumsum(members), members.sum()
+        weights = {
+            "uniform": jnp.ones_like(place),
+            "increasing": place,
+            "decreasing": count + 1 - place,
+        }[self.depth_weights]
+        weights = jnp.where(members, weights, 0).astype(values.dtype)
+        weights = weights / jnp.maximum(weights.sum(), 1)
+        if self.weight_norm == "mean":
+            weights = weights * count
+        return jnp.where(members, weights * values, 0).sum()
+
+    def _layer(self, probe: Probe, i: int) -> Array:
+        layer, call = probe.layers[i], probe.layers[i].calls[0]
+        if self.token_mode == "exact":
+            return self._f(gradient_gram(layer))
+        a, g = (_flatten(x, self.token_mode) for x in (call.inputs, call.cotangent))
+        a = a - a.mean(0, keepdims=True) if self.center else a
+        sizes = [probe.in_units[i], probe.out_units[i]]
+        if self.token_mode == "mean":
+            positions = [
+                x[0].size // y.shape[1] for x, y in ((call.inputs, a), (call.cotangent, g))
+            ]
+            sizes = [size // n for size, n in zip(sizes, positions, strict=True)]
+        kernels = [self._normalise(x @ x.T, n) for x, n in zip((a, g), sizes, strict=True)]
+        return self._f(kernels[0] * kernels[1])
+
+    def _normalise(self, kernel: Array, size: Array) -> Array:
+        if self.norm == "dim":
+            return kernel / jnp.maximum(size, 1)
+        if self.norm == "trace":
+            return kernel / jnp.maximum(jnp.trace(kernel), _tiny(kernel))
+        if self.norm == "cosine":
+            scale = jax.lax.rsqrt(jnp.maximum(jnp.diagonal(kernel), _tiny(kernel)))
+            return kernel * scale[:, None] * scale[None, :]
+        return kernel
+
+    def _f(self, m: Array) -> Array:
+        trace = jnp.maximum(jnp.trace(m), _tiny(m))
+        if self.statistic == "logmean":
+            return jnp.log(1e-12 + jnp.abs(m).mean())
+        if self.statistic == "sum":
+            return m.sum()
+        if self.statistic == "logdet":
+            return jnp.linalg.slogdet(m + 1e-6 * trace / len(m) * jnp.eye(len(m), dtype=m.dtype))[1]
+        if self.statistic == "offdiag_ratio":
+            return (m.sum() - jnp.trace(m)) / trace
+        p = jnp.maximum(jnp.linalg.eigvalsh(m), 0) / trace
+        return jnp.exp(-jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1)), 0).sum())
+
+
+def _tiny(x: Array) -> float:
+    return float(jnp.finfo(x.dtype).tiny)
+
+
+def _flatten(x: Array, token_mode: str) -> Array:
+    if token_mode == "mean" and x.ndim > 2:
+        x = x.mean(axis=tuple(range(1, x.ndim - 1)))
+    return x.reshape(x.shape[0], -1)
+
+
+def gradient_gram(layer: Layer) -> Array:
+    """M_ij = <dW loss_i, dW loss_j> of a layer's kernel, [B, B]."""
+
+    def gradient(pairs):
+        singles = [tuple(a[None] for a in pair) for pair in pairs]
+        return layer.gradient(("kernel",), singles)["kernel"].ravel()
+
+    grads_BxW = jax.lax.map(gradient, [(c.inputs, c.cotangent) for c in layer.calls])
+    return grads_BxW @ grads_BxW.T

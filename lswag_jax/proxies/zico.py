@@ -1,0 +1,56 @@
+"""ZiCo: mean over standard deviation of mini-batch gradients.
+
+Source: Li et al., "ZiCo: Zero-shot NAS via Inverse Coefficient of Variation on Gradients", ICLR
+2023; code SLDGroup/ZiCo.
+
+    score = sum_l log sum_{w: sigma_w > 0} mean_k |g_w^k| / sigma_w,   sigma_w = std_k g_w^k
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from lswag_jax.probe import Probe
+from lswag_jax.proxies.base import Parts, Proxy, status_of
+from lswag_jax.proxies.gradient_factor import gradient_factor
+from lswag_jax.proxies.lswag import LSwag
+
+
+@dataclasses.dataclass(frozen=True)
+class ZiCo(Proxy):
+    """ZiCo over `n_batches` mini-batches, the gradient batch cut into equal parts.
+
+    Example:
+        >>> ZiCo(n_batches=4).n_batches
+        4
+    """
+
+    name: ClassVar[str] = "zico"
+    needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
+
+    n_batches: int = 2
+
+    def __post_init__(self) -> None:
+        if self.n_batches < 2:
+            raise ValueError(f"n_batches of zico must be at least 2, got {self.n_batches}.")
+
+    def measure(self, probe: Probe) -> Parts:
+        """The score and its layers; the same sums as L-SWAG's, weighted by mean |g|."""
+        options = LSwag(
+            lambda_kind="zico", var_over="minibatch", n_batches=self.n_batches, grad_abs=False
+        )
+        parts = gradient_factor(options, probe)
+        return {
+            "score": parts["lambda"],
+            "layers": parts["lambda_l"],
+            "n_layers": parts["n_layers"],
+        }
+
+    def pool(self, parts: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, str]:
+        """Scores of a pool; a network without a moving gradient is degenerate."""
+        scores = np.asarray(parts["score"], np.float64)
+        status = status_of(scores)
+        status[(status == "ok") & (np.asarray(parts["n_layers"]) == 0)] = "degenerate"
+        return scores, status, "score"

@@ -1,0 +1,258 @@
+"""ScoreTable: what scoring leaves behind, one row an architecture."""
+
+import csv
+import io
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+from scipy import stats
+
+from lswag_jax.proxies.base import Proxy
+
+STATUSES = ("ok", "negative_lambda", "degenerate", "nan", "inf", "error")  # mildest first
+NAN_POLICIES = ("worst_rank", "fill", "drop")
+FILL = -1e8  # NAS-Bench-Suite-Zero's value of a failed proxy, only for replaying its tables
+Row = dict[str, Any]
+
+
+class ScoreTable:
+    """Scores of a population; every score is oriented so that larger is predicted better.
+
+    `table["lswag"]` is the float64 array [P] of scores, the mean over the repeats, `table.std` its
+    standard deviation and `table.raw` the quantity as measured, before any rule over the pool.
+
+    Args:
+        rows: one dictionary an architecture: `id`, `genotype` (JSON), `params`, `macs`, `seconds`,
+            `degenerate` [R] and `parts`, for each proxy a dictionary of lists with leading axis R,
+            the repeats.
+        proxies: the configured proxies.
+        timing: seconds of the run, split as `compile` and `score`.
+
+    Example:
+        >>> from lswag_jax import proxies
+        >>> row = {"id": "a", "genotype": {}, "params": 7, "macs": 9, "seconds": 0.0,
+        ...        "degenerate": [False], "parts": {"params": {}}}
+        >>> ScoreTable([row], proxies.resolve("params"))["params"]
+        array([7.])
+    """
+
+    def __init__(
+        self,
+        rows: Iterable[Row],
+        proxies: Sequence[Proxy],
+        timing: Mapping[str, float] | None = None,
+    ) -> None:
+        self.rows = list(rows)
+        self.proxies = tuple(proxies)
+        self.timing = dict(timing or {})
+        self.scores: dict[str, np.ndarray] = {}
+        self.std: dict[str, np.ndarray] = {}
+        self.raw: dict[str, np.ndarray] = {}
+        self.per_repeat: dict[str, np.ndarray] = {}
+        self.statuses: dict[str, np.ndarray] = {}
+        self.rules: dict[str, str] = {}
+        for proxy in self.proxies:
+            self._pool(proxy)
+
+    def _pool(self, proxy: Proxy) -> None:
+        name, failed = proxy.name, [row.get("error") for row in self.rows]
+        degenerate = np.array([np.atleast_1d(row["degenerate"]) for row in self.rows], bool)
+        if not self.rows:
+            scores, raw, status = np.zeros((0, 1)), np.zeros((0, 1)), np.zeros((0, 1), object)
+            self.rules[name] = "score"
+        elif not proxy.passes:  # a column of the table
+            scores = raw = self.column(name).astype(np.float64)[:, None]
+            status = np.full(scores.shape, "ok", object)
+            self.rules[name] = "score"
+        else:
+            parts = self._parts(name)
+            raw = np.asarray(parts["score"], np.float64)
+            scores, status = np.empty(raw.shape), np.empty(raw.shape, object)
+            for r in range(raw.shape[1]):
+                part = {key: value[:, r] for key, value in parts.items()}
+                scores[:, r], status[:, r], self.rules[name] = proxy.pool(part)
+            status[(status == "ok") & degenerate] = "degenerate"
+            status[[error is not None for error in failed]] = "error"
+        severity = np.vectorize(STATUSES.index, otypes=[int])(status)
+        self.per_repeat[name] = scores
+        with np.errstate(invalid="ignore"):
+            self.scores[name], self.std[name] = scores.mean(1), scores.std(1)
+            self.raw[name] = raw.mean(1)
+        self.statuses[name] = np.array([STATUSES[s] for s in severity.max(1, initial=0)], object)
+
+    def _parts(self, proxy: str) -> dict[str, np.ndarray]:
+        """Parts of a proxy as arrays [P, R, ...]; NaN where an architecture failed."""
+        template = next((row for row in self.rows if "error" not in row), None)
+        if template is None:
+            return {"score": np.full((len(self.rows), 1), np.nan), **_EMPTY_PARTS}
+        shapes = {
+            key: np.asarray(value, float).shape for key, value in template["parts"][proxy].items()
+        }
+        return {
+            key: np.stack(
+                [
+                    np.full(shape, np.nan)
+                    if "error" in row
+                    else np.asarray(row["parts"][proxy][key], float)
+                    for row in self.rows
+                ]
+            )
+            for key, shape in shapes.items()
+        }
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, proxy: str) -> np.ndarray:
+        if proxy not in self.scores:
+            raise ValueError(f"the table has no proxy {proxy!r}, it has {', '.join(self.scores)}.")
+        return self.scores[proxy]
+
+    def column(self, name: str) -> np.ndarray:
+        """A field of the rows, such as `id`, `params`, `macs` or `seconds`, as an array [P]."""
+        return np.array([row[name] for row in self.rows])
+
+    @property
+    def ids(self) -> list[str]:
+        """Names of the architectures."""
+        return [row["id"] for row in self.rows]
+
+    @property
+    def genotypes(self) -> list[Any]:
+        """JSON genotypes."""
+        return [row["genotype"] for row in self.rows]
+
+    @property
+    def status(self) -> np.ndarray:
+        """The most severe status over the proxies, of each architecture [P]."""
+        worst = [
+            max((s[i] for s in self.statuses.values()), key=STATUSES.index, default="ok")
+            for i in range(len(self))
+        ]
+        return np.array(worst, object)
+
+    @property
+    def parts(self) -> dict[str, dict[str, np.ndarray]]:
+        """For each proxy its parts, arrays [P, ...], the mean over the repeats."""
+        return {
+            proxy.name: {key: value.mean(1) for key, value in self._parts(proxy.name).items()}
+            for proxy in self.proxies
+            if proxy.passes
+        }
+
+    def values(self, proxy: str, nan_policy: str = "worst_rank") -> np.ndarray:
+        """Scores for ranking, failures treated by one policy (METHODS 0.2).
+
+        Args:
+            proxy: a proxy of the table.
+            nan_policy: "worst_rank" puts failures below all others (-inf, tied), "fill" gives them
+                NAS-Bench-Suite-Zero's -1e8, "drop" leaves NaN for the caller to drop.
+
+        Raises:
+            ValueError: an unknown policy or proxy.
+        """
+        if nan_policy not in NAN_POLICIES:
+            raise ValueError(f"nan_policy must be one of {NAN_POLICIES}, got {nan_policy!r}.")
+        failed = np.isin(self.statuses[proxy], ("degenerate", "nan", "inf", "error"))
+        stand_in = {"worst_rank": -np.inf, "fill": FILL, "drop": np.nan}[nan_policy]
+        return np.where(failed, stand_in, self[proxy])
+
+    def rank(self, proxy: str) -> np.ndarray:
+        """Rank of each architecture, 1 is best, ties averaged; failures share the worst ranks."""
+        return stats.rankdata(-self.values(proxy))
+
+    def best(self, proxy: str) -> int:
+        """Index of the best architecture; the first of equals."""
+        return int(np.argmax(self.values(proxy)))
+
+    def flat(self) -> dict[str, list]:
+        """Columns of plain values: what CSV and Parquet hold."""
+        columns: dict[str, list] = {"id": self.ids}
+        columns["genotype"] = [json.dumps(g, separators=(",", ":")) for g in self.genotypes]
+        for name in ("params", "macs", "seconds"):
+            columns[name] = [row[name] for row in self.rows]
+        columns["status"] = self.status.tolist()
+        for proxy in self.proxies:
+            name = proxy.name
+            if name not in columns:
+                columns[name] = self[name].tolist()
+            columns[f"{name}_status"] = self.statuses[name].tolist()
+            if self.per_repeat[name].shape[1] > 1:
+                columns[f"{name}_std"] = self.std[name].tolist()
+            for key, value in self.parts.get(name, {}).items():
+                if value.ndim == 1 and key != "score":
+                    columns[f"{name}_{key}"] = value.tolist()
+        return columns
+
+    def to_csv(self, path: str | os.PathLike) -> None:
+        """Writes the plain columns as CSV."""
+        columns = self.flat()
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+        write_atomically(path, text.getvalue())
+
+    def to_parquet(self, path: str | os.PathLike) -> None:
+        """Writes the plain columns as Parquet."""
+        import pyarrow
+        from pyarrow import parquet
+
+        buffer = io.BytesIO()
+        parquet.write_table(pyarrow.table(self.flat()), buffer)
+        write_atomically(path, buffer.getvalue())
+
+    def to_jsonl(self, path: str | os.PathLike) -> None:
+        """Writes the rows with all parts, one JSON object a line; `from_jsonl` reads them back."""
+        write_atomically(path, "".join(dump_row(row) + "\n" for row in self.rows))
+
+    @classmethod
+    def from_jsonl(cls, path: str | os.PathLike, proxies: Sequence[Proxy]) -> Self:
+        """A table from `to_jsonl`'s file or from a run's appended rows.
+
+        Args:
+            path: the file.
+            proxies: the configured proxies that made it.
+        """
+        lines = pathlib.Path(path).read_text().splitlines()
+        return cls([json.loads(line) for line in lines], proxies)
+
+
+_EMPTY_PARTS = {
+    key: np.full((1, 1), np.nan) for key in ("lambda", "psi", "n_layers", "empty_layers")
+}
+
+
+def dump_row(row: Row) -> str:
+    """A row as strict JSON; non-finite numbers become the strings NaN, Infinity, -Infinity."""
+    return json.dumps(_jsonable(row), separators=(",", ":"), allow_nan=False)
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return _jsonable(value.tolist())
+    if isinstance(value, float) and not np.isfinite(value):
+        return "NaN" if np.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def write_atomically(path: str | os.PathLike, data: str | bytes) -> None:
+    """Replaces a file as a whole: a reader or a crash never sees half of it."""
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,312 @@
+"""The tape: one forward and one backward pass of a network, with everything proxies read.
+
+A network is run through an adapter (`lswag_jax.adapters`) that hands every weight layer's call to
+`mark`. The traced program is then evaluated equation by equation: at a mark the layer's inputs are
+recorded and a zero perturbation is added to its output, at an activation function its output is
+recorded. One `jax.vjp` with respect to the perturbations gives each sample's own output cotangents,
+because the loss is the sum of the per-sample losses.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+Array = jax.Array
+Params = dict[str, Array]
+
+# Activation functions by the name of their traced call; GELU and tanh also by their primitive.
+ACTIVATIONS = frozenset(
+    [
+        *("celu", "elu", "gelu", "hard_silu", "hard_swish", "leaky_relu", "mish", "relu", "relu6"),
+        *("selu", "silu", "swish"),
+    ]
+)
+_MARK = "lswag_jax_layer"
+
+
+@dataclasses.dataclass
+class Call:
+    """One call of a weight layer: `output = apply(params, inputs, extra)`."""
+
+    name: str
+    kind: str  # "weight" or "norm"
+    apply: Callable[[Params, Array, Any], Array]
+    params: Params
+    inputs: Array
+    extra: Any
+    output_units: int  # elements of the output, a sample
+    after: int  # weight layers before it
+    cotangent: Array | None = None
+
+
+@dataclasses.dataclass
+class Layer:
+    """A weight layer: its calls in order (more than one where a network shares weights)."""
+
+    name: str
+    kind: str
+    calls: list[Call]
+
+    @property
+    def params(self) -> Params:
+        """Its own parameters, among them `kernel`."""
+        return self.calls[0].params
+
+    def gradient(self, names: Sequence[str], pairs: Sequence[tuple[Array, Array]]) -> Params:
+        """Gradient of the parameters `names`, summed over the samples of `pairs`.
+
+        Args:
+            names: keys of `params`.
+            pairs: for each call its inputs [b, ...] and output cotangents [b, ...].
+        """
+        total = None
+        for call, (inputs, cotangent) in zip(self.calls, pairs, strict=True):
+
+            def output(p: Params, call: Call = call, inputs: Array = inputs) -> Array:
+                return call.apply(call.params | p, inputs, call.extra)
+
+            _, pull = jax.vjp(output, {name: call.params[name] for name in names})
+            (grads,) = pull(cotangent)
+            total = grads if total is None else jax.tree.map(jnp.add, total, grads)
+        return total
+
+
+@dataclasses.dataclass
+class Activation:
+    """Output [B, ...] of an activation layer that runs after the first `after` weight layers."""
+
+    post: Array
+    after: int
+
+
+@dataclasses.dataclass
+class Tape:
+    """What one pass recorded, in order of execution.
+
+    Attributes:
+        logits: [B, C].
+        losses: loss of each sample [B].
+        layers: weight layers; `cotangent` is None for those below `first_layer`.
+        norms: normalisation layers with their own scale and bias.
+        activations: outputs of the activation functions.
+    """
+
+    logits: Array
+    losses: Array | None
+    layers: list[Layer]
+    norms: list[Layer]
+    activations: list[Activation]
+
+
+Network = Callable[[Array, Callable], Array]
+Loss = Callable[[Array, Array], Array]
+
+
+def cross_entropy(logits: Array, labels: Array) -> Array:
+    """Per-sample cross entropy [B] of logits [B, C] and integer labels [B], no smoothing."""
+    return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1)[:, 0]
+
+
+def record(
+    network: Network,
+    images: Array,
+    labels: Array | None = None,
+    *,
+    loss: Loss = cross_entropy,
+    first_layer: int | Callable[[int], int] = 0,
+) -> Tape:
+    """Runs `network` forward and, where labels are given, back.
+
+    Args:
+        network: `network(images, hook) -> logits`, see `lswag_jax.adapters`.
+        images: [B, ...].
+        labels: [B], or None for a forward pass alone.
+        loss: per-sample loss of (logits, labels).
+        first_layer: index of the first weight layer whose cotangent is wanted, or a function of
+            the number of layers that gives it; no backward pass is computed below.
+
+    Raises:
+        ValueError: no weight layer was captured, or one runs inside a scan, loop or branch.
+    """
+    applies: list[tuple] = []
+
+    def forward(images: Array) -> Array:
+        def hook(name, kind, apply, params, inputs, extra, output):
+            applies.append((name, kind, apply, jax.tree.structure((params, inputs, extra))))
+            return _mark(len(applies) - 1)((params, inputs, extra), output)
+
+        return network(images, hook)
+
+    jaxpr = jax.make_jaxpr(forward)(images)
+    marks = [eqn for eqn in _equations(jaxpr.jaxpr) if _mark_index(eqn) is not None]
+    kinds = [applies[_mark_index(eqn)][1] for eqn in marks]
+    if "weight" not in kinds:
+        raise ValueError(
+            "no weight layer was captured: the network has no module with a parameter called "
+            "'kernel' (Linen) or no Linear, Conv or Einsum module (NNX)."
+        )
+    weights = np.array([kind == "weight" for kind in kinds])
+    index = np.cumsum(weights) - weights  # of a weight layer; of the one after a norm
+    if callable(first_layer):
+        first_layer = first_layer(int(weights.sum()))
+    wanted = [labels is not None and int(i) >= first_layer for i in index]
+    zeros = [
+        jnp.zeros(eqn.outvars[0].aval.shape, eqn.outvars[0].aval.dtype) if want else None
+        for eqn, want in zip(marks, wanted, strict=True)
+    ]
+
+    def run(perturbations):
+        recorder = _Recorder(applies, perturbations)
+        (logits,) = recorder.evaluate(jaxpr.jaxpr, jaxpr.consts, [images])
+        losses = None if labels is None else loss(logits, labels)
+        data = [(call.params, call.inputs, call.extra) for call in recorder.calls]
+        posts = [activation.post for activation in recorder.activations]
+        meta.append(recorder)
+        return (0.0 if losses is None else losses.sum()), (logits, losses, data, posts)
+
+    meta: list[_Recorder] = []
+    if labels is None:
+        _, (logits, losses, data, posts) = run(zeros)
+        cotangents = zeros
+    else:
+        total, pull, (logits, losses, data, posts) = jax.vjp(run, zeros, has_aux=True)
+        (cotangents,) = pull(jnp.ones_like(total))
+    calls = [
+        dataclasses.replace(call, params=p, inputs=x, extra=e, cotangent=ct)
+        for call, (p, x, e), ct in zip(meta[-1].calls, data, cotangents, strict=True)
+    ]
+    activations = [
+        dataclasses.replace(a, post=post)
+        for a, post in zip(meta[-1].activations, posts, strict=True)
+    ]
+    return Tape(logits, losses, _layers(calls, "weight"), _layers(calls, "norm"), activations)
+
+
+def _layers(calls: Sequence[Call], kind: str) -> list[Layer]:
+    """Calls of one kind grouped by layer, in order of first execution."""
+    groups: dict[str, list[Call]] = {}
+    for call in calls:
+        if call.kind == kind:
+            groups.setdefault(call.name, []).append(call)
+    return [Layer(name, kind, group) for name, group in groups.items()]
+
+
+def _mark(index: int) -> Callable:
+    """An identity on `output` that keeps `captured` visible in the traced program."""
+
+    def mark(captured, output):
+        del captured
+        return output
+
+    mark.__name__ = f"{_MARK}_{index}"
+    return jax.jit(mark)
+
+
+def _name(eqn: core.JaxprEqn) -> str:
+    """Name of the function that a call equation calls, also under `jax.custom_jvp`."""
+    if eqn.primitive.name == "custom_jvp_call":
+        body = eqn.params["call_jaxpr"].jaxpr.eqns
+        return _name(body[0]) if len(body) == 1 else ""
+    return eqn.params.get("name", "") if eqn.primitive.name in ("jit", "pjit") else ""
+
+
+def _mark_index(eqn: core.JaxprEqn) -> int | None:
+    name = _name(eqn)
+    return int(name.rsplit("_", 1)[1]) if name.startswith(_MARK) else None
+
+
+def _inlined(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
+    """The body of a call that is evaluated equation by equation."""
+    if _name(eqn) in ACTIVATIONS or _mark_index(eqn) is not None:
+        return None
+    if eqn.primitive.name in ("jit", "pjit"):
+        return eqn.params["jaxpr"]
+    if eqn.primitive.name in ("checkpoint", "remat", "remat2"):
+        return core.ClosedJaxpr(eqn.params["jaxpr"], ())
+    return None
+
+
+def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
+    """Equations in order of execution, calls inlined; refuses marks that cannot be reached."""
+    for eqn in jaxpr.eqns:
+        body = _inlined(eqn)
+        if body is not None:
+            yield from _equations(body.jaxpr)
+            continue
+        if eqn.primitive.name in ("scan", "while", "cond") and _MARK in str(eqn.params):
+            raise ValueError(
+                f"a weight layer runs inside a '{eqn.primitive.name}' (nn.scan, lax.scan, lax.cond "
+                "or a loop), where it cannot be captured: unroll it, for example with a for loop."
+            )
+        yield eqn
+
+
+class _Recorder:
+    """Evaluates a traced network, perturbing at marks and recording activations."""
+
+    def __init__(self, applies: Sequence[tuple], perturbations: Sequence[Array | None]):
+        self._applies = applies
+        self._perturbations = iter(perturbations)
+        self.calls: list[Call] = []
+        self.activations: list[Activation] = []
+
+    def evaluate(self, jaxpr: core.Jaxpr, consts: Sequence, args: Sequence) -> list:
+        """Values of the program's outputs."""
+        env: dict = {}
+
+        def read(var):
+            return var.val if isinstance(var, core.Literal) else env[var]
+
+        env.update(zip(jaxpr.constvars, consts, strict=True))
+        env.update(zip(jaxpr.invars, args, strict=True))
+        for eqn in jaxpr.eqns:
+            outputs = self._step(eqn, [read(var) for var in eqn.invars])
+            env.update(zip(eqn.outvars, outputs, strict=True))
+        return [read(var) for var in jaxpr.outvars]
+
+    def _step(self, eqn: core.JaxprEqn, values: list) -> list:
+        index = _mark_index(eqn)
+        if index is not None:
+            return [self._mark(index, values)]
+        body = _inlined(eqn)
+        if body is not None:
+            return self.evaluate(body.jaxpr, body.consts, values)
+        outputs = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
+        outputs = list(outputs) if eqn.primitive.multiple_results else [outputs]
+        post = _activation(eqn, values, outputs)
+        if post is not None:
+            self.activations.append(Activation(post, self._num_layers()))
+        return outputs
+
+    def _num_layers(self) -> int:
+        return len({call.name for call in self.calls if call.kind == "weight"})
+
+    def _mark(self, index: int, values: list) -> Array:
+        name, kind, apply, structure = self._applies[index]
+        *captured, output = values
+        params, inputs, extra = jax.tree.unflatten(structure, captured)
+        size, after = output[0].size, self._num_layers()
+        self.calls.append(Call(name, kind, apply, params, inputs, extra, size, after))
+        perturbation = next(self._perturbations)
+        return output if perturbation is None else output + perturbation
+
+
+def _activation(eqn: core.JaxprEqn, values: list, outputs: list) -> Array | None:
+    """The activation's output [B, ...] where `eqn` is an activation function, else None.
+
+    `jax.nn.gelu` and `tanh` leave only their primitive in the program: erf(x / sqrt 2),
+    erfc(-x / sqrt 2) or tanh, whose operand has (or negates) the sign of the output.
+    """
+    primitive = eqn.primitive.name
+    if _name(eqn) in ACTIVATIONS or primitive == "tanh":
+        return outputs[0]
+    if primitive in ("erf", "erfc"):
+        x = values[0] if primitive == "erf" else -values[0]
+        cdf = 1 + outputs[0] if primitive == "erf" else outputs[0]
+        return x * np.sqrt(0.5).astype(x.dtype) * cdf
+    return None
