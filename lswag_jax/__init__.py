@@ -4,12 +4,13 @@ Example:
     >>> import numpy as np, lswag_jax
     >>> space = lswag_jax.spaces.get("autoformer_tiny", image_size=32, patch_size=4, num_classes=10)
     >>> space.format(space.sample(np.random.default_rng(0), 1)[0]).split("/")[0]
-    '216'
+    '240'
 """
 
 from lswag_jax import proxies, spaces
+from lswag_jax.model_scoring import score_model
 from lswag_jax.scores import ScoreTable
-from lswag_jax.scoring import make_scorer, score, score_model
+from lswag_jax.scoring import make_scorer, score
 from lswag_jax.torch_weights import from_torch
 
 __version__ = "0.1.0"

@@ -1,5 +1,6 @@
 """Adapters from Linen and NNX models to the tape: they find weight layers from outside."""
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -100,6 +101,68 @@ def nnx_network(
         return copy(images, *args, **kwargs)
 
     return network
+
+
+@dataclasses.dataclass(frozen=True)
+class LinenModel:
+    """A Linen module and the arguments of its call, apart from its weights."""
+
+    module: nn.Module
+    args: tuple
+    kwargs: tuple[tuple[str, Any], ...]
+    batch_norm: str
+    batch_coupled: bool
+
+    def network(self, variables: Mapping[str, Any]) -> Network:
+        """The model as the tape runs it."""
+        kwargs = dict(self.kwargs)
+        return linen_network(
+            self.module, variables, *self.args, batch_norm=self.batch_norm, **kwargs
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class NnxModel:
+    """The graph of an NNX model and the arguments of its call, apart from its state."""
+
+    graph: Any
+    args: tuple
+    kwargs: tuple[tuple[str, Any], ...]
+    batch_norm: str
+    batch_coupled: bool
+
+    def network(self, state: Any) -> Network:
+        """The model as the tape runs it."""
+        model, kwargs = nnx.merge(self.graph, state), dict(self.kwargs)
+        return nnx_network(model, *self.args, batch_norm=self.batch_norm, **kwargs)
+
+
+def split(
+    module: nn.Module | nnx.Module,
+    variables: Mapping[str, Any] | None,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    batch_norm: str = "frozen",
+) -> tuple[LinenModel | NnxModel, Any, Any]:
+    """A user's model as its static part, its weights, and those of them that are trained.
+
+    Raises:
+        ValueError: not a Linen or NNX module, or variables where there should be none.
+    """
+    call = (tuple(args), tuple((kwargs or {}).items()), batch_norm)
+    if isinstance(module, nnx.Module):
+        if variables is not None:
+            raise ValueError("an NNX model holds its own weights, variables must be None.")
+        graph, state = nnx.split(module)
+        coupled = any(isinstance(m, nnx.BatchNorm) for _, m in nnx.iter_modules(module))
+        model = NnxModel(graph, *call, coupled and batch_norm != "eval")
+        return model, state, nnx.state(module, nnx.Param)
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"module must be a Linen or NNX module, got {type(module).__name__}.")
+    if not isinstance(variables, Mapping) or "params" not in variables:
+        raise ValueError("variables of a Linen module must be a mapping with a key 'params'.")
+    model = LinenModel(module, *call, "batch_stats" in variables and batch_norm != "eval")
+    return model, variables, variables["params"]
 
 
 def _check_mode(batch_norm: str) -> None:

@@ -66,15 +66,15 @@ class _Options:
             if value is None and name != "seed":
                 continue
             if not isinstance(value, int | np.integer) or value < lowest:
-                raise ValueError(f"{name} must be an integer of at least {lowest}, not {value!r}")
+                raise ValueError(f"{name} must be an integer of at least {lowest}, not {value!r}.")
         if self.channels not in (None, 1, 3):
-            raise ValueError(f"channels must be 1, 3 or None, not {self.channels!r}")
+            raise ValueError(f"channels must be 1, 3 or None, not {self.channels!r}.")
         if self.normalize not in NORMALIZATIONS:
-            raise ValueError(f"unknown normalize {self.normalize!r}: choose from {NORMALIZATIONS}")
+            raise ValueError(f"unknown normalize {self.normalize!r}: choose from {NORMALIZATIONS}.")
         if (self.mean is None) != (self.std is None):
-            raise ValueError(f"give both mean and std or neither: {self.mean!r} and {self.std!r}")
+            raise ValueError(f"give both mean and std or neither: {self.mean!r} and {self.std!r}.")
         if self.std is not None and not np.all(np.asarray(self.std, np.float64) > 0):
-            raise ValueError(f"std must be positive, not {self.std!r}")
+            raise ValueError(f"std must be positive, not {self.std!r}.")
 
 
 def load_batch(
@@ -189,7 +189,7 @@ def _assemble(pool: sources.Pool, options: _Options) -> Batch:
     if len(shapes) != 1:
         raise ValueError(
             f"images of {pool.where} differ in shape, such as {shapes[0]} and {shapes[-1]}: "
-            "give image_size and channels"
+            "give image_size and channels."
         )
     pixels = np.stack(images)
     mean, std = _mean_and_std(pixels, pool.name, options)
@@ -211,7 +211,7 @@ def _label(pool: sources.Pool, i: int) -> int:
     if not 0 <= label < pool.num_classes:
         raise ValueError(
             f"label {label} of {pool.where} is outside the {pool.num_classes} classes "
-            f"0 to {pool.num_classes - 1}"
+            f"0 to {pool.num_classes - 1}."
         )
     return label
 
@@ -220,9 +220,9 @@ def _draw(pool: sources.Pool, options: _Options) -> list[int]:
     """Indices of the examples of the batch, shuffled."""
     size = pool.size if options.batch_size is None else options.batch_size
     if not pool.size:
-        raise ValueError(f"{pool.where} has no images")
+        raise ValueError(f"{pool.where} has no images.")
     if size > pool.size:
-        raise ValueError(f"batch_size {size} is more than the {pool.size} images of {pool.where}")
+        raise ValueError(f"batch_size {size} is more than the {pool.size} images of {pool.where}.")
     if options.batch_size is None:
         return list(range(size))
     rng = np.random.default_rng(options.seed)
@@ -245,14 +245,14 @@ def _draw(pool: sources.Pool, options: _Options) -> list[int]:
     name = f" ({pool.classes[label]!r})" if pool.classes else ""
     raise ValueError(
         f"class {label}{name} of {pool.where} has {quotas[label] - missing[label]} images where a "
-        f"balanced batch of {size} needs {quotas[label]}: lower batch_size or set balanced=False"
+        f"balanced batch of {size} needs {quotas[label]}: lower batch_size or set balanced=False."
     )
 
 
 def _convert(image: np.ndarray, where: str, channels: int | None, size: int | None) -> np.ndarray:
     """Float32 [size, size, channels] in [0, 1] of an image as `Pool.image` gives it."""
     if image.ndim != 3 or image.shape[-1] not in (1, 3):
-        raise ValueError(f"images of {where} must be [H, W, 1 or 3], not {list(image.shape)}")
+        raise ValueError(f"images of {where} must be [H, W, 1 or 3], not {list(image.shape)}.")
     if image.dtype != np.uint8:  # Bytes are resized as bytes, to the very values of Pillow.
         image = _to_unit(image, where)
     return _set_channels(_to_unit(_resize(image, size), where), channels)
@@ -264,12 +264,12 @@ def _to_unit(image: np.ndarray, where: str) -> np.ndarray:
         return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
     if image.dtype.kind != "f":
         raise ValueError(
-            f"pixels of {where} must be uint8, uint16 or floating point, not {image.dtype}"
+            f"pixels of {where} must be uint8, uint16 or floating point, not {image.dtype}."
         )
     if not (image.min() >= 0 and image.max() <= 1):
         raise ValueError(
             f"pixels of {where} must lie in [0, 1] where they are floating point, "
-            f"not in [{image.min()}, {image.max()}]"
+            f"not in [{image.min()}, {image.max()}]."
         )
     return image.astype(np.float32)
 
@@ -324,5 +324,5 @@ def _mean_and_std(pixels: np.ndarray, name: str, options: _Options) -> tuple:
         return tuple(np.broadcast_to(np.float32(value), channels) for value in (mean, std))
     except ValueError as error:
         raise ValueError(
-            f"mean {mean!r} and std {std!r} must have one value or {channels}, one a channel"
+            f"mean {mean!r} and std {std!r} must have one value or {channels}, one a channel."
         ) from error

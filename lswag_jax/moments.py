@@ -32,12 +32,15 @@ def gradient_moments(
     scale: float = 1.0,
     ddof: int = 0,
 ) -> dict[str, Moments]:
-    """Moments of a layer's gradients by Welford's update; never more than one gradient is held.
+    """Moments of a layer's gradients in one stream; never more than four gradients are held.
 
-        delta_i  = v_i - m_{i-1},   v_i = |g_i| or g_i
-        m_i      = m_{i-1} + delta_i / i
-        M2_i     = M2_{i-1} + delta_i (v_i - m_i)
-        variance = M2_n / (n - ddof)
+    Chan's form of Welford's update, which does not cancel as E[v^2] - E[v]^2 does. With mean m_k
+    and sum of squared deviations M2_k of the next k values v = |g| or g, after i of them,
+
+        delta    = m_k - m
+        m       <- m + delta k / (i + k)
+        M2      <- M2 + M2_k + delta^2 i k / (i + k)
+        variance = M2 / (n - ddof)
 
     Args:
         layer: with output cotangents of the summed loss [B, ...].
@@ -65,33 +68,47 @@ def gradient_moments(
     n = batch if groups is None else groups
     if n < 1 or batch % n:
         raise ValueError(f"{batch} samples cannot be cut into {n} mini-batches of one size.")
+    k = next(k for k in (4, 3, 2, 1) if n % k == 0)
     pairs = [
-        tuple(a.reshape(n, batch // n, *a.shape[1:]) for a in (call.inputs, call.cotangent))
-        for call in layer.calls
+        tuple(a.reshape(n // k, k, batch // n, *a.shape[1:]) for a in (c.inputs, c.cotangent))
+        for c in layer.calls
     ]
-    zeros = {name: jnp.zeros_like(layer.params[name]) for name in names}
     factor = scale * n / batch
 
-    def step(carry, observation):
-        count, *state = carry
-        pairs, count = observation, count + 1
-        gradient = layer.gradient(names, pairs)
-        out = {
-            name: _welford(gradient[name] * factor, absolute, count, *(s[name] for s in state))
+    def step(carry, pairs):
+        count, state = carry
+        grads = [layer.gradient(names, [(x[j], ct[j]) for x, ct in pairs]) for j in range(k)]
+        state = {
+            name: _update(*state[name], count, [g[name] * factor for g in grads], absolute)
             for name in names
         }
-        return (count, *({name: out[name][i] for name in names} for i in range(3))), None
+        return (count + k, state), None
 
+    zeros = {name: (jnp.zeros_like(layer.params[name]),) * 3 for name in names}
     start = jnp.zeros((), layer.calls[0].inputs.dtype)
-    (_, mean_abs, _, m2), _ = jax.lax.scan(step, (start, zeros, zeros, zeros), pairs)
-    return {name: Moments(mean_abs[name], m2[name] / (n - ddof)) for name in names}
+    (_, state), _ = jax.lax.scan(step, (start, zeros), pairs)
+    return {name: Moments(mean_abs, m2 / (n - ddof)) for name, (mean_abs, _, m2) in state.items()}
 
 
-def _welford(g: Array, absolute: bool, count: Array, mean_abs: Array, mean: Array, m2: Array):
-    magnitude = jnp.abs(g)
-    value = magnitude if absolute else g
-    delta = value - mean
-    mean = mean + delta / count
-    m2 = m2 + delta * (value - mean)
-    mean_abs = mean if absolute else mean_abs + (magnitude - mean_abs) / count
-    return mean_abs, mean, m2
+def _update(
+    mean_abs: Array, mean: Array, m2: Array, count: Array, grads: list[Array], absolute: bool
+) -> tuple[Array, Array, Array]:
+    """Adds k gradients to running moments of `count` ones.
+
+    The k are combined in registers, by differences to the first, so that equal gradients have a
+    deviation of exactly zero; one pass over memory serves all k.
+    """
+    k, magnitudes = len(grads), [jnp.abs(g) for g in grads]
+    values = magnitudes if absolute else grads
+    mean_k = _mean(values)
+    m2_k = sum((v - mean_k) ** 2 for v in values)
+    delta, total = mean_k - mean, count + k
+    mean = mean + delta * (k / total)
+    m2 = m2 + m2_k + delta**2 * (count * k / total)
+    if not absolute:
+        mean_abs = mean_abs + (_mean(magnitudes) - mean_abs) * (k / total)
+    return mean if absolute else mean_abs, mean, m2
+
+
+def _mean(values: list[Array]) -> Array:
+    return values[0] + sum(v - values[0] for v in values[1:]) / len(values)

@@ -59,13 +59,13 @@ class ScoreTable:
             self._pool(proxy)
 
     def _pool(self, proxy: Proxy) -> None:
-        name, failed = proxy.name, [row.get("error") for row in self.rows]
+        name, failed = proxy.key, [row.get("error") for row in self.rows]
         degenerate = np.array([np.atleast_1d(row["degenerate"]) for row in self.rows], bool)
         if not self.rows:
             scores, raw, status = np.zeros((0, 1)), np.zeros((0, 1)), np.zeros((0, 1), object)
             self.rules[name] = "score"
         elif not proxy.passes:  # a column of the table
-            scores = raw = self.column(name).astype(np.float64)[:, None]
+            scores = raw = self.column(proxy.name).astype(np.float64)[:, None]
             status = np.full(scores.shape, "ok", object)
             self.rules[name] = "score"
         else:
@@ -139,7 +139,7 @@ class ScoreTable:
     def parts(self) -> dict[str, dict[str, np.ndarray]]:
         """For each proxy its parts, arrays [P, ...], the mean over the repeats."""
         return {
-            proxy.name: {key: value.mean(1) for key, value in self._parts(proxy.name).items()}
+            proxy.key: {key: value.mean(1) for key, value in self._parts(proxy.key).items()}
             for proxy in self.proxies
             if proxy.passes
         }
@@ -177,7 +177,7 @@ class ScoreTable:
             columns[name] = [row[name] for row in self.rows]
         columns["status"] = self.status.tolist()
         for proxy in self.proxies:
-            name = proxy.name
+            name = proxy.key
             if name not in columns:
                 columns[name] = self[name].tolist()
             columns[f"{name}_status"] = self.statuses[name].tolist()

@@ -1,108 +1,24 @@
-"""Scoring: the passes that a set of proxies needs, compiled once for all genotypes of a space."""
+"""Scoring populations: one program compiled for all genotypes of a space and batch shape."""
 
-import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
-from flax import nnx
 
 from lswag_jax import adapters, tape
 from lswag_jax import proxies as proxy_registry
 from lswag_jax.inputs import check_inputs
-from lswag_jax.macs import count_macs
+from lswag_jax.measuring import measure
 from lswag_jax.patterns import PATTERN_LIMIT
-from lswag_jax.probe import Probe, sizes_of
 from lswag_jax.proxies import Proxy
 from lswag_jax.scores import Row, ScoreTable
 from lswag_jax.spaces import Space
 
 Array = jax.Array
 Proxies = str | Proxy | Sequence[str | Proxy]
-
-
-def measure(
-    network: tape.Network,
-    images: Array,
-    labels: Array,
-    proxies: Sequence[Proxy],
-    *,
-    sizes: Mapping[str, Array] | None = None,
-    layer_sets: np.ndarray | None = None,
-    gradient_batch: int | None = None,
-    loss: tape.Loss = tape.cross_entropy,
-    batch_coupled: bool = False,
-) -> dict[str, Any]:
-    """Measures one network by every proxy, in shared passes; traced under jit and vmap.
-
-    Args:
-        network: from `lswag_jax.adapters`.
-        images: [B, H, W, C], the pattern batch.
-        labels: [B].
-        proxies: configured proxies.
-        sizes: active sizes of an elastic network (`Space.encode`); None reads the shapes.
-        layer_sets: sets of present layers, bool [K, L]; None for all layers.
-        gradient_batch: the first so many samples are the gradient batch; None takes all.
-        loss: per-sample loss.
-        batch_coupled: samples interact (batch statistics), so that a forward pass of the pattern
-            batch cannot be put together from two.
-
-    Returns:
-        For each proxy its parts, and `degenerate`: the logits do not depend on the input.
-    """
-    passes = frozenset().union(*(proxy.passes for proxy in proxies))
-    readers = [proxy for proxy in proxies if "gradients" in proxy.passes]
-    num_gradients = gradient_batch or len(images) if readers else len(images)
-
-    def first_layer(num_layers: int) -> int:
-        sets = np.ones((1, num_layers), bool) if layer_sets is None else layer_sets
-        return min(proxy.first_layer(sets) for proxy in readers)
-
-    head, rest = images[:num_gradients], images[num_gradients:]
-    recorded = tape.record(
-        network,
-        head,
-        labels[:num_gradients] if readers else None,
-        loss=loss,
-        first_layer=first_layer if readers else 0,
-    )
-    activations = recorded.activations
-    if "patterns" in passes and len(rest):
-        more = tape.record(network, images if batch_coupled else rest).activations
-        activations = (
-            more
-            if batch_coupled
-            else [
-                dataclasses.replace(a, post=jnp.concatenate([a.post, b.post]))
-                for a, b in zip(activations, more, strict=True)
-            ]
-        )
-    if "patterns" in passes and not activations:
-        raise ValueError(
-            "no activation function was found; known are "
-            f"{', '.join(sorted(tape.ACTIVATIONS))} of jax.nn, tanh and erf-based GELU."
-        )
-    sizes = sizes_of(recorded, activations) if sizes is None else sizes
-    if layer_sets is None:
-        layer_sets = np.ones((1, len(recorded.layers)), bool)
-    probe = Probe(
-        recorded, activations, sizes["in_units"], sizes["out_units"], sizes["act_units"], layer_sets
-    )
-    parts = {proxy.name: proxy.measure(probe) for proxy in proxies if proxy.passes}
-    return parts | {"degenerate": _constant(recorded.logits)}
-
-
-def _constant(logits: Array) -> Array:
-    """Whether all samples have the same logits, up to rounding; False for a single sample."""
-    if len(logits) < 2:
-        return jnp.zeros((), bool)
-    scale = jnp.abs(logits).max()
-    return jnp.abs(logits - logits[:1]).max() <= 16 * jnp.finfo(logits.dtype).eps * scale
 
 
 def make_scorer(
@@ -136,7 +52,7 @@ def make_scorer(
         >>> encoded = space.encode(space.sample(np.random.default_rng(0), 2))
         >>> scorer = jax.jit(make_scorer(space, ("lswag", "swap")))
         >>> images = jax.random.normal(jax.random.key(0), (6, 8, 8, 3))
-        >>> scorer(space.init(jax.random.key(1)), encoded, images, jnp.arange(6) % 3)["swap"][
+        >>> scorer(space.init(jax.random.key(1)), encoded, images, np.arange(6) % 3)["swap"][
         ...     "score"].shape
         (2,)
     """
@@ -166,10 +82,9 @@ def make_scorer(
 
 
 @functools.lru_cache(maxsize=32)
-def _compiled(space, proxies, settings, images, labels, chunk, precision):
-    """Executable of `make_scorer` for one chunk of genotypes, and the seconds it took."""
-    start = time.perf_counter()
-    scorer = make_scorer(space, proxies, **dict(settings))
+def _compiled(space, proxies, options, images, labels, chunk, precision):
+    """Executable of `make_scorer` for chunks of genotypes."""
+    scorer = make_scorer(space, proxies, **dict(options))
     variables = jax.eval_shape(space.init, jax.random.key(0))
     variables = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, images.dtype), variables)
     encoded = {
@@ -177,8 +92,13 @@ def _compiled(space, proxies, settings, images, labels, chunk, precision):
         for key, value in space.encode(space.sample(np.random.default_rng(0), 1)).items()
     }
     with jax.default_matmul_precision(precision):
-        executable = jax.jit(scorer).lower(variables, encoded, images, labels).compile()
-    return executable, time.perf_counter() - start
+        return jax.jit(scorer).lower(variables, encoded, images, labels).compile()
+
+
+@functools.lru_cache(maxsize=8)
+def _initial(space: Space, seed: int, dtype) -> Any:
+    """Initial variables, kept for later calls."""
+    return jax.tree.map(lambda v: v.astype(dtype), jax.jit(space.init)(jax.random.key(seed)))
 
 
 def score(
@@ -216,7 +136,7 @@ def score(
         >>> images = rng.normal(size=(6, 8, 8, 3)).astype("float32")
         >>> table = score(space, space.sample(rng, 2), images, np.arange(6) % 3, ("swap", "params"))
         >>> table["params"]
-        array([5587., 5587.])
+        array([18371., 18371.])
     """
     resolved = proxy_registry.resolve(proxies)
     timing: dict[str, float] = {}
@@ -275,9 +195,10 @@ def stream(
         space.check(genotype)
     timing = {} if timing is None else timing
     timing |= {"compile": 0.0, "score": 0.0}
-    run = None
+    run, chunk, variables = None, max(len(genotypes), 1), []
     if any(proxy.passes for proxy in resolved):
         chunk = batch_size or (1 if jax.default_backend() == "cpu" else 8)
+        began = time.perf_counter()
         options = (
             ("gradient_batch", gradient_batch),
             ("loss", loss),
@@ -285,24 +206,16 @@ def stream(
             ("batch_size", chunk if chunk > 1 else None),
         )
         shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (images, labels)]
-        misses = _compiled.cache_info().misses
-        run, seconds = _compiled(space, resolved, options, *shapes, chunk, precision)
-        timing["compile"] = seconds if _compiled.cache_info().misses > misses else 0.0
-    else:
-        chunk = len(genotypes)
-    variables = [_initial(space, seed + r, images.dtype) for r in range(repeats)] if run else []
-    for start in range(0, len(genotypes), max(chunk, 1)):
+        run = _compiled(space, resolved, options, *shapes, chunk, precision)
+        variables = [_initial(space, seed + r, images.dtype) for r in range(repeats)]
+        timing["compile"] = time.perf_counter() - began
+    for start in range(0, len(genotypes), chunk):
         members = list(genotypes[start : start + chunk])
         began = time.perf_counter()
         results = _run_chunk(space, members, chunk, run, variables, images, labels)
         elapsed = time.perf_counter() - began
         timing["score"] += elapsed
         yield from _rows(space, members, results, resolved, elapsed / len(members))
-
-
-@functools.lru_cache(maxsize=8)
-def _initial(space: Space, seed: int, dtype) -> Any:
-    return jax.tree.map(lambda v: v.astype(dtype), jax.jit(space.init)(jax.random.key(seed)))
 
 
 def _run_chunk(space, members, chunk, run, variables, images, labels) -> list[dict[str, Any]]:
@@ -318,7 +231,7 @@ def _run_chunk(space, members, chunk, run, variables, images, labels) -> list[di
 
 def _rows(space, members, results, proxies: Sequence[Proxy], seconds: float) -> Iterator[Row]:
     finished = {
-        proxy.name: [proxy.finish(result[proxy.name]) for result in results]
+        proxy.key: [proxy.finish(result[proxy.key]) for result in results]
         for proxy in proxies
         if proxy.passes
     }
@@ -334,121 +247,5 @@ def _rows(space, members, results, proxies: Sequence[Proxy], seconds: float) -> 
                 name: {key: [part[key][i].tolist() for part in parts] for key in parts[0]}
                 for name, parts in finished.items()
             }
-            | {proxy.name: {} for proxy in proxies if not proxy.passes},
+            | {proxy.key: {} for proxy in proxies if not proxy.passes},
         }
-
-
-def score_model(
-    module: nn.Module | nnx.Module,
-    variables: Mapping[str, Any] | None,
-    images: Any,
-    labels: Any,
-    proxies: Proxies = ("lswag",),
-    *,
-    args: Sequence[Any] = (),
-    kwargs: Mapping[str, Any] | None = None,
-    num_classes: int | None = None,
-    gradient_batch: int | None = None,
-    batch_norm: str = "frozen",
-    loss: tape.Loss = tape.cross_entropy,
-    precision: str = "highest",
-) -> ScoreTable:
-    """Scores one Flax classifier of the user's own, Linen or NNX, with the weights it has.
-
-    Args:
-        module: a Linen module, or an NNX model (which holds its own weights).
-        variables: of the Linen module; None for an NNX model.
-        images: [B, H, W, C] or whatever the model takes, floats or uint8 (divided by 255).
-        labels: [B] integers.
-        proxies: names or configured proxies.
-        args, kwargs: further arguments of the model's call. Arguments called train, training,
-            is_training or deterministic are set for evaluation unless given.
-        num_classes: for checking labels; None reads the width of the logits.
-        gradient_batch: the first so many samples are the gradient batch; None takes all.
-        batch_norm: see `adapters.linen_network`.
-        loss: per-sample loss of (logits, labels).
-        precision: of matrix products.
-
-    Returns:
-        A `ScoreTable` with one row.
-
-    Raises:
-        ValueError: bad images, labels or proxies; no weight layer or no activation was captured.
-
-    Example:
-        >>> class MLP(nn.Module):
-        ...     @nn.compact
-        ...     def __call__(self, x):
-        ...         return nn.Dense(3)(nn.relu(nn.Dense(16)(x.reshape(len(x), -1))))
-        >>> images = np.random.default_rng(0).normal(size=(8, 4, 4, 1)).astype("float32")
-        >>> variables = MLP().init(jax.random.key(0), images)
-        >>> table = score_model(MLP(), variables, images, np.arange(8) % 3, ("lswag", "params"))
-        >>> int(table["params"][0]), table.status[0]
-        (323, 'ok')
-    """
-    resolved = proxy_registry.resolve(proxies)
-    images, labels = check_inputs(
-        images, labels, num_classes=num_classes, limit=PATTERN_LIMIT, gradient_batch=gradient_batch
-    )
-    if isinstance(module, nnx.Module):
-        graph, weights = nnx.split(module)
-
-        def adapt(weights):
-            merged = nnx.merge(graph, weights)
-            return adapters.nnx_network(merged, *args, batch_norm=batch_norm, **(kwargs or {}))
-
-        params = nnx.state(module, nnx.Param)
-        coupled = any(isinstance(m, nnx.BatchNorm) for _, m in nnx.iter_modules(module))
-    elif isinstance(module, nn.Module):
-        weights, params = variables, variables["params"]
-
-        def adapt(weights):
-            return adapters.linen_network(
-                module, weights, *args, batch_norm=batch_norm, **(kwargs or {})
-            )
-
-        coupled = "batch_stats" in variables
-    else:
-        raise ValueError(f"module must be a Linen or NNX module, got {type(module).__name__}.")
-
-    def forward(weights, images):
-        return adapt(weights)(images, lambda *call: call[-1])
-
-    logits = jax.eval_shape(forward, weights, images)
-    check_inputs(images, labels, num_classes=logits.shape[-1])
-
-    def run(weights, images, labels):
-        return measure(
-            adapt(weights),
-            images,
-            labels,
-            resolved,
-            gradient_batch=gradient_batch,
-            loss=loss,
-            batch_coupled=coupled and batch_norm != "eval",
-        )
-
-    start = time.perf_counter()
-    with jax.default_matmul_precision(precision):
-        executable = jax.jit(run).lower(weights, images, labels).compile()
-    compiled = time.perf_counter()
-    result = jax.device_get(executable(weights, images, labels))
-    elapsed = time.perf_counter() - compiled
-    result = jax.tree.map(lambda leaf: np.asarray(leaf)[None], result)
-    row = {
-        "id": type(module).__name__,
-        "genotype": None,
-        "params": sum(int(leaf.size) for leaf in jax.tree.leaves(params)),
-        "macs": count_macs(forward, weights, images[:1]),
-        "seconds": elapsed,
-        "degenerate": [bool(result["degenerate"][0])],
-        "parts": {
-            proxy.name: {
-                key: value.tolist() for key, value in proxy.finish(result[proxy.name]).items()
-            }
-            if proxy.passes
-            else {}
-            for proxy in resolved
-        },
-    }
-    return ScoreTable([row], resolved, {"compile": compiled - start, "score": elapsed})

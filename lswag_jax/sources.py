@@ -73,10 +73,10 @@ def open_pool(
     if path.suffix == ".npz" and path.is_file():
         return _open_npz(path, path.stem, str(path), split, label_key)
     if path.suffix == ".npz" or len(path.parts) > 1:
-        raise FileNotFoundError(f"no .npz file and no folder at {path}")
+        raise FileNotFoundError(f"no .npz file and no folder at {path}.")
     raise ValueError(
         f"unknown source {text!r}: give 'embedded', 'tfds:NAME', the path of an .npz file or the "
-        "path of a folder of class folders"
+        "path of a folder of class folders."
     )
 
 
@@ -107,12 +107,12 @@ def array_pool(
     images, labels = np.asarray(images), np.asarray(labels)
     if images.ndim != 4 or images.shape[-1] not in (1, 3):
         raise ValueError(
-            f"images of {where} must have shape [N, H, W, C] with C 1 or 3, not {images.shape}"
+            f"images of {where} must have shape [N, H, W, C] with C 1 or 3, not {images.shape}."
         )
     if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
         raise ValueError(
             f"labels of {where} must be {len(images)} integers, "
-            f"not {labels.dtype} of shape {labels.shape}"
+            f"not {labels.dtype} of shape {labels.shape}."
         )
     if num_classes is None:
         num_classes = int(labels.max(initial=0)) + 1
@@ -126,16 +126,16 @@ def _open_npz(file: Any, name: str, where: str, split: str, label_key: str) -> P
     try:
         archive = np.load(file, allow_pickle=False)
     except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{where} is not an .npz file, or a damaged one") from error
+        raise ValueError(f"{where} is not an .npz file, or a damaged one.") from error
     if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise ValueError(f"{where} is not an .npz file but a single array")
+        raise ValueError(f"{where} is not an .npz file but a single array.")
     with archive:
         matches = [re.fullmatch("((.+)_)?images?", key) for key in archive]
         prefixes = {match[2] or "train": match[1] or "" for match in matches if match}
         if not prefixes:
-            raise ValueError(f"no key 'image' or 'images' in {where}: it has {sorted(archive)}")
+            raise ValueError(f"no key 'image' or 'images' in {where}: it has {sorted(archive)}.")
         if split not in prefixes:
-            raise ValueError(f"no split {split!r} in {where}: it has {sorted(prefixes)}")
+            raise ValueError(f"no split {split!r} in {where}: it has {sorted(prefixes)}.")
         images = _read(archive, f"{prefixes[split]}image", where)
         labels = _read(archive, prefixes[split] + label_key, where)
         classes_key = label_key.removesuffix("s").removesuffix("label") + "classes"
@@ -156,12 +156,12 @@ def _read(archive: np.lib.npyio.NpzFile, key: str, where: str) -> np.ndarray:
     """Array of `key`, or of its plural."""
     found = next((k for k in (key, f"{key}s") if k in archive), None)
     if found is None:
-        raise ValueError(f"no key {key!r} in {where}: it has {sorted(archive)}")
+        raise ValueError(f"no key {key!r} in {where}: it has {sorted(archive)}.")
     try:
         return archive[found]
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
-            f"cannot read {found!r} of {where}: it is damaged or holds Python objects"
+            f"cannot read {found!r} of {where}: it is damaged or holds Python objects."
         ) from error
 
 
@@ -175,7 +175,7 @@ def _open_folder(folder: pathlib.Path, split: str) -> Pool:
     # A folder that itself holds folders is a split; CIFAR-100 has a class called "train".
     splits = [path.name for path in _folders(folder) if _folders(path)]
     if split not in (splits or ["train"]):
-        raise ValueError(f"no split {split!r} in {folder}: it has {splits or ['train']}")
+        raise ValueError(f"no split {split!r} in {folder}: it has {splits or ['train']}.")
     root = folder / split if splits else folder
     classes = _folders(root)
     files = [
@@ -185,7 +185,7 @@ def _open_folder(folder: pathlib.Path, split: str) -> Pool:
         if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."
     ]
     if not files:
-        raise ValueError(f"no images in {root}: it must hold class folders of image files")
+        raise ValueError(f"no images in {root}: it must hold class folders of image files.")
 
     def image(i: int) -> np.ndarray:
         return decode_image(files[i][0], str(files[i][0]), orient=True)
@@ -227,11 +227,11 @@ def decode_image(file: Any, where: str, *, orient: bool = False) -> np.ndarray:
             elif image.mode in ("1", "L", "LA"):
                 pixels = np.asarray(image.convert("L"))
             elif image.mode in ("I", "F"):
-                raise ValueError(f"pixels of mode {image.mode!r} have no range")
+                raise ValueError(f"pixels of mode {image.mode!r} have no range.")
             else:
                 if "transparency" in image.info:
                     image = image.convert("RGBA")
                 pixels = np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read the image {where}: {error}") from error
+        raise ValueError(f"cannot read the image {where}: {error}.") from error
     return pixels.reshape(*pixels.shape[:2], -1)

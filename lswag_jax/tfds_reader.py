@@ -54,7 +54,7 @@ def open_split(
         if not download:
             raise ValueError(
                 f"no prepared TFDS data set {name!r} in {root}: set data_dir to the folder that "
-                "holds it, or download=True"
+                "holds it, or download=True."
             )
         _prepare(name, root)
         folder = find_folder(name, root)
@@ -64,13 +64,15 @@ def open_split(
     try:
         instructions = info.splits[split].file_instructions
     except (KeyError, ValueError, AssertionError) as error:
-        raise ValueError(f"no split {split!r} in {folder}: it has {sorted(info.splits)}") from error
+        raise ValueError(
+            f"no split {split!r} in {folder}: it has {sorted(info.splits)}."
+        ) from error
     file_format = info.file_format.file_suffix
     if file_format not in _READERS:
-        raise ValueError(f"{folder} is in the format {file_format!r}, not one of {list(_READERS)}")
+        raise ValueError(f"{folder} is in the format {file_format!r}, not one of {list(_READERS)}.")
     for instruction in instructions:
         if not os.path.exists(instruction.filename):
-            raise FileNotFoundError(f"the data set {folder} lacks its file {instruction.filename}")
+            raise FileNotFoundError(f"the data set {folder} lacks its file {instruction.filename}.")
     size = sum(instruction.take for instruction in instructions)
     where = f"tfds:{name} ({folder}) split {split!r}"
     return _pool(info, label_key, _READERS[file_format](instructions), size, where)
@@ -91,7 +93,7 @@ def find_folder(name: str, root: pathlib.Path) -> pathlib.Path | None:
     """
     match = re.fullmatch(r"(\w+)(/[\w.+-]+)?(:\d+\.\d+\.\d+)?", name)
     if match is None:
-        raise ValueError(f"malformed TFDS name {name!r}: write NAME, NAME/CONFIG or NAME:VERSION")
+        raise ValueError(f"malformed TFDS name {name!r}: write NAME, NAME/CONFIG or NAME:VERSION.")
     base = root / (match[1] + (match[2] or ""))
     version = match[3][1:] if match[3] else "*"
     folders = _versions(base, version)
@@ -99,7 +101,7 @@ def find_folder(name: str, root: pathlib.Path) -> pathlib.Path | None:
         configs = {path.name: _versions(path, version) for path in base.iterdir() if path.is_dir()}
         configs = {config: found for config, found in configs.items() if found}
         if len(configs) > 1:
-            raise ValueError(f"{name!r} in {root} needs one of the configs {sorted(configs)}")
+            raise ValueError(f"{name!r} in {root} needs one of the configs {sorted(configs)}.")
         folders = next(iter(configs.values()), [])
     return folders[-1] if folders else None
 
@@ -116,14 +118,14 @@ def _prepare(name: str, root: pathlib.Path) -> None:
     """Downloads a data set and prepares it as array_record."""
     if find_spec("tensorflow") is None:
         raise ImportError(
-            f"preparing the TFDS data set {name!r} needs TensorFlow: pip install 'lswag_jax[tf]'"
+            f"preparing the TFDS data set {name!r} needs TensorFlow: pip install 'lswag_jax[tf]'."
         )
     import tensorflow_datasets as tfds
 
     try:
         builder = tfds.builder(name, data_dir=root, file_format="array_record")
     except tfds.core.DatasetNotFoundError as error:
-        raise ValueError(f"TFDS knows no data set {name!r}") from error
+        raise ValueError(f"TFDS knows no data set {name!r}.") from error
     builder.download_and_prepare()
 
 
@@ -134,10 +136,10 @@ def _pool(info: Any, label_key: str, record: Callable, size: int, where: str) ->
 
     for key in ("image", label_key):
         if key not in info.features:
-            raise ValueError(f"no feature {key!r} in {where}: it has {sorted(info.features)}")
+            raise ValueError(f"no feature {key!r} in {where}: it has {sorted(info.features)}.")
     label_feature = info.features[label_key]
     if getattr(label_feature, "num_classes", None) is None:
-        raise ValueError(f"feature {label_key!r} of {where} is not a class: {label_feature}")
+        raise ValueError(f"feature {label_key!r} of {where} is not a class: {label_feature}.")
     # Other features are not parsed. (tfds.decode.PartialDecoding needs TensorFlow.)
     features = tfds.features.FeaturesDict({k: info.features[k] for k in ("image", label_key)})
     # Encoded images are left to decode_image. Those of float32 have TFDS's own encoding.
@@ -149,7 +151,7 @@ def _pool(info: Any, label_key: str, record: Callable, size: int, where: str) ->
         try:
             return features.deserialize_example_np(record(i), decoders=decoders)
         except DecodeError as error:
-            raise ValueError(f"cannot decode record {i} of {where}: {error}") from error
+            raise ValueError(f"cannot decode record {i} of {where}: {error}.") from error
 
     def image(i: int) -> np.ndarray:
         value = example(i)["image"]
@@ -187,7 +189,7 @@ def _tfrecord_reader(instructions: Sequence) -> Callable[[int], bytes]:
         offsets = index(part.filename)
         if len(offsets) != part.examples_in_shard:
             raise ValueError(
-                f"{part.filename} holds {len(offsets)} records, not {part.examples_in_shard}"
+                f"{part.filename} holds {len(offsets)} records, not {part.examples_in_shard}."
             )
         offset, length = offsets[part.skip + i - starts[number]]
         with open(part.filename, "rb") as file:
@@ -210,7 +212,7 @@ def _tfrecord_index(path: str) -> list[tuple[int, int]]:
             header = file.read(12)
             length = struct.unpack("<Q", header[:8])[0] if len(header) == 12 else end
             if offset + length + 16 > end:
-                raise ValueError(f"{path} is truncated or not a TFRecord file (byte {offset})")
+                raise ValueError(f"{path} is truncated or not a TFRecord file (byte {offset}).")
             index.append((offset + 12, length))
             offset += length + 16
     return index

@@ -54,10 +54,11 @@ def resolve(proxies: str | Proxy | Iterable[str | Proxy]) -> tuple[Proxy, ...]:
         if not isinstance(item, str | Proxy):
             raise ValueError(f"a proxy is a name or a Proxy, got {item!r}.")
     resolved = tuple(get(item) if isinstance(item, str) else item for item in items)
-    labels = [proxy.name for proxy in resolved]
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    if not resolved or twice:
-        raise ValueError(f"proxies must be at least one, each once, got {labels}.")
+    keys = [proxy.key for proxy in resolved]
+    if not resolved or len(set(keys)) < len(keys):
+        raise ValueError(
+            f"proxies must be at least one, each with a name or label of its own, got {keys}."
+        )
     return resolved
 
 

@@ -20,9 +20,15 @@ class Proxy:
     its parts (`pool`). Scores are oriented: larger is predicted better.
     """
 
+    label: str = dataclasses.field(default="", kw_only=True)
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset()  # of "gradients", "patterns"
     higher_is_better: ClassVar[bool] = True  # of the quantity as published, before orientation
+
+    @property
+    def key(self) -> str:
+        """What tables call it: its label, so that one proxy can stand with several options."""
+        return self.label or self.name
 
     @property
     def passes(self) -> frozenset[str]:

@@ -30,9 +30,9 @@ def gradient_factor(options: Any, probe: Probe) -> Parts:
         probe: with gradients.
 
     Returns:
-        `lambda`; `lambda_l` [n] of each term and whether it counts, `in_window` [n]; `n_layers`
-        terms that count; `empty_layers` terms of the window without a weight of non-zero
-        deviation, which contribute 0.
+        `lambda`; of each term `lambda_l` [n], its depth bin `bins` [n] (-1 for a layer that is not
+        there) and whether it counts, `in_window` [n]; `n_layers` terms that count; `empty_layers`
+        terms of the window without a weight of non-zero deviation, which contribute 0.
     """
     terms = _terms(options, probe)
     if options.layers == "block":
@@ -48,6 +48,7 @@ def gradient_factor(options: Any, probe: Probe) -> Parts:
     return {
         "lambda": jnp.where(used, lambda_n, 0).sum(),
         "lambda_l": jnp.where(empty, 0, lambda_n),
+        "bins": bins,
         "in_window": used,
         "n_layers": used.sum(),
         "empty_layers": (selected & empty).sum(),

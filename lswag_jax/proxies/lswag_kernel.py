@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
@@ -81,25 +82,18 @@ class LSwagKernel(Proxy):
 
     def measure(self, probe: Probe) -> Parts:
         """The score, its groups and its layers."""
-        inner = (
-            range(1, len(probe.layers) - 1) if len(probe.layers) > 2 else range(len(probe.layers))
-        )
+        inner = range(len(probe.layers))[1:-1] or range(len(probe.layers))
         values = jnp.stack([self._layer(probe, i) for i in inner])
         present = probe.present[jnp.array(inner)]
         names = [probe.layers[i].name.rsplit("/", 1)[-1] for i in inner]
-        attention = jnp.array([name in _ATTENTION for name in names])
-        groups = [self._group(values, present & mask) for mask in (attention, ~attention)]
-        shares = (self.attention_share, 1 - self.attention_share)
-        one_group = bool(
-            all(n in _ATTENTION for n in names) or not any(n in _ATTENTION for n in names)
-        )
-        score = (
-            sum(groups) if one_group else sum(s * g for s, g in zip(shares, groups, strict=True))
-        )
+        attention = np.array([name in _ATTENTION for name in names])
+        s_att, s_rest = (self._group(values, present & mask) for mask in (attention, ~attention))
+        a = self.attention_share
+        one_group = attention.all() or not attention.any()
         return {
-            "score": score,
-            "attention": groups[0],
-            "rest": groups[1],
+            "score": s_att + s_rest if one_group else a * s_att + (1 - a) * s_rest,
+            "attention": s_att,
+            "rest": s_rest,
             "layers": jnp.where(present, values, 0),
         }
 
@@ -125,10 +119,8 @@ class LSwagKernel(Proxy):
         a = a - a.mean(0, keepdims=True) if self.center else a
         sizes = [probe.in_units[i], probe.out_units[i]]
         if self.token_mode == "mean":
-            positions = [
-                x[0].size // y.shape[1] for x, y in ((call.inputs, a), (call.cotangent, g))
-            ]
-            sizes = [size // n for size, n in zip(sizes, positions, strict=True)]
+            sizes[0] //= call.inputs[0].size // a.shape[1]
+            sizes[1] //= call.cotangent[0].size // g.shape[1]
         kernels = [self._normalise(x @ x.T, n) for x, n in zip((a, g), sizes, strict=True)]
         return self._f(kernels[0] * kernels[1])
 

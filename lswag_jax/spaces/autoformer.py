@@ -194,7 +194,8 @@ class AutoFormer:
             if rule == "cream":
                 total += 2 * n * d + 28 * n * n + n * n // 2 + n * width // 2
         if rule == "cream":
-            return total + (self.num_patches + 1) * d // 2 + (n - 1) * d * self.num_classes
+            # The position table counts half, the patch embedding's bias once.
+            return total + (self.num_patches + 1) * d // 2 + d + (n - 1) * d * self.num_classes
         return total + d * self.num_classes
 
     # Genotypes --------------------------------------------------------------------------------
@@ -229,7 +230,8 @@ class AutoFormer:
     def format(self, g: AutoFormerGenotype) -> str:
         """`g` as "embed_dim/heads/ratios", for example "192/3,4/3.5,4"."""
         heads = ",".join(str(h) for h in g.num_heads)
-        return f"{g.embed_dim}/{heads}/" + ",".join(f"{r:g}" for r in g.mlp_ratio)
+        ratios = ",".join(str(r).removesuffix(".0") for r in g.mlp_ratio)
+        return f"{g.embed_dim}/{heads}/{ratios}"
 
     def parse(self, text: str) -> AutoFormerGenotype:
         """The inverse of `format`.

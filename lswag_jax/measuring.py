@@ -1,0 +1,94 @@
+"""Measuring one network by a set of proxies, in the passes that they need together."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lswag_jax import tape
+from lswag_jax.probe import Probe, sizes_of
+from lswag_jax.proxies import Proxy
+
+Array = jax.Array
+
+
+def measure(
+    network: tape.Network,
+    images: Array,
+    labels: Array,
+    proxies: Sequence[Proxy],
+    *,
+    sizes: Mapping[str, Array] | None = None,
+    layer_sets: np.ndarray | None = None,
+    gradient_batch: int | None = None,
+    loss: tape.Loss = tape.cross_entropy,
+    batch_coupled: bool = False,
+) -> dict[str, Any]:
+    """Measures one network by every proxy, in shared passes; traced under jit and vmap.
+
+    Args:
+        network: from `lswag_jax.adapters`.
+        images: [B, H, W, C], the pattern batch.
+        labels: [B].
+        proxies: configured proxies.
+        sizes: active sizes of an elastic network (`Space.encode`); None reads the shapes.
+        layer_sets: sets of present layers, bool [K, L]; None for all layers.
+        gradient_batch: the first so many samples are the gradient batch; None takes all.
+        loss: per-sample loss.
+        batch_coupled: samples interact (batch statistics), so that a forward pass of the pattern
+            batch cannot be put together from two.
+
+    Returns:
+        For each proxy its parts, and `degenerate`: the logits do not depend on the input.
+    """
+    passes = frozenset().union(*(proxy.passes for proxy in proxies))
+    readers = [proxy for proxy in proxies if "gradients" in proxy.passes]
+    num_gradients = gradient_batch or len(images) if readers else len(images)
+
+    def first_layer(num_layers: int) -> int:
+        sets = np.ones((1, num_layers), bool) if layer_sets is None else layer_sets
+        return min(proxy.first_layer(sets) for proxy in readers)
+
+    head, rest = images[:num_gradients], images[num_gradients:]
+    recorded = tape.record(
+        network,
+        head,
+        labels[:num_gradients] if readers else None,
+        loss=loss,
+        first_layer=first_layer if readers else 0,
+    )
+    activations = recorded.activations
+    if "patterns" in passes and len(rest):
+        more = tape.record(network, images if batch_coupled else rest).activations
+        activations = (
+            more
+            if batch_coupled
+            else [
+                dataclasses.replace(a, post=jnp.concatenate([a.post, b.post]))
+                for a, b in zip(activations, more, strict=True)
+            ]
+        )
+    if "patterns" in passes and not activations:
+        raise ValueError(
+            "no activation function was found; known are "
+            f"{', '.join(sorted(tape.ACTIVATIONS))} of jax.nn, tanh and erf-based GELU."
+        )
+    sizes = sizes_of(recorded, activations) if sizes is None else sizes
+    if layer_sets is None:
+        layer_sets = np.ones((1, len(recorded.layers)), bool)
+    probe = Probe(
+        recorded, activations, sizes["in_units"], sizes["out_units"], sizes["act_units"], layer_sets
+    )
+    parts = {proxy.key: proxy.measure(probe) for proxy in proxies if proxy.passes}
+    return parts | {"degenerate": _constant(recorded.logits)}
+
+
+def _constant(logits: Array) -> Array:
+    """Whether all samples have the same logits, up to rounding; False for a single sample."""
+    if len(logits) < 2:
+        return jnp.zeros((), bool)
+    scale = jnp.abs(logits).max()
+    return jnp.abs(logits - logits[:1]).max() <= 16 * jnp.finfo(logits.dtype).eps * scale

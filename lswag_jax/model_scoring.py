@@ -1,0 +1,124 @@
+"""Scoring one model of the user's own."""
+
+import functools
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from flax import nnx
+
+from lswag_jax import adapters, tape
+from lswag_jax import proxies as proxy_registry
+from lswag_jax.inputs import check_inputs
+from lswag_jax.macs import count_macs
+from lswag_jax.measuring import measure
+from lswag_jax.patterns import PATTERN_LIMIT
+from lswag_jax.proxies import Proxy
+from lswag_jax.scores import ScoreTable
+from lswag_jax.scoring import Proxies
+
+
+def score_model(
+    module: nn.Module | nnx.Module,
+    variables: Mapping[str, Any] | None,
+    images: Any,
+    labels: Any,
+    proxies: Proxies = ("lswag",),
+    *,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    num_classes: int | None = None,
+    gradient_batch: int | None = None,
+    batch_norm: str = "frozen",
+    loss: tape.Loss = tape.cross_entropy,
+    precision: str = "highest",
+) -> ScoreTable:
+    """Scores one Flax classifier of the user's own, Linen or NNX, with the weights it has.
+
+    Args:
+        module: a Linen module, or an NNX model (which holds its own weights).
+        variables: of the Linen module; None for an NNX model.
+        images: [B, H, W, C] or whatever the model takes, floats or uint8 (divided by 255).
+        labels: [B] integers.
+        proxies: names or configured proxies.
+        args, kwargs: further arguments of the model's call. Arguments called train, training,
+            is_training or deterministic are set for evaluation unless given.
+        num_classes: for checking labels; None reads the width of the logits.
+        gradient_batch: the first so many samples are the gradient batch; None takes all.
+        batch_norm: see `adapters.linen_network`.
+        loss: per-sample loss of (logits, labels).
+        precision: of matrix products.
+
+    Returns:
+        A `ScoreTable` with one row.
+
+    Raises:
+        ValueError: bad images, labels or proxies; no weight layer or no activation was captured.
+
+    Example:
+        >>> class MLP(nn.Module):
+        ...     @nn.compact
+        ...     def __call__(self, x):
+        ...         return nn.Dense(3)(nn.relu(nn.Dense(16)(x.reshape(len(x), -1))))
+        >>> images = np.random.default_rng(0).normal(size=(8, 4, 4, 1)).astype("float32")
+        >>> variables = MLP().init(jax.random.key(0), images)
+        >>> table = score_model(MLP(), variables, images, np.arange(8) % 3, ("lswag", "params"))
+        >>> int(table["params"][0]), table.status[0]
+        (323, 'ok')
+    """
+    resolved = proxy_registry.resolve(proxies)
+    images, labels = check_inputs(
+        images, labels, num_classes=num_classes, limit=PATTERN_LIMIT, gradient_batch=gradient_batch
+    )
+    model, weights, params = adapters.split(module, variables, args, kwargs, batch_norm)
+
+    def forward(weights, images):
+        return model.network(weights)(images, lambda *call: call[-1])
+
+    logits = jax.eval_shape(forward, weights, images)
+    check_inputs(images, labels, num_classes=logits.shape[-1])
+    settings = (("gradient_batch", gradient_batch), ("loss", loss))
+    arguments = (weights, images, labels)
+    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), arguments)
+    leaves, structure = jax.tree.flatten(shapes)
+    start = time.perf_counter()
+    try:
+        run = _compiled(model, resolved, settings, tuple(leaves), structure, precision)
+    except TypeError:  # a model that cannot be hashed is compiled each time
+        run = _compiled.__wrapped__(model, resolved, settings, leaves, structure, precision)
+    compiled = time.perf_counter()
+    result = jax.device_get(run(*arguments))
+    elapsed = time.perf_counter() - compiled
+    row = {
+        "id": type(module).__name__,
+        "genotype": None,
+        "params": sum(int(leaf.size) for leaf in jax.tree.leaves(params)),
+        "macs": count_macs(forward, weights, images[:1]),
+        "seconds": elapsed,
+        "degenerate": [bool(result["degenerate"])],
+        "parts": {proxy.key: _parts(proxy, result) for proxy in resolved},
+    }
+    return ScoreTable([row], resolved, {"compile": compiled - start, "score": elapsed})
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled(model, proxies, settings, leaves, structure, precision):
+    def run(weights, images, labels):
+        network = model.network(weights)
+        return measure(
+            network, images, labels, proxies, batch_coupled=model.batch_coupled, **dict(settings)
+        )
+
+    with jax.default_matmul_precision(precision):
+        return jax.jit(run).lower(*jax.tree.unflatten(structure, leaves)).compile()
+
+
+def _parts(proxy: Proxy, result: Mapping[str, Any]) -> dict[str, list]:
+    """Finished parts with the leading axis of repeats, here one."""
+    if not proxy.passes:
+        return {}
+    parts = {key: np.asarray(value)[None] for key, value in result[proxy.key].items()}
+    return {key: value.tolist() for key, value in proxy.finish(parts).items()}

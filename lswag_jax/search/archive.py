@@ -1,0 +1,208 @@
+"""The archive of a search: one row an evaluated genotype, kept in a file that survives any crash.
+
+A search has no other state. Its proposals depend on the seed, the epoch and the rows before them,
+so a resumed search proposes the same genotypes again and takes from the archive what is there.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self
+
+from lswag_jax.scores import Row, dump_row, write_atomically
+from lswag_jax.spaces import Space
+
+ARCHIVE = "archive.jsonl"
+CONFIG = "config.json"
+Evaluate = Callable[[Sequence[Any]], Iterable[Row]]
+
+
+class Archive(Sequence[Row]):
+    """Rows in `workdir/archive.jsonl`, a sequence to which rows can be appended.
+
+    An archive that holds rows is continued if `workdir/config.json` agrees with the config; the
+    config of one without rows is replaced. A last line that a crash left unfinished is cut away.
+
+    Args:
+        workdir: folder of the run; made if absent.
+        config: what the run is; plain values that JSON can hold, nested at will.
+        exempt: keys, dotted where nested, that may differ because they do not affect the result.
+
+    Raises:
+        ValueError: the folder holds a run of another config, or a line before the last is no row.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> with Archive(folder, {"seed": 0}) as archive:
+        ...     archive.append({"id": "a"})
+        >>> with Archive(folder, {"seed": 0}) as archive:
+        ...     list(archive)
+        [{'id': 'a'}]
+    """
+
+    def __init__(
+        self,
+        workdir: str | os.PathLike,
+        config: Mapping[str, Any],
+        exempt: Sequence[str] = (),
+    ) -> None:
+        workdir = pathlib.Path(workdir)
+        new = _plain(config)
+        self.path = workdir / ARCHIVE
+        self._rows, size = read_rows(self.path) if self.path.exists() else ([], 0)
+        if self._rows:
+            _compare(workdir, new, exempt)
+        else:
+            workdir.mkdir(parents=True, exist_ok=True)
+            write_atomically(workdir / CONFIG, json.dumps(new, indent=2) + "\n")
+        self._file = open(self.path, "ab")  # noqa: SIM115, closed by `close`
+        self._file.truncate(size)
+        os.fsync(self._file.fileno())
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index):
+        return self._rows[index]
+
+    def append(self, row: Row) -> None:
+        """Appends a row; when this returns, the row is on the disk."""
+        line = dump_row(row)
+        self._file.write(line.encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._rows.append(json.loads(line))
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def read_rows(path: str | os.PathLike) -> tuple[list[Row], int]:
+    """Rows of an archive, of a running search too; changes nothing.
+
+    Args:
+        path: of `archive.jsonl`.
+
+    Returns:
+        The rows, and the bytes they take: less than the file's size if its last line is unfinished.
+
+    Raises:
+        ValueError: a line before the last is no row.
+    """
+    *lines, rest = pathlib.Path(path).read_bytes().split(b"\n")
+    rows: list[Row] = []
+    for number, line in enumerate(lines, start=1):
+        row = _parse(line)
+        if row is not None:
+            rows.append(row)
+        elif number < len(lines) or rest:
+            raise ValueError(f"line {number} of {path} is not a row of an archive.")
+    return rows, sum(len(line) + 1 for line in lines[: len(rows)])
+
+
+def _parse(line: bytes) -> Row | None:
+    try:
+        row = json.loads(line)
+    except ValueError:  # also bytes that are not UTF-8
+        return None
+    return row if isinstance(row, dict) and "id" in row else None
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config as JSON gives it back."""
+    try:
+        return json.loads(dump_row(dict(config)))
+    except TypeError as error:
+        raise ValueError(f"a config must hold plain values only ({error}).") from None
+
+
+def _compare(workdir: pathlib.Path, config: Mapping[str, Any], exempt: Sequence[str]) -> None:
+    """Raise ValueError unless the config of the run in `workdir` is this one."""
+    path = workdir / CONFIG
+    try:
+        there = dict(_flatten(json.loads(path.read_bytes())))
+    except (FileNotFoundError, ValueError):
+        raise ValueError(f"{workdir} holds {ARCHIVE} but no readable {CONFIG}.") from None
+    here = dict(_flatten(config))
+    differing = [
+        f"{key} ({_show(there, key)} there, {_show(here, key)} here)"
+        for key in there | here
+        if _show(there, key) != _show(here, key)
+        and not any(f"{key}.".startswith(f"{free}.") for free in exempt)
+    ]
+    if differing:
+        raise ValueError(
+            f"workdir {workdir} holds a run of another config, which differs in "
+            f"{', '.join(differing)}."
+        )
+
+
+def _show(flat: Mapping[str, Any], key: str) -> str:
+    return json.dumps(flat[key]) if key in flat else "absent"
+
+
+def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves of nested dictionaries under dotted keys."""
+    if not isinstance(value, dict) or (prefix and not value):
+        yield prefix, value
+        return
+    for key, item in value.items():
+        yield from _flatten(item, f"{prefix}.{key}" if prefix else key)
+
+
+def extend(
+    archive: list[Row] | Archive,
+    start: int,
+    space: Space,
+    genotypes: Sequence[Any],
+    evaluate: Evaluate,
+) -> int:
+    """Brings an archive to hold the rows of these genotypes from row `start` on.
+
+    Rows that are there are kept, the genotypes of the others evaluated and appended as they come.
+
+    Args:
+        archive: a list, or an `Archive`.
+        start: number of rows before these.
+        space: of the genotypes.
+        genotypes: proposed, none twice.
+        evaluate: yields a row for each genotype, in order (`lswag_jax.scoring.stream`).
+
+    Returns:
+        `start + len(genotypes)`.
+
+    Raises:
+        ValueError: a row of the archive, or one that was yielded, is of another genotype.
+    """
+    stop = start + len(genotypes)
+    known = archive[start:stop]
+    for number, (row, genotype) in enumerate(zip(known, genotypes, strict=False), start + 1):
+        _check_id(row, space.format(genotype), f"row {number} of the archive")
+    missing = list(genotypes[len(known) :])
+    if missing:
+        for genotype, row in zip(missing, evaluate(missing), strict=True):
+            _check_id(row, space.format(genotype), "an evaluated row")
+            archive.append(row)
+    return stop
+
+
+def _check_id(row: Row, expected: str, what: str) -> None:
+    if row["id"] != expected:
+        raise ValueError(f"{what} is of {row['id']!r}, but this search proposes {expected!r} here.")
+
+
+def check_complete(archive: Sequence[Row], size: int) -> None:
+    """Raise ValueError if an archive holds more than the `size` rows of its search."""
+    if len(archive) > size:
+        raise ValueError(
+            f"the archive holds {len(archive)} rows, but this search proposes only {size}."
+        )

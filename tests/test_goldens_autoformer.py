@@ -1,0 +1,148 @@
+"""Against the original PyTorch implementations, in float64 (goldens' README)."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+import lswag_jax
+from lswag_jax import adapters, moments, tape
+from lswag_jax.proxies import LSwag, Nwot, Params, Swap, ZiCo
+from tests.autoformer_goldens import SETS, load
+
+CASES = pytest.mark.parametrize(("file", "weights"), SETS, ids=["-".join(s) for s in SETS])
+
+# One pass over the 8 gradient samples, with patterns of 8 and of 32; one over two batches of 8.
+SAMPLES = (
+    LSwag(),
+    LSwag(label="signed", grad_abs=False),
+    LSwag(label="weighted", lambda_kind="zico"),
+    LSwag(label="weighted_signed", lambda_kind="zico", grad_abs=False),
+)
+PATTERNS = (LSwag(lambda_kind="none"), Swap(binarize="sign3"), Nwot(), Params())
+BATCHES = (ZiCo(), LSwag(var_over="minibatch"))
+
+
+@functools.cache
+def scores(folder, file, weights, proxies, size, gradient_batch=None):
+    """Table of one golden network."""
+    with jax.enable_x64(True):
+        golden = load(folder, file, weights)
+        return lswag_jax.score_model(
+            golden.module,
+            golden.variables,
+            golden.images(size),
+            golden.labels(size),
+            proxies,
+            gradient_batch=gradient_batch,
+        )
+
+
+@CASES
+def test_logits(goldens, x64, file, weights):
+    golden = load(goldens, file, weights)
+    logits = jax.jit(golden.module.apply)(golden.variables, golden.images())
+    np.testing.assert_allclose(logits, golden.value("ext64/logits_train"), rtol=0, atol=1e-10)
+
+
+def test_super_network(goldens, x64):
+    """Cream's super-network: elastic with an encoding, and cut to the exact network."""
+    golden = load(goldens, "cream_micro", "init")
+    space, g = golden.space, golden.genotype
+    variables = lswag_jax.from_torch(space.network(), golden.state_dict("super/w/"))
+    encoded = {key: value[0] for key, value in space.encode([g]).items()}
+    logits = jax.jit(space.network().apply)(variables, golden.images(), encoded)
+    np.testing.assert_allclose(logits, golden.arrays["cream_logits64"], rtol=0, atol=1e-10)
+    cut = space.extract(variables, g)
+    jax.tree.map(np.testing.assert_array_equal, cut, golden.variables)
+
+
+@CASES
+def test_lswag_of_8_and_32_samples(goldens, file, weights):
+    """Per-layer sums, per-layer and union cardinalities, and the score."""
+    golden = load(goldens, file, weights)
+    table = scores(goldens, file, weights, SAMPLES, 32, gradient_batch=8)
+    found = {key: value[0] for key, value in table.parts["lswag"].items()}
+    log_sums = golden.value("ext64/grad_log_sum_inv_std_abs")
+    np.testing.assert_allclose(found["lambda_l"], log_sums, rtol=1e-6)
+    for key, name in (
+        ("lswag", "grad_sum_inv_std_abs"),
+        ("signed", "grad_sum_inv_std_signed"),
+        ("weighted", "grad_sum_mean_over_std_abs"),
+        ("weighted_signed", "grad_sum_mean_over_std_signed"),
+    ):
+        sums = np.exp(table.parts[key]["lambda_l"][0])
+        np.testing.assert_allclose(sums, golden.value(f"ext64/{name}"), rtol=1e-6)
+    assert found["lambda"] == pytest.approx(
+        golden.value("val64/lambda_sum_log_sum_inv_std_abs_all"), rel=1e-6
+    )
+    np.testing.assert_array_equal(found["psi_l"], golden.value("ext64/gelu_card_per_layer_B32"))
+    assert found["psi"] == golden.value("val64/gelu_card_union_B32")
+    assert table["lswag"][0] == pytest.approx(golden.value("val64/lswag_all_B32"), rel=1e-6)
+    assert list(table.status) == ["ok"]
+
+
+@CASES
+def test_patterns_of_8_samples(goldens, file, weights):
+    golden = load(goldens, file, weights)
+    table = scores(goldens, file, weights, PATTERNS, 8)
+    psi, psi_l = (table.parts["lswag"][key][0] for key in ("psi", "psi_l"))
+    np.testing.assert_array_equal(psi_l, golden.value("ext64/gelu_card_per_layer_B8"))
+    assert psi == golden.value("val64/gelu_card_union_B8")
+    lam = scores(goldens, file, weights, SAMPLES, 32, gradient_batch=8).parts["lswag"]["lambda"][0]
+    assert lam * psi == pytest.approx(golden.value("val64/lswag_all_B8"), rel=1e-6)
+    assert table["nwot"][0] == pytest.approx(golden.value("val64/nwot_activations_only"), rel=1e-9)
+    assert table["swap"][0] == golden.value("val64/swap")
+    assert table["params"][0] == golden.value("val64/params")
+
+
+@CASES
+def test_two_batches(goldens, file, weights):
+    """Two mini-batches of 8: the statistics of `ext64/batchwise_*` and the ZiCo score."""
+    golden = load(goldens, file, weights)
+    table = scores(goldens, file, weights, BATCHES, 16)
+    for key, part, name in (
+        ("lswag", "lambda_l", "batchwise_sum_inv_std_abs"),
+        ("zico", "layers", "batchwise_sum_mean_over_std_signed"),
+    ):
+        sums = np.exp(table.parts[key][part][0])
+        np.testing.assert_allclose(sums, golden.value(f"ext64/{name}"), rtol=1e-6)
+    assert table["zico"][0] == pytest.approx(golden.value("val64/zico"), rel=1e-6)
+
+
+@pytest.mark.parametrize("file", ["autoprox_micro64", "cream_micro"])
+def test_moments_element_by_element(goldens, x64, file):
+    golden = load(goldens, file, "init")
+    names = [str(name) for name in golden.arrays["layer_names"]]
+    keys = [k for k in golden.arrays if k.startswith("gradfull64/") and k.endswith("mean_abs")]
+    assert len(keys) >= 3
+
+    @jax.jit
+    def found(variables, images, labels):
+        network = adapters.linen_network(golden.module, variables)
+        layers = tape.record(network, images, labels).layers
+        chosen = [layers[names.index(key.split("/")[1])] for key in keys]
+        return [moments.gradient_moments(layer)["kernel"] for layer in chosen]
+
+    results = found(golden.variables, golden.images(), golden.labels())
+    for key, result in zip(keys, results, strict=True):
+        for ours, name in ((result.mean_abs, key), (result.variance, key.replace("mean_", "var_"))):
+            theirs = golden.arrays[name]
+            # The patch embedding is (out, channels, rows, columns), other layers (out, in).
+            theirs = theirs.transpose(2, 3, 1, 0) if theirs.ndim == 4 else theirs.T
+            np.testing.assert_allclose(ours.reshape(theirs.shape), theirs, rtol=1e-6, atol=1e-15)
+
+
+@CASES
+def test_float32(goldens, file, weights):
+    """Lambda to 1e-4 and the cardinalities exactly."""
+    golden = load(goldens, file, weights, np.float32)
+    table = lswag_jax.score_model(
+        golden.module, golden.variables, golden.images(32), golden.labels(32), gradient_batch=8
+    )
+    expected = golden.value("val64/lambda_sum_log_sum_inv_std_abs_all")
+    assert table.parts["lswag"]["lambda"][0] == pytest.approx(expected, rel=1e-4)
+    np.testing.assert_array_equal(
+        table.parts["lswag"]["psi_l"][0], golden.value("ext64/gelu_card_per_layer_B32")
+    )
