@@ -54,10 +54,9 @@ def kendall(x: np.ndarray, y: np.ndarray, undefined: float = 0.0) -> Any:
         0.6667
     """
     x, y = _checked(x, y)
-    shape, n = x.shape[:-1], x.shape[-1]
-    rows = zip(x.reshape(-1, n), y.reshape(-1, n), strict=True) if n > 1 else ()
-    taus = [stats.kendalltau(a, b).statistic for a, b in rows]
-    taus = np.array(taus).reshape(shape) if n > 1 else np.full(shape, np.nan)
+    taus = np.full(x.shape[:-1], np.nan)
+    for i in np.ndindex(taus.shape) if x.shape[-1] > 1 else ():
+        taus[i] = stats.kendalltau(x[i], y[i]).statistic
     return _given(taus, undefined)
 
 
@@ -151,12 +150,10 @@ def paired_bootstrap(
         statistic: as in `bootstrap`.
         first, second: scores of two proxies [P].
         *others: what both are compared with, such as accuracies [P].
-        n: resamples.
-        seed: of the draw.
-        level: probability that the interval covers; one without 0 tells the two proxies apart.
+        n, seed, level: as in `bootstrap`.
 
     Returns:
-        Its lower and its upper end.
+        Its lower and its upper end; an interval without 0 tells the two proxies apart.
 
     Raises:
         ValueError: as `bootstrap`.
@@ -217,17 +214,14 @@ def _summary_row(name, scores, truth, params, options: Mapping[str, Any]) -> dic
     _checked(np.zeros_like(scores), truth, *(() if params is None else (params,)))
     failed, kept = ~np.isfinite(scores), ~np.isnan(scores)
     scores, truth = scores[kept], truth[kept]
-    unknown = (np.nan, np.nan)
-    rho = spearman(scores, truth, undefined=np.nan)
-    row = {"proxy": name, "rho": _given(rho, 0.0)}
-    intervals = {
-        key: bootstrap(f, scores, truth, **options) if len(scores) > 1 else unknown
-        for key, f in (("rho", spearman), ("tau", kendall))
-    }
-    row["rho_low"], row["rho_high"] = intervals["rho"]
-    row["tau"] = kendall(scores, truth)
-    row["tau_low"], row["tau_high"] = intervals["tau"]
-    row |= {"n": len(scores), "failures": int(failed.sum()), "undefined": bool(np.isnan(rho))}
+    row = {"proxy": name}
+    for key, statistic in (("rho", spearman), ("tau", kendall)):
+        row[key] = statistic(scores, truth)
+        many = len(scores) > 1
+        interval = bootstrap(statistic, scores, truth, **options) if many else (np.nan, np.nan)
+        row[f"{key}_low"], row[f"{key}_high"] = interval
+    undefined = np.isnan(spearman(scores, truth, undefined=np.nan))
+    row |= {"n": len(scores), "failures": int(failed.sum()), "undefined": bool(undefined)}
     if params is not None:
         given = np.asarray(params, np.float64)[kept]
         partial = partial_spearman(scores, truth, given, undefined=np.nan)

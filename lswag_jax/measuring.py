@@ -83,6 +83,9 @@ def measure(
         recorded, activations, sizes["in_units"], sizes["out_units"], sizes["act_units"], layer_sets
     )
     parts = {proxy.key: proxy.measure(probe) for proxy in proxies if proxy.passes}
+    finite = jnp.isfinite(recorded.logits).all()
+    for part in parts.values():
+        part["score"] = jnp.where(finite, part["score"], jnp.nan)
     return parts | {"degenerate": _constant(recorded.logits)}
 
 

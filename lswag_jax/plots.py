@@ -40,11 +40,9 @@ def score_against_params(table: ScoreTable, proxy: str, best: int | None = None)
 
     Example:
         >>> from lswag_jax import proxies
-        >>> row = {"id": "a", "genotype": {}, "params": 7, "macs": 9, "seconds": 0.0,
-        ...        "degenerate": [False], "parts": {"params": {}}}
-        >>> figure = score_against_params(ScoreTable([row], proxies.resolve("params")), "params")
-        >>> figure.axes[0].get_title()
-        'params against size (n = 1)'
+        >>> table = ScoreTable([], proxies.resolve("params"))
+        >>> score_against_params(table, "params").axes[0].get_xlabel()
+        'parameters (millions)'
     """
     figure, axes = _axes("parameters (millions)", f"{proxy} score")
     params, scores = table.column("params") / 1e6, table.values(proxy)
@@ -96,8 +94,8 @@ def layer_factors(parts: Mapping[str, np.ndarray], index: int = 0) -> Any:
     Example:
         >>> parts = {"lambda_l": [[2.0, 3.0]], "bins": [[0, 5]], "in_window": [[0, 1]],
         ...          "psi_l": [[4]], "psi": [4]}
-        >>> layer_factors(parts).axes[0].get_title(loc="left")
-        '$\\\\Lambda$ = 3 over 1 layers'
+        >>> layer_factors(parts).axes[1].get_title(loc="left").split(";")[1]
+        ' bars: each layer by itself'
     """
     needed = ("lambda_l", "bins", "in_window", "psi_l", "psi")
     missing = [key for key in needed if key not in parts]
@@ -148,7 +146,7 @@ def profile(profile: Profile, window: Window | None = None) -> Any:
         >>> values = np.arange(10.0)
         >>> from_random = Profile(values, values / 10, np.ones(10), 4, "lambda_l")
         >>> profile(from_random, (3, 7)).axes[0].get_title()
-        'Layer profile of 4 random networks'
+        'Layer profile (n = 4 networks)'
     """
     label = _STATISTIC_LABELS[profile.statistic]
     figure, axes = _axes("depth percentile (%)", label)
@@ -163,8 +161,8 @@ def profile(profile: Profile, window: Window | None = None) -> Any:
     axes.plot(center, mean, color=BLUE, marker="o", linewidth=2, label=r"mean $\pm$ std")
     axes.set_xlim(0, len(profile.mean) * width)
     axes.set_xticks(np.arange(len(profile.mean) + 1) * width)
-    networks = f"{profile.networks} random network" + "s" * (profile.networks != 1)
-    axes.set_title(f"Layer profile of {networks}" + ", all layers" * (window is None))
+    title = f"Layer profile (n = {profile.networks} networks)"
+    axes.set_title(title + ", no window" * (window is None))
     _legend(axes)
     return figure
 
@@ -191,7 +189,7 @@ def ranks(
     scores, truth = np.asarray(scores, np.float64), np.asarray(truth, np.float64)
     kept = ~np.isnan(scores)
     scores, truth = scores[kept], truth[kept]
-    labels = [f"rank by {of} (1 is best)" for of in (name, truth_name)]
+    labels = (f"rank by {of} (1 is best)" for of in (name, truth_name))
     figure, axes = _axes(*labels, inches=(5, 5))
     axes.axline((1, 1), slope=1, color=GREY, linewidth=1, linestyle="--", zorder=1)
     x, y, failed = stats.rankdata(-scores), stats.rankdata(-truth), np.isneginf(scores)

@@ -22,7 +22,7 @@ def message(error: pytest.ExceptionInfo) -> str:
     """Text of the error, which must be one sentence on one line."""
     text = str(error.value)
     assert "\n" not in text
-    assert not text.endswith(".")
+    assert text.endswith(".")
     return text
 
 

@@ -107,7 +107,7 @@ def test_profile():
         np.testing.assert_allclose((shade.x0, shade.x1), (20, 70))
     (axes,) = drawn(plots.profile(profile)).axes
     assert not axes.patches
-    assert axes.get_title().endswith("4 random networks, all layers")
+    assert axes.get_title() == "Layer profile (n = 4 networks), no window"
 
 
 def test_ranks():

@@ -63,7 +63,7 @@ class Nwot(Proxy):
     def finish(self, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The score again in float64; the kernel is not kept."""
         _, score = np.linalg.slogdet(np.asarray(parts["kernel"], np.float64))
-        return {"score": score}
+        return {"score": np.where(np.isnan(parts["score"]), np.nan, score)}
 
     def pool(self, parts: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, str]:
         """Scores of a pool; a singular kernel (-inf) has status inf."""

@@ -111,14 +111,17 @@ def _term(options: Any, name: str, depth_bin: Array, moments: tuple[Moments, ...
 def log_sum(sigma: Array, weight: Array | None = None) -> Array:
     """log sum_w weight_w / sigma_w over the weights with sigma_w > 0; -inf where there is none.
 
-    The smallest sigma is taken out of the sum first, so that values of 1e12 do no harm.
+    The smallest sigma is taken out of the sum first, so that values of 1e12 do no harm. A sigma
+    that is NaN or infinite makes the result so.
     """
     positive = sigma > 0
     smallest = jnp.where(positive, sigma, jnp.inf).min()
     smallest = jnp.where(jnp.isfinite(smallest), smallest, 1.0)
     ratio = jnp.where(positive, smallest / jnp.where(positive, sigma, 1.0), 0.0)
     total = (ratio if weight is None else weight * ratio).sum()
-    return jnp.log(total) - jnp.log(smallest)
+    value = jnp.log(total) - jnp.log(smallest)
+    largest = sigma.max()
+    return jnp.where(jnp.isfinite(largest), value, largest)
 
 
 def _condition(options: Any, sigma: Array) -> Array:

@@ -173,7 +173,7 @@ class LSwag(Proxy):
         """Scores of a pool by one rule for all its members."""
         psi = np.asarray(parts["psi"], np.float64)
         if "lambda" not in parts:
-            scores = psi
+            scores = np.asarray(parts["score"], np.float64)
             return scores, _degenerate(status_of(scores), psi <= 0), "psi"
         lam = np.asarray(parts["lambda"], np.float64)
         status = _degenerate(status_of(lam * psi), (psi <= 0) | (parts["n_layers"] <= 0))

@@ -1,0 +1,32 @@
+"""Evolution on AutoFormer-Tiny at 224 px by L-SWAG, on a data set of your own.
+
+    python -m lswag_jax.cli.search --config=configs/autoformer_tiny.py \
+        --config.data.source=tfds:imagenet2012 --config.data.data_dir=/data/tfds
+
+1,050 networks with 64 images each. Not run in full here: benchmarks/RESULTS.md has the seconds an
+architecture. `configs/autoformer_tiny.py:runlocal` takes seconds on embedded images.
+"""
+
+from lswag_jax.cli.default_config import default_config, shrink
+
+
+def get_config(variant=""):
+    config = default_config(
+        "autoformer_tiny",
+        image_size=224,  # pixels
+        patch_size=16,  # pixels: 14 x 14 patch tokens
+        channels=3,
+        num_classes=1000,
+    )
+    config.data.source = "tfds:imagenet2012"
+    config.data.batch_size = 64  # images that draw activation patterns
+    config.data.gradient_batch = 64  # of these, images whose gradients are taken
+    config.data.balanced = False  # 1,000 classes, 64 images
+    config.search.params_window = (
+        4.0,
+        6.2,
+    )  # millions of parameters: T 4-6.2, the TF-TAS budget of AZ-NAS
+    if variant == "runlocal":
+        config.data.source = "embedded"
+        shrink(config)
+    return config

@@ -1,0 +1,28 @@
+"""Search AutoFormer-Tiny on embedded Fashion-MNIST images: the first thing to run.
+
+    python -m lswag_jax.cli.search --config=configs/quickstart.py --workdir=results/quickstart
+
+2 CPU cores: see README.md for the measured time. `configs/quickstart.py:runlocal` takes seconds.
+"""
+
+from lswag_jax.cli.default_config import default_config, shrink
+
+
+def get_config(variant=""):
+    config = default_config(
+        "autoformer_tiny",
+        image_size=28,  # pixels, Fashion-MNIST's own
+        patch_size=4,  # pixels: 7 x 7 patch tokens
+        channels=1,
+        num_classes=10,
+    )
+    config.data.batch_size = 64  # images that draw activation patterns
+    config.data.gradient_batch = 32  # of these, images whose gradients are taken
+    config.search.epochs = 4  # generations
+    config.search.population = 20  # genotypes a generation
+    config.search.select = 5  # parents
+    config.search.crossover = 10  # children of two parents a generation
+    config.search.mutation = 10  # mutants a generation
+    config.search.params_window = (4.0, 7.0)  # millions of parameters
+    config.profile.num = 20  # random networks
+    return shrink(config) if variant == "runlocal" else config

@@ -1,0 +1,1 @@
+"""Command-line programs: thin absl binaries over the library."""

@@ -1,0 +1,202 @@
+"""What the binaries share: flags, config, errors as one sentence, and progress."""
+
+import math
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+USER_ERRORS = (ValueError, FileNotFoundError, NotADirectoryError, PermissionError, ImportError)
+
+
+def run(main: Callable[[ConfigDict, str], None], description: str, default_workdir: str) -> None:
+    """Runs a binary: parses flags, logs the devices, calls `main(config, workdir)`.
+
+    A user's mistake is printed as one sentence and ends the program with exit code 2.
+
+    Args:
+        main: the program.
+        description: what `--help` says first.
+        default_workdir: folder of the results unless `--workdir` is given.
+    """
+    config = config_flags.DEFINE_config_file(
+        "config", None, "Config file, for example configs/quickstart.py or its :runlocal variant."
+    )
+    flags.DEFINE_string("workdir", default_workdir, "Folder of the results; a run there goes on.")
+    flags.DEFINE_bool("compile_cache", True, "Keep compiled programs in ~/.cache/lswag_jax.")
+
+    def body(_: list[str]) -> None:
+        _prepare(flags.FLAGS.compile_cache)
+        if config.value is None:
+            raise ValueError("give a config, for example --config=configs/quickstart.py.")
+        main(config.value, flags.FLAGS.workdir)
+
+    if any(arg in ("--help", "-help", "-h", "--helpfull") for arg in sys.argv[1:]):
+        keys = ("config", "workdir", "compile_cache")
+        sys.stdout.write(f"{description}\n\nflags:\n")
+        for key in keys:
+            flag = flags.FLAGS[key]
+            sys.stdout.write(f"  --{key}: {flag.help} (default: {flag.default})\n")
+        sys.stdout.write("  --config.KEY=VALUE: override one key of the config.\n")
+        sys.exit(0)
+    logging.set_verbosity(logging.INFO)
+    logging.get_absl_handler().use_absl_log_file = lambda *_: None
+    try:
+        app.run(body, flags_parser=_parse)
+    except USER_ERRORS as error:
+        fail(error)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """Parses the command line; a mistake in it ends the program with exit code 2."""
+    try:
+        rest = flags.FLAGS(argv)
+    except flags.Error as error:
+        fail(error)
+    except (KeyError, AttributeError, TypeError, *USER_ERRORS) as error:
+        fail(f"the config cannot be read or overridden: {_sentence(error)}")
+    if len(rest) > 1:
+        fail(f"unknown argument {rest[1]!r}, flags begin with --.")
+    return rest
+
+
+def fail(error: Any) -> None:
+    """Prints one sentence and ends the program with exit code 2."""
+    sys.stderr.write(f"error: {_sentence(error)}\n")
+    sys.stderr.flush()
+    os._exit(2) if logging is None else sys.exit(2)
+
+
+def _sentence(error: Any) -> str:
+    text = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return str(text).strip().split("\n")[0].strip("\"'") or type(error).__name__
+
+
+def _prepare(compile_cache: bool) -> None:
+    import jax
+
+    if compile_cache:
+        folder = pathlib.Path.home() / ".cache" / "lswag_jax"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    devices = jax.devices()
+    logging.info("%d %s device(s): %s", len(devices), devices[0].platform, devices[0].device_kind)
+
+
+def load_space(config: ConfigDict) -> Any:
+    """The search space of a config."""
+    from lswag_jax import spaces
+
+    return spaces.get(**config.space)
+
+
+def load_proxies(config: ConfigDict) -> tuple:
+    """The configured proxies of a config."""
+    from lswag_jax import proxies, window
+
+    resolved = []
+    for name in split(config.proxies):
+        options = dict(config.options.get(name, {}))
+        if name == "lswag":
+            options["window"] = window.parse(config.window)
+        resolved.append(proxies.get(name, **options))
+    return proxies.resolve(resolved)
+
+
+def load_data(config: ConfigDict, space: Any) -> Any:
+    """The input batch of a config, in the shape of its space."""
+    from lswag_jax.data import load_batch
+
+    data = config.data
+    batch = load_batch(
+        data.source,
+        data.batch_size,
+        split=data.split,
+        seed=config.seed,
+        balanced=data.balanced,
+        image_size=space.image_size,
+        channels=space.channels,
+        normalize=data.normalize,
+        label_key=data.label_key,
+        data_dir=data.data_dir or None,
+        download=data.download,
+    )
+    if batch.num_classes > space.num_classes:
+        raise ValueError(
+            f"the data set has {batch.num_classes} classes, but space.num_classes is "
+            f"{space.num_classes}: set --config.space.num_classes={batch.num_classes}."
+        )
+    logging.info("data: %s", batch.source)
+    return batch
+
+
+def score_settings(config: ConfigDict) -> dict[str, Any]:
+    """Arguments of `scoring.stream` that a config sets."""
+    if not 2 <= config.data.gradient_batch <= config.data.batch_size:
+        raise ValueError(
+            "data.gradient_batch must be between 2 and data.batch_size "
+            f"{config.data.batch_size}, got {config.data.gradient_batch}."
+        )
+    return {
+        "seed": config.seed,
+        "repeats": config.score.repeats,
+        "gradient_batch": config.data.gradient_batch,
+        "batch_size": config.score.chunk or None,
+        "precision": config.score.precision,
+    }
+
+
+def split(names: str) -> tuple[str, ...]:
+    """Names in a comma-separated list."""
+    return tuple(name.strip() for name in names.split(",") if name.strip())
+
+
+def plain(config: ConfigDict) -> dict[str, Any]:
+    """A config as JSON can hold it."""
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: convert(item) for key, item in value.items()}
+        if isinstance(value, tuple | list):
+            return [convert(item) for item in value]
+        return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+    return convert(config.to_dict())
+
+
+@contextmanager
+def progress_bar(title: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    """A progress bar on a terminal, a plain line every few seconds otherwise.
+
+    Yields:
+        A function of (rows done, what to say beside it).
+    """
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import Progress
+
+        with Progress(console=Console(stderr=True)) as bar:
+            task = bar.add_task(title, total=total)
+            yield lambda done, text: bar.update(
+                task, completed=done, description=f"{title} {text}".strip()
+            )
+        return
+    last = [0.0]
+
+    def line(done: int, text: str) -> None:
+        if done == total or time.monotonic() - last[0] > 5:
+            last[0] = time.monotonic()
+            logging.info("%s %d/%d %s", title, done, total, text)
+
+    yield line
+
+
+def log_seconds(timing: Mapping[str, float]) -> None:
+    """Logs the seconds of a run, split by what they went into."""
+    parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in timing.items())
+    logging.info("seconds: %s; total %.1f", parts, sum(timing.values()))

@@ -1,0 +1,87 @@
+"""The keys that every binary's config has, with their defaults.
+
+A config file (see `configs/`) changes some of them; the command line overrides single ones, as in
+`--config.data.batch_size=32`. Unknown keys are refused.
+"""
+
+import dataclasses
+
+from ml_collections import ConfigDict
+
+from lswag_jax import proxies
+
+
+def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigDict:
+    """The default config for a search space.
+
+    Args:
+        space: name of the space, see `lswag_jax.spaces.names()`.
+        **space_arguments: `image_size`, `patch_size`, `channels` (pixels, pixels, count) and
+            `num_classes`.
+    """
+    shape = {"image_size": 224, "patch_size": 16, "channels": 3, "num_classes": 1000}
+    config = ConfigDict()
+    config.seed = 0  # of genotypes, batch and initial weights
+    config.space = {"name": space} | shape | space_arguments
+    config.data = {
+        "source": "embedded",  # embedded, tfds:NAME, an .npz file, or a folder of class folders
+        "split": "train",
+        "batch_size": 64,  # images; all of them make the activation patterns
+        "gradient_batch": 64,  # of these, images whose gradients are taken
+        "balanced": True,  # the same number of images of each class
+        "normalize": "dataset",  # dataset, unit ([0, 1]) or symmetric ([-1, 1])
+        "label_key": "label",  # of an .npz file or TFDS data set
+        "data_dir": "",  # of TFDS; empty for its default
+        "download": False,  # let TFDS prepare the data set (needs the extra [tf])
+    }
+    config.proxies = "lswag,zico,swap,nwot,params,macs"  # computed for every genotype
+    config.window = "all"  # of lswag: all, "first,last" bin 0-9, or a window.json of lswag-profile
+    config.options = {name: _options(name) for name in proxies.names()}
+    config.score = {
+        "num": 64,  # random genotypes, where none are given
+        "genotypes": "",  # a file of genotypes instead: a JSON list, JSON lines or a best.json
+        "repeats": 1,  # initialisations; scores are averaged
+        "chunk": 0,  # genotypes evaluated at once; 0 is 1 on a CPU and 8 elsewhere
+        "precision": "highest",  # of matrix products
+    }
+    config.search = {
+        "strategy": "evolution",  # or random
+        "fitness": "lswag",  # proxies searched by; several are merged by rank
+        "merge_rule": "log_rank_sum",  # see lswag_jax.merge
+        "params_window": (0.0, float("inf")),  # allowed parameters, in millions
+        "macs_window": (0.0, float("inf")),  # allowed multiply-accumulates, in millions
+        "num": 1000,  # genotypes of a random search
+        "epochs": 20,  # generations of evolution
+        "population": 50,  # genotypes a generation
+        "select": 10,  # best ones that are parents
+        "crossover": 25,  # children of two parents a generation
+        "mutation": 25,  # mutants a generation
+        "m_prob": 0.2,  # probability of redrawing one block's ratio, and its heads
+        "s_prob": 0.4,  # probability of redrawing the depth, and the width
+        "merge_last": True,  # evaluate the last generation's children too
+    }
+    config.profile = {
+        "num": 100,  # random genotypes
+        "statistic": "mean_log_sigma",  # of a layer, see lswag_jax.layer_profile
+        "picker": "runs",  # or hull, or steep
+        "tau": 1.0,  # robust z above which a bin is a peak
+    }
+    return config
+
+
+def _options(name: str) -> dict:
+    """A proxy's options and their defaults; its window has a key of its own."""
+    fields = dataclasses.fields(proxies.PROXIES[name])
+    return {f.name: f.default for f in fields if f.name not in ("label", "window")}
+
+
+def shrink(config: ConfigDict) -> ConfigDict:
+    """The same run in seconds on a laptop: small images, few of them, few genotypes."""
+    config.space.image_size, config.space.patch_size = 28, 14
+    config.data.batch_size = config.data.gradient_batch = 8
+    config.score.num = 3
+    config.search.update({"num": 8, "epochs": 2, "population": 4, "select": 2})
+    config.search.update({"crossover": 2, "mutation": 2})
+    config.search.update({"params_window": (0.0, float("inf"))})
+    config.profile.num = 3
+    return config

@@ -1,0 +1,66 @@
+"""Profiles the layers of random networks and picks L-SWAG's window; no accuracies are used.
+
+    python -m lswag_jax.cli.profile --config=configs/quickstart.py --workdir=results/profile
+
+The working directory receives config.json, archive.jsonl, window.json (which `--config.window`
+takes) and profile.png. A killed run that is started again goes on where it was.
+"""
+
+import pathlib
+import time
+
+from absl import logging
+from ml_collections import ConfigDict
+
+from lswag_jax.cli import common
+
+
+def main(config: ConfigDict, workdir: str) -> None:
+    """Profiles as `config` says and writes the window to `workdir`."""
+    from lswag_jax import layer_profile, plots, scoring, search, window
+    from lswag_jax.scores import ScoreTable
+
+    space, settings = common.load_space(config), common.score_settings(config)
+    pickers = {
+        "runs": lambda mean: window.pick(mean, config.profile.tau),
+        "hull": lambda mean: window.pick(mean, config.profile.tau, hull=True),
+        "steep": window.pick_steep,
+    }
+    picker = config.profile.picker
+    if picker not in pickers:
+        raise ValueError(f"profile.picker must be one of {tuple(pickers)}, got {picker!r}.")
+    proxies = (layer_profile.LayerProfile(config.profile.statistic),)
+    genotypes = layer_profile.random_genotypes(space, config.profile.num, config.seed)
+    start = time.perf_counter()
+    batch = common.load_data(config, space)
+    seconds, timing = {"data": time.perf_counter() - start}, {}
+    with (
+        search.Archive(workdir, common.plain(config), exempt=("score.chunk",)) as archive,
+        common.progress_bar("profile", len(genotypes)) as show,
+    ):
+        todo = genotypes[len(archive) :]
+        rows = scoring.stream(
+            space, todo, batch.images, batch.labels, proxies, timing=timing, **settings
+        )
+        for row in rows:
+            archive.append(row)
+            show(len(archive), "")
+        profile = layer_profile.aggregate(ScoreTable(archive, proxies))
+    picked = pickers[picker](profile.mean)
+    folder = pathlib.Path(workdir)
+    window.save(folder / "window.json", picked, profile, space=space.name, picker=picker)
+    plots.save(plots.profile(profile, picked), folder / "profile.png")
+    means = " ".join(f"{value:.3f}" for value in profile.mean)
+    logging.info("%s by depth bin: %s", profile.statistic, means)
+    logging.info("window: %s", "all" if picked is None else f"{picked[0]},{picked[1]}")
+    common.log_seconds(seconds | timing)
+    logging.info("results in %s", folder.resolve())
+
+
+def run() -> None:
+    """Entry point."""
+    common.run(main, __doc__, "results/profile")
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,99 @@
+"""Scores genotypes by zero-cost proxies: random ones of a space, or those of a file.
+
+    python -m lswag_jax.cli.score --config=configs/quickstart.py --workdir=results/score
+
+The working directory receives config.json, archive.jsonl (a row a genotype, as it comes),
+scores.csv, scores.parquet and a plot. A killed run that is started again goes on where it was.
+"""
+
+import json
+import pathlib
+import time
+
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from lswag_jax.cli import common
+
+
+def main(config: ConfigDict, workdir: str) -> None:
+    """Scores as `config` says and writes the results to `workdir`."""
+    from lswag_jax import plots, scoring, search
+    from lswag_jax.scores import ScoreTable
+
+    space, proxies = common.load_space(config), common.load_proxies(config)
+    settings = common.score_settings(config)
+    genotypes = load_genotypes(config, space)
+    start = time.perf_counter()
+    batch = common.load_data(config, space)
+    seconds, timing = {"data": time.perf_counter() - start}, {}
+    with (
+        search.Archive(workdir, common.plain(config), exempt=("score.chunk",)) as archive,
+        common.progress_bar("score", len(genotypes)) as show,
+    ):
+        done = {row["id"] for row in archive}
+        todo = [g for g in genotypes if space.format(g) not in done]
+        rows = scoring.stream(
+            space, todo, batch.images, batch.labels, proxies, timing=timing, **settings
+        )
+        for row in rows:
+            archive.append(row)
+            show(len(archive), "")
+        order = {space.format(g): i for i, g in enumerate(genotypes)}
+        table = ScoreTable(sorted(archive, key=lambda row: order[row["id"]]), proxies)
+    folder, name = pathlib.Path(workdir), proxies[0].key
+    table.to_csv(folder / "scores.csv")
+    table.to_parquet(folder / "scores.parquet")
+    best = table.best(name)
+    figure = plots.score_against_params(table, name, best)
+    plots.save(figure, folder / "score_against_params.png")
+    logging.info("best of %d by %s: %s", len(table), name, table.ids[best])
+    common.log_seconds(seconds | timing)
+    logging.info("results in %s", folder.resolve())
+
+
+def load_genotypes(config: ConfigDict, space) -> list:
+    """Distinct genotypes of a config: of its file, or random ones.
+
+    Raises:
+        ValueError: a genotype that is not of the space, named by its place in the file.
+        FileNotFoundError: no such file.
+    """
+    if not config.score.genotypes:
+        genotypes = space.sample(np.random.default_rng(config.seed), config.score.num)
+        return list(dict.fromkeys(genotypes))
+    path = pathlib.Path(config.score.genotypes)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no genotype file {path}.")
+    genotypes = []
+    for i, item in enumerate(_items(path)):
+        item = item.get("genotype", item) if isinstance(item, dict) else item
+        try:
+            genotypes.append(space.parse(item) if isinstance(item, str) else space.from_json(item))
+        except ValueError as error:
+            raise ValueError(f"genotype {i} of {path} is not of {space.name}: {error}") from None
+    return list(dict.fromkeys(genotypes))
+
+
+def _items(path: pathlib.Path) -> list:
+    """Entries of a JSON list, of JSON lines, or a single JSON object."""
+    text = path.read_text()
+    try:
+        whole = json.loads(text)
+        return whole if isinstance(whole, list) else [whole]
+    except json.JSONDecodeError:
+        pass
+    try:
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} holds neither JSON nor JSON lines ({error}).") from None
+
+
+def run() -> None:
+    """Entry point."""
+    common.run(main, __doc__, "results/score")
+
+
+if __name__ == "__main__":
+    run()
