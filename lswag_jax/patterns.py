@@ -72,6 +72,23 @@ def count_distinct(words_WxU: Array, num_units: Array | int) -> Array:
     return _sorted_changes(words_WxU) + 1 - (num_zero > 0) + real_zero
 
 
+def count_each(words: Sequence[Array], num_units: Sequence[Array | int]) -> Array:
+    """Number of distinct patterns of each layer, int32 [A]; layers of one shape in one sort.
+
+    Args:
+        words: packed patterns [W, U_a] of each layer.
+        num_units: units that are there in each layer.
+    """
+    counts: list = [None] * len(words)
+    for shape in dict.fromkeys(w.shape for w in words):
+        index = [i for i, w in enumerate(words) if w.shape == shape]
+        stacked = jnp.stack([words[i] for i in index])
+        units = jnp.stack([jnp.asarray(num_units[i], jnp.int32) for i in index])
+        for i, count in zip(index, jax.vmap(count_distinct)(stacked, units), strict=True):
+            counts[i] = count
+    return jnp.stack(counts)
+
+
 def count_union(words: Sequence[Array], num_units: Sequence[Array | int], include) -> Array:
     """Number of distinct patterns over the union of layers; int32, exact.
 

@@ -91,6 +91,17 @@ class Probe:
             lambda: [patterns.pack(v, threshold, binarize) for v in self.values(token_reduce)],
         )
 
+    def distinct(
+        self, token_reduce: str = "none", threshold: float = 0.0, binarize: str = "positive"
+    ) -> Array:
+        """Number of distinct patterns of each activation layer, int32 [A]."""
+        return self._once(
+            ("distinct", token_reduce, threshold, binarize),
+            lambda: patterns.count_each(
+                self.words(token_reduce, threshold, binarize), self.num_units(token_reduce)
+            ),
+        )
+
     def num_units(self, token_reduce: str = "none") -> list[Array]:
         """Active units of each activation layer."""
         shrink = [

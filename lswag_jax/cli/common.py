@@ -1,7 +1,6 @@
 """What the binaries share: flags, config, errors as one sentence, and progress."""
 
 import math
-import os
 import pathlib
 import sys
 import time
@@ -69,8 +68,7 @@ def _parse(argv: list[str]) -> list[str]:
 def fail(error: Any) -> None:
     """Prints one sentence and ends the program with exit code 2."""
     sys.stderr.write(f"error: {_sentence(error)}\n")
-    sys.stderr.flush()
-    os._exit(2) if logging is None else sys.exit(2)
+    sys.exit(2)
 
 
 def _sentence(error: Any) -> str:

@@ -144,11 +144,10 @@ class LSwag(Proxy):
 
     def _psi(self, probe: Probe) -> Parts:
         """Psi (equations 7 and 8) and the distinct patterns of each layer."""
-        words = probe.words(self.token_reduce, self.threshold, self.binarize)
+        bits = (self.token_reduce, self.threshold, self.binarize)
+        words, psi_A = probe.words(*bits), probe.distinct(*bits)
         num_units = probe.num_units(self.token_reduce)
         include = self._psi_layers(probe)
-        # Layers of one shape are counted in one batched sort.
-        psi_A = _by_shape(patterns.count_distinct, words, num_units)
         if self.psi_reduce == "union":
             psi = patterns.count_union(words, num_units, list(include))
         else:
@@ -212,15 +211,3 @@ def check_window(window, rule: str = "zero_based") -> Window | None:
     if not 0 <= lo <= hi <= last:
         raise ValueError(f"window must hold bins 0 <= first <= last <= {last}, got {(lo, hi)}.")
     return lo, hi
-
-
-def _by_shape(count, words: list[Array], num_units: list[Array]) -> Array:
-    """`count(words, units)` of each layer, layers of equal shape in one vmap."""
-    counts: list = [None] * len(words)
-    for shape in {w.shape for w in words}:
-        index = [i for i, w in enumerate(words) if w.shape == shape]
-        stacked = jnp.stack([words[i] for i in index])
-        units = jnp.stack([jnp.asarray(num_units[i], jnp.int32) for i in index])
-        for i, value in zip(index, jax.vmap(count)(stacked, units), strict=True):
-            counts[i] = value
-    return jnp.stack(counts)

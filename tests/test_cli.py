@@ -1,0 +1,124 @@
+"""The binaries: results, resuming, and one sentence with exit code 2 for a user's mistake."""
+
+import csv
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from lswag_jax import window
+
+ROOT = pathlib.Path(__file__).parent.parent
+SMALL = "configs/quickstart.py:runlocal"
+
+
+def run(binary, *arguments, check=True):
+    """A binary in a process of its own."""
+    command = [sys.executable, "-m", f"lswag_jax.cli.{binary}", "--nocompile_cache", *arguments]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    result = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False
+    )
+    assert not check or result.returncode == 0, result.stderr
+    return result
+
+
+@pytest.fixture(scope="module")
+def tiny_config(tmp_path_factory):
+    """A config of tiny networks."""
+    path = tmp_path_factory.mktemp("configs") / "tiny.py"
+    path.write_text(
+        "from lswag_jax.cli.default_config import default_config, shrink\n\n\n"
+        "def get_config():\n"
+        "    config = shrink(default_config('autoformer_tiny', channels=1, num_classes=10))\n"
+        "    config.space.update({'embed_dims': (12, 24), 'head_counts': (1, 2)})\n"
+        "    config.space.update({'depths': (1, 2), 'head_dim': 8})\n"
+        "    config.proxies = 'lswag,nwot,params'\n"
+        "    return config\n"
+    )
+    return path
+
+
+@pytest.mark.parametrize("binary", ["score", "profile", "search"])
+def test_help(binary):
+    result = run(binary, "--help")
+    assert "--config" in result.stdout
+    assert "--workdir" in result.stdout
+    assert "configs/quickstart.py" in result.stdout
+
+
+def test_profile_score_search(tiny_config, tmp_path):
+    """The three binaries in the order of a user's work; the window of the first enters the others."""
+    config = f"--config={tiny_config}"
+    run("profile", config, f"--workdir={tmp_path}/profile", "--config.profile.num=4")
+    picked = tmp_path / "profile" / "window.json"
+    window.load(picked)
+    assert (tmp_path / "profile" / "profile.png").stat().st_size > 10_000
+    arguments = (config, f"--config.window={picked}", f"--workdir={tmp_path}/score")
+    run("score", *arguments, "--config.score.num=5")
+    with open(tmp_path / "score" / "scores.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 5
+    assert {row["lswag_status"] for row in rows} == {"ok"}
+    # The same genotypes from a file, half of them scored before.
+    genotypes = tmp_path / "genotypes.json"
+    genotypes.write_text(json.dumps([json.loads(row["genotype"]) for row in rows]))
+    archive = tmp_path / "score" / "archive.jsonl"
+    kept = archive.read_text().splitlines(keepends=True)
+    archive.write_text("".join(kept[:2]) + kept[2][:40])
+    run("score", *arguments, "--config.score.num=5")
+    strip = lambda line: {k: v for k, v in json.loads(line).items() if k != "seconds"}  # noqa: E731
+    assert list(map(strip, archive.read_text().splitlines())) == list(map(strip, kept))
+    run("score", config, f"--config.score.genotypes={genotypes}", f"--workdir={tmp_path}/file")
+    search = (config, f"--config.window={picked}", f"--workdir={tmp_path}/search")
+    result = run("search", *search, "--config.search.params_window=(0.0, 0.02)")
+    best = json.loads((tmp_path / "search" / "best.json").read_text())
+    assert best["params"] <= 20_000
+    assert "seconds: data" in result.stderr
+    for name in ("ranking.parquet", "best_so_far.png", "score_against_params.png"):
+        assert (tmp_path / "search" / name).stat().st_size > 1000
+    with open(tmp_path / "search" / "ranking.csv") as file:
+        ranking = list(csv.DictReader(file))
+    assert len(ranking) == 12
+    assert ranking[0]["id"] == best["id"]
+    refused = run("search", *search, "--config.seed=1", check=False)
+    assert refused.returncode == 2
+    assert "seed" in refused.stderr
+
+
+def mistakes(tmp_path):
+    """Arguments of a mistaken command line and what the sentence must say."""
+    bad = tmp_path / "bad.json"
+    bad.write_text('[{"embed_dim": 13, "num_heads": [3], "mlp_ratio": [4]}]')
+    config = f"--config={SMALL}"
+    return {
+        "no config": ((), "give a config"),
+        "missing config": (("--config=nowhere.py",), "nowhere.py"),
+        "unknown key": ((config, "--config.sead=1"), "sead"),
+        "wrong type": ((config, "--config.seed=abc"), "abc"),
+        "unknown flag": ((config, "--wrkdir=x"), "wrkdir"),
+        "stray argument": ((config, "results"), "unknown argument 'results'"),
+        "unknown space": ((config, "--config.space.name=vit"), "unknown search space 'vit'"),
+        "unknown proxy": ((config, "--config.proxies=lswga"), "unknown proxy 'lswga'"),
+        "unknown source": ((config, "--config.data.source=cats"), "unknown source 'cats'"),
+        "bad window": ((config, "--config.window=7,3"), "window must hold bins"),
+        "bad option": ((config, "--config.options.lswag.ddof=-1"), "ddof of lswag must be"),
+        "missing genotypes": ((config, "--config.score.genotypes=no.json"), "no genotype file"),
+        "bad genotype": ((config, f"--config.score.genotypes={bad}"), "genotype 0 of"),
+        "gradient batch": ((config, "--config.data.gradient_batch=99"), "gradient_batch must be"),
+        "too few classes": ((config, "--config.space.num_classes=3"), "has 10 classes"),
+    }
+
+
+@pytest.mark.parametrize("name", mistakes(pathlib.Path("/tmp")))
+def test_a_mistake_is_one_sentence(name, tmp_path):
+    arguments, message = mistakes(tmp_path)[name]
+    result = run("score", *arguments, f"--workdir={tmp_path}/out", check=False)
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    assert message in result.stderr
+    assert result.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert not (tmp_path / "out" / "scores.csv").exists()

@@ -1,0 +1,349 @@
+"""L-SWAG's options and invariants (METHODS 1.2, 1.3), and the kernel variant."""
+
+import dataclasses
+import itertools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import lswag_jax
+from lswag_jax import adapters, proxies, tape
+from lswag_jax.measuring import measure
+from lswag_jax.proxies import LSwag, LSwagKernel, ZiCo
+from lswag_jax.proxies.lswag_kernel import gradient_gram
+from tests.spaces import WIDE, batch
+
+NAMES = ["patch_embed", *(f"blocks_{b}/{layer}" for b in range(2) for layer in
+         ("attn/qkv", "attn/proj", "mlp/fc1", "mlp/fc2")), "head"]  # fmt: skip
+VARIANTS = {
+    "default": LSwag(),
+    "ddof": LSwag(ddof=1),
+    "sum": LSwag(psi_reduce="sum"),
+    "mean": LSwag(psi_reduce="mean"),
+    "logsum": LSwag(psi_reduce="logsum"),
+    "scaled": LSwag(loss_reduction="batch_mean"),
+    "signed": LSwag(grad_abs=False),
+    "window": LSwag(window=(4, 7)),
+    "one_based": LSwag(window=(4, 7), bins="one_based"),
+    "literal": LSwag(window=(10, 10), bins="literal"),
+    "psi_window": LSwag(window=(6, 9), psi_range="window"),
+    "psi_prefix": LSwag(window=(0, 4)),
+    "psi_all": LSwag(window=(0, 4), psi_range="all"),
+    "no_head": LSwag(exclude_head=True),
+    "no_stem": LSwag(exclude_stem=True),
+    "split": LSwag(layers="split_qkv"),
+    "block": LSwag(layers="block"),
+    "bias": LSwag(include_bias=True),
+    "norm": LSwag(include_norm=True),
+    "scale_free": LSwag(scale_free=True),
+    "scale_free_scaled": LSwag(scale_free=True, loss_reduction="batch_mean"),
+    "floor": LSwag(sigma_floor=1e-3),
+    "floor_relative": LSwag(sigma_floor_relative=2.0),
+    "trim": LSwag(trim=0.25),
+    "minibatch": LSwag(var_over="minibatch", n_batches=4),
+    "minibatch_sum": LSwag(var_over="minibatch", n_batches=4, loss_reduction="sum"),
+    "zico": LSwag(lambda_kind="zico", var_over="minibatch", grad_abs=False),
+    "psi": LSwag(lambda_kind="none"),
+    "mean_token": LSwag(token_reduce="mean", psi_reduce="sum"),
+    "cls_token": LSwag(token_reduce="cls", psi_reduce="sum"),
+    "threshold": LSwag(threshold=0.05),
+    "sign3": LSwag(binarize="sign3"),
+}
+
+
+@pytest.fixture(scope="module")
+def case():
+    """One exact two-block network in float64, its parts under every option, and its gradients."""
+    with jax.enable_x64(True):
+        images, labels = batch(WIDE, 12)
+        g = WIDE.parse("24/1,2/2,3")
+        module = WIDE.build(g)
+        variables = jax.jit(module.init)(jax.random.key(0), images)
+        variables = jax.tree.map(
+            lambda v: v + 0.1 * jax.random.normal(jax.random.key(v.size), v.shape, float), variables
+        )
+        chosen = [dataclasses.replace(p, label=name) for name, p in VARIANTS.items()]
+        chosen.append(ZiCo(label="zico_proxy"))
+        table = lswag_jax.score_model(module, variables, images.astype(float), labels, chosen)
+
+        def losses(params):
+            logits = module.apply({"params": params}, images.astype(float))
+            return tape.cross_entropy(logits, jnp.asarray(labels))
+
+        grads = jax.jit(jax.jacrev(losses))(variables["params"])
+        parts = {name: {k: v[0] for k, v in p.items()} for name, p in table.parts.items()}
+        return parts, grads, table
+
+
+def kernel(grads, name, key="kernel"):
+    for part in name.split("/"):
+        grads = grads[part]
+    return np.asarray(grads[key])
+
+
+def sigma(grads, absolute=True, ddof=0):
+    return (np.abs(grads) if absolute else grads).std(0, ddof=ddof)
+
+
+def log_sum(values):
+    return np.log((1 / values[values > 0]).sum())
+
+
+def lambdas(grads, **options):
+    return np.array([log_sum(sigma(kernel(grads, name), **options)) for name in NAMES])
+
+
+def test_terms_against_jacobians(case):
+    parts, grads, _ = case
+    for name, expected in (
+        ("default", lambdas(grads)),
+        ("ddof", lambdas(grads, ddof=1)),
+        ("signed", lambdas(grads, absolute=False)),
+        ("scaled", lambdas(grads) + np.log(12)),
+        ("no_head", lambdas(grads)[:-1]),
+        ("no_stem", lambdas(grads)[1:]),
+    ):
+        np.testing.assert_allclose(parts[name]["lambda_l"], expected, rtol=1e-9, err_msg=name)
+        assert parts[name]["lambda"] == pytest.approx(expected.sum())
+    batches = jax.tree.map(lambda g: np.asarray(g).reshape(4, 3, *g.shape[1:]).mean(1), grads)
+    np.testing.assert_allclose(parts["minibatch"]["lambda_l"], lambdas(batches), rtol=1e-9)
+    np.testing.assert_allclose(
+        parts["minibatch_sum"]["lambda_l"], lambdas(batches) - np.log(3), rtol=1e-9
+    )
+
+
+def test_what_a_layer_is(case):
+    parts, grads, _ = case
+    sigmas = {name: sigma(kernel(grads, name)) for name in NAMES}
+    split = [log_sum(sigmas["blocks_1/attn/qkv"][:, part]) for part in range(3)]
+    np.testing.assert_allclose(parts["split"]["lambda_l"][7:10], split, rtol=1e-9)
+    pooled = np.concatenate([sigmas[f"blocks_0/mlp/{n}"].ravel() for n in ("fc1", "fc2")])
+    assert parts["block"]["lambda_l"][2] == pytest.approx(log_sum(pooled))
+    assert len(parts["block"]["lambda_l"]) == 6
+    fc1 = [sigma(kernel(grads, "blocks_0/mlp/fc1", key)).ravel() for key in ("kernel", "bias")]
+    assert parts["bias"]["lambda_l"][3] == pytest.approx(log_sum(np.concatenate(fc1)))
+    norms = parts["norm"]["lambda_l"][len(NAMES) :]
+    scale_bias = [kernel(grads, "blocks_0/attn_norm/norm", k) for k in ("scale", "bias")]
+    assert norms[0] == pytest.approx(log_sum(np.concatenate([sigma(g) for g in scale_bias])))
+    assert len(norms) == 5
+
+
+def test_small_deviations(case):
+    parts, grads, _ = case
+    values = [sigma(kernel(grads, name)).ravel() for name in NAMES]
+    floor = [log_sum(np.maximum(v, 1e-3)) for v in values]
+    np.testing.assert_allclose(parts["floor"]["lambda_l"], floor, rtol=1e-9)
+    relative = [log_sum(np.maximum(v, 2 * np.median(v))) for v in values]
+    np.testing.assert_allclose(parts["floor_relative"]["lambda_l"], relative, rtol=1e-9)
+    trimmed = [log_sum(v[v >= np.quantile(v, 0.25)]) for v in values]
+    np.testing.assert_allclose(parts["trim"]["lambda_l"], trimmed, rtol=1e-9)
+    median = np.median(np.concatenate(values))
+    free = lambdas(grads) + np.log(median)
+    np.testing.assert_allclose(parts["scale_free"]["lambda_l"], free, rtol=1e-9)
+    np.testing.assert_allclose(parts["scale_free_scaled"]["lambda_l"], free, rtol=1e-9)
+
+
+def test_window(case):
+    """D = 10 layers, so that bin b holds layer b; activations stand after layers 4 and 8."""
+    parts, grads, _ = case
+    expected = lambdas(grads)
+    assert parts["default"]["n_layers"] == 10
+    for name, layers in (("window", range(4, 8)), ("one_based", range(3, 7)), ("literal", [9])):
+        assert parts[name]["lambda"] == pytest.approx(expected[list(layers)].sum())
+        assert parts[name]["n_layers"] == len(layers)
+        assert parts[name]["in_window"].sum() == len(layers)
+    first, second = parts["default"]["psi_l"]
+    assert parts["psi_prefix"]["psi"] == first
+    assert parts["psi_window"]["psi"] == second
+    assert parts["psi_all"]["psi"] == parts["default"]["psi"]
+
+
+def test_psi(case):
+    parts, _, table = case
+    each = parts["default"]["psi_l"]
+    assert parts["default"]["n_units"] == 5 * (48 + 72)
+    assert max(each) < parts["default"]["psi"] <= parts["sum"]["psi"] == sum(each)
+    assert parts["mean"]["psi"] == np.mean(each)
+    assert parts["logsum"]["psi"] == pytest.approx(np.log(each).sum())
+    assert table["psi"][0] == parts["default"]["psi"]
+    assert parts["sign3"]["psi"] == parts["default"]["psi"]  # no activation is exactly zero
+    assert parts["mean_token"]["psi"] <= 48 + 72
+    assert parts["mean_token"]["n_units"] == parts["cls_token"]["n_units"] == 48 + 72
+    assert table["default"][0] == parts["default"]["lambda"] * parts["default"]["psi"]
+
+
+def test_zico_is_the_same_sum(case):
+    parts, grads, table = case
+    assert table["zico_proxy"][0] == parts["zico"]["lambda"]
+    batches = jax.tree.map(lambda g: np.asarray(g).reshape(2, 6, *g.shape[1:]).mean(1), grads)
+    expected = 0
+    for name in NAMES:
+        g = kernel(batches, name)
+        deviation = g.std(0)
+        kept = deviation > 0
+        expected += np.log((np.abs(g).mean(0)[kept] / deviation[kept]).sum())
+    assert table["zico_proxy"][0] == pytest.approx(expected)
+
+
+def pool(lam, psi, **options):
+    lam, psi = np.asarray(lam, float), np.asarray(psi, float)
+    return LSwag(**options).pool(
+        {"lambda": lam, "psi": psi, "n_layers": np.full(lam.shape, 5), "score": lam * psi}
+    )
+
+
+def test_pool_rules():
+    scores, status, rule = pool([2, 3, 4], [10, 5, 1])
+    assert rule == "product"
+    np.testing.assert_array_equal(scores, [20, 15, 4])
+    scores, _, _ = pool([2, 3, 4], [10, 5, 1], combine="shifted")
+    np.testing.assert_array_equal(scores, [0, 5, 2])
+    scores, _, _ = pool([2, 3, 4], [10, 5, 1], combine="rank_product")
+    np.testing.assert_array_equal(scores, [3, 4, 3])
+    assert list(status) == ["ok"] * 3
+
+
+def test_a_negative_lambda_changes_the_rule_for_the_whole_pool():
+    scores, status, rule = pool([-2, 3, 4, np.nan, np.inf, 1], [10, 5, 1, 1, 1, 0])
+    assert rule == "rank_product"
+    assert list(status) == ["negative_lambda", "ok", "ok", "nan", "inf", "degenerate"]
+    np.testing.assert_array_equal(scores[:3], [1 * 3, 2 * 2, 3 * 1])
+
+
+class MLP(nn.Module):
+    """A network without token sharing."""
+
+    scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, x):
+        x = x.reshape(x.shape[0], -1)
+        for width in (7, 6, 5):
+            x = self.scale * nn.relu(nn.Dense(width)(x))
+        return nn.Dense(4)(x)
+
+
+@pytest.fixture(scope="module")
+def mlp():
+    images, labels = batch(WIDE, 8)
+    return MLP(), MLP().init(jax.random.key(0), images), images, labels
+
+
+def test_kernel_is_the_gradient_gram(mlp, x64):
+    """Dense layers without token sharing: K_A o K_G = the Gram matrix of their gradients."""
+    module, variables, images, labels = mlp
+    variables = jax.tree.map(lambda v: v.astype(float), variables)
+    network = adapters.linen_network(module, variables)
+    layers = tape.record(network, jnp.asarray(images, float), jnp.asarray(labels)).layers
+    for layer in layers:
+        a, g = layer.calls[0].inputs, layer.calls[0].cotangent
+        m = (a @ a.T) * (g @ g.T)
+        np.testing.assert_allclose(m, gradient_gram(layer), rtol=1e-10)
+        total = np.asarray(a.T @ g)
+        assert m.sum() == pytest.approx((total**2).sum())
+    options = {"norm": "none", "statistic": "sum"}
+    flat, exact = (
+        lswag_jax.score_model(
+            module, variables, images.astype(float), labels,
+            LSwagKernel(token_mode=mode, **options),
+        )["lswag_kernel"][0]
+        for mode in ("flatten", "exact")
+    )  # fmt: skip
+    inner = sum((np.asarray(x.calls[0].inputs.T @ x.calls[0].cotangent) ** 2).sum()
+                for x in layers[1:-1])  # fmt: skip
+    assert flat == pytest.approx(exact) == pytest.approx(inner)
+
+
+def test_kernel_options(x64):
+    """Every option on a ViT: distinct values, and groups and depth weights as defined."""
+    images, labels = batch(WIDE)
+    g = WIDE.parse("12/1,2/2,3")
+    module = WIDE.build(g)
+    variables = jax.jit(module.init)(jax.random.key(0), images)
+    chosen = [
+        LSwagKernel(label="/".join(o), statistic=o[0], norm=o[1], token_mode=o[2])
+        for o in itertools.product(
+            ("logmean", "logdet", "offdiag_ratio", "eff_rank"),
+            ("dim", "trace", "cosine"),
+            ("flatten", "mean"),
+        )
+    ]
+    chosen += [LSwagKernel(label=f"w_{w}", depth_weights=w) for w in ("increasing", "decreasing")]
+    chosen += [LSwagKernel(label="w_one", weight_norm="one"), LSwagKernel(label="c", center=True)]
+    chosen += [LSwagKernel(label="a", attention_share=1.0)]
+    table = lswag_jax.score_model(module, variables, images.astype(float), labels, chosen)
+    assert (table.status == "ok").all()
+    values = {key: float(score[0]) for key, score in table.scores.items()}
+    assert len({round(value, 9) for value in values.values()}) > len(values) * 0.8
+    layers = table.parts["logmean/dim/flatten"]["layers"][0]  # qkv, proj, fc1, fc2 twice
+    attention, mlp = layers[[0, 1, 4, 5]], layers[[2, 3, 6, 7]]
+    both = lambda w: 0.5 * (w @ attention + w @ mlp)  # noqa: E731
+    assert values["logmean/dim/flatten"] == pytest.approx(both(np.ones(4)))
+    assert values["w_increasing"] == pytest.approx(both(np.arange(1, 5) * 0.4))
+    assert values["w_decreasing"] == pytest.approx(both(np.arange(4, 0, -1) * 0.4))
+    assert values["w_one"] == pytest.approx(both(np.full(4, 0.25)))
+    assert values["a"] == pytest.approx(attention.sum())
+
+
+def test_failures_have_a_status(mlp):
+    module, variables, images, labels = mlp
+    names = ("lswag", "zico", "swap", "nwot", "lswag_kernel")
+
+    def status(module=module, images=images, labels=labels, variables=variables):
+        table = lswag_jax.score_model(module, variables, images, labels, names)
+        return {name: table.statuses[name][0] for name in names}
+
+    broken = images.copy()
+    broken[0] = np.nan
+    assert set(status(images=broken).values()) == {"nan"}
+    same = np.tile(images[:1], (8, 1, 1, 1))
+    assert status(images=same)["lswag"] == "degenerate"
+    assert status(images=same)["nwot"] in ("inf", "degenerate")
+    dead = jax.tree.map(jnp.zeros_like, variables)
+    assert set(status(variables=dead).values()) <= {"degenerate", "inf"}
+    huge = jax.tree.map(lambda v: v * 1e30, variables)
+    assert set(status(variables=huge).values()) <= {"nan", "inf"}
+    assert set(status(labels=np.zeros(8, int)).values()) <= {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LSwag(var_over="batch"), r"var_over of lswag must be one of \('sample'"),
+        (lambda: LSwag(window=(3, 12)), "window must hold bins 0 <= first <= last <= 9"),
+        (lambda: LSwag(window="3"), "window must be None or bins"),
+        (lambda: LSwag(trim=1.0), "trim of lswag must be in"),
+        (lambda: LSwag(sigma_floor=-1), "sigma_floor of lswag must be >= 0"),
+        (lambda: LSwag(n_batches=1), "n_batches of lswag must be at least 2"),
+        (lambda: LSwag(include_bias=True, layers="split_qkv"), "include_bias of lswag cannot"),
+        (lambda: ZiCo(n_batches=1), "n_batches of zico must be at least 2"),
+        (lambda: LSwagKernel(norm="l2"), "norm of lswag_kernel must be one of"),
+        (lambda: LSwagKernel(attention_share=2), "attention_share of lswag_kernel must be in"),
+        (lambda: proxies.get("swap", binarize="x"), "binarize of swap must be one of"),
+        (lambda: proxies.get("lswagg"), "unknown proxy 'lswagg', known are lswag, "),
+        (lambda: proxies.get("lswag", windows=1), "proxy lswag has no option 'windows'"),
+        (lambda: proxies.resolve([]), "proxies must be at least one"),
+        (lambda: proxies.resolve(["swap", "swap"]), "each with a name or label of its own"),
+        (lambda: proxies.resolve([3]), "a proxy is a name or a Proxy, got 3"),
+    ],
+)
+def test_bad_options(make, message):
+    with pytest.raises(ValueError, match=message) as error:
+        make()
+    assert "\n" not in str(error.value)
+
+
+def test_measure_needs_an_activation(mlp):
+    class Linear(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(4)(x.reshape(x.shape[0], -1))
+
+    _, _, images, labels = mlp
+    variables = Linear().init(jax.random.key(0), images)
+    network = adapters.linen_network(Linear(), variables)
+    with pytest.raises(ValueError, match="no activation function was found"):
+        measure(network, jnp.asarray(images), jnp.asarray(labels), proxies.resolve("swap"))
