@@ -51,7 +51,7 @@ def test_help(binary):
 
 
 def test_profile_score_search(tiny_config, tmp_path):
-    """The three binaries in the order of a user's work; the window of the first enters the others."""
+    """The binaries in the order of a user's work; the window of the first enters the others."""
     config = f"--config={tiny_config}"
     run("profile", config, f"--workdir={tmp_path}/profile", "--config.profile.num=4")
     picked = tmp_path / "profile" / "window.json"

@@ -314,7 +314,7 @@ def test_failures_have_a_status(mlp):
     [
         (lambda: LSwag(var_over="batch"), r"var_over of lswag must be one of \('sample'"),
         (lambda: LSwag(window=(3, 12)), "window must hold bins 0 <= first <= last <= 9"),
-        (lambda: LSwag(window="3"), "window must be None or bins"),
+        (lambda: LSwag(window="3"), "window must be None or two bins"),
         (lambda: LSwag(trim=1.0), "trim of lswag must be in"),
         (lambda: LSwag(sigma_floor=-1), "sigma_floor of lswag must be >= 0"),
         (lambda: LSwag(n_batches=1), "n_batches of lswag must be at least 2"),

@@ -21,24 +21,30 @@ def measured(table, proxy):
     return {key: table.parts[proxy][key] for key in ("lambda", "psi", "n_layers", "n_units")}
 
 
-@pytest.mark.parametrize("space", [WIDE, SPLIT], ids=lambda s: s.name)
-def test_elastic_equals_exact(space):
-    """score(elastic, g) == score(build(g), extract(variables, g)), every proxy, every depth."""
+@pytest.mark.parametrize(
+    ("space", "genotypes"),
+    [(WIDE, ("24/1,2,2/2,3,2", "12/1/3")), (SPLIT, ("24/2,1,2/2,3,2", "12/2,1/3,2"))],
+    ids=["wide", "split"],
+)
+def test_elastic_equals_exact(space, genotypes, x64):
+    """score(elastic, g) == score(build(g), extract(variables, g)), by every proxy.
+
+    In float64, since 1/std sums of two float32 programs differ by a per cent where a deviation is
+    nearly zero.
+    """
     images, labels = batch(space)
-    genotypes = space.sample(np.random.default_rng(2), 4)
-    genotypes += [space.parse("12/1/2")] if 1 not in {g.depth for g in genotypes} else []
+    images, genotypes = images.astype(float), [space.parse(text) for text in genotypes]
     chosen = proxies.resolve((*EVERY, LSwag(label="window", window=(4, 7))))
     table = lswag_jax.score(space, genotypes, images, labels, chosen, seed=3)
-    variables = space.init(jax.random.key(3))
+    variables = jax.tree.map(lambda v: v.astype(float), jax.jit(space.init)(jax.random.key(3)))
     for i, g in enumerate(genotypes):
         exact = lswag_jax.score_model(
             space.build(g), space.extract(variables, g), images, labels, chosen
         )
         for name in table.scores:
-            rtol = 2e-4 if name in ("lswag", "window", "zico") else 1e-5
-            tolerance = {"rtol": rtol, "err_msg": f"{name} of {space.format(g)}"}
-            if name != "macs" or not space.relative_position:
-                np.testing.assert_allclose(table[name][i], exact[name][0], **tolerance)
+            if name != "macs" or not space.relative_position:  # counted over all keys
+                where = f"{name} of {space.format(g)}"
+                np.testing.assert_allclose(table[name][i], exact[name][0], 1e-8, err_msg=where)
         for name in ("lswag", "window"):
             for key in ("psi", "n_layers", "n_units"):
                 assert table.parts[name][key][i] == exact.parts[name][key][0], (name, key)
@@ -114,11 +120,15 @@ def test_scorer_under_the_callers_jit_and_grad_free():
 
 
 def test_uint8_and_float64(x64):
-    pixels = np.random.default_rng(0).integers(0, 256, (4, *WIDE.image_shape), dtype=np.uint8)
-    genotypes, labels = [WIDE.parse("12/1/2")], np.arange(4)
-    a = lswag_jax.score(WIDE, genotypes, pixels, labels, "lswag")
-    b = lswag_jax.score(WIDE, genotypes, pixels / 255.0, labels, "lswag")
-    np.testing.assert_allclose(a.parts["lswag"]["lambda"], b.parts["lswag"]["lambda"], rtol=1e-4)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, *WIDE.image_shape), dtype=np.uint8)
+    genotypes, labels = [WIDE.parse("12/1/2")], np.arange(8) % 4
+
+    def lam(images):
+        table = lswag_jax.score(WIDE, genotypes, images, labels, WINDOWED)
+        return table.parts["all"]["lambda"][0]
+
+    assert lam(pixels) == pytest.approx(lam(pixels / np.float32(255)), rel=1e-4)
+    assert lam(pixels) == pytest.approx(lam(pixels / 255.0), rel=2e-2)
 
 
 class Net(nn.Module):

@@ -105,13 +105,14 @@ def test_linen(batch):
         return grads
 
     found = check_gradients(network, variables["params"], lookup, images, labels)
-    assert list(found) == [
+    recorded = tape.record(network(variables["params"]), images)
+    layers = [layer.name for layer in recorded.layers]
+    assert layers == [
         *("Conv_0", "Conv_1", "MultiHeadDotProductAttention_0/query"),
         *("MultiHeadDotProductAttention_0/key", "MultiHeadDotProductAttention_0/value"),
         *("MultiHeadDotProductAttention_0/out", "shared", "remat", "general", "head"),
-        *("BatchNorm_0", "LayerNorm_0"),
     ]
-    recorded = tape.record(network(variables["params"]), images)
+    assert set(found) == {*layers, "BatchNorm_0", "LayerNorm_0"}
     assert [a.after for a in recorded.activations] == [1, 2, 7, 8, 9]
     assert [len(layer.calls) for layer in recorded.layers].count(2) == 1
     exact = recorded.activations[4]
@@ -138,10 +139,10 @@ def test_nnx(batch):
         return grads
 
     found = check_gradients(network, params, lookup, images, labels)
-    assert list(found) == [
+    assert set(found) == {
         *("conv", "attention/query", "attention/key", "attention/value", "attention/out"),
         *("layers/0", "layers/1", "head", "norm"),
-    ]
+    }
     assert type(model.conv) is nnx.Conv
 
 
@@ -192,7 +193,7 @@ def test_nothing_captured(batch):
     class Bare(nn.Module):
         @nn.compact
         def __call__(self, x):
-            return x.mean((1, 2)) * self.param("scale", nn.initializers.ones, (3,))
+            return x.mean((1, 2)) * self.param("scale", nn.initializers.ones, (1, 3))
 
     variables = Bare().init(jax.random.key(0), batch[0])
     with pytest.raises(ValueError, match="no weight layer was captured"):

@@ -32,9 +32,7 @@ def run(main: Callable[[ConfigDict, str], None], description: str, default_workd
 
     def body(_: list[str]) -> None:
         _prepare(flags.FLAGS.compile_cache)
-        if config.value is None:
-            raise ValueError("give a config, for example --config=configs/quickstart.py.")
-        main(config.value, flags.FLAGS.workdir)
+        main(_loaded(config), flags.FLAGS.workdir)
 
     if any(arg in ("--help", "-help", "-h", "--helpfull") for arg in sys.argv[1:]):
         keys = ("config", "workdir", "compile_cache")
@@ -52,13 +50,30 @@ def run(main: Callable[[ConfigDict, str], None], description: str, default_workd
         fail(error)
 
 
+def _loaded(config: flags.FlagHolder) -> ConfigDict:
+    """The config of the command line.
+
+    Raises:
+        ValueError: none was given, or its file cannot be loaded.
+    """
+    if config.value is None:
+        raise ValueError("give a config, for example --config=configs/quickstart.py.")
+    try:
+        config.value.to_dict()
+    except OSError as error:
+        path = config_flags.get_config_filename(flags.FLAGS["config"])
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise ValueError(f"config {path} cannot be loaded: {reason}.") from None
+    return config.value
+
+
 def _parse(argv: list[str]) -> list[str]:
     """Parses the command line; a mistake in it ends the program with exit code 2."""
     try:
         rest = flags.FLAGS(argv)
     except flags.Error as error:
         fail(error)
-    except (KeyError, AttributeError, TypeError, *USER_ERRORS) as error:
+    except Exception as error:  # loading a config runs the user's code
         fail(f"the config cannot be read or overridden: {_sentence(error)}")
     if len(rest) > 1:
         fail(f"unknown argument {rest[1]!r}, flags begin with --.")
