@@ -113,12 +113,10 @@ class LinenModel:
     batch_norm: str
     batch_coupled: bool
 
-    def network(self, variables: Mapping[str, Any]) -> Network:
-        """The model as the tape runs it."""
-        kwargs = dict(self.kwargs)
-        return linen_network(
-            self.module, variables, *self.args, batch_norm=self.batch_norm, **kwargs
-        )
+    def network(self, variables: Mapping[str, Any], batch_norm: str = "") -> Network:
+        """The model as the tape runs it, in its own mode of BatchNorm or another."""
+        mode, kwargs = batch_norm or self.batch_norm, dict(self.kwargs)
+        return linen_network(self.module, variables, *self.args, batch_norm=mode, **kwargs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,10 +129,10 @@ class NnxModel:
     batch_norm: str
     batch_coupled: bool
 
-    def network(self, state: Any) -> Network:
-        """The model as the tape runs it."""
-        model, kwargs = nnx.merge(self.graph, state), dict(self.kwargs)
-        return nnx_network(model, *self.args, batch_norm=self.batch_norm, **kwargs)
+    def network(self, state: Any, batch_norm: str = "") -> Network:
+        """The model as the tape runs it, in its own mode of BatchNorm or another."""
+        mode, kwargs = batch_norm or self.batch_norm, dict(self.kwargs)
+        return nnx_network(nnx.merge(self.graph, state), *self.args, batch_norm=mode, **kwargs)
 
 
 def split(

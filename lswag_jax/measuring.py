@@ -25,7 +25,7 @@ def measure(
     layer_sets: np.ndarray | None = None,
     gradient_batch: int | None = None,
     loss: tape.Loss = tape.cross_entropy,
-    batch_coupled: bool = False,
+    batch_network: tape.Network | None = None,
 ) -> dict[str, Any]:
     """Measures one network by every proxy, in shared passes; traced under jit and vmap.
 
@@ -38,8 +38,8 @@ def measure(
         layer_sets: sets of present layers, bool [K, L]; None for all layers.
         gradient_batch: the first so many samples are the gradient batch; None takes all.
         loss: per-sample loss.
-        batch_coupled: samples interact (batch statistics), so that a forward pass of the pattern
-            batch cannot be put together from two.
+        batch_network: for networks with batch statistics, the network that differentiates through
+            them: mini-batches are run by it, each with its own; None where samples do not interact.
 
     Returns:
         For each proxy its parts, and `degenerate`: the logits do not depend on the input.
@@ -62,10 +62,10 @@ def measure(
     )
     activations = recorded.activations
     if "patterns" in passes and len(rest):
-        more = tape.record(network, images if batch_coupled else rest).activations
+        more = tape.record(network, images if batch_network else rest).activations
         activations = (
             more
-            if batch_coupled
+            if batch_network
             else [
                 dataclasses.replace(a, post=jnp.concatenate([a.post, b.post]))
                 for a, b in zip(activations, more, strict=True)
@@ -79,8 +79,28 @@ def measure(
     sizes = sizes_of(recorded, activations) if sizes is None else sizes
     if layer_sets is None:
         layer_sets = np.ones((1, len(recorded.layers)), bool)
+
+    def record_batches(n: int) -> list[tape.Layer]:
+        if num_gradients % n:
+            raise ValueError(f"{num_gradients} samples cannot be cut into {n} equal mini-batches.")
+        batches = [(i * num_gradients // n, (i + 1) * num_gradients // n) for i in range(n)]
+        return tape.concatenate(
+            [
+                tape.record(
+                    batch_network, images[i:j], labels[i:j], loss=loss, first_layer=first_layer
+                )
+                for i, j in batches
+            ]
+        )
+
     probe = Probe(
-        recorded, activations, sizes["in_units"], sizes["out_units"], sizes["act_units"], layer_sets
+        recorded,
+        activations,
+        sizes["in_units"],
+        sizes["out_units"],
+        sizes["act_units"],
+        layer_sets,
+        record_batches if batch_network else None,
     )
     parts = {proxy.key: proxy.measure(probe) for proxy in proxies if proxy.passes}
     finite = jnp.isfinite(recorded.logits).all()

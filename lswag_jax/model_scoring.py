@@ -107,10 +107,9 @@ def score_model(
 @functools.lru_cache(maxsize=32)
 def _compiled(model, proxies, settings, leaves, structure, precision):
     def run(weights, images, labels):
-        network = model.network(weights)
-        return measure(
-            network, images, labels, proxies, batch_coupled=model.batch_coupled, **dict(settings)
-        )
+        batch_network = model.network(weights, "batch") if model.batch_coupled else None
+        network, options = model.network(weights), dict(settings)
+        return measure(network, images, labels, proxies, batch_network=batch_network, **options)
 
     with jax.default_matmul_precision(precision):
         return jax.jit(run).lower(*jax.tree.unflatten(structure, leaves)).compile()

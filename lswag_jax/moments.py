@@ -67,7 +67,7 @@ def gradient_moments(
     batch = layer.calls[0].inputs.shape[0]
     n = batch if groups is None else groups
     if n < 1 or batch % n:
-        raise ValueError(f"{batch} samples cannot be cut into {n} mini-batches of one size.")
+        raise ValueError(f"{batch} samples cannot be cut into {n} equal mini-batches.")
     k = next(k for k in (4, 3, 2, 1) if n % k == 0)
     pairs = [
         tuple(a.reshape(n // k, k, batch // n, *a.shape[1:]) for a in (c.inputs, c.cotangent))

@@ -1,7 +1,7 @@
 """The probe: all that proxies may read of one architecture, statistics computed once and shared."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -29,6 +29,8 @@ class Probe:
             [L]; 0 marks a layer that an elastic network does not have.
         act_units: active units of each activation layer [A].
         layer_sets: every set of present layers that the scored space has, bool [K, L].
+        record_batches: for networks whose samples interact, a function of n that records n
+            mini-batches with statistics of their own; None where samples do not interact.
     """
 
     tape: Tape
@@ -37,6 +39,7 @@ class Probe:
     out_units: Array | np.ndarray
     act_units: Array | np.ndarray
     layer_sets: np.ndarray
+    record_batches: Callable[[int], list[Layer]] | None = None
     _cache: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -71,7 +74,21 @@ class Probe:
         return layers_in_window(self.layer_sets, window, rule)
 
     def moments(self, layer: Layer, names: Sequence[str], **options: Any) -> dict[str, Moments]:
-        """`gradient_moments` of a layer, computed once for equal arguments."""
+        """`gradient_moments` of a layer, computed once for equal arguments.
+
+        Raises:
+            ValueError: a normalisation layer over mini-batches that have statistics of their own.
+        """
+        groups = options.get("groups")
+        if groups is not None and self.record_batches is not None:
+            layers = self._once(("batches", groups), lambda: self.record_batches(groups))
+            same = [other for other in layers if other.name == layer.name]
+            if not same:
+                raise ValueError(
+                    "normalisation layers of a network with BatchNorm have no mini-batch moments: "
+                    "set include_norm=False or var_over='sample'."
+                )
+            layer = same[0]
         key = ("moments", layer.name, tuple(names), tuple(sorted(options.items())))
         return self._once(key, lambda: gradient_moments(layer, names, **options))
 

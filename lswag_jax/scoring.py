@@ -60,12 +60,14 @@ def make_scorer(
     layer_sets = space.layer_sets()
 
     def scorer(variables, encoded, images, labels):
+        coupled = "batch_stats" in variables and batch_norm != "eval"
+
         def one(encoded):
-            network = adapters.linen_network(
-                space.network(), variables, encoded, batch_norm=batch_norm
-            )
+            def network(mode):
+                return adapters.linen_network(space.network(), variables, encoded, batch_norm=mode)
+
             return measure(
-                network,
+                network(batch_norm),
                 images,
                 labels,
                 resolved,
@@ -73,7 +75,7 @@ def make_scorer(
                 layer_sets=layer_sets,
                 gradient_batch=gradient_batch,
                 loss=loss,
-                batch_coupled="batch_stats" in variables and batch_norm != "eval",
+                batch_network=network("batch") if coupled else None,
             )
 
         return jax.lax.map(one, encoded, batch_size=batch_size)

@@ -40,7 +40,7 @@ def test_mini_batches_scale_and_ddof(x64, rng):
     grads = ((x @ a - y[:, None]) * x).reshape(3, 2, 5).mean(1)  # mean loss of 2 samples
     found = gradient_moments(layer, groups=3, absolute=False, scale=2.0, ddof=1)["kernel"]
     np.testing.assert_allclose(found.variance[:, 0], 4 * grads.var(0, ddof=1), rtol=1e-12)
-    with pytest.raises(ValueError, match="6 samples cannot be cut into 4 mini-batches"):
+    with pytest.raises(ValueError, match="6 samples cannot be cut into 4 equal"):
         gradient_moments(layer, groups=4)
 
 

@@ -220,3 +220,37 @@ def test_bad_model():
     variables = Net().init(jax.random.key(0), IMAGES, False)
     with pytest.raises(ValueError, match=r"labels must be in \[0, 4\)"):
         lswag_jax.score_model(Net(), variables, IMAGES, LABELS + 7)
+
+
+def test_mini_batches_have_their_own_batch_statistics(x64):
+    """ZiCo of a BatchNorm network: train-mode gradients of two halves (METHODS 2.1)."""
+    images, labels = batch(WIDE, 12)
+    images = images.astype(float)
+    variables = jax.tree.map(
+        lambda v: v.astype(float), Net().init(jax.random.key(0), images, False)
+    )
+
+    class Train(Net):
+        """The network in train mode, without dropout, by Flax's own BatchNorm."""
+
+        @nn.compact
+        def __call__(self, x):
+            x = nn.BatchNorm(use_running_average=False)(nn.Conv(6, (3, 3))(x))
+            return nn.Dense(4)(nn.relu(x).mean((1, 2)))
+
+    @jax.jit
+    def gradient(half, half_labels):
+        def loss(params):
+            logits, _ = Train().apply(variables | {"params": params}, half, mutable=["batch_stats"])
+            return scoring.tape.cross_entropy(logits, half_labels).mean()
+
+        return jax.grad(loss)(variables["params"])
+
+    halves = [gradient(images[i : i + 6], labels[i : i + 6]) for i in (0, 6)]
+    expected = 0.0
+    for layer in ("Conv_0", "Dense_0"):
+        a, b = (np.asarray(g[layer]["kernel"]) for g in halves)
+        moving = a != b
+        expected += np.log(((np.abs(a) + np.abs(b)) / np.abs(a - b))[moving].sum())
+    table = lswag_jax.score_model(Net(), variables, images, labels, "zico")
+    assert table["zico"][0] == pytest.approx(expected, rel=1e-9)

@@ -3,7 +3,8 @@
 import difflib
 from typing import Any
 
-from lswag_jax.spaces.autoformer import AutoFormer, AutoFormerGenotype
+from lswag_jax.spaces.autoformer import AutoFormer
+from lswag_jax.spaces.autoformer_genotype import AutoFormerGenotype
 
 Space = AutoFormer
 

@@ -7,89 +7,16 @@ stand-alone ViT of Auto-Prox (Wei et al., AAAI 2024) on which ViT-Bench-101 was 
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lswag_jax.spaces import autoformer_network as networks
+from lswag_jax.spaces.autoformer_genotype import AutoFormerGenotype
 
 MAX_DISTANCE = networks.MAX_DISTANCE
-
-
-@dataclasses.dataclass(frozen=True)
-class AutoFormerGenotype:
-    """One vision transformer: a width for all blocks, heads and MLP ratio block by block.
-
-    Args:
-        embed_dim: channels of a token.
-        num_heads: attention heads of each block; its length is the depth.
-        mlp_ratio: hidden units of each block's MLP over `embed_dim`.
-
-    Raises:
-        ValueError: a value is not positive, or the two sequences differ in length.
-
-    Example:
-        >>> AutoFormerGenotype(192, (3, 3), (3.5, 4)).depth
-        2
-    """
-
-    embed_dim: int
-    num_heads: tuple[int, ...]
-    mlp_ratio: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "embed_dim", int(self.embed_dim))
-        object.__setattr__(self, "num_heads", tuple(int(h) for h in self.num_heads))
-        object.__setattr__(self, "mlp_ratio", tuple(float(r) for r in self.mlp_ratio))
-        if not self.num_heads or len(self.num_heads) != len(self.mlp_ratio):
-            raise ValueError(
-                f"num_heads and mlp_ratio must have one entry a block, got "
-                f"{len(self.num_heads)} and {len(self.mlp_ratio)} entries."
-            )
-        for field in ("embed_dim", "num_heads", "mlp_ratio"):
-            values = np.atleast_1d(getattr(self, field))
-            if not (np.isfinite(values).all() and (values > 0).all()):
-                raise ValueError(f"{field} must be positive, got {getattr(self, field)}.")
-
-    @property
-    def depth(self) -> int:
-        """Number of blocks."""
-        return len(self.num_heads)
-
-    @property
-    def hidden(self) -> tuple[int, ...]:
-        """Hidden units of each block's MLP, floor(embed_dim * mlp_ratio)."""
-        return tuple(math.floor(self.embed_dim * r) for r in self.mlp_ratio)
-
-    def to_json(self) -> dict[str, Any]:
-        """The genotype as a dictionary that `json.dumps` takes."""
-        return {
-            "embed_dim": self.embed_dim,
-            "num_heads": list(self.num_heads),
-            "mlp_ratio": list(self.mlp_ratio),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`.
-
-        Raises:
-            ValueError: a key is missing or unknown.
-        """
-        expected = {field.name for field in dataclasses.fields(cls)}
-        if not isinstance(data, Mapping) or set(data) != expected:
-            raise ValueError(
-                f"an AutoFormer genotype has the keys {sorted(expected)}, got "
-                f"{sorted(data) if isinstance(data, Mapping) else data!r}."
-            )
-        try:
-            return cls(**data)
-        except TypeError:
-            raise ValueError(
-                f"an AutoFormer genotype holds a number and two lists of numbers, got {dict(data)}."
-            ) from None
 
 
 @dataclasses.dataclass(frozen=True)
