@@ -14,7 +14,7 @@ from flax import nnx
 from lswag_jax.tape import Network
 
 Array = jax.Array
-BATCH_NORM_MODES = ("frozen", "batch", "eval")
+BATCH_NORM_MODES = ("frozen", "eval")  # of per-sample gradients
 # Arguments of a user's module that switch dropout, and the value that switches it off.
 _EVALUATION = {"train": False, "training": False, "is_training": False, "deterministic": True}
 _LINEN_NORMS = (nn.LayerNorm, nn.BatchNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm)
@@ -38,14 +38,11 @@ def linen_network(
         module: called as `module.apply(variables, images, *args, **kwargs)`.
         variables: its variables.
         batch_norm: "frozen" normalises by the batch and takes the statistics as constants of the
-            backward pass (METHODS 1.3), "batch" differentiates through them, "eval" uses the
-            running ones.
+            backward pass (METHODS 1.3), "eval" uses the running ones; "batch" differentiates
+            through the batch's, for gradients of a whole mini-batch's loss.
         *args, **kwargs: further arguments of the module.
 
-    Raises:
-        ValueError: an unknown `batch_norm`.
     """
-    _check_mode(batch_norm)
     kwargs = _evaluation_arguments(type(module).__call__, len(args)) | kwargs
 
     def network(images: Array, hook: Callable) -> Array:
@@ -55,6 +52,10 @@ def linen_network(
                 return next_fun(*call_args, **call_kwargs)
             params = layer.variables.get("params", {})
             own = {name: p for name, p in params.items() if not isinstance(p, Mapping)}
+            if own and call_kwargs and not call_args:  # by keyword, as in Dense()(inputs=x)
+                first, *others = call_kwargs
+                call_args = (call_kwargs[first],)
+                call_kwargs = {key: call_kwargs[key] for key in others}
             name, x = "/".join(layer.path), call_args[0] if call_args else None
             if isinstance(layer, nn.BatchNorm):
                 stats = layer.variables.get("batch_stats", {})
@@ -82,11 +83,7 @@ def nnx_network(
         model: called as `model(images, *args, **kwargs)`.
         batch_norm: as in `linen_network`.
         *args, **kwargs: further arguments of the model.
-
-    Raises:
-        ValueError: an unknown `batch_norm`.
     """
-    _check_mode(batch_norm)
     kwargs = _evaluation_arguments(type(model).__call__, len(args)) | kwargs
     graph, state = nnx.split(model)
 
@@ -147,6 +144,7 @@ def split(
     Raises:
         ValueError: not a Linen or NNX module, or variables where there should be none.
     """
+    check_mode(batch_norm)
     call = (tuple(args), tuple((kwargs or {}).items()), batch_norm)
     if isinstance(module, nnx.Module):
         if variables is not None:
@@ -163,7 +161,8 @@ def split(
     return model, variables, variables["params"]
 
 
-def _check_mode(batch_norm: str) -> None:
+def check_mode(batch_norm: str) -> None:
+    """Raise ValueError unless per-sample gradients exist in this mode of BatchNorm."""
     if batch_norm not in BATCH_NORM_MODES:
         raise ValueError(f"batch_norm must be one of {BATCH_NORM_MODES}, got {batch_norm!r}.")
 

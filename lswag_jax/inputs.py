@@ -21,7 +21,7 @@ def check_inputs(
     """Images as floats and labels as int32.
 
     Args:
-        images: [B, H, W, C], floats, or uint8 that are divided by 255.
+        images: [B, H, W, C], floats (narrow ones become float32), or uint8 that are divided by 255.
         labels: [B] integers in [0, num_classes).
         image_shape: (H, W, C) wanted; None takes any with a leading batch axis.
         num_classes: None leaves the range unchecked.
@@ -64,4 +64,6 @@ def check_inputs(
     images = jnp.asarray(images)
     if not floating:
         images = images.astype(jnp.float32) / 255
+    elif images.dtype.itemsize < 4:  # proxies want float32 at least (METHODS 0.3)
+        images = images.astype(jnp.float32)
     return images, jnp.asarray(labels, jnp.int32)

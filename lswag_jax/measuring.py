@@ -60,17 +60,16 @@ def measure(
         loss=loss,
         first_layer=first_layer if readers else 0,
     )
-    activations = recorded.activations
+    logits, activations = recorded.logits, recorded.activations
     if "patterns" in passes and len(rest):
-        more = tape.record(network, images if batch_network else rest).activations
-        activations = (
-            more
-            if batch_network
-            else [
+        more = tape.record(network, images if batch_network else rest)
+        logits = jnp.concatenate([logits, more.logits])
+        activations = more.activations
+        if not batch_network:
+            activations = [
                 dataclasses.replace(a, post=jnp.concatenate([a.post, b.post]))
-                for a, b in zip(activations, more, strict=True)
+                for a, b in zip(recorded.activations, activations, strict=True)
             ]
-        )
     if "patterns" in passes and not activations:
         raise ValueError(
             "no activation function was found; known are "
@@ -103,10 +102,10 @@ def measure(
         record_batches if batch_network else None,
     )
     parts = {proxy.key: proxy.measure(probe) for proxy in proxies if proxy.passes}
-    finite = jnp.isfinite(recorded.logits).all()
+    finite = jnp.isfinite(logits).all()
     for part in parts.values():
         part["score"] = jnp.where(finite, part["score"], jnp.nan)
-    return parts | {"degenerate": _constant(recorded.logits)}
+    return parts | {"degenerate": _constant(logits)}
 
 
 def _constant(logits: Array) -> Array:

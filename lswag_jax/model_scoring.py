@@ -79,16 +79,17 @@ def score_model(
         return model.network(weights)(images, lambda *call: call[-1])
 
     logits = jax.eval_shape(forward, weights, images)
+    if getattr(logits, "ndim", None) != 2:
+        shapes = [leaf.shape for leaf in jax.tree.leaves(logits)]
+        raise ValueError(f"the model must return logits [B, C] alone, got shapes {shapes}.")
     check_inputs(images, labels, num_classes=logits.shape[-1])
     settings = (("gradient_batch", gradient_batch), ("loss", loss))
     arguments = (weights, images, labels)
     shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), arguments)
     leaves, structure = jax.tree.flatten(shapes)
     start = time.perf_counter()
-    try:
-        run = _compiled(model, resolved, settings, tuple(leaves), structure, precision)
-    except TypeError:  # a model that cannot be hashed is compiled each time
-        run = _compiled.__wrapped__(model, resolved, settings, leaves, structure, precision)
+    compiler = _compiled if _is_hashable(model) else _compiled.__wrapped__
+    run = compiler(model, resolved, settings, tuple(leaves), structure, precision)
     compiled = time.perf_counter()
     result = jax.device_get(run(*arguments))
     elapsed = time.perf_counter() - compiled
@@ -102,6 +103,14 @@ def score_model(
         "parts": {proxy.key: _parts(proxy, result) for proxy in resolved},
     }
     return ScoreTable([row], resolved, {"compile": compiled - start, "score": elapsed})
+
+
+def _is_hashable(model: Any) -> bool:
+    try:
+        hash(model)
+    except TypeError:
+        return False
+    return True
 
 
 @functools.lru_cache(maxsize=32)

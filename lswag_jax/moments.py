@@ -68,6 +68,8 @@ def gradient_moments(
     n = batch if groups is None else groups
     if n < 1 or batch % n:
         raise ValueError(f"{batch} samples cannot be cut into {n} equal mini-batches.")
+    if ddof >= n:
+        raise ValueError(f"ddof must be below the number of gradients {n}, got {ddof}.")
     k = next(k for k in (4, 3, 2, 1) if n % k == 0)
     pairs = [
         tuple(a.reshape(n // k, k, batch // n, *a.shape[1:]) for a in (c.inputs, c.cotangent))

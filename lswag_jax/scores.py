@@ -1,11 +1,12 @@
 """ScoreTable: what scoring leaves behind, one row an architecture."""
 
 import csv
+import functools
 import io
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -28,7 +29,7 @@ class ScoreTable:
     Args:
         rows: one dictionary an architecture: `id`, `genotype` (JSON), `params`, `macs`, `seconds`,
             `degenerate` [R] and `parts`, for each proxy a dictionary of lists with leading axis R,
-            the repeats.
+            the repeats; a row of an architecture that could not be run has `error` instead.
         proxies: the configured proxies.
         timing: seconds of the run, split as `compile` and `score`.
 
@@ -56,53 +57,39 @@ class ScoreTable:
         self.statuses: dict[str, np.ndarray] = {}
         self.rules: dict[str, str] = {}
         for proxy in self.proxies:
-            self._pool(proxy)
+            self._score(proxy)
 
-    def _pool(self, proxy: Proxy) -> None:
-        name, failed = proxy.key, [row.get("error") for row in self.rows]
-        degenerate = np.array([np.atleast_1d(row["degenerate"]) for row in self.rows], bool)
-        if not self.rows:
-            scores, raw, status = np.zeros((0, 1)), np.zeros((0, 1)), np.zeros((0, 1), object)
-            self.rules[name] = "score"
-        elif not proxy.passes:  # a column of the table
-            scores = raw = self.column(proxy.name).astype(np.float64)[:, None]
-            status = np.full(scores.shape, "ok", object)
-            self.rules[name] = "score"
+    def _score(self, proxy: Proxy) -> None:
+        name, failed = proxy.key, np.array(["error" in row for row in self.rows], bool)
+        if not proxy.passes:
+            raw = self.column(proxy.name).astype(np.float64)[:, None]
+            scores, status, rule = raw, np.full(raw.shape, "ok", object), "score"
+        elif failed.all():
+            raw = scores = np.full((len(self.rows), 1), np.nan)
+            status, rule = np.full(raw.shape, "error", object), "score"
         else:
-            parts = self._parts(name)
+            parts = self._arrays(name)
             raw = np.asarray(parts["score"], np.float64)
-            scores, status = np.empty(raw.shape), np.empty(raw.shape, object)
-            for r in range(raw.shape[1]):
-                part = {key: value[:, r] for key, value in parts.items()}
-                scores[:, r], status[:, r], self.rules[name] = proxy.pool(part)
-            status[(status == "ok") & degenerate] = "degenerate"
-            status[[error is not None for error in failed]] = "error"
+            degenerate = np.zeros(raw.shape, bool)
+            degenerate[~failed] = [row["degenerate"] for row in self.rows if "error" not in row]
+            scores, status, rule = proxy.pool(parts, degenerate)
+            status[failed] = "error"
         severity = np.vectorize(STATUSES.index, otypes=[int])(status)
-        self.per_repeat[name] = scores
+        self.rules[name], self.per_repeat[name] = rule, scores
         with np.errstate(invalid="ignore"):
             self.scores[name], self.std[name] = scores.mean(1), scores.std(1)
             self.raw[name] = raw.mean(1)
         self.statuses[name] = np.array([STATUSES[s] for s in severity.max(1, initial=0)], object)
 
-    def _parts(self, proxy: str) -> dict[str, np.ndarray]:
+    def _arrays(self, proxy: str) -> dict[str, np.ndarray]:
         """Parts of a proxy as arrays [P, R, ...]; NaN where an architecture failed."""
-        template = next((row for row in self.rows if "error" not in row), None)
-        if template is None:
-            return {"score": np.full((len(self.rows), 1), np.nan), **_EMPTY_PARTS}
-        shapes = {
-            key: np.asarray(value, float).shape for key, value in template["parts"][proxy].items()
-        }
-        return {
-            key: np.stack(
-                [
-                    np.full(shape, np.nan)
-                    if "error" in row
-                    else np.asarray(row["parts"][proxy][key], float)
-                    for row in self.rows
-                ]
-            )
-            for key, shape in shapes.items()
-        }
+        good = [i for i, row in enumerate(self.rows) if "error" not in row]
+        arrays = {}
+        for key in self.rows[good[0]]["parts"][proxy] if good else ():
+            values = np.array([self.rows[i]["parts"][proxy][key] for i in good], np.float64)
+            arrays[key] = np.full((len(self.rows), *values.shape[1:]), np.nan)
+            arrays[key][good] = values
+        return arrays
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -111,6 +98,12 @@ class ScoreTable:
         if proxy not in self.scores:
             raise ValueError(f"the table has no proxy {proxy!r}, it has {', '.join(self.scores)}.")
         return self.scores[proxy]
+
+    def __contains__(self, proxy: object) -> bool:
+        return proxy in self.scores
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.scores)
 
     def column(self, name: str) -> np.ndarray:
         """A field of the rows, such as `id`, `params`, `macs` or `seconds`, as an array [P]."""
@@ -135,11 +128,11 @@ class ScoreTable:
         ]
         return np.array(worst, object)
 
-    @property
+    @functools.cached_property
     def parts(self) -> dict[str, dict[str, np.ndarray]]:
         """For each proxy its parts, arrays [P, ...], the mean over the repeats."""
         return {
-            proxy.key: {key: value.mean(1) for key, value in self._parts(proxy.key).items()}
+            proxy.key: {key: value.mean(1) for key, value in self._arrays(proxy.key).items()}
             for proxy in self.proxies
             if proxy.passes
         }
@@ -157,9 +150,10 @@ class ScoreTable:
         """
         if nan_policy not in NAN_POLICIES:
             raise ValueError(f"nan_policy must be one of {NAN_POLICIES}, got {nan_policy!r}.")
+        scores = self[proxy]
         failed = np.isin(self.statuses[proxy], ("degenerate", "nan", "inf", "error"))
         stand_in = {"worst_rank": -np.inf, "fill": FILL, "drop": np.nan}[nan_policy]
-        return np.where(failed, stand_in, self[proxy])
+        return np.where(failed, stand_in, scores)
 
     def rank(self, proxy: str) -> np.ndarray:
         """Rank of each architecture, 1 is best, ties averaged; failures share the worst ranks."""
@@ -220,11 +214,6 @@ class ScoreTable:
         """
         lines = pathlib.Path(path).read_text().splitlines()
         return cls([json.loads(line) for line in lines], proxies)
-
-
-_EMPTY_PARTS = {
-    key: np.full((1, 1), np.nan) for key in ("lambda", "psi", "n_layers", "empty_layers")
-}
 
 
 def dump_row(row: Row) -> str:

@@ -42,8 +42,9 @@ def make_scorer(
             is fastest on a CPU.
 
     Returns:
-        `scorer(variables, encoded, images, labels)`: for each proxy a dictionary of parts with a
-        leading axis P, among them `score`; and `degenerate` [P].
+        `scorer(variables, encoded, images, labels)`: for each proxy with passes a dictionary of
+        parts with a leading axis P, among them `score`; and `degenerate` [P]. Matrix products have
+        the caller's precision: wrap the call in `jax.default_matmul_precision("highest")`.
 
     Example:
         >>> from lswag_jax import spaces
@@ -197,8 +198,9 @@ def stream(
         space.check(genotype)
     timing = {} if timing is None else timing
     timing |= {"compile": 0.0, "score": 0.0}
+    adapters.check_mode(batch_norm)
     run, chunk, variables = None, max(len(genotypes), 1), []
-    if any(proxy.passes for proxy in resolved):
+    if genotypes and any(proxy.passes for proxy in resolved):
         chunk = batch_size or (1 if jax.default_backend() == "cpu" else 8)
         began = time.perf_counter()
         options = (
@@ -214,7 +216,10 @@ def stream(
     for start in range(0, len(genotypes), chunk):
         members = list(genotypes[start : start + chunk])
         began = time.perf_counter()
-        results = _run_chunk(space, members, chunk, run, variables, images, labels)
+        try:
+            results = _run_chunk(space, members, chunk, run, variables, images, labels)
+        except jax.errors.JaxRuntimeError as error:  # such as a device that is out of memory
+            results = str(error).splitlines()[0]
         elapsed = time.perf_counter() - began
         timing["score"] += elapsed
         yield from _rows(space, members, results, resolved, elapsed / len(members))
@@ -232,22 +237,29 @@ def _run_chunk(space, members, chunk, run, variables, images, labels) -> list[di
 
 
 def _rows(space, members, results, proxies: Sequence[Proxy], seconds: float) -> Iterator[Row]:
-    finished = {
-        proxy.key: [proxy.finish(result[proxy.key]) for result in results]
-        for proxy in proxies
-        if proxy.passes
-    }
+    """A row a genotype; where `results` is a message, of an architecture that could not be run."""
+    finished = {}
+    for proxy in proxies if not isinstance(results, str) else ():
+        finished[proxy.key] = (
+            [proxy.finish(result[proxy.key]) for result in results] if proxy.passes else []
+        )
     for i, genotype in enumerate(members):
-        yield {
+        row = {
             "id": space.format(genotype),
             "genotype": genotype.to_json(),
             "params": space.num_params(genotype),
             "macs": space.macs(genotype),
             "seconds": seconds,
+        }
+        if isinstance(results, str):
+            yield row | {"error": results}
+            continue
+        yield row | {
             "degenerate": [bool(result["degenerate"][i]) for result in results] or [False],
             "parts": {
                 name: {key: [part[key][i].tolist() for part in parts] for key in parts[0]}
+                if parts
+                else {}
                 for name, parts in finished.items()
-            }
-            | {proxy.key: {} for proxy in proxies if not proxy.passes},
+            },
         }

@@ -27,6 +27,7 @@ ACTIVATIONS = frozenset(
     ]
 )
 _MARK = "lswag_jax_layer"
+_OPAQUE = ("scan", "while", "cond", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 
 
 @dataclasses.dataclass
@@ -150,11 +151,11 @@ def record(
             "no weight layer was captured: the network has no module with a parameter called "
             "'kernel' (Linen) or no Linear, Conv or Einsum module (NNX)."
         )
-    weights = np.array([kind == "weight" for kind in kinds])
-    index = np.cumsum(weights) - weights  # of a weight layer; of the one after a norm
+    names = [applies[_mark_index(eqn)][0] for eqn in marks]
+    index, layers = _layer_indices(names, kinds)
     if callable(first_layer):
-        first_layer = first_layer(int(weights.sum()))
-    wanted = [labels is not None and int(i) >= first_layer for i in index]
+        first_layer = first_layer(layers)
+    wanted = [labels is not None and i >= first_layer for i in index]
     zeros = [
         jnp.zeros(eqn.outvars[0].aval.shape, eqn.outvars[0].aval.dtype) if want else None
         for eqn, want in zip(marks, wanted, strict=True)
@@ -185,6 +186,18 @@ def record(
         for a, post in zip(meta[-1].activations, posts, strict=True)
     ]
     return Tape(logits, losses, _layers(calls, "weight"), _layers(calls, "norm"), activations)
+
+
+def _layer_indices(names: Sequence[str], kinds: Sequence[str]) -> tuple[list[int], int]:
+    """For each call the index of its weight layer, of a norm that of the one after; their number.
+
+    A layer that is called more than once has the index of its first call.
+    """
+    place: dict[str, int] = {}
+    index = []
+    for name, kind in zip(names, kinds, strict=True):
+        index.append(place.setdefault(name, len(place)) if kind == "weight" else len(place))
+    return index, len(place)
 
 
 def concatenate(tapes: Sequence[Tape]) -> list[Layer]:
@@ -256,10 +269,11 @@ def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
         if body is not None:
             yield from _equations(body.jaxpr)
             continue
-        if eqn.primitive.name in ("scan", "while", "cond") and _MARK in str(eqn.params):
+        if eqn.primitive.name in _OPAQUE and _MARK in str(eqn.params):
             raise ValueError(
-                f"a weight layer runs inside a '{eqn.primitive.name}' (nn.scan, lax.scan, lax.cond "
-                "or a loop), where it cannot be captured: unroll it, for example with a for loop."
+                f"a weight layer runs inside a '{eqn.primitive.name}' (a scan, loop, branch or "
+                "custom derivative), where it cannot be captured: unroll it, for example with a "
+                "for loop."
             )
         yield eqn
 

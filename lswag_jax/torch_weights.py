@@ -12,9 +12,10 @@ from flax import traverse_util
 
 from lswag_jax.spaces import autoformer_network, autoformer_torch
 
-Converted = tuple[dict[tuple[str, ...], np.ndarray], tuple[int, ...]]
+Converted = tuple[dict[tuple[str, ...], np.ndarray], tuple[int, ...], bool]
 
-# Network class -> function of (module, state dict): our flat variables and an input's shape.
+# Network class -> function of (module, state dict): our flat variables, an input's shape, and
+# whether the weights are a super-network's.
 _CONVERTERS: dict[type[nn.Module], Callable[..., Converted]] = {
     autoformer_network.VisionTransformer: autoformer_torch.convert,
 }
@@ -44,12 +45,14 @@ def from_torch(
         raise ValueError(f"from_torch knows the networks {known}, got {type(module).__name__}.")
     weights = dict(state_dict) if isinstance(state_dict, Mapping) else load(state_dict)
     try:
-        flat, input_shape = _CONVERTERS[type(module)](module, weights)
+        flat, input_shape, is_super = _CONVERTERS[type(module)](module, weights)
     except KeyError as error:
         raise ValueError(f"the state dict has no weight {error.args[0]!r}.") from None
     template = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, *input_shape)))
     expected = traverse_util.flatten_dict(template)
     for path, array in flat.items():
+        if is_super and path in expected:  # the first units are the sub-network's
+            flat[path] = array = array[tuple(slice(size) for size in expected[path].shape)]
         if path not in expected or expected[path].shape != array.shape:
             raise ValueError(
                 f"weight {'/'.join(path)} has shape {array.shape}, but the module has "

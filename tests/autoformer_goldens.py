@@ -43,11 +43,8 @@ class Golden:
         if self.is_cream:
             size |= {"embed_dims": (96, 128), "head_counts": (1, 2), "depths": (3, 4)}
             return spaces.get("autoformer_tiny", **size)
-        size |= {
-            "embed_dims": (d, d + 24),
-            "head_counts": (1, 2, 3, 4),
-            "depths": (depth, depth + 1),
-        }
+        heads = tuple(h for h in (1, 2, 3, 4) if d % h == (d + 24) % h == 0)
+        size |= {"embed_dims": (d, d + 24), "head_counts": heads, "depths": (depth, depth + 1)}
         return spaces.get("vitbench_autoformer", **size)
 
     @property

@@ -302,6 +302,11 @@ def test_failures_have_a_status(mlp):
     same = np.tile(images[:1], (8, 1, 1, 1))
     assert status(images=same)["lswag"] == "degenerate"
     assert status(images=same)["nwot"] in ("inf", "degenerate")
+    later = np.concatenate([images, broken])
+    table = lswag_jax.score_model(
+        module, variables, later, np.tile(labels, 2), names, gradient_batch=8
+    )
+    assert set(table.status) == {"nan"}
     dead = jax.tree.map(jnp.zeros_like, variables)
     assert set(status(variables=dead).values()) <= {"degenerate", "inf"}
     huge = jax.tree.map(lambda v: v * 1e30, variables)
@@ -347,3 +352,75 @@ def test_measure_needs_an_activation(mlp):
     network = adapters.linen_network(Linear(), variables)
     with pytest.raises(ValueError, match="no activation function was found"):
         measure(network, jnp.asarray(images), jnp.asarray(labels), proxies.resolve("swap"))
+
+
+def test_windows_of_elastic_networks(x64):
+    """Elastic equals exact for every window and depth, whatever a layer is."""
+    images, labels = batch(WIDE)
+    kinds = (
+        *({"layers": "block"}, {"layers": "split_qkv"}, {"bins": "one_based"}),
+        *({"include_norm": True}, {"psi_range": "window"}),
+    )
+    chosen = [
+        LSwag(label=f"{options} {window}", window=window, **options)
+        for options, window in itertools.product(kinds, [(3, 7), (2, 5), (0, 0), (9, 9)])
+    ]
+    genotypes = [WIDE.parse(text) for text in ("12/2,2/2,2", "12/2/2")]
+    table = lswag_jax.score(WIDE, genotypes, images.astype(float), labels, chosen)
+    variables = jax.tree.map(lambda v: v.astype(float), jax.jit(WIDE.init)(jax.random.key(0)))
+    for i, g in enumerate(genotypes):
+        exact = lswag_jax.score_model(
+            WIDE.build(g), WIDE.extract(variables, g), images.astype(float), labels, chosen
+        )
+        for key, part in itertools.product(table, ("lambda", "n_layers", "psi", "n_units")):
+            found, expected = table.parts[key][part][i], exact.parts[key][part][0]
+            np.testing.assert_allclose(found, expected, 1e-8, err_msg=f"{key} {g}")
+
+
+def test_one_rule_for_all_repeats_and_degenerate_rows_have_no_say():
+    parts = {
+        "lambda": np.array([[2.0, -1], [3, 4]]),
+        "psi": np.array([[5.0, 5], [4, 4]]),
+        "n_layers": np.ones((2, 2)),
+    }
+    scores, status, rule = LSwag().pool(parts)
+    assert rule == "rank_product"
+    np.testing.assert_array_equal(scores, [[2, 2], [2, 2]])
+    assert status.tolist() == [["ok", "negative_lambda"], ["ok", "ok"]]
+    scores, status, rule = LSwag().pool(parts, np.array([[False, True], [False, False]]))
+    assert rule == "product"
+    assert status.tolist() == [["ok", "degenerate"], ["ok", "ok"]]
+    _, _, rule = LSwag(combine="shifted").pool(parts)
+    assert rule == "shifted"
+
+
+class Shared(nn.Module):
+    """One layer called four times between two others."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Dense(6)(x.reshape(x.shape[0], -1)))
+        shared = nn.Dense(6, name="shared")
+        for _ in range(4):
+            x = nn.relu(shared(inputs=x))
+        return nn.Dense(4)(x)
+
+
+def test_shared_layers_and_empty_windows():
+    """Three layers in bins 0, 3 and 6, one of them with four calls; no layer in bins 4 and 5."""
+    images, labels = batch(WIDE)
+    variables = Shared().init(jax.random.key(0), images)
+    windows = [(0, 9), (3, 5), (6, 9), (4, 5)]
+    chosen = [LSwag(label=str(w), window=w) for w in windows]
+    whole = lswag_jax.score_model(Shared(), variables, images, labels, chosen)
+    layers = whole.parts["(0, 9)"]["lambda_l"][0]
+    np.testing.assert_allclose(whole.parts["(3, 5)"]["lambda"], layers[1], rtol=1e-5)
+    np.testing.assert_allclose(whole.parts["(6, 9)"]["lambda"], layers[2], rtol=1e-5)
+    assert whole.statuses["(4, 5)"][0] == "degenerate"
+    for w, proxy in zip(windows[1:], chosen[1:], strict=True):  # with the backward pass cut
+        alone = lswag_jax.score_model(Shared(), variables, images, labels, proxy)
+        np.testing.assert_allclose(
+            alone.parts[str(w)]["lambda"], whole.parts[str(w)]["lambda"], rtol=1e-5
+        )
+    kernel = lswag_jax.score_model(Shared(), variables, images, labels, "lswag_kernel")
+    assert kernel.status[0] == "ok"

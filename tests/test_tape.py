@@ -166,7 +166,7 @@ def test_batch_norm_modes(batch):
     assert np.abs(grad("frozen")).max() == 0
     assert np.abs(grad("batch")).max() > 0
     with pytest.raises(ValueError, match="batch_norm must be one of"):
-        adapters.linen_network(module, variables, batch_norm="train")
+        adapters.split(module, variables, batch_norm="batch")
 
 
 def test_first_layer_prunes_the_backward_pass(batch):

@@ -1,17 +1,18 @@
 """What the binaries share: flags, config, errors as one sentence, and progress."""
 
+import dataclasses
 import math
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-USER_ERRORS = (ValueError, FileNotFoundError, NotADirectoryError, PermissionError, ImportError)
+USER_ERRORS = (ValueError, OSError, ImportError)
 
 
 def run(main: Callable[[ConfigDict, str], None], description: str, default_workdir: str) -> None:
@@ -105,7 +106,8 @@ def load_space(config: ConfigDict) -> Any:
     """The search space of a config."""
     from lswag_jax import spaces
 
-    return spaces.get(**config.space)
+    # Choices that are left empty are the space's own.
+    return spaces.get(**{key: value for key, value in config.space.items() if value != ()})
 
 
 def load_proxies(config: ConfigDict) -> tuple:
@@ -116,7 +118,7 @@ def load_proxies(config: ConfigDict) -> tuple:
     for name in split(config.proxies):
         options = dict(config.options.get(name, {}))
         if name == "lswag":
-            options["window"] = window.parse(config.window)
+            options["window"] = window.parse(config.window, options["bins"])
         resolved.append(proxies.get(name, **options))
     return proxies.resolve(resolved)
 
@@ -161,7 +163,61 @@ def score_settings(config: ConfigDict) -> dict[str, Any]:
         "gradient_batch": config.data.gradient_batch,
         "batch_size": config.score.chunk or None,
         "precision": config.score.precision,
+        "batch_norm": config.score.batch_norm,
     }
+
+
+def identity(config: ConfigDict, space: Any, proxies: Sequence[Any], **more: Any) -> dict[str, Any]:
+    """What decides the rows of a run: a workdir of another one is refused.
+
+    Args:
+        config: of the run.
+        space, proxies: as loaded, so that a window's file counts by what it holds.
+        **more: further entries.
+    """
+    settings = {key: value for key, value in score_settings(config).items() if key != "batch_size"}
+    return {
+        "space": dataclasses.asdict(space),
+        "proxies": {p.key: {"name": p.name} | dataclasses.asdict(p) for p in proxies},
+        "data": plain(config.data),
+        "score": settings,
+    } | more
+
+
+def score_archive(
+    title: str,
+    workdir: str,
+    identity: Mapping[str, Any],
+    space: Any,
+    genotypes: Sequence[Any],
+    batch: Any,
+    proxies: Sequence[Any],
+    settings: Mapping[str, Any],
+    timing: dict[str, float],
+) -> list[dict[str, Any]]:
+    """Rows of the genotypes, scored into the archive of a workdir as they come.
+
+    Args:
+        title: of the progress bar.
+        workdir: folder of the run, which goes on where it was.
+        identity: what the run is.
+        space, genotypes, batch, proxies, settings: what to score, see `scoring.stream`.
+        timing: receives the seconds.
+    """
+    from lswag_jax import scoring, search
+
+    identity = {**identity, "data_sha256": search.data_sha256(batch.images, batch.labels)}
+    with search.Archive(workdir, identity) as archive, progress_bar(title, len(genotypes)) as show:
+
+        def evaluate(missing: Sequence[Any]) -> Iterator[dict[str, Any]]:
+            for row in scoring.stream(
+                space, missing, batch.images, batch.labels, proxies, timing=timing, **settings
+            ):
+                yield row
+                show(len(archive), "")
+
+        search.extend(archive, 0, space, genotypes, evaluate)
+        return list(archive)
 
 
 def split(names: str) -> tuple[str, ...]:

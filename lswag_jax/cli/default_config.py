@@ -22,7 +22,9 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
     shape = {"image_size": 224, "patch_size": 16, "channels": 3, "num_classes": 1000}
     config = ConfigDict()
     config.seed = 0  # of genotypes, batch and initial weights
-    config.space = {"name": space} | shape | space_arguments
+    # Choices of the genotype; empty for the space's own.
+    choices = {"embed_dims": (), "head_counts": (), "mlp_ratios": (), "depths": ()}
+    config.space = {"name": space} | shape | choices | space_arguments
     config.data = {
         "source": "embedded",  # embedded, tfds:NAME, an .npz file, or a folder of class folders
         "split": "train",
@@ -43,6 +45,7 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
         "repeats": 1,  # initialisations; scores are averaged
         "chunk": 0,  # genotypes evaluated at once; 0 is 1 on a CPU and 8 elsewhere
         "precision": "highest",  # of matrix products
+        "batch_norm": "frozen",  # statistics of the batch as constants, or eval for running ones
     }
     config.search = {
         "strategy": "evolution",  # or random

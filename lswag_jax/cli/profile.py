@@ -17,7 +17,7 @@ from lswag_jax.cli import common
 
 def main(config: ConfigDict, workdir: str) -> None:
     """Profiles as `config` says and writes the window to `workdir`."""
-    from lswag_jax import layer_profile, plots, scoring, search, window
+    from lswag_jax import layer_profile, plots, window
     from lswag_jax.scores import ScoreTable
 
     space, settings = common.load_space(config), common.score_settings(config)
@@ -29,23 +29,19 @@ def main(config: ConfigDict, workdir: str) -> None:
     picker = config.profile.picker
     if picker not in pickers:
         raise ValueError(f"profile.picker must be one of {tuple(pickers)}, got {picker!r}.")
-    proxies = (layer_profile.LayerProfile(config.profile.statistic),)
+    options = config.options.lswag
+    proxy = layer_profile.LayerProfile(
+        config.profile.statistic, options.grad_abs, options.ddof, options.bins
+    )
     genotypes = layer_profile.random_genotypes(space, config.profile.num, config.seed)
     start = time.perf_counter()
     batch = common.load_data(config, space)
     seconds, timing = {"data": time.perf_counter() - start}, {}
-    with (
-        search.Archive(workdir, common.plain(config), exempt=("score.chunk",)) as archive,
-        common.progress_bar("profile", len(genotypes)) as show,
-    ):
-        todo = genotypes[len(archive) :]
-        rows = scoring.stream(
-            space, todo, batch.images, batch.labels, proxies, timing=timing, **settings
-        )
-        for row in rows:
-            archive.append(row)
-            show(len(archive), "")
-        profile = layer_profile.aggregate(ScoreTable(archive, proxies))
+    identity = common.identity(config, space, (proxy,))
+    rows = common.score_archive(
+        "profile", workdir, identity, space, genotypes, batch, (proxy,), settings, timing
+    )
+    profile = layer_profile.aggregate(ScoreTable(rows, (proxy,)))
     picked = pickers[picker](profile.mean)
     folder = pathlib.Path(workdir)
     window.save(folder / "window.json", picked, profile, space=space.name, picker=picker)

@@ -6,6 +6,7 @@ The working directory receives config.json, archive.jsonl (a row a genotype, as 
 scores.csv, scores.parquet and a plot. A killed run that is started again goes on where it was.
 """
 
+import hashlib
 import json
 import pathlib
 import time
@@ -19,7 +20,7 @@ from lswag_jax.cli import common
 
 def main(config: ConfigDict, workdir: str) -> None:
     """Scores as `config` says and writes the results to `workdir`."""
-    from lswag_jax import plots, scoring, search
+    from lswag_jax import plots
     from lswag_jax.scores import ScoreTable
 
     space, proxies = common.load_space(config), common.load_proxies(config)
@@ -28,20 +29,12 @@ def main(config: ConfigDict, workdir: str) -> None:
     start = time.perf_counter()
     batch = common.load_data(config, space)
     seconds, timing = {"data": time.perf_counter() - start}, {}
-    with (
-        search.Archive(workdir, common.plain(config), exempt=("score.chunk",)) as archive,
-        common.progress_bar("score", len(genotypes)) as show,
-    ):
-        done = {row["id"] for row in archive}
-        todo = [g for g in genotypes if space.format(g) not in done]
-        rows = scoring.stream(
-            space, todo, batch.images, batch.labels, proxies, timing=timing, **settings
-        )
-        for row in rows:
-            archive.append(row)
-            show(len(archive), "")
-        order = {space.format(g): i for i, g in enumerate(genotypes)}
-        table = ScoreTable(sorted(archive, key=lambda row: order[row["id"]]), proxies)
+    ids = hashlib.sha256("\n".join(map(space.format, genotypes)).encode()).hexdigest()
+    identity = common.identity(config, space, proxies, genotypes_sha256=ids)
+    rows = common.score_archive(
+        "score", workdir, identity, space, genotypes, batch, proxies, settings, timing
+    )
+    table = ScoreTable(rows, proxies)
     folder, name = pathlib.Path(workdir), proxies[0].key
     table.to_csv(folder / "scores.csv")
     table.to_parquet(folder / "scores.parquet")
@@ -61,12 +54,16 @@ def load_genotypes(config: ConfigDict, space) -> list:
         FileNotFoundError: no such file.
     """
     if not config.score.genotypes:
+        if config.score.num < 1:
+            raise ValueError(f"score.num must be at least 1, got {config.score.num}.")
         genotypes = space.sample(np.random.default_rng(config.seed), config.score.num)
         return list(dict.fromkeys(genotypes))
     path = pathlib.Path(config.score.genotypes)
     if not path.is_file():
         raise FileNotFoundError(f"there is no genotype file {path}.")
     genotypes = []
+    if not _items(path):
+        raise ValueError(f"{path} holds no genotype.")
     for i, item in enumerate(_items(path)):
         item = item.get("genotype", item) if isinstance(item, dict) else item
         try:

@@ -14,7 +14,7 @@ import numpy as np
 
 from lswag_jax import patterns
 from lswag_jax.probe import Probe
-from lswag_jax.proxies.base import Parts, Proxy, status_of
+from lswag_jax.proxies.base import Parts, Proxy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,8 @@ class Nwot(Proxy):
     """NASWOT: log |det K|, K_ij = number of units on which samples i and j agree.
 
     On ViTs the field re-draws weights from N(0, 1) and feeds noise; here the space's own
-    initialisation and the real batch are used, as for every other proxy.
+    initialisation and the real batch are used, as for every other proxy. A singular kernel gives
+    -inf, status inf.
     """
 
     name: ClassVar[str] = "nwot"
@@ -64,8 +65,3 @@ class Nwot(Proxy):
         """The score again in float64; the kernel is not kept."""
         _, score = np.linalg.slogdet(np.asarray(parts["kernel"], np.float64))
         return {"score": np.where(np.isnan(parts["score"]), np.nan, score)}
-
-    def pool(self, parts: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, str]:
-        """Scores of a pool; a singular kernel (-inf) has status inf."""
-        scores = np.asarray(parts["score"], np.float64)
-        return scores, status_of(scores), "score"

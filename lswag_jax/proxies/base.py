@@ -45,22 +45,43 @@ class Proxy:
         return 0
 
     def measure(self, probe: Probe) -> Parts:
-        """Parts of one architecture, among them `score`; traced under jit and vmap."""
-        raise NotImplementedError
+        """Parts of one architecture, among them `score`; traced under jit and vmap.
+
+        Proxies without passes, such as `params`, have none: a column of the table is their score.
+        """
+        del probe
+        return {}
 
     def finish(self, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Parts worth keeping, of arrays with a leading axis P; may replace `score`."""
         return dict(parts)
 
-    def pool(self, parts: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, str]:
-        """Scores [P], status [P] and the name of the rule that made them, from finished parts."""
+    def is_degenerate(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Where nothing could be measured, from finished parts; in the shape of `score`."""
+        return np.zeros(np.shape(parts["score"]), bool)
+
+    def pool(
+        self, parts: Mapping[str, np.ndarray], degenerate: np.ndarray | bool = False
+    ) -> tuple[np.ndarray, np.ndarray, str]:
+        """Scores of a pool, by one rule for all its members and repeats.
+
+        Args:
+            parts: finished, arrays [P, ...] or with repeats [P, R, ...].
+            degenerate: [P] or [P, R], architectures whose logits do not depend on the input.
+
+        Returns:
+            Scores and status in the shape of `parts["score"]`, and the rule's name.
+        """
         scores = np.asarray(parts["score"], np.float64)
-        return scores, status_of(scores), "score"
+        return self._oriented(scores), self._status(scores, parts, degenerate), "score"
 
+    def _oriented(self, values: np.ndarray) -> np.ndarray:
+        return values if self.higher_is_better else -values
 
-def status_of(scores: np.ndarray) -> np.ndarray:
-    """Status [P] of scores: ok, nan or inf."""
-    status = np.full(scores.shape, "ok", dtype=object)
-    status[np.isinf(scores)] = "inf"
-    status[np.isnan(scores)] = "nan"
-    return status
+    def _status(self, values, parts, degenerate) -> np.ndarray:
+        """ok, degenerate, nan or inf of each of `values`."""
+        status = np.full(values.shape, "ok", dtype=object)
+        status[self.is_degenerate(parts) | np.asarray(degenerate, bool)] = "degenerate"
+        status[np.isinf(values)] = "inf"
+        status[np.isnan(values)] = "nan"
+        return status

@@ -37,6 +37,12 @@ def gradient_factor(options: Any, probe: Probe) -> Parts:
     terms = _terms(options, probe)
     if options.layers == "block":
         terms = _pool_blocks(terms)
+    if not terms:  # no architecture of the space has a layer in the window
+        none = jnp.zeros(0, probe.tape.logits.dtype)
+        zero = jnp.zeros((), jnp.int32)
+        counts = {"n_layers": zero, "empty_layers": zero}
+        layers = {"lambda_l": none, "in_window": none > 0, "bins": none.astype(jnp.int32)}
+        return {"lambda": none.sum()} | layers | counts
     bins = jnp.stack([term.bin for term in terms])
     lambda_n = jnp.stack([term.log_sum for term in terms])
     lo, hi = options.window or (0, NUM_BINS)
@@ -60,11 +66,13 @@ def _terms(options: Any, probe: Probe) -> list[Term]:
     bins = probe.layer_bins(options.bins)
     possible = probe.can_be_in(options.window, options.bins)
     last = len(probe.layers) - 1
+    blocks: dict[str, int] = {}  # name to first layer, whose depth is the block's
     terms = []
     for i, layer in enumerate(probe.layers):
+        first = blocks.setdefault(_block(layer.name), i) if options.layers == "block" else i
         left_out = (options.exclude_stem and i == 0) or (options.exclude_head and i == last)
-        if possible[i] and not left_out:
-            terms += _layer_terms(options, probe, layer, bins[i])
+        if possible[first] and not left_out:
+            terms += _layer_terms(options, probe, layer, bins[first])
     for norm in probe.tape.norms if options.include_norm else ():
         # A normalisation layer stands where the weight layer after it does.
         i = min(norm.calls[0].after, last)
@@ -149,12 +157,16 @@ def _median_sigma(terms: list[Term], used: Array) -> Array:
     return jnp.nanmedian(jnp.concatenate(sigmas))
 
 
+def _block(name: str) -> str:
+    """The module that holds a layer; of a layer at the top, the layer itself."""
+    return name.rpartition("/")[0] or name
+
+
 def _pool_blocks(terms: list[Term]) -> list[Term]:
     """One term an attention or MLP, by the module that holds its layers; the others stay."""
     groups: dict[str, list[Term]] = {}
     for term in terms:
-        parent, _, _ = term.name.rpartition("/")
-        groups.setdefault(parent or term.name, []).append(term)
+        groups.setdefault(_block(term.name), []).append(term)
     return [
         Term(
             name,

@@ -19,7 +19,7 @@ from scipy import stats
 
 from lswag_jax import patterns
 from lswag_jax.probe import BIN_RULES, NUM_BINS, Probe, Window, layers_in_window
-from lswag_jax.proxies.base import Parts, Proxy, status_of
+from lswag_jax.proxies.base import Parts, Proxy
 from lswag_jax.proxies.gradient_factor import gradient_factor
 
 Array = jax.Array
@@ -69,8 +69,8 @@ class LSwag(Proxy):
             var_over="sample"), or the per-sample loss over the batch size.
         scale_free: divides standard deviations by their median over the selected layers.
         combine: how a pool's scores are made of the factors: product as published, product of pool
-            ranks, or product with Lambda minus the pool's minimum. A pool with a Lambda <= 0 is
-            scored by "rank_product" whatever is set, since the product would reward few patterns.
+            ranks, or product with Lambda minus the pool's minimum. "product" gives way to
+            "rank_product" in a pool with a Lambda <= 0, where it would reward few patterns.
         lambda_kind: "inv_std" as published; "zico" weighs by mean |g|; "none" leaves Psi alone.
 
     Raises:
@@ -132,7 +132,8 @@ class LSwag(Proxy):
 
     def first_layer(self, layer_sets: np.ndarray) -> int:
         """The first layer that the window can reach."""
-        return int(np.argmax(layers_in_window(layer_sets, self.window, self.bins)))
+        reached = layers_in_window(layer_sets, self.window, self.bins)
+        return int(np.argmax(reached)) if reached.any() else len(reached)
 
     def measure(self, probe: Probe) -> Parts:
         """Both factors and their parts of one architecture."""
@@ -158,7 +159,12 @@ class LSwag(Proxy):
                 "logsum": jnp.log(jnp.maximum(chosen, 1)).sum(),
             }[self.psi_reduce]
         units = jnp.stack([jnp.asarray(n, jnp.int32) for n in num_units])
-        return {"psi": psi, "psi_l": psi_A, "n_units": jnp.where(include, units, 0).sum()}
+        return {
+            "psi": psi,
+            "psi_l": psi_A,
+            "n_units": jnp.where(include, units, 0).sum(),
+            "samples": jnp.asarray(probe.activations[0].post.shape[0], jnp.int32),
+        }
 
     def _psi_layers(self, probe: Probe) -> Array:
         """Whether each activation layer takes part in Psi, bool [A]."""
@@ -168,29 +174,45 @@ class LSwag(Proxy):
         inside = bins <= self.window[1]
         return inside & (bins >= self.window[0]) if self.psi_range == "window" else inside
 
-    def pool(self, parts: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, str]:
-        """Scores of a pool by one rule for all its members."""
-        psi = np.asarray(parts["psi"], np.float64)
+    def finish(self, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The parts, and how near Psi is to its bounds: the number of units, and 2^S."""
+        units = np.maximum(parts["n_units"], 1).astype(np.float64)
+        bound = np.minimum(units, 2.0 ** np.asarray(parts["samples"], np.float64))
+        kept = {key: value for key, value in parts.items() if key != "samples"}
+        return kept | {"psi_per_unit": parts["psi"] / units, "psi_saturation": parts["psi"] / bound}
+
+    def is_degenerate(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """No pattern, or no layer of the window with a moving gradient."""
+        nothing = np.asarray(parts["psi"]) <= 0
+        return nothing | (np.asarray(parts["n_layers"]) <= 0) if "lambda" in parts else nothing
+
+    def pool(
+        self, parts: Mapping[str, np.ndarray], degenerate: np.ndarray | bool = False
+    ) -> tuple[np.ndarray, np.ndarray, str]:
+        """Scores of a pool by one rule; see `Proxy.pool`."""
         if "lambda" not in parts:
-            scores = np.asarray(parts["score"], np.float64)
-            return scores, _degenerate(status_of(scores), psi <= 0), "psi"
-        lam = np.asarray(parts["lambda"], np.float64)
-        status = _degenerate(status_of(lam * psi), (psi <= 0) | (parts["n_layers"] <= 0))
+            return super().pool(parts, degenerate)
+        lam, psi = (np.asarray(parts[key], np.float64) for key in ("lambda", "psi"))
+        scores = lam * psi
+        # A measurement that was not finite marks its `score` as NaN.
+        measured = np.where(np.isnan(parts.get("score", scores)), np.nan, scores)
+        status = self._status(measured, parts, degenerate)
         ok = status == "ok"
         negative = ok & (lam <= 0)
-        rule = "rank_product" if negative.any() else self.combine
-        scores = lam * psi
+        rule = self.combine
+        if rule == "product" and negative.any():
+            rule = "rank_product"
         if rule == "rank_product":
-            scores[ok] = stats.rankdata(lam[ok]) * stats.rankdata(psi[ok])
+            scores = _rank(np.where(ok, lam, np.nan)) * _rank(np.where(ok, psi, np.nan))
         elif rule == "shifted" and ok.any():
-            scores[ok] = (lam[ok] - lam[ok].min()) * psi[ok]
+            scores = (lam - np.where(ok, lam, np.inf).min(axis=0)) * psi
         status[negative] = "negative_lambda"
         return scores, status, rule
 
 
-def _degenerate(status: np.ndarray, where: np.ndarray) -> np.ndarray:
-    status[(status == "ok") & np.asarray(where, bool)] = "degenerate"
-    return status
+def _rank(values: np.ndarray) -> np.ndarray:
+    """Ascending average ranks along the pool; NaN stays NaN."""
+    return stats.rankdata(values, axis=0, nan_policy="omit")
 
 
 def check_window(window, rule: str = "zero_based") -> Window | None:

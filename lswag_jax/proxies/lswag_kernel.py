@@ -112,16 +112,18 @@ class LSwagKernel(Proxy):
         return jnp.where(members, weights * values, 0).sum()
 
     def _layer(self, probe: Probe, i: int) -> Array:
-        layer, call = probe.layers[i], probe.layers[i].calls[0]
+        layer = probe.layers[i]
         if self.token_mode == "exact":
             return self._f(gradient_gram(layer))
-        a, g = (_flatten(x, self.token_mode) for x in (call.inputs, call.cotangent))
-        a = a - a.mean(0, keepdims=True) if self.center else a
-        sizes = [probe.in_units[i], probe.out_units[i]]
-        if self.token_mode == "mean":
-            sizes[0] //= call.inputs[0].size // a.shape[1]
-            sizes[1] //= call.cotangent[0].size // g.shape[1]
-        kernels = [self._normalise(x @ x.T, n) for x, n in zip((a, g), sizes, strict=True)]
+        kernels = []
+        for side, size in (("inputs", probe.in_units[i]), ("cotangent", probe.out_units[i])):
+            whole = [getattr(call, side) for call in layer.calls]
+            flat = [_flatten(x, self.token_mode) for x in whole]
+            size = size // (whole[0][0].size // flat[0].shape[1])
+            x = jnp.concatenate(flat, axis=1)
+            if self.center and side == "inputs":
+                x = x - x.mean(0, keepdims=True)
+            kernels.append(self._normalise(x @ x.T, size))
         return self._f(kernels[0] * kernels[1])
 
     def _normalise(self, kernel: Array, size: Array) -> Array:
@@ -159,7 +161,7 @@ def _flatten(x: Array, token_mode: str) -> Array:
 
 
 def gradient_gram(layer: Layer) -> Array:
-    """M_ij = <dW loss_i, dW loss_j> of a layer's kernel, [B, B]."""
+    """M_ij = <dW loss_i, dW loss_j> of a layer's kernel, [B, B]; holds the layer's B gradients."""
 
     def gradient(pairs):
         singles = [tuple(a[None] for a in pair) for pair in pairs]

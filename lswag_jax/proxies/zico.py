@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from lswag_jax.probe import Probe
-from lswag_jax.proxies.base import Parts, Proxy, status_of
+from lswag_jax.proxies.base import Parts, Proxy
 from lswag_jax.proxies.gradient_factor import gradient_factor
 from lswag_jax.proxies.lswag import LSwag
 
@@ -48,9 +48,6 @@ class ZiCo(Proxy):
             "n_layers": parts["n_layers"],
         }
 
-    def pool(self, parts: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, str]:
-        """Scores of a pool; a network without a moving gradient is degenerate."""
-        scores = np.asarray(parts["score"], np.float64)
-        status = status_of(scores)
-        status[(status == "ok") & (np.asarray(parts["n_layers"]) == 0)] = "degenerate"
-        return scores, status, "score"
+    def is_degenerate(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """No layer has a moving gradient."""
+        return np.asarray(parts["n_layers"]) <= 0

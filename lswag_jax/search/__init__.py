@@ -1,10 +1,10 @@
 """Searching a space by zero-cost scores: evolution or at random, resumable."""
 
-from lswag_jax.search.archive import Archive
+from lswag_jax.search.archive import Archive, extend
 from lswag_jax.search.evolution import EvolutionOptions
 from lswag_jax.search.random_search import RandomOptions
 from lswag_jax.search.results import SearchResult, write_results
-from lswag_jax.search.runner import Progress, run, search
+from lswag_jax.search.runner import Progress, data_sha256, run, search
 
 __all__ = [
     "Archive",
@@ -12,6 +12,8 @@ __all__ = [
     "Progress",
     "RandomOptions",
     "SearchResult",
+    "data_sha256",
+    "extend",
     "run",
     "search",
     "write_results",

@@ -8,7 +8,7 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from lswag_jax.scores import Row, dump_row, write_atomically
 from lswag_jax.spaces import Space
@@ -58,6 +58,7 @@ class Archive(Sequence[Row]):
             workdir.mkdir(parents=True, exist_ok=True)
             write_atomically(workdir / CONFIG, json.dumps(new, indent=2) + "\n")
         self._file = open(self.path, "ab")  # noqa: SIM115, closed by `close`
+        _lock(self._file)
         self._file.truncate(size)
         os.fsync(self._file.fileno())
 
@@ -115,6 +116,22 @@ def _parse(line: bytes) -> Row | None:
     except ValueError:  # also bytes that are not UTF-8
         return None
     return row if isinstance(row, dict) and "id" in row else None
+
+
+def _lock(file: IO) -> None:
+    """Refuses a second process on one archive; the lock ends with its process.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise ValueError(f"another process is writing {file.name}.") from None
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:

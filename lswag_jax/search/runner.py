@@ -164,7 +164,7 @@ def run(
     timing = {"compile": 0.0, "score": 0.0}
     if config is None:
         config = _describe(space, resolved, options, fitness, merge_rule, settings)
-    config = dict(config) | {"data_sha256": _sha256(images, labels)}
+    config = dict(config) | {"data_sha256": data_sha256(images, labels)}
 
     def evaluate(genotypes: Sequence[Any]) -> Iterator[Row]:
         spent: dict[str, float] = {}
@@ -204,7 +204,8 @@ def _describe(space, proxies: Iterable[Proxy], options, fitness, merge_rule, set
     }
 
 
-def _sha256(*arrays: Any) -> str:
+def data_sha256(*arrays: Any) -> str:
+    """Checksum of arrays, with their shapes and dtypes."""
     digest = hashlib.sha256()
     for array in map(np.asarray, arrays):
         digest.update(f"{array.dtype}{array.shape}".encode())

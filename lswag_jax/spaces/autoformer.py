@@ -5,6 +5,7 @@ stand-alone ViT of Auto-Prox (Wei et al., AAAI 2024) on which ViT-Bench-101 was 
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -63,6 +64,15 @@ class AutoFormer:
         for field in ("image_size", "patch_size", "channels", "num_classes"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}.")
+        if self.head_dim is None and self.relative_position:
+            raise ValueError("relative_position needs a head_dim, got head_dim=None.")
+        if self.head_dim is None:
+            for d, h in itertools.product(self.embed_dims, self.head_counts):
+                if d % h:
+                    raise ValueError(
+                        f"head_counts must divide embed_dims where head_dim is None, got {h} heads "
+                        f"for {d} channels."
+                    )
         if self.image_size % self.patch_size:
             raise ValueError(
                 f"patch_size must divide image_size, got {self.patch_size} and {self.image_size}."
@@ -148,10 +158,6 @@ class AutoFormer:
             raise ValueError(
                 f"mlp_ratio of {self.name} must be one of {self.mlp_ratios} or below, got "
                 f"{max(g.mlp_ratio)}."
-            )
-        if self.head_dim is None and any(g.embed_dim % h for h in g.num_heads):
-            raise ValueError(
-                f"num_heads of {self.name} must divide embed_dim {g.embed_dim}, got {g.num_heads}."
             )
 
     def format(self, g: AutoFormerGenotype) -> str:

@@ -30,9 +30,9 @@ class AutoFormerGenotype:
     mlp_ratio: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "embed_dim", int(self.embed_dim))
-        object.__setattr__(self, "num_heads", tuple(int(h) for h in self.num_heads))
-        object.__setattr__(self, "mlp_ratio", tuple(float(r) for r in self.mlp_ratio))
+        object.__setattr__(self, "embed_dim", _numbers("embed_dim", [self.embed_dim], int)[0])
+        object.__setattr__(self, "num_heads", _numbers("num_heads", self.num_heads, int))
+        object.__setattr__(self, "mlp_ratio", _numbers("mlp_ratio", self.mlp_ratio, float))
         if not self.num_heads or len(self.num_heads) != len(self.mlp_ratio):
             raise ValueError(
                 f"num_heads and mlp_ratio must have one entry a block, got "
@@ -74,9 +74,21 @@ class AutoFormerGenotype:
                 f"an AutoFormer genotype has the keys {sorted(expected)}, got "
                 f"{sorted(data) if isinstance(data, Mapping) else data!r}."
             )
-        try:
-            return cls(**data)
-        except TypeError:
-            raise ValueError(
-                f"an AutoFormer genotype holds a number and two lists of numbers, got {dict(data)}."
-            ) from None
+        return cls(**data)
+
+
+def _numbers(field: str, values: Any, kind: type) -> tuple:
+    """`values` as a tuple of ints or floats.
+
+    Raises:
+        ValueError: not a sequence, or an entry is not such a number.
+    """
+    try:
+        numbers = tuple(kind(value) for value in values)
+        exact = all(number == float(value) for number, value in zip(numbers, values, strict=True))
+    except (TypeError, ValueError):
+        exact = False
+    if not exact:
+        what = "integers" if kind is int else "numbers"
+        raise ValueError(f"{field} must be {what}, got {values!r}.")
+    return numbers

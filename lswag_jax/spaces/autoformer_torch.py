@@ -28,68 +28,65 @@ _AUTOPROX = {
 
 
 def convert(module: VisionTransformer, weights: Mapping[str, np.ndarray]):
-    """Our flat variables, and an image's shape, from a state dict of Cream or Auto-Prox.
+    """All weights of a state dict of Cream or Auto-Prox in our layout.
 
-    A super-network interleaves queries, keys and values row by row and is larger than any
-    genotype: its rows are regrouped and cut to the module's sizes.
+    Returns:
+        Flat variables, an image's shape, and whether they are a super-network's, which is larger
+        than a genotype and is cut to the module's sizes.
     """
     names = _CREAM if f"{_CREAM['patch_embed']}.weight" in weights else _AUTOPROX
     patch = weights[f"{names['patch_embed']}.weight"]
     grid = math.isqrt(weights["pos_embed"].shape[1] - 1)
     image_shape = (grid * patch.shape[2], grid * patch.shape[3], patch.shape[1])
-    d = module.embed_dim
+    is_super = "blocks.0.attn.rel_pos_embed_k.embeddings_table_v" in weights
+    depth = len({name.split(".")[1] for name in weights if name.startswith("blocks.")})
+    if not is_super and depth != len(module.num_heads):
+        raise ValueError(f"the state dict has {depth} blocks, the module {len(module.num_heads)}.")
     flat = {
-        ("cls_token",): weights["cls_token"][..., :d],
-        ("pos_embed",): weights["pos_embed"][..., :d],
-        ("patch_embed", "kernel"): patch.transpose(2, 3, 1, 0).reshape(-1, patch.shape[0])[:, :d],
-        ("patch_embed", "bias"): weights[f"{names['patch_embed']}.bias"][:d],
-        **_norm(weights, "norm", ("norm",), d),
-        ("head", "kernel"): weights["head.weight"].T[:d],
+        ("cls_token",): weights["cls_token"],
+        ("pos_embed",): weights["pos_embed"],
+        ("patch_embed", "kernel"): patch.transpose(2, 3, 1, 0).reshape(-1, patch.shape[0]),
+        ("patch_embed", "bias"): weights[f"{names['patch_embed']}.bias"],
+        **_norm(weights, "norm", ("norm",)),
+        ("head", "kernel"): weights["head.weight"].T,
         ("head", "bias"): weights["head.bias"],
     }
     for i in range(len(module.num_heads)):
-        flat |= _block(module, weights, names, i)
-    return {("params", *path): array for path, array in flat.items()}, image_shape
+        flat |= _block(module, weights, names, i, is_super)
+    return {("params", *path): array for path, array in flat.items()}, image_shape, is_super
 
 
-def _norm(weights, name: str, path: tuple[str, ...], d: int) -> dict:
+def _norm(weights, name: str, path: tuple[str, ...]) -> dict:
     return {
-        (*path, "norm", "scale"): weights[f"{name}.weight"][:d],
-        (*path, "norm", "bias"): weights[f"{name}.bias"][:d],
+        (*path, "norm", "scale"): weights[f"{name}.weight"],
+        (*path, "norm", "bias"): weights[f"{name}.bias"],
     }
 
 
-def _block(module: VisionTransformer, weights, names: Mapping[str, str], i: int) -> dict:
-    d, heads, hidden = module.embed_dim, module.num_heads[i], module.hidden[i]
-    head_dim = module.head_dim or d // heads
+def _block(module: VisionTransformer, weights, names: Mapping[str, str], i: int, is_super) -> dict:
     ours, theirs = f"blocks_{i}", f"blocks.{i}."
-    kernel = weights[theirs + names["qkv"] + ".weight"]
-    if theirs + "attn.rel_pos_embed_k.embeddings_table_v" in weights:  # a super-network
+    kernel = weights[theirs + names["qkv"] + ".weight"]  # [3 * width, D]
+    head_dim = module.head_dim or kernel.shape[0] // 3 // module.num_heads[i]
+    if kernel.shape[0] % (3 * head_dim):
+        raise ValueError(
+            f"{theirs}{names['qkv']}.weight has {kernel.shape[0]} rows, which are no queries, keys "
+            f"and values of {head_dim}-wide heads."
+        )
+    if is_super:  # rows are interleaved
         kernel = np.concatenate([kernel[part::3] for part in range(3)])
-    kernel = kernel.T.reshape(kernel.shape[1], 3, -1, head_dim)
     flat = {
-        (ours, "attn", "qkv", "kernel"): kernel[:d, :, :heads],
-        (ours, "attn", "qkv", "bias"): weights[theirs + names["qkv"] + ".bias"][
-            : 3 * heads * head_dim
-        ],
-        **_norm(weights, theirs + names["attn_norm"], (ours, "attn_norm"), d),
-        **_norm(weights, theirs + names["mlp_norm"], (ours, "mlp_norm"), d),
+        (ours, "attn", "qkv", "kernel"): kernel.T.reshape(kernel.shape[1], 3, -1, head_dim),
+        (ours, "attn", "qkv", "bias"): weights[theirs + names["qkv"] + ".bias"],
+        **_norm(weights, theirs + names["attn_norm"], (ours, "attn_norm")),
+        **_norm(weights, theirs + names["mlp_norm"], (ours, "mlp_norm")),
     }
-    sizes = {
-        ("attn", "proj"): (heads * head_dim, d),
-        ("mlp", "fc1"): (d, hidden),
-        ("mlp", "fc2"): (hidden, d),
-    }
-    for (room, layer), (rows, columns) in sizes.items():
+    for room, layer in (("attn", "proj"), ("mlp", "fc1"), ("mlp", "fc2")):
         name = theirs + names[layer]
-        flat[ours, room, layer, "kernel"] = weights[name + ".weight"].T[:rows, :columns]
-        flat[ours, room, layer, "bias"] = weights[name + ".bias"][:columns]
-    if module.relative_position:
-        for side in ("k", "v"):
-            for axis, short in (("vertical", "v"), ("horizontal", "h")):
-                name = f"{theirs}attn.rel_pos_embed_{side}.{{}}embeddings_table_{short}"
-                table = weights.get(name.format("sample_"))
-                flat[ours, "attn", f"rel_{side}", axis] = (
-                    weights[name.format("")] if table is None else table
-                )
+        flat[ours, room, layer, "kernel"] = weights[name + ".weight"].T
+        flat[ours, room, layer, "bias"] = weights[name + ".bias"]
+    prefix = "" if is_super else "sample_"
+    for side in ("k", "v") if module.relative_position else ():
+        for axis, short in (("vertical", "v"), ("horizontal", "h")):
+            table = f"{theirs}attn.rel_pos_embed_{side}.{prefix}embeddings_table_{short}"
+            flat[ours, "attn", f"rel_{side}", axis] = weights[table]
     return flat
