@@ -1,7 +1,7 @@
 """Measuring one network by a set of proxies, in the passes that they need together."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -52,24 +52,12 @@ def measure(
         sets = np.ones((1, num_layers), bool) if layer_sets is None else layer_sets
         return min(proxy.first_layer(sets) for proxy in readers)
 
-    head, rest = images[:num_gradients], images[num_gradients:]
-    recorded = tape.record(
-        network,
-        head,
-        labels[:num_gradients] if readers else None,
-        loss=loss,
-        first_layer=first_layer if readers else 0,
-    )
+    gradients = (images[:num_gradients], labels[:num_gradients] if readers else None)
+    options = {"loss": loss, "first_layer": first_layer} if readers else {}
+    recorded = tape.record(network, *gradients, **options)
     logits, activations = recorded.logits, recorded.activations
-    if "patterns" in passes and len(rest):
-        more = tape.record(network, images if batch_network else rest)
-        logits = jnp.concatenate([logits, more.logits])
-        activations = more.activations
-        if not batch_network:
-            activations = [
-                dataclasses.replace(a, post=jnp.concatenate([a.post, b.post]))
-                for a, b in zip(recorded.activations, activations, strict=True)
-            ]
+    if "patterns" in passes and num_gradients < len(images):
+        logits, activations = _more_patterns(network, images, recorded, batch_network is not None)
     if "patterns" in passes and not activations:
         raise ValueError(
             "no activation function was found; known are "
@@ -78,34 +66,46 @@ def measure(
     sizes = sizes_of(recorded, activations) if sizes is None else sizes
     if layer_sets is None:
         layer_sets = np.ones((1, len(recorded.layers)), bool)
-
-    def record_batches(n: int) -> list[tape.Layer]:
-        if num_gradients % n:
-            raise ValueError(f"{num_gradients} samples cannot be cut into {n} equal mini-batches.")
-        batches = [(i * num_gradients // n, (i + 1) * num_gradients // n) for i in range(n)]
-        return tape.concatenate(
-            [
-                tape.record(
-                    batch_network, images[i:j], labels[i:j], loss=loss, first_layer=first_layer
-                )
-                for i, j in batches
-            ]
-        )
-
-    probe = Probe(
-        recorded,
-        activations,
-        sizes["in_units"],
-        sizes["out_units"],
-        sizes["act_units"],
-        layer_sets,
-        record_batches if batch_network else None,
-    )
+    units = (sizes["in_units"], sizes["out_units"], sizes["act_units"])
+    batches = _batch_recorder(batch_network, *gradients, options) if batch_network else None
+    probe = Probe(recorded, activations, *units, layer_sets, batches)
     parts = {proxy.key: proxy.measure(probe) for proxy in proxies if proxy.passes}
     finite = jnp.isfinite(logits).all()
     for part in parts.values():
         part["score"] = jnp.where(finite, part["score"], jnp.nan)
     return parts | {"degenerate": _constant(logits)}
+
+
+def _more_patterns(
+    network: tape.Network, images: Array, recorded: tape.Tape, coupled: bool
+) -> tuple[Array, list[tape.Activation]]:
+    """Logits and activations of the pattern batch, of which the first samples were recorded.
+
+    Where samples interact the whole batch is run again, else only what is missing.
+    """
+    if coupled:
+        whole = tape.record(network, images)
+        return jnp.concatenate([recorded.logits, whole.logits]), whole.activations
+    rest = tape.record(network, images[len(recorded.logits) :])
+    activations = [
+        dataclasses.replace(a, post=jnp.concatenate([a.post, b.post]))
+        for a, b in zip(recorded.activations, rest.activations, strict=True)
+    ]
+    return jnp.concatenate([recorded.logits, rest.logits]), activations
+
+
+def _batch_recorder(
+    network: tape.Network, images: Array, labels: Array, options: Mapping[str, Any]
+) -> Callable[[int], list[tape.Layer]]:
+    """A function that records n mini-batches by themselves, as layers of the whole batch."""
+
+    def record(n: int) -> list[tape.Layer]:
+        if len(images) % n:
+            raise ValueError(f"{len(images)} samples cannot be cut into {n} equal mini-batches.")
+        pairs = zip(jnp.split(images, n), jnp.split(labels, n), strict=True)
+        return tape.concatenate([tape.record(network, *pair, **options) for pair in pairs])
+
+    return record
 
 
 def _constant(logits: Array) -> Array:

@@ -52,7 +52,7 @@ class LSwag(Proxy):
         sigma_floor_relative: the same with a floor of this times the layer's median.
         trim: drops this quantile of the smallest standard deviations of a layer.
         layers: sums per weight layer; "split_qkv" sums queries, keys and values by themselves;
-            "block" pools the layers of an attention or an MLP.
+            "block" pools the layers of an attention or an MLP, at the depth of its first one.
         exclude_head, exclude_stem: leave out the last, the first weight layer.
         include_bias: a layer's weights include its bias.
         include_norm: normalisation layers have sums of their own.
@@ -67,7 +67,7 @@ class LSwag(Proxy):
         token_reduce: "none", "mean" or "cls", see `patterns.units`.
         loss_reduction: loss of an observation is the mean or sum over its samples (the same for
             var_over="sample"), or the per-sample loss over the batch size.
-        scale_free: divides standard deviations by their median over the selected layers.
+        scale_free: divides standard deviations by their median over the layers of the window.
         combine: how a pool's scores are made of the factors: product as published, product of pool
             ranks, or product with Lambda minus the pool's minimum. "product" gives way to
             "rank_product" in a pool with a Lambda <= 0, where it would reward few patterns.
