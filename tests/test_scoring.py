@@ -254,3 +254,34 @@ def test_mini_batches_have_their_own_batch_statistics(x64):
         expected += np.log(((np.abs(a) + np.abs(b)) / np.abs(a - b))[moving].sum())
     table = lswag_jax.score_model(Net(), variables, images, labels, "zico")
     assert table["zico"][0] == pytest.approx(expected, rel=1e-9)
+
+
+def test_an_architecture_that_cannot_be_run_is_a_row(monkeypatch, tmp_path):
+    images, labels = batch(WIDE)
+    genotypes = WIDE.sample(np.random.default_rng(0), 3)
+    original = scoring._run_chunk
+
+    def fails(space, members, *rest):
+        if members[0] == genotypes[1]:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory\nwhile allocating")
+        return original(space, members, *rest)
+
+    monkeypatch.setattr(scoring, "_run_chunk", fails)
+    table = lswag_jax.score(WIDE, genotypes, images, labels, ("swap", "params"))
+    assert list(table.status) == ["ok", "error", "ok"]
+    assert table.rows[1]["error"] == "RESOURCE_EXHAUSTED: out of memory"
+    assert np.isnan(table["swap"][1])
+    assert table["params"][1] == WIDE.num_params(genotypes[1])
+    assert table.rank("swap")[1] == 3
+    table.to_jsonl(tmp_path / "t.jsonl")
+    table.to_parquet(tmp_path / "t.parquet")
+    again = lswag_jax.ScoreTable.from_jsonl(tmp_path / "t.jsonl", table.proxies)
+    np.testing.assert_array_equal(again["swap"], table["swap"])
+    assert again.flat().keys() == table.flat().keys()
+    assert list(table) == ["swap", "params"]
+    assert "lswag" not in table
+    with pytest.raises(ValueError, match="the table has no proxy 'lswag'"):
+        table.rank("lswag")
+    with pytest.raises(ValueError, match="nan_policy must be one of"):
+        table.values("swap", "ignore")
+    np.testing.assert_array_equal(table.values("swap", "fill")[1], -1e8)
