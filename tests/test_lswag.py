@@ -51,6 +51,7 @@ VARIANTS = {
     "cls_token": LSwag(token_reduce="cls", psi_reduce="sum"),
     "threshold": LSwag(threshold=0.05),
     "sign3": LSwag(binarize="sign3"),
+    "tail": LSwag(tail_share=True),
 }
 
 
@@ -144,6 +145,15 @@ def test_small_deviations(case):
     free = lambdas(grads) + np.log(median)
     np.testing.assert_allclose(parts["scale_free"]["lambda_l"], free, rtol=1e-9)
     np.testing.assert_allclose(parts["scale_free_scaled"]["lambda_l"], free, rtol=1e-9)
+
+
+def test_tail_share(case):
+    """Share of the largest 0.1 %, rounded up, of each layer's 1/sigma."""
+    parts, grads, _ = case
+    for name, found in zip(NAMES, parts["tail"]["tail_share"], strict=True):
+        values = np.sort(1 / sigma(kernel(grads, name)).ravel())[::-1]
+        top = int(np.ceil(len(values) / 1000))
+        assert found == pytest.approx(values[:top].sum() / values.sum())
 
 
 def test_window(case):
@@ -359,7 +369,7 @@ def test_windows_of_elastic_networks(x64):
     images, labels = batch(WIDE)
     kinds = (
         *({"layers": "block"}, {"layers": "split_qkv"}, {"bins": "one_based"}),
-        *({"include_norm": True}, {"psi_range": "window"}),
+        *({"include_norm": True, "tail_share": True}, {"psi_range": "window"}),
     )
     chosen = [
         LSwag(label=f"{options} {window}", window=window, **options)

@@ -32,7 +32,8 @@ def gradient_factor(options: Any, probe: Probe) -> Parts:
     Returns:
         `lambda`; of each term `lambda_l` [n], its depth bin `bins` [n] (-1 for a layer that is not
         there) and whether it counts, `in_window` [n]; `n_layers` terms that count; `empty_layers`
-        terms of the window without a weight of non-zero deviation, which contribute 0.
+        terms of the window without a weight of non-zero deviation, which contribute 0; and with
+        the option `tail_share` [n].
     """
     terms = _terms(options, probe)
     if options.layers == "block":
@@ -51,7 +52,7 @@ def gradient_factor(options: Any, probe: Probe) -> Parts:
     used = selected & ~empty
     if options.scale_free:
         lambda_n = lambda_n + jnp.log(_median_sigma(terms, used))
-    return {
+    parts = {
         "lambda": jnp.where(used, lambda_n, 0).sum(),
         "lambda_l": jnp.where(empty, 0, lambda_n),
         "bins": bins,
@@ -59,6 +60,9 @@ def gradient_factor(options: Any, probe: Probe) -> Parts:
         "n_layers": used.sum(),
         "empty_layers": (selected & empty).sum(),
     }
+    if options.tail_share:
+        parts["tail_share"] = jnp.stack([_tail_share(term.sigmas) for term in terms])
+    return parts
 
 
 def _terms(options: Any, probe: Probe) -> list[Term]:
@@ -145,6 +149,16 @@ def _condition(options: Any, sigma: Array) -> Array:
         if options.trim:
             sigma = jnp.where(known >= jnp.nanquantile(known, options.trim), sigma, 0)
     return sigma
+
+
+def _tail_share(sigmas: list[Array], share: float = 1e-3) -> Array:
+    """Share of sum_w 1/sigma_w that the largest `share` of its terms carry; 0 for an empty sum."""
+    sigma = jnp.concatenate([s.ravel() for s in sigmas])
+    sigma = jnp.sort(jnp.where(sigma > 0, sigma, jnp.inf))  # the largest 1/sigma first
+    ratio = sigma[0] / sigma
+    ratio = jnp.where(jnp.isfinite(sigma), ratio, 0)
+    top = jnp.arange(sigma.size) < jnp.ceil(share * jnp.isfinite(sigma).sum())
+    return jnp.where(top, ratio, 0).sum() / jnp.maximum(ratio.sum(), 1)
 
 
 def _median_sigma(terms: list[Term], used: Array) -> Array:

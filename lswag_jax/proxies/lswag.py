@@ -68,6 +68,8 @@ class LSwag(Proxy):
         loss_reduction: loss of an observation is the mean or sum over its samples (the same for
             var_over="sample"), or the per-sample loss over the batch size.
         scale_free: divides standard deviations by their median over the layers of the window.
+        tail_share: also report the share of each layer's sum that the largest 0.1 % of its 1/std
+            carry; it sorts every layer's weights.
         combine: how a pool's scores are made of the factors: product as published, product of pool
             ranks, or product with Lambda minus the pool's minimum. "product" gives way to
             "rank_product" in a pool with a Lambda <= 0, where it would reward few patterns.
@@ -105,6 +107,7 @@ class LSwag(Proxy):
     token_reduce: str = "none"
     loss_reduction: str = "mean"
     scale_free: bool = False
+    tail_share: bool = False
     combine: str = "product"
     lambda_kind: str = "inv_std"
 
