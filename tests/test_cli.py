@@ -109,6 +109,7 @@ def mistakes(tmp_path):
         "missing genotypes": ((config, "--config.score.genotypes=no.json"), "no genotype file"),
         "bad genotype": ((config, f"--config.score.genotypes={bad}"), "genotype 0 of"),
         "gradient batch": ((config, "--config.data.gradient_batch=99"), "gradient_batch must be"),
+        "workdir is a file": ((config, f"--workdir={bad}"), f"{bad}: File exists"),
         "too few classes": ((config, "--config.space.num_classes=3"), "has 10 classes"),
     }
 
@@ -116,7 +117,7 @@ def mistakes(tmp_path):
 @pytest.mark.parametrize("name", mistakes(pathlib.Path("/tmp")))
 def test_a_mistake_is_one_sentence(name, tmp_path):
     arguments, message = mistakes(tmp_path)[name]
-    result = run("score", *arguments, f"--workdir={tmp_path}/out", check=False)
+    result = run("score", f"--workdir={tmp_path}/out", *arguments, check=False)
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr
     assert message in result.stderr

@@ -88,8 +88,11 @@ def fail(error: Any) -> None:
 
 
 def _sentence(error: Any) -> str:
-    text = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return str(text).strip().split("\n")[0].strip("\"'") or type(error).__name__
+    if isinstance(error, KeyError) and error.args:
+        error = error.args[0]
+    elif isinstance(error, OSError) and error.strerror:
+        error = f"{error.filename}: {error.strerror}."
+    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def _prepare(compile_cache: bool) -> None:
