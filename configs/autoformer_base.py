@@ -4,7 +4,7 @@
         --config.data.source=tfds:imagenet2012 --config.data.data_dir=/data/tfds
 
 1,050 networks with 64 images each. Not run in full here: benchmarks/RESULTS.md has the seconds an
-architecture. `configs/autoformer_base.py:runlocal` takes seconds on embedded images.
+architecture. `configs/autoformer_base.py:runlocal` takes a minute or so on embedded images.
 """
 
 from lswag_jax.cli.default_config import default_config, shrink

@@ -2,7 +2,8 @@
 
     python -m lswag_jax.cli.search --config=configs/quickstart.py --workdir=results/quickstart
 
-2 CPU cores: see README.md for the measured time. `configs/quickstart.py:runlocal` takes seconds.
+2 CPU cores: 163 seconds for 100 networks (28 of them compiling); the best has about 6.9 M parameters.
+`configs/quickstart.py:runlocal` takes half a minute, most of it compiling.
 """
 
 from lswag_jax.cli.default_config import default_config, shrink
