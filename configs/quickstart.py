@@ -2,7 +2,7 @@
 
     python -m lswag_jax.cli.search --config=configs/quickstart.py --workdir=results/quickstart
 
-2 CPU cores: 163 seconds for 100 networks (28 of them compiling); the best has about 6.9 M parameters.
+2 CPU cores: 163 seconds for 100 networks, 28 of them compiling; the best has 6.9 M parameters.
 `configs/quickstart.py:runlocal` takes half a minute, most of it compiling.
 """
 
