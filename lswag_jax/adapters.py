@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import nnx
 
+from lswag_jax.layers import unit_mask
 from lswag_jax.tape import Network
 
 Array = jax.Array
-BATCH_NORM_MODES = ("frozen", "eval")  # of per-sample gradients
+BATCH_NORM_MODES = ("frozen", "eval", "batch1_train", "through")  # of per-sample gradients
 # Arguments of a user's module that switch dropout, and the value that switches it off.
 _EVALUATION = {"train": False, "training": False, "is_training": False, "deterministic": True}
 _LINEN_NORMS = (nn.LayerNorm, nn.BatchNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm)
@@ -38,8 +39,9 @@ def linen_network(
         module: called as `module.apply(variables, images, *args, **kwargs)`.
         variables: its variables.
         batch_norm: "frozen" normalises by the batch and takes the statistics as constants of the
-            backward pass (METHODS 1.3), "eval" uses the running ones; "batch" differentiates
-            through the batch's, for gradients of a whole mini-batch's loss.
+            backward pass (METHODS 1.3); "eval" uses the running ones; "batch1_train" normalises
+            each sample by itself; "through" differentiates through the batch's statistics, also
+            for gradients of a whole mini-batch's loss.
         *args, **kwargs: further arguments of the module.
 
     """
@@ -60,11 +62,12 @@ def linen_network(
             if isinstance(layer, nn.BatchNorm):
                 stats = layer.variables.get("batch_stats", {})
                 running = (stats.get("mean"), stats.get("var"))
-                return _batch_norm(hook, name, layer, own, x, running, batch_norm)
+                active = call_kwargs.get("active")
+                return _batch_norm(hook, name, layer, own, x, running, batch_norm, active)
             output = next_fun(*call_args, **call_kwargs)
             if "kernel" not in own and not (own and isinstance(layer, _LINEN_NORMS)):
                 return output
-            apply, extra = _linen_call(layer, call_args[1:], call_kwargs)
+            apply, extra = _repeat(layer, call_args[1:], call_kwargs)
             kind = "weight" if "kernel" in own else "norm"
             return hook(name, kind, apply, own, x, extra, output)
 
@@ -108,7 +111,7 @@ class LinenModel:
     args: tuple
     kwargs: tuple[tuple[str, Any], ...]
     batch_norm: str
-    batch_coupled: bool
+    has_batch_norm: bool
 
     def network(self, variables: Mapping[str, Any], batch_norm: str = "") -> Network:
         """The model as the tape runs it, in its own mode of BatchNorm or another."""
@@ -124,7 +127,7 @@ class NnxModel:
     args: tuple
     kwargs: tuple[tuple[str, Any], ...]
     batch_norm: str
-    batch_coupled: bool
+    has_batch_norm: bool
 
     def network(self, state: Any, batch_norm: str = "") -> Network:
         """The model as the tape runs it, in its own mode of BatchNorm or another."""
@@ -150,14 +153,14 @@ def split(
         if variables is not None:
             raise ValueError("an NNX model holds its own weights, variables must be None.")
         graph, state = nnx.split(module)
-        coupled = any(isinstance(m, nnx.BatchNorm) for _, m in nnx.iter_modules(module))
-        model = NnxModel(graph, *call, coupled and batch_norm != "eval")
+        has_batch_norm = any(isinstance(m, nnx.BatchNorm) for _, m in nnx.iter_modules(module))
+        model = NnxModel(graph, *call, has_batch_norm)
         return model, state, nnx.state(module, nnx.Param)
     if not isinstance(module, nn.Module):
         raise ValueError(f"module must be a Linen or NNX module, got {type(module).__name__}.")
     if not isinstance(variables, Mapping) or "params" not in variables:
         raise ValueError("variables of a Linen module must be a mapping with a key 'params'.")
-    model = LinenModel(module, *call, "batch_stats" in variables and batch_norm != "eval")
+    model = LinenModel(module, *call, "batch_stats" in variables)
     return model, variables, variables["params"]
 
 
@@ -173,21 +176,38 @@ def _evaluation_arguments(call: Callable, positional: int) -> dict[str, bool]:
     return {name: value for name, value in _EVALUATION.items() if name in names}
 
 
-def _linen_call(layer: nn.Module, args: Sequence, kwargs: Mapping) -> tuple[Callable, list]:
+@dataclasses.dataclass(frozen=True)
+class LinenCall:
+    """Repeats a layer's call; equal calls of equal layers are equal, so that traces are shared.
+
+    Attributes:
+        layer: the Linen module, detached from its parent.
+        static: the further arguments, flat, None in place of arrays.
+        traced: which of them are arrays.
+        structure: of the pair (args, kwargs).
+    """
+
+    layer: nn.Module
+    static: tuple
+    traced: tuple[bool, ...]
+    structure: Any
+
+    def __call__(self, params: dict[str, Array], inputs: Array, arrays: list) -> Array:
+        """The layer's output with other parameters and inputs."""
+        remaining = iter(arrays)
+        pairs = zip(self.static, self.traced, strict=True)
+        filled = [next(remaining) if traced else leaf for leaf, traced in pairs]
+        args, kwargs = jax.tree.unflatten(self.structure, filled)
+        return self.layer.apply({"params": params}, inputs, *args, **kwargs)
+
+
+def _repeat(layer: nn.Module, args: Sequence, kwargs: Mapping) -> tuple[Callable, list]:
     """A function of (params, inputs, arrays) that repeats a layer's call, and those arrays."""
     leaves, structure = jax.tree.flatten((tuple(args), dict(kwargs)))
-    traced = [isinstance(leaf, jax.Array) for leaf in leaves]
+    traced = tuple(isinstance(leaf, jax.Array) for leaf in leaves)
     arrays = [leaf for leaf, is_traced in zip(leaves, traced, strict=True) if is_traced]
-    static = [None if t else leaf for leaf, t in zip(leaves, traced, strict=True)]
-    detached = layer.clone(parent=None, name=None)
-
-    def apply(params: dict[str, Array], inputs: Array, arrays: list) -> Array:
-        remaining = iter(arrays)
-        filled = [next(remaining) if t else s for s, t in zip(static, traced, strict=True)]
-        call_args, call_kwargs = jax.tree.unflatten(structure, filled)
-        return detached.apply({"params": params}, inputs, *call_args, **call_kwargs)
-
-    return apply, arrays
+    static = tuple(None if t else leaf for leaf, t in zip(leaves, traced, strict=True))
+    return LinenCall(layer.clone(parent=None, name=None), static, traced, structure), arrays
 
 
 def _nnx_own(layer: nnx.Module) -> dict[str, Array]:
@@ -232,25 +252,55 @@ def _batch_norm(
     x: Array,
     running: tuple,
     mode: str,
+    active: Array | None = None,
 ) -> Array:
-    """Calls a BatchNorm layer with the statistics of `mode`, the batch's with biased variance."""
+    """Calls a BatchNorm layer with the statistics of `mode`, the batch's with biased variance.
+
+    Where `active`, the number of channels that an elastic layer has, is 0, nothing is computed.
+    """
     features = layer.axis if isinstance(layer.axis, Sequence) else (layer.axis,)
     features = tuple(axis % x.ndim for axis in features)
-    if mode == "eval":
-        mean, var = running
+    apply = functools.partial(_normalise, features, layer.epsilon, mode)
+
+    def present(x: Array) -> tuple[Array, Any]:
+        stats = _statistics(x, features, mode, running)
+        return apply(own, x, stats), stats
+
+    if active is None:
+        output, stats = present(x)
     else:
-        source = jax.lax.stop_gradient(x) if mode == "frozen" else x
-        axes = tuple(axis for axis in range(x.ndim) if axis not in features)
-        mean, var = source.mean(axes), source.var(axes)
-    apply = functools.partial(_normalise, features, layer.epsilon)
-    output = apply(own, x, (mean, var))
-    return hook(name, "norm", apply, own, x, (mean, var), output) if own else output
+        shapes = jax.eval_shape(present, x)
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        output, stats = jax.lax.cond(active > 0, present, lambda _: zeros, x)
+    if own:
+        output = hook(name, "norm", apply, own, x, stats, output)
+    if active is not None:
+        mask = unit_mask(x.shape[-1], active, x.dtype)
+        output *= mask.reshape((1,) * (x.ndim - 1) + mask.shape)
+    return output
 
 
-def _normalise(features, epsilon: float, params: dict, x: Array, stats: tuple) -> Array:
+def _statistics(x: Array, features: tuple, mode: str, running: tuple) -> tuple:
+    """Mean and variance of each feature, or nothing where each sample has its own."""
+    if mode == "eval":
+        return running
+    if mode == "batch1_train":
+        return ()
+    source = jax.lax.stop_gradient(x) if mode == "frozen" else x
+    axes = tuple(axis for axis in range(x.ndim) if axis not in features)
+    return source.mean(axes), source.var(axes)
+
+
+def _normalise(
+    features: tuple, epsilon: float, mode: str, params: dict, x: Array, stats: tuple
+) -> Array:
     """(x - mean) / sqrt(var + epsilon) * scale + bias, along the feature axes."""
     shape = [size if axis in features else 1 for axis, size in enumerate(x.shape)]
-    mean, var = (s.reshape(shape) for s in stats)
+    if mode == "batch1_train":
+        axes = tuple(axis for axis in range(1, x.ndim) if axis not in features)
+        mean, var = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
+    else:
+        mean, var = (s.reshape(shape) for s in stats)
     y = (x - mean) * jax.lax.rsqrt(var + jnp.asarray(epsilon, x.dtype))
     if "scale" in params:
         y *= params["scale"].reshape(shape)

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax.probe import BIN_RULES, NUM_BINS, Probe
+from lswag_jax.depth import BIN_RULES, NUM_BINS
+from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
 from lswag_jax.proxies.gradient_factor import log_sum
 from lswag_jax.scores import ScoreTable

@@ -6,9 +6,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from lswag_jax import tape
+from lswag_jax.depth import BinRange, all_present
 from lswag_jax.probe import Probe, sizes_of
 from lswag_jax.proxies import Proxy
 
@@ -22,10 +22,11 @@ def measure(
     proxies: Sequence[Proxy],
     *,
     sizes: Mapping[str, Array] | None = None,
-    layer_sets: np.ndarray | None = None,
+    bin_range: BinRange | None = None,
     gradient_batch: int | None = None,
     loss: tape.Loss = tape.cross_entropy,
     batch_network: tape.Network | None = None,
+    batch_norm: str = "frozen",
 ) -> dict[str, Any]:
     """Measures one network by every proxy, in shared passes; traced under jit and vmap.
 
@@ -35,40 +36,42 @@ def measure(
         labels: [B].
         proxies: configured proxies.
         sizes: active sizes of an elastic network (`Space.encode`); None reads the shapes.
-        layer_sets: sets of present layers, bool [K, L]; None for all layers.
+        bin_range: bins that each layer can have (`Space.bin_range`); None for those it has.
         gradient_batch: the first so many samples are the gradient batch; None takes all.
         loss: per-sample loss.
-        batch_network: for networks with batch statistics, the network that differentiates through
-            them: mini-batches are run by it, each with its own; None where samples do not interact.
+        batch_network: for networks with BatchNorm, the network that differentiates through the
+            statistics: mini-batches are run by it, each with its own.
+        batch_norm: mode of `network`, if it has BatchNorm.
 
     Returns:
         For each proxy its parts, and `degenerate`: the logits do not depend on the input.
     """
     passes = frozenset().union(*(proxy.passes for proxy in proxies))
     readers = [proxy for proxy in proxies if "gradients" in proxy.passes]
+    coupled = batch_network is not None and batch_norm in ("frozen", "through")
     num_gradients = gradient_batch or len(images) if readers else len(images)
 
     def first_layer(num_layers: int) -> int:
-        sets = np.ones((1, num_layers), bool) if layer_sets is None else layer_sets
-        return min(proxy.first_layer(sets) for proxy in readers)
+        bins = bin_range or all_present(num_layers)
+        return min(proxy.first_layer(bins) for proxy in readers)
 
     gradients = (images[:num_gradients], labels[:num_gradients] if readers else None)
     options = {"loss": loss, "first_layer": first_layer} if readers else {}
     recorded = tape.record(network, *gradients, **options)
     logits, activations = recorded.logits, recorded.activations
     if "patterns" in passes and num_gradients < len(images):
-        logits, activations = _more_patterns(network, images, recorded, batch_network is not None)
+        logits, activations = _more_patterns(network, images, recorded, coupled)
     if "patterns" in passes and not activations:
         raise ValueError(
             "no activation function was found; known are "
             f"{', '.join(sorted(tape.ACTIVATIONS))} of jax.nn, tanh and erf-based GELU."
         )
     sizes = sizes_of(recorded, activations) if sizes is None else sizes
-    if layer_sets is None:
-        layer_sets = np.ones((1, len(recorded.layers)), bool)
+    bin_range = bin_range or all_present(len(recorded.layers))
     units = (sizes["in_units"], sizes["out_units"], sizes["act_units"])
     batches = _batch_recorder(batch_network, *gradients, options) if batch_network else None
-    probe = Probe(recorded, activations, *units, layer_sets, batches)
+    through = coupled and batch_norm == "through"
+    probe = Probe(recorded, activations, *units, bin_range, batches, through)
     parts = {proxy.key: proxy.measure(probe) for proxy in proxies if proxy.passes}
     finite = jnp.isfinite(logits).all()
     for part in parts.values():

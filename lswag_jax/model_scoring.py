@@ -116,9 +116,16 @@ def _is_hashable(model: Any) -> bool:
 @functools.lru_cache(maxsize=32)
 def _compiled(model, proxies, settings, leaves, structure, precision):
     def run(weights, images, labels):
-        batch_network = model.network(weights, "batch") if model.batch_coupled else None
-        network, options = model.network(weights), dict(settings)
-        return measure(network, images, labels, proxies, batch_network=batch_network, **options)
+        batches = model.has_batch_norm and model.batch_norm != "eval"
+        return measure(
+            model.network(weights),
+            images,
+            labels,
+            proxies,
+            batch_network=model.network(weights, "through") if batches else None,
+            batch_norm=model.batch_norm,
+            **dict(settings),
+        )
 
     with jax.default_matmul_precision(precision):
         return jax.jit(run).lower(*jax.tree.unflatten(structure, leaves)).compile()

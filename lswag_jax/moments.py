@@ -1,12 +1,13 @@
 """Mean and variance of per-sample (or mini-batch) gradients, weight by weight, in one stream."""
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from lswag_jax.tape import Layer
+from lswag_jax.tape import Layer, Tape
 
 Array = jax.Array
 
@@ -70,6 +71,15 @@ def gradient_moments(
         raise ValueError(f"{batch} samples cannot be cut into {n} equal mini-batches.")
     if ddof >= n:
         raise ValueError(f"ddof must be below the number of gradients {n}, got {ddof}.")
+    return _stream(layer.anonymous(), tuple(names), n, absolute, scale, ddof)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4, 5))
+def _stream(
+    layer: Layer, names: tuple[str, ...], n: int, absolute: bool, scale: float, ddof: int
+) -> dict[str, Moments]:
+    """Moments of `n` gradients; traced once for all layers of one kind and shape."""
+    batch = layer.calls[0].inputs.shape[0]
     k = next(k for k in (4, 3, 2, 1) if n % k == 0)
     pairs = [
         tuple(a.reshape(n // k, k, batch // n, *a.shape[1:]) for a in (c.inputs, c.cotangent))
@@ -79,7 +89,8 @@ def gradient_moments(
 
     def step(carry, pairs):
         count, state = carry
-        grads = [layer.gradient(names, [(x[j], ct[j]) for x, ct in pairs]) for j in range(k)]
+        stacked = jax.vmap(lambda *pairs: layer.gradient(names, pairs))(*pairs)
+        grads = [jax.tree.map(lambda g, j=j: g[j], stacked) for j in range(k)]
         state = {
             name: _update(*state[name], count, [g[name] * factor for g in grads], absolute)
             for name in names
@@ -90,6 +101,51 @@ def gradient_moments(
     start = jnp.zeros((), layer.calls[0].inputs.dtype)
     (_, state), _ = jax.lax.scan(step, (start, zeros), pairs)
     return {name: Moments(mean_abs, m2 / (n - ddof)) for name, (mean_abs, _, m2) in state.items()}
+
+
+def coupled_moments(
+    tape: Tape,
+    names: Sequence[str] = ("kernel",),
+    *,
+    absolute: bool = True,
+    scale: float = 1.0,
+    ddof: int = 0,
+) -> dict[str, dict[str, Moments]]:
+    """Moments of every weight layer where samples interact: one backward pass a loss term.
+
+    The gradient of sample i's loss is summed over all samples, since through the statistics of
+    BatchNorm it depends on their activations too. B backward passes for B samples.
+
+    Args:
+        tape: with gradients, of a network that is differentiated through its statistics.
+        names, absolute, scale, ddof: as in `gradient_moments`.
+
+    Returns:
+        For each layer's name what `gradient_moments` returns.
+    """
+    n = len(tape.losses)
+
+    def step(states, weights_B):
+        count, states = states
+        new = {}
+        for layer in tape.pull(weights_B):
+            grads = layer.gradient(names, [(c.inputs, c.cotangent) for c in layer.calls])
+            new[layer.name] = {
+                name: _update(*states[layer.name][name], count, [grads[name] * scale], absolute)
+                for name in names
+            }
+        return (count + 1, new), None
+
+    zeros = {
+        layer.name: {name: (jnp.zeros_like(layer.params[name]),) * 3 for name in names}
+        for layer in tape.layers
+    }
+    weights_BxB = jnp.eye(n, dtype=tape.losses.dtype)
+    (_, states), _ = jax.lax.scan(step, (jnp.zeros((), tape.losses.dtype), zeros), weights_BxB)
+    return {
+        layer: {name: Moments(mean_abs, m2 / (n - ddof)) for name, (mean_abs, _, m2) in s.items()}
+        for layer, s in states.items()
+    }
 
 
 def _update(

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from lswag_jax import correlation
+from lswag_jax.depth import NUM_BINS, Window
 from lswag_jax.layer_profile import Profile
-from lswag_jax.probe import NUM_BINS, Window
 from lswag_jax.scores import ScoreTable, write_atomically
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#9A9A9A"

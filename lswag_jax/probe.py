@@ -1,6 +1,7 @@
 """The probe: all that proxies may read of one architecture, statistics computed once and shared."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,13 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from lswag_jax import patterns
-from lswag_jax.moments import Moments, gradient_moments
+from lswag_jax.depth import NUM_BINS, BinRange, Window, can_be_in, depth_bins
+from lswag_jax.moments import Moments, coupled_moments, gradient_moments
 from lswag_jax.tape import Activation, Layer, Tape
 
 Array = jax.Array
-NUM_BINS = 10
-BIN_RULES = ("zero_based", "one_based", "literal")
-Window = tuple[int, int]
 
 
 @dataclasses.dataclass
@@ -28,9 +27,10 @@ class Probe:
         in_units, out_units: active elements, a sample, of each weight layer's input and output
             [L]; 0 marks a layer that an elastic network does not have.
         act_units: active units of each activation layer [A].
-        layer_sets: every set of present layers that the scored space has, bool [K, L].
-        record_batches: for networks whose samples interact, a function of n that records n
-            mini-batches with statistics of their own; None where samples do not interact.
+        bin_range: lowest and highest depth bin that each layer can have in the scored space.
+        record_batches: for networks with BatchNorm, a function of n that records n mini-batches
+            with statistics of their own.
+        coupled: whether a sample's gradient goes through the statistics of the batch.
     """
 
     tape: Tape
@@ -38,8 +38,9 @@ class Probe:
     in_units: Array | np.ndarray
     out_units: Array | np.ndarray
     act_units: Array | np.ndarray
-    layer_sets: np.ndarray
+    bin_range: BinRange
     record_batches: Callable[[int], list[Layer]] | None = None
+    coupled: bool = False
     _cache: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -53,11 +54,7 @@ class Probe:
         return jnp.asarray(self.in_units) > 0
 
     def layer_bins(self, rule: str = "zero_based") -> Array:
-        """Depth percentile bin of each weight layer, int32 [L]; -1 for layers that are not there.
-
-        Equation 6 of the paper in integers, (l * 10) // D, for l = 0..D-1 ("zero_based"), for
-        l = 1..D with the last bin clipped ("one_based"), or with an eleventh bin ("literal").
-        """
+        """Depth bin of each weight layer, int32 [L]; -1 for layers that are not there."""
         return depth_bins(self.present, rule)
 
     def activation_bins(self, rule: str = "zero_based") -> Array:
@@ -71,26 +68,46 @@ class Probe:
 
     def can_be_in(self, window: Window | None, rule: str = "zero_based") -> np.ndarray:
         """Whether any architecture of the space has each layer in the window, bool [L]."""
-        return layers_in_window(self.layer_sets, window, rule)
+        return can_be_in(self.bin_range(rule), window)
 
     def moments(self, layer: Layer, names: Sequence[str], **options: Any) -> dict[str, Moments]:
-        """`gradient_moments` of a layer, computed once for equal arguments.
+        """`gradient_moments` of a layer, computed once for equal arguments; zeros if not there.
 
         Raises:
-            ValueError: a normalisation layer over mini-batches that have statistics of their own.
+            ValueError: a normalisation layer where BatchNorm makes samples interact.
         """
-        groups = options.get("groups")
+        groups, names = options.get("groups"), tuple(names)
+        key = (names, tuple(sorted(options.items())))
         if groups is not None and self.record_batches is not None:
             layers = self._once(("batches", groups), lambda: self.record_batches(groups))
-            same = [other for other in layers if other.name == layer.name]
-            if not same:
-                raise ValueError(
-                    "normalisation layers of a network with BatchNorm have no mini-batch moments: "
-                    "set include_norm=False or var_over='sample'."
-                )
-            layer = same[0]
-        key = ("moments", layer.name, tuple(names), tuple(sorted(options.items())))
-        return self._once(key, lambda: gradient_moments(layer, names, **options))
+            layer = _same_layer({other.name: other for other in layers}, layer)
+        elif self.coupled:
+            return self._coupled_moments(layer, names, options)
+
+        def compute() -> dict[str, Moments]:
+            return gradient_moments(layer, names, **options)
+
+        return self._once(("moments", layer.name, *key), lambda: self._if_present(layer, compute))
+
+    def _coupled_moments(self, layer: Layer, names: tuple, options: dict) -> dict[str, Moments]:
+        """Moments of one layer; those of all layers come out of one computation."""
+        options = {key: value for key, value in options.items() if key != "groups"}
+        key = ("coupled", tuple(sorted(options.items())))
+        moments = self._once(key, lambda: coupled_moments(self.tape, **options))
+        found = _same_layer(moments, layer)
+        return {name: found[name] for name in names}
+
+    def _if_present(self, layer: Layer, compute: Callable[[], Any]) -> Any:
+        """What `compute` returns, or zeros where an elastic network does not have the layer."""
+        index = (
+            [other.name for other in self.layers].index(layer.name)
+            if layer.kind == "weight"
+            else None
+        )
+        if index is None or isinstance(self.in_units, np.ndarray):
+            return compute()
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(compute))
+        return jax.lax.cond(self.present[index], compute, lambda: zeros)
 
     def values(self, token_reduce: str = "none") -> list[Array]:
         """Unit values [B, U_a] of each activation layer."""
@@ -105,8 +122,20 @@ class Probe:
         """Packed patterns [W, U_a] of each activation layer."""
         return self._once(
             ("words", token_reduce, threshold, binarize),
-            lambda: [patterns.pack(v, threshold, binarize) for v in self.values(token_reduce)],
+            lambda: [
+                self._pack(i, v, threshold, binarize)
+                for i, v in enumerate(self.values(token_reduce))
+            ],
         )
+
+    def _pack(self, i: int, values_BxU: Array, threshold: float, binarize: str) -> Array:
+        """Patterns of activation layer `i`; zero patterns where it is not there."""
+        pack = functools.partial(patterns.pack, threshold=threshold, binarize=binarize)
+        if isinstance(self.act_units, np.ndarray):
+            return pack(values_BxU)
+        shape = jax.eval_shape(pack, values_BxU)
+        nothing = jnp.zeros(shape.shape, shape.dtype)
+        return jax.lax.cond(self.act_units[i] > 0, pack, lambda _: nothing, values_BxU)
 
     def distinct(
         self, token_reduce: str = "none", threshold: float = 0.0, binarize: str = "positive"
@@ -133,35 +162,15 @@ class Probe:
         return self._cache[key]
 
 
-def depth_bins(present: Array | np.ndarray, rule: str = "zero_based") -> Array:
-    """Depth percentile bin of each layer [..., L]; -1 for layers that are not there.
-
-    Raises:
-        ValueError: an unknown rule.
-
-    Example:
-        >>> [int(b) for b in depth_bins(np.array([True, True, False, True]))]
-        [0, 3, -1, 6]
-    """
-    if rule not in BIN_RULES:
-        raise ValueError(f"bins must be one of {BIN_RULES}, got {rule!r}.")
-    xp = np if isinstance(present, np.ndarray) else jnp
-    index = xp.cumsum(present, axis=-1) - (rule == "zero_based")
-    depth = xp.maximum(present.sum(-1, keepdims=True), 1)
-    bins = index * NUM_BINS // depth
-    if rule == "one_based":
-        bins = xp.minimum(bins, NUM_BINS - 1)
-    return xp.where(present, bins, -1)
-
-
-def layers_in_window(
-    layer_sets: np.ndarray, window: Window | None, rule: str = "zero_based"
-) -> np.ndarray:
-    """Whether any of the layer sets [K, L] has each layer in the window, bool [L]."""
-    if window is None:
-        return layer_sets.any(0)
-    bins = depth_bins(layer_sets, rule)
-    return ((bins >= window[0]) & (bins <= window[1])).any(0)
+def _same_layer(by_name: Mapping[str, Any], layer: Layer) -> Any:
+    """The entry of `layer`, which normalisation layers do not have."""
+    if layer.name not in by_name:
+        raise ValueError(
+            "normalisation layers of a network with BatchNorm have no moments over mini-batches or "
+            "through its statistics: set include_norm=False, or var_over='sample' and "
+            "batch_norm='frozen'."
+        )
+    return by_name[layer.name]
 
 
 def sizes_of(tape: Tape, activations: Sequence[Activation]) -> Mapping[str, np.ndarray]:

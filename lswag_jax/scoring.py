@@ -58,14 +58,15 @@ def make_scorer(
         (2,)
     """
     resolved = proxy_registry.resolve(proxies)
-    layer_sets = space.layer_sets()
 
     def scorer(variables, encoded, images, labels):
-        coupled = "batch_stats" in variables and batch_norm != "eval"
+        has_batch_norm = "batch_stats" in variables and batch_norm != "eval"
 
         def one(encoded):
+            active = space.active_variables(variables, encoded)
+
             def network(mode):
-                return adapters.linen_network(space.network(), variables, encoded, batch_norm=mode)
+                return adapters.linen_network(space.network(), active, encoded, batch_norm=mode)
 
             return measure(
                 network(batch_norm),
@@ -73,10 +74,11 @@ def make_scorer(
                 labels,
                 resolved,
                 sizes=encoded,
-                layer_sets=layer_sets,
+                bin_range=space.bin_range,
                 gradient_batch=gradient_batch,
                 loss=loss,
-                batch_network=network("batch") if coupled else None,
+                batch_network=network("through") if has_batch_norm else None,
+                batch_norm=batch_norm,
             )
 
         return jax.lax.map(one, encoded, batch_size=batch_size)

@@ -8,6 +8,7 @@ because the loss is the sum of the per-sample losses.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -30,6 +31,11 @@ _MARK = "lswag_jax_layer"
 _OPAQUE = ("scan", "while", "cond", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("params", "inputs", "extra", "cotangent"),
+    meta_fields=("name", "kind", "apply", "output_units", "after"),
+)
 @dataclasses.dataclass
 class Call:
     """One call of a weight layer: `output = apply(params, inputs, extra)`."""
@@ -45,6 +51,9 @@ class Call:
     cotangent: Array | None = None
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=("calls",), meta_fields=("name", "kind")
+)
 @dataclasses.dataclass
 class Layer:
     """A weight layer: its calls in order (more than one where a network shares weights)."""
@@ -57,6 +66,11 @@ class Layer:
     def params(self) -> Params:
         """Its own parameters, among them `kernel`."""
         return self.calls[0].params
+
+    def anonymous(self) -> "Layer":
+        """The layer without its name and place, so that like layers share a trace."""
+        calls = [dataclasses.replace(call, name="", after=0) for call in self.calls]
+        return Layer("", self.kind, calls)
 
     def gradient(self, names: Sequence[str], pairs: Sequence[tuple[Array, Array]]) -> Params:
         """Gradient of the parameters `names`, summed over the samples of `pairs`.
@@ -95,6 +109,7 @@ class Tape:
         layers: weight layers; `cotangent` is None for those below `first_layer`.
         norms: normalisation layers with their own scale and bias.
         activations: outputs of the activation functions.
+        pull: weight layers with the cotangents of sum_i weights_i loss_i, of weights [B].
     """
 
     logits: Array
@@ -102,6 +117,7 @@ class Tape:
     layers: list[Layer]
     norms: list[Layer]
     activations: list[Activation]
+    pull: Callable[[Array], list[Layer]] | None = None
 
 
 Network = Callable[[Array, Callable], Array]
@@ -168,24 +184,33 @@ def record(
         data = [(call.params, call.inputs, call.extra) for call in recorder.calls]
         posts = [activation.post for activation in recorder.activations]
         meta.append(recorder)
-        return (0.0 if losses is None else losses.sum()), (logits, losses, data, posts)
+        return losses, (logits, data, posts)
 
     meta: list[_Recorder] = []
+    losses, back = None, None
     if labels is None:
-        _, (logits, losses, data, posts) = run(zeros)
-        cotangents = zeros
+        _, (logits, data, posts) = run(zeros)
     else:
-        total, pull, (logits, losses, data, posts) = jax.vjp(run, zeros, has_aux=True)
-        (cotangents,) = pull(jnp.ones_like(total))
-    calls = [
-        dataclasses.replace(call, params=p, inputs=x, extra=e, cotangent=ct)
-        for call, (p, x, e), ct in zip(meta[-1].calls, data, cotangents, strict=True)
-    ]
+        losses, back, (logits, data, posts) = jax.vjp(run, zeros, has_aux=True)
+
+    def calls(weights_B: Array | None) -> list[Call]:
+        cotangents = zeros if weights_B is None else back(weights_B)[0]
+        return [
+            dataclasses.replace(call, params=p, inputs=x, extra=e, cotangent=ct)
+            for call, (p, x, e), ct in zip(meta[-1].calls, data, cotangents, strict=True)
+        ]
+
     activations = [
         dataclasses.replace(a, post=post)
         for a, post in zip(meta[-1].activations, posts, strict=True)
     ]
-    return Tape(logits, losses, _layers(calls, "weight"), _layers(calls, "norm"), activations)
+    recorded = calls(None if losses is None else jnp.ones_like(losses))
+    layers, norms = _layers(recorded, "weight"), _layers(recorded, "norm")
+
+    def pull(weights_B: Array) -> list[Layer]:
+        return _layers(calls(weights_B), "weight")
+
+    return Tape(logits, losses, layers, norms, activations, pull if back else None)
 
 
 def _layer_indices(names: Sequence[str], kinds: Sequence[str]) -> tuple[list[int], int]:

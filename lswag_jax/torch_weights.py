@@ -10,7 +10,12 @@ import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
-from lswag_jax.spaces import autoformer_network, autoformer_torch
+from lswag_jax.spaces import (
+    autoformer_network,
+    autoformer_torch,
+    nasbench201_network,
+    nasbench201_torch,
+)
 
 Converted = tuple[dict[tuple[str, ...], np.ndarray], tuple[int, ...], bool]
 
@@ -18,6 +23,7 @@ Converted = tuple[dict[tuple[str, ...], np.ndarray], tuple[int, ...], bool]
 # whether the weights are a super-network's.
 _CONVERTERS: dict[type[nn.Module], Callable[..., Converted]] = {
     autoformer_network.VisionTransformer: autoformer_torch.convert,
+    nasbench201_network.NasBench201Network: nasbench201_torch.convert,
 }
 
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lswag_jax import correlation
+from lswag_jax.depth import NUM_BINS, Window
 from lswag_jax.layer_profile import Profile
-from lswag_jax.probe import NUM_BINS, Window
 from lswag_jax.proxies.lswag import LSwag, check_window
 from lswag_jax.scores import write_atomically
 

@@ -157,14 +157,17 @@ def test_batch_norm_modes(batch):
         return adapters.linen_network(module, variables, batch_norm=mode)(images, no_hook)
 
     np.testing.assert_allclose(logits("eval"), module.apply(variables, images, False), atol=1e-6)
-    np.testing.assert_allclose(logits("frozen"), logits("batch"), atol=1e-6)
+    np.testing.assert_allclose(logits("frozen"), logits("through"), atol=1e-6)
+    alone = [logits("through", images[i : i + 1])[0] for i in range(len(images))]
+    np.testing.assert_allclose(logits("batch1_train"), np.stack(alone), atol=1e-5)
     assert np.abs(logits("frozen") - logits("eval")).max() > 1e-3
 
     def grad(mode):  # of sample 0's loss with respect to sample 1's pixels
         return jax.grad(lambda x: logits(mode, x)[0].sum())(images)[1]
 
     assert np.abs(grad("frozen")).max() == 0
-    assert np.abs(grad("batch")).max() > 0
+    assert np.abs(grad("batch1_train")).max() == 0
+    assert np.abs(grad("through")).max() > 0
     with pytest.raises(ValueError, match="batch_norm must be one of"):
         adapters.split(module, variables, batch_norm="batch")
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from lswag_jax.depth import BinRange
 from lswag_jax.probe import Probe
 
 Parts = dict[str, Any]
@@ -35,13 +36,13 @@ class Proxy:
         """The passes this configuration reads: of "gradients", "patterns"."""
         return self.needs
 
-    def first_layer(self, layer_sets: np.ndarray) -> int:
+    def first_layer(self, bin_range: BinRange) -> int:
         """Index of the first weight layer whose gradient is read.
 
         Args:
-            layer_sets: every set of present layers of the space, bool [K, L].
+            bin_range: lowest and highest depth bin that each layer can have, by the rule.
         """
-        del layer_sets
+        del bin_range
         return 0
 
     def measure(self, probe: Probe) -> Parts:

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from lswag_jax.depth import NUM_BINS
 from lswag_jax.moments import Moments
-from lswag_jax.probe import NUM_BINS, Probe
+from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts
 from lswag_jax.tape import Layer
 

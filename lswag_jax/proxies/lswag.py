@@ -18,7 +18,8 @@ import numpy as np
 from scipy import stats
 
 from lswag_jax import patterns
-from lswag_jax.probe import BIN_RULES, NUM_BINS, Probe, Window, layers_in_window
+from lswag_jax.depth import BIN_RULES, NUM_BINS, BinRange, Window, can_be_in
+from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
 from lswag_jax.proxies.gradient_factor import gradient_factor
 
@@ -133,9 +134,9 @@ class LSwag(Proxy):
         """Psi alone needs no gradients."""
         return frozenset({"patterns"}) if self.lambda_kind == "none" else self.needs
 
-    def first_layer(self, layer_sets: np.ndarray) -> int:
+    def first_layer(self, bin_range: BinRange) -> int:
         """The first layer that the window can reach."""
-        reached = layers_in_window(layer_sets, self.window, self.bins)
+        reached = can_be_in(bin_range(self.bins), self.window)
         return int(np.argmax(reached)) if reached.any() else len(reached)
 
     def measure(self, probe: Probe) -> Parts:

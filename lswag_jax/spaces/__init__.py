@@ -1,12 +1,14 @@
 """Search spaces: genotypes, counts and elastic Flax networks."""
 
+import dataclasses
 import difflib
 from typing import Any
 
 from lswag_jax.spaces.autoformer import AutoFormer
 from lswag_jax.spaces.autoformer_genotype import AutoFormerGenotype
-
-Space = AutoFormer
+from lswag_jax.spaces.base import Space
+from lswag_jax.spaces.nasbench201 import NasBench201
+from lswag_jax.spaces.nasbench201_genotype import NasBench201Genotype
 
 _AUTOFORMER_TINY = {
     "embed_dims": (192, 216, 240),
@@ -14,22 +16,25 @@ _AUTOFORMER_TINY = {
     "mlp_ratios": (3.5, 4.0),
     "depths": (12, 13, 14),
 }
-_SPACES: dict[str, dict[str, Any]] = {
-    "autoformer_tiny": _AUTOFORMER_TINY,
-    "autoformer_small": {
-        "embed_dims": (320, 384, 448),
-        "head_counts": (5, 6, 7),
-        "mlp_ratios": (3.0, 3.5, 4.0),
-        "depths": (12, 13, 14),
-    },
-    "autoformer_base": {
-        "embed_dims": (528, 576, 624),
-        "head_counts": (8, 9, 10),
-        "mlp_ratios": (3.0, 3.5, 4.0),
-        "depths": (14, 15, 16),
-    },
-    "vitbench_autoformer": _AUTOFORMER_TINY
-    | {"head_dim": None, "relative_position": False, "norm_eps": 1e-6},
+_AUTOFORMER_SMALL = {
+    "embed_dims": (320, 384, 448),
+    "head_counts": (5, 6, 7),
+    "mlp_ratios": (3.0, 3.5, 4.0),
+    "depths": (12, 13, 14),
+}
+_AUTOFORMER_BASE = {
+    "embed_dims": (528, 576, 624),
+    "head_counts": (8, 9, 10),
+    "mlp_ratios": (3.0, 3.5, 4.0),
+    "depths": (14, 15, 16),
+}
+_VITBENCH = _AUTOFORMER_TINY | {"head_dim": None, "relative_position": False, "norm_eps": 1e-6}
+_SPACES: dict[str, tuple[type[Space], dict[str, Any]]] = {
+    "autoformer_tiny": (AutoFormer, _AUTOFORMER_TINY),
+    "autoformer_small": (AutoFormer, _AUTOFORMER_SMALL),
+    "autoformer_base": (AutoFormer, _AUTOFORMER_BASE),
+    "vitbench_autoformer": (AutoFormer, _VITBENCH),
+    "nasbench201": (NasBench201, {}),
 }
 
 
@@ -43,8 +48,8 @@ def get(name: str, **arguments: Any) -> Space:
 
     Args:
         name: one of `names()`.
-        **arguments: fields of the space to change: `image_size`, `patch_size`, `channels`,
-            `num_classes`, or the choices themselves.
+        **arguments: fields of the space to change: `image_size`, `channels`, `num_classes`, and
+            those of its class, such as `patch_size` or `width`.
 
     Raises:
         ValueError: an unknown name or argument.
@@ -56,13 +61,20 @@ def get(name: str, **arguments: Any) -> Space:
     if name not in _SPACES:
         near = difflib.get_close_matches(str(name), _SPACES, n=len(_SPACES), cutoff=0.0)
         raise ValueError(f"unknown search space {name!r}, known are {', '.join(near)}.")
-    fields = AutoFormer.__dataclass_fields__
+    cls, defaults = _SPACES[name]
+    fields = [field.name for field in dataclasses.fields(cls)][1:]
     unknown = sorted(set(arguments) - set(fields))
     if unknown:
-        raise ValueError(
-            f"{name} has no argument {unknown[0]!r}, known are {', '.join(list(fields)[1:])}."
-        )
-    return AutoFormer(name=name, **(_SPACES[name] | arguments))
+        raise ValueError(f"{name} has no argument {unknown[0]!r}, known are {', '.join(fields)}.")
+    return cls(name=name, **(defaults | arguments))
 
 
-__all__ = ["AutoFormer", "AutoFormerGenotype", "Space", "get", "names"]
+__all__ = [
+    "AutoFormer",
+    "AutoFormerGenotype",
+    "NasBench201",
+    "NasBench201Genotype",
+    "Space",
+    "get",
+    "names",
+]

@@ -8,7 +8,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,13 @@ import numpy as np
 
 from lswag_jax.spaces import autoformer_network as networks
 from lswag_jax.spaces.autoformer_genotype import AutoFormerGenotype
+from lswag_jax.spaces.base import Space
 
 MAX_DISTANCE = networks.MAX_DISTANCE
 
 
 @dataclasses.dataclass(frozen=True)
-class AutoFormer:
+class AutoFormer(Space):
     """A space of AutoFormer-like vision transformers.
 
     Args:
@@ -54,6 +55,8 @@ class AutoFormer:
     patch_size: int = 16
     channels: int = 3
     num_classes: int = 1000
+
+    genotype_class: ClassVar[type] = AutoFormerGenotype
 
     def __post_init__(self) -> None:
         for field in ("embed_dims", "head_counts", "mlp_ratios", "depths"):
@@ -185,17 +188,8 @@ class AutoFormer:
         self.check(g)
         return g
 
-    def from_json(self, data: Mapping[str, Any]) -> AutoFormerGenotype:
-        """A checked genotype of this space from its JSON dictionary."""
-        g = AutoFormerGenotype.from_json(data)
-        self.check(g)
-        return g
-
-    def sample(self, rng: np.random.Generator, n: int) -> list[AutoFormerGenotype]:
-        """`n` genotypes: depth, each block's ratio and heads, then width, all uniform."""
-        return [self._sample_one(rng) for _ in range(n)]
-
     def _sample_one(self, rng: np.random.Generator) -> AutoFormerGenotype:
+        """Depth, each block's ratio and heads, then width, all uniform."""
         depth = _choose(rng, self.depths)
         genes = [(_choose(rng, self.mlp_ratios), self._sample_heads(rng)) for _ in range(depth)]
         ratios, heads = zip(*genes, strict=True)
@@ -281,30 +275,13 @@ class AutoFormer:
             (max(self.head_counts),) * max(self.depths),
             (max(self.mlp_ratios),) * max(self.depths),
         )
-        encoded = {key: value[0] for key, value in self._encode([largest]).items()}
+        encoded = {
+            key: jnp.asarray(value, jnp.int32) for key, value in self._encode_one(largest).items()
+        }
         return self.network().init(key, jnp.zeros((1, *self.image_shape)), encoded)
 
-    def encode(self, genotypes: Sequence[AutoFormerGenotype]) -> dict[str, np.ndarray]:
-        """Genotypes as arrays with a leading axis P, the input of the elastic module.
-
-        Returns:
-            `embed_dim` [P], `num_heads` and `hidden` [P, max depth] (0 where there is no block),
-            and the active sizes that proxies read, in order of execution: `in_units` and
-            `out_units` [P, L] of each weight layer, a sample (0 marks a layer that is not there)
-            and `act_units` [P, A] of each activation layer. All int32.
-
-        Raises:
-            ValueError: a genotype is not of this space.
-        """
-        for g in genotypes:
-            self.check(g)
-        return self._encode(genotypes)
-
-    def _encode(self, genotypes: Sequence[AutoFormerGenotype]) -> dict[str, np.ndarray]:
-        rows = [self._encode_one(g) for g in genotypes]
-        return {key: np.stack([row[key] for row in rows]).astype(np.int32) for key in rows[0]}
-
     def _encode_one(self, g: AutoFormerGenotype) -> dict[str, np.ndarray]:
+        """`embed_dim`; `num_heads` and `hidden` [max depth], 0 where there is no block; sizes."""
         depth, tokens = max(self.depths), self.num_patches + 1
         pad = depth - g.depth
         width = np.array([self._width(g, h) for h in g.num_heads])

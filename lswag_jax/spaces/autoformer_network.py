@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from lswag_jax.layers import torch_uniform, unit_mask
+
 MAX_DISTANCE = 14  # relative positions are clipped to [-14, 14], in patches
 Array = jax.Array
 
@@ -26,21 +28,6 @@ _linear_init = nn.initializers.normal(0.02)
 def gelu(x: Array) -> Array:
     """Exact GELU, x/2 (1 + erf(x / sqrt 2)), in the form that PyTorch computes."""
     return 0.5 * x * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype)))
-
-
-def _torch_uniform(fan_in: int):
-    """PyTorch's default for a convolution's kernel and bias: U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
-
-    def init(key, shape, dtype=jnp.float32):
-        bound = fan_in**-0.5
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init
-
-
-def _mask(size: int, active: Array | None, dtype) -> Array | float:
-    """1 for the first `active` of `size` units and 0 for the others; 1.0 for an exact network."""
-    return 1.0 if active is None else (jnp.arange(size) < active).astype(dtype)
 
 
 class LayerNorm(nn.Module):
@@ -161,7 +148,7 @@ class Attention(nn.Module):
         if self.relative_position:
             out += RelativePosition(self.head_dim, name="rel_v").values(attention, grid)
         out = out.reshape(*x.shape[:-1], -1)
-        out *= _like(_mask(out.shape[-1], width, x.dtype), out)
+        out *= _like(unit_mask(out.shape[-1], width, x.dtype), out)
         return nn.Dense(x.shape[-1], kernel_init=_linear_init, name="proj")(out) * out_mask
 
 
@@ -198,7 +185,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: Array, dim_mask: Array | float, active: Array | None) -> Array:
         """Maps `x` [B, N, D] to the same shape through `active` hidden units."""
-        mask = _mask(self.hidden, active, x.dtype)
+        mask = unit_mask(self.hidden, active, x.dtype)
         h = nn.Dense(self.hidden, kernel_init=_linear_init, name="fc1")(x)
         h = gelu(h * _like(mask, h))
         return nn.Dense(x.shape[-1], kernel_init=_linear_init, name="fc2")(h) * dim_mask
@@ -261,11 +248,11 @@ class VisionTransformer(nn.Module):
             encoded: one genotype of `AutoFormer.encode` (no leading axis); None for the exact
                 network.
         """
-        mask = _mask(
+        mask = unit_mask(
             self.embed_dim, None if encoded is None else encoded["embed_dim"], images.dtype
         )
         x = _patches(images, self.patch_size)
-        uniform = _torch_uniform(x.shape[-1])
+        uniform = torch_uniform(x.shape[-1])
         x = nn.Dense(self.embed_dim, kernel_init=uniform, bias_init=uniform, name="patch_embed")(x)
         cls = self.param("cls_token", _linear_init, (1, 1, self.embed_dim))
         x = jnp.concatenate([jnp.broadcast_to(cls, (x.shape[0], *cls.shape[1:])), x], axis=1)

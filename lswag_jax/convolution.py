@@ -1,0 +1,119 @@
+"""Convolutions and poolings whose gradients are fast on every backend, PyTorch's padding.
+
+XLA's own gradient of a convolution is 5 to 30 times slower on a CPU than the convolution itself
+(`benchmarks/RESULTS.md`). Here the gradient of the input is another forward convolution, and that
+of the kernel one matrix product of patches, which for a single sample stay in the cache.
+
+Arrays are [..., H, W, C]: any number of leading axes. Padding is symmetric, dilation * (k - 1) / 2
+on each side, as PyTorch's and unlike "SAME" for strides above 1.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+Array = jax.Array
+_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+
+
+def convolve(x: Array, kernel: Array, strides: int = 1, dilation: int = 1) -> Array:
+    """Convolution of `x` [..., H, W, I] with `kernel` [k, k, I, O], k odd.
+
+    Example:
+        >>> convolve(jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 3, 5)), strides=2).shape
+        (2, 4, 4, 5)
+    """
+    dtype = jnp.promote_types(x.dtype, kernel.dtype)
+    x, kernel = x.astype(dtype), kernel.astype(dtype)
+    if kernel.shape[0] == 1:
+        return x[..., ::strides, ::strides, :] @ kernel[0, 0]
+    flat = x.reshape(-1, *x.shape[-3:])
+    y = _convolve(flat, kernel, strides, dilation)
+    return y.reshape(*x.shape[:-3], *y.shape[1:])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolve(x: Array, kernel: Array, strides: int, dilation: int) -> Array:
+    pad = dilation * (kernel.shape[0] // 2)
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (strides, strides),
+        ((pad, pad), (pad, pad)),
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=_DIMENSIONS,
+    )
+
+
+def _forward(x, kernel, strides, dilation):
+    return _convolve(x, kernel, strides, dilation), (x, kernel)
+
+
+def _backward(strides, dilation, residuals, y_bar):
+    x, kernel = residuals
+    # Zeros between the cotangents of a strided convolution make it a plain one again.
+    sizes = zip(x.shape[1:3], y_bar.shape[1:3], strict=True)
+    gaps = [(0, h - strides * (n - 1) - 1, strides - 1) for h, n in sizes]
+    spread = lax.pad(y_bar, jnp.zeros((), y_bar.dtype), ((0, 0, 0), *gaps, (0, 0, 0)))
+    x_bar = _convolve(spread, kernel[::-1, ::-1].swapaxes(2, 3), 1, dilation)
+    patches = jnp.concatenate(list(_taps(x, kernel.shape[0], strides, dilation)), axis=-1)
+    kernel_bar = patches.reshape(-1, patches.shape[-1]).T @ y_bar.reshape(-1, y_bar.shape[-1])
+    return x_bar, kernel_bar.reshape(kernel.shape)
+
+
+_convolve.defvjp(_forward, _backward)
+
+
+def double(x: Array, kernel: Array) -> Array:
+    """Transposed convolution of `x` [..., H, W, I] with `kernel` [3, 3, I, O] to twice the size.
+
+    PyTorch's with stride 2, padding 1 and output padding 1: zeros between the pixels and behind
+    the last ones, then a convolution. `kernel` is oriented as that convolution's, so that it is
+    PyTorch's turned by 180 degrees.
+
+    Example:
+        >>> double(jnp.ones((2, 4, 4, 3)), jnp.ones((3, 3, 3, 5))).shape
+        (2, 8, 8, 5)
+    """
+    gaps = ((0, 0, 0),) * (x.ndim - 3) + ((0, 1, 1), (0, 1, 1), (0, 0, 0))
+    return convolve(lax.pad(x, jnp.zeros((), x.dtype), gaps), kernel)
+
+
+def depthwise(x: Array, kernel: Array, strides: int = 1, dilation: int = 1) -> Array:
+    """Convolution of each channel by itself; `kernel` [k, k, 1, C], k odd, as Flax stores it.
+
+    A sum of shifted products, which XLA fuses into one loop.
+    """
+    size = kernel.shape[0]
+    weights = kernel.reshape(size * size, *(1,) * (x.ndim - 1), -1)
+    return sum(t * w for t, w in zip(_taps(x, size, strides, dilation), weights, strict=True))
+
+
+def average_pool(x: Array, size: int = 3, strides: int = 1) -> Array:
+    """Mean over size x size pixels around each; padding does not count (METHODS 0.3.5)."""
+    ones = np.ones((*x.shape[-3:-1], 1), x.dtype)
+    counts = sum(np.asarray(t) for t in _taps(ones, size, strides, xp=np))
+    scale = jnp.asarray(1 / counts, x.dtype).reshape((1,) * (x.ndim - 3) + counts.shape)
+    return sum(_taps(x, size, strides)) * scale
+
+
+def max_pool(x: Array, size: int = 3, strides: int = 1) -> Array:
+    """Largest of size x size pixels around each; the first of equals has the gradient."""
+    first, *others = _taps(x, size, strides, fill=-jnp.inf)
+    for tap in others:
+        first = jnp.where(tap > first, tap, first)
+    return first
+
+
+def _taps(x, size: int, strides: int, dilation: int = 1, fill: float = 0.0, xp=jnp):
+    """The size * size shifted (and strided) copies of `x` that meet the kernel's weights."""
+    pad, (height, width) = dilation * (size // 2), x.shape[-3:-1]
+    padded = xp.pad(
+        x, [(0, 0)] * (x.ndim - 3) + [(pad, pad), (pad, pad), (0, 0)], constant_values=fill
+    )
+    for i in range(0, dilation * size, dilation):
+        for j in range(0, dilation * size, dilation):
+            yield padded[..., i : i + height : strides, j : j + width : strides, :]

@@ -1,0 +1,109 @@
+"""Flax layers of the convolutional search spaces, exact and elastic."""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from lswag_jax.convolution import convolve
+
+Array = jax.Array
+Initializer = Callable[..., Array]
+
+
+def torch_uniform(fan_in: int) -> Initializer:
+    """PyTorch's default for kernels and biases: U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
+
+    def init(key, shape, dtype=jnp.float32):
+        bound = fan_in**-0.5
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+def unit_mask(size: int, active: Array | None, dtype) -> Array | float:
+    """1 for the first `active` of `size` units and 0 for the others; 1.0 for an exact network."""
+    return 1.0 if active is None else (jnp.arange(size) < active).astype(dtype)
+
+
+class Conv(nn.Module):
+    """Convolution without bias, PyTorch's padding and default initialisation.
+
+    Args:
+        features: output channels.
+        size: of the kernel, odd.
+        strides, dilation: of both axes.
+        kernel_init: initialiser of the kernel [k, k, I, O]; None for PyTorch's default.
+    """
+
+    features: int
+    size: int = 3
+    strides: int = 1
+    dilation: int = 1
+    kernel_init: Initializer | None = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps `x` [..., H, W, I] to [..., H / strides, W / strides, O]."""
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        init = self.kernel_init or torch_uniform(self.size**2 * x.shape[-1])
+        return convolve(x, self.param("kernel", init, shape), self.strides, self.dilation)
+
+
+class ElasticConv(nn.Module):
+    """A convolution of one of several kernel sizes, or none, chosen by a traced index.
+
+    The kernel is the largest one; a smaller size uses its centre. Only the chosen size is computed
+    where the index is a scalar (`lax.switch`).
+
+    Args:
+        features: output channels.
+        sizes: kernel sizes, odd; the last is the largest.
+        strides: of both axes.
+        kernel_init: as in `Conv`.
+    """
+
+    features: int
+    sizes: Sequence[int] = (1, 3)
+    strides: int = 1
+    kernel_init: Initializer | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, choice: Array) -> Array:
+        """Maps `x` [..., H, W, I] by size number `choice` - 1; choice 0 gives zeros."""
+        largest = self.sizes[-1]
+        shape = (largest, largest, x.shape[-1], self.features)
+        kernel = self.param(
+            "kernel", self.kernel_init or torch_uniform(shape[0] ** 2 * shape[2]), shape
+        )
+
+        def nothing(x: Array, kernel: Array) -> Array:
+            out = jax.eval_shape(lambda *a: convolve(*a, self.strides), x, kernel)
+            return jnp.zeros(out.shape, out.dtype)
+
+        def of_size(size: int) -> Callable:
+            edge = (largest - size) // 2
+            centre = slice(edge, edge + size)
+            return lambda x, kernel: convolve(x, kernel[centre, centre], self.strides)
+
+        return lax.switch(choice, (nothing, *map(of_size, self.sizes)), x, kernel)
+
+
+class BatchNorm(nn.BatchNorm):
+    """BatchNorm of PyTorch's epsilon and momentum whose surplus channels are exactly zero.
+
+    How a scored network normalises is decided by `adapters.linen_network`, which does not run this
+    method; here is what training does.
+    """
+
+    epsilon: float = 1e-5
+    momentum: float = 0.9
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False, active: Array | None = None) -> Array:
+        """Normalises `x` [..., C]; the first `active` channels are there, None for all."""
+        y = super().__call__(x, use_running_average=not train)
+        mask = unit_mask(x.shape[-1], active, x.dtype)
+        return y if active is None else y * mask.reshape((1,) * (x.ndim - 1) + mask.shape)
