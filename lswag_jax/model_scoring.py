@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax import nnx
 
-from lswag_jax import adapters, tape
+from lswag_jax import adapters, tape, tasks
 from lswag_jax import proxies as proxy_registry
 from lswag_jax.inputs import check_inputs
 from lswag_jax.macs import count_macs
@@ -19,6 +20,7 @@ from lswag_jax.patterns import PATTERN_LIMIT
 from lswag_jax.proxies import Proxy
 from lswag_jax.scores import ScoreTable
 from lswag_jax.scoring import Proxies
+from lswag_jax.tasks import Task
 
 
 def score_model(
@@ -30,26 +32,27 @@ def score_model(
     *,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
-    num_classes: int | None = None,
+    task: Task | None = None,
     gradient_batch: int | None = None,
     batch_norm: str = "frozen",
-    loss: tape.Loss = tape.cross_entropy,
+    loss: tape.Loss | None = None,
     precision: str = "highest",
 ) -> ScoreTable:
-    """Scores one Flax classifier of the user's own, Linen or NNX, with the weights it has.
+    """Scores one Flax model of the user's own, Linen or NNX, with the weights it has.
 
     Args:
         module: a Linen module, or an NNX model (which holds its own weights).
         variables: of the Linen module; None for an NNX model.
         images: [B, H, W, C] or whatever the model takes, floats or uint8 (divided by 255).
-        labels: [B] integers.
+        labels: [B] integers, or what the task or the loss takes.
         proxies: names or configured proxies.
         args, kwargs: further arguments of the model's call. Arguments called train, training,
             is_training or deterministic are set for evaluation unless given.
-        num_classes: for checking labels; None reads the width of the logits.
+        task: what the model predicts, see `lswag_jax.tasks`; None for classification.
         gradient_batch: the first so many samples are the gradient batch; None takes all.
         batch_norm: see `adapters.linen_network`.
-        loss: per-sample loss of (logits, labels).
+        loss: per-sample loss of (outputs, labels) in place of the task's; labels are then taken as
+            they are.
         precision: of matrix products.
 
     Returns:
@@ -71,7 +74,7 @@ def score_model(
     """
     resolved = proxy_registry.resolve(proxies)
     images, labels = check_inputs(
-        images, labels, num_classes=num_classes, limit=PATTERN_LIMIT, gradient_batch=gradient_batch
+        images, labels, limit=PATTERN_LIMIT, gradient_batch=gradient_batch
     )
     model, weights, params = adapters.split(module, variables, args, kwargs, batch_norm)
 
@@ -79,12 +82,14 @@ def score_model(
         return model.network(weights)(images, lambda *call: call[-1])
 
     logits = jax.eval_shape(forward, weights, images)
-    if getattr(logits, "ndim", None) != 2:
+    if not hasattr(logits, "ndim") or (task is None and loss is None and logits.ndim != 2):
         shapes = [leaf.shape for leaf in jax.tree.leaves(logits)]
         raise ValueError(f"the model must return logits [B, C] alone, got shapes {shapes}.")
-    check_inputs(images, labels, num_classes=logits.shape[-1])
+    if loss is None:
+        task = task or tasks.classification(logits.shape[-1])
+        loss, labels = task.loss, task.check(images, labels)
     settings = (("gradient_batch", gradient_batch), ("loss", loss))
-    arguments = (weights, images, labels)
+    arguments = (weights, images, jnp.asarray(labels))
     shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), arguments)
     leaves, structure = jax.tree.flatten(shapes)
     start = time.perf_counter()

@@ -26,7 +26,7 @@ def make_scorer(
     proxies: Proxies = ("lswag",),
     *,
     gradient_batch: int | None = None,
-    loss: tape.Loss = tape.cross_entropy,
+    loss: tape.Loss | None = None,
     batch_norm: str = "frozen",
     batch_size: int | None = None,
 ) -> Callable[[Mapping, Mapping, Array, Array], dict[str, Any]]:
@@ -36,7 +36,7 @@ def make_scorer(
         space: the search space.
         proxies: names or configured proxies.
         gradient_batch: the first so many samples are the gradient batch; None takes all.
-        loss: per-sample loss of (logits, labels).
+        loss: per-sample loss of (logits, labels); None for that of the space's task.
         batch_norm: see `adapters.linen_network`.
         batch_size: architectures evaluated at once (vmap); None maps over them one by one, which
             is fastest on a CPU.
@@ -76,7 +76,7 @@ def make_scorer(
                 sizes=encoded,
                 bin_range=space.bin_range,
                 gradient_batch=gradient_batch,
-                loss=loss,
+                loss=loss or space.task.loss,
                 batch_network=network("through") if has_batch_norm else None,
                 batch_norm=batch_norm,
             )
@@ -123,7 +123,7 @@ def score(
         space: the search space.
         genotypes: of this space.
         images: [B, H, W, C], floats, or uint8 that are divided by 255.
-        labels: [B] integers.
+        labels: [B] integers, or what the space's task takes.
         proxies: names (`proxies.names()`) or configured proxies.
         **settings: see `stream`.
 
@@ -161,7 +161,7 @@ def stream(
     gradient_batch: int | None = None,
     batch_size: int | None = None,
     batch_norm: str = "frozen",
-    loss: tape.Loss = tape.cross_entropy,
+    loss: tape.Loss | None = None,
     precision: str = "highest",
     timing: dict[str, float] | None = None,
 ) -> Iterator[Row]:
@@ -175,7 +175,7 @@ def stream(
             batch; None takes all for both.
         batch_size: architectures evaluated at once; None is 1 on a CPU and 8 elsewhere.
         batch_norm: see `adapters.linen_network`.
-        loss: per-sample loss of (logits, labels).
+        loss: per-sample loss of (logits, labels); None for that of the space's task.
         precision: of matrix products, see `jax.default_matmul_precision`.
         timing: receives the seconds spent as `compile` and `score`.
 
@@ -190,7 +190,7 @@ def stream(
         images,
         labels,
         image_shape=space.image_shape,
-        num_classes=space.num_classes,
+        task=space.task,
         limit=PATTERN_LIMIT,
         gradient_batch=gradient_batch,
     )

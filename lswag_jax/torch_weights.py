@@ -13,8 +13,12 @@ from flax import traverse_util
 from lswag_jax.spaces import (
     autoformer_network,
     autoformer_torch,
+    nasbench101_network,
+    nasbench101_torch,
     nasbench201_network,
     nasbench201_torch,
+    transnas_network,
+    transnas_torch,
 )
 
 Converted = tuple[dict[tuple[str, ...], np.ndarray], tuple[int, ...], bool]
@@ -23,7 +27,9 @@ Converted = tuple[dict[tuple[str, ...], np.ndarray], tuple[int, ...], bool]
 # whether the weights are a super-network's.
 _CONVERTERS: dict[type[nn.Module], Callable[..., Converted]] = {
     autoformer_network.VisionTransformer: autoformer_torch.convert,
+    nasbench101_network.NasBench101Network: nasbench101_torch.convert,
     nasbench201_network.NasBench201Network: nasbench201_torch.convert,
+    transnas_network.TransNASNetwork: transnas_torch.convert,
 }
 
 

@@ -189,10 +189,10 @@ IMAGES, LABELS = batch(WIDE)
         ({"images": IMAGES.astype(int)}, "images must be floats or uint8, got int64"),
         ({"images": "cat.png"}, "images must be an array"),
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, "the batch is empty"),
-        ({"labels": LABELS[:-1]}, r"labels must be integers of shape \(8,\)"),
-        ({"labels": LABELS / 2}, "labels must be integers"),
-        ({"labels": LABELS + 1}, r"labels must be in \[0, 4\), got values from 1 to 4"),
-        ({"labels": LABELS - 1}, r"labels must be in \[0, 4\)"),
+        ({"labels": LABELS[:-1]}, r"labels of classification must be integers of shape \(8,\)"),
+        ({"labels": LABELS / 2}, "labels of classification must be integers"),
+        ({"labels": LABELS + 1}, r"labels of classification must be in \[0, 4\), got values from 1 to 4"),
+        ({"labels": LABELS - 1}, r"labels of classification must be in \[0, 4\)"),
         ({"proxies": "lswga"}, "unknown proxy 'lswga', known are lswag"),
         ({"genotypes": ["12/1/2"]}, "holds AutoFormerGenotype"),
         ({"gradient_batch": 9}, "gradient_batch must be between 2 and the batch of 8, got 9"),
@@ -219,7 +219,7 @@ def test_bad_model():
     with pytest.raises(ValueError, match="variables must be None"):
         lswag_jax.score_model(NnxNet(nnx.Rngs(0)), {}, IMAGES, LABELS)
     variables = Net().init(jax.random.key(0), IMAGES, False)
-    with pytest.raises(ValueError, match=r"labels must be in \[0, 4\)"):
+    with pytest.raises(ValueError, match=r"labels of classification must be in \[0, 4\)"):
         lswag_jax.score_model(Net(), variables, IMAGES, LABELS + 7)
 
 

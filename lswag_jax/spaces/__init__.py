@@ -7,8 +7,15 @@ from typing import Any
 from lswag_jax.spaces.autoformer import AutoFormer
 from lswag_jax.spaces.autoformer_genotype import AutoFormerGenotype
 from lswag_jax.spaces.base import Space
+from lswag_jax.spaces.darts import Darts
+from lswag_jax.spaces.darts_genotype import DartsGenotype
+from lswag_jax.spaces.nasbench101 import NasBench101
+from lswag_jax.spaces.nasbench101_genotype import NasBench101Genotype
 from lswag_jax.spaces.nasbench201 import NasBench201
 from lswag_jax.spaces.nasbench201_genotype import NasBench201Genotype
+from lswag_jax.spaces.transnas_genotype import TransNASMacroGenotype, TransNASMicroGenotype
+from lswag_jax.spaces.transnas_macro import TransNASMacro
+from lswag_jax.spaces.transnas_micro import TransNASMicro
 
 _AUTOFORMER_TINY = {
     "embed_dims": (192, 216, 240),
@@ -34,7 +41,11 @@ _SPACES: dict[str, tuple[type[Space], dict[str, Any]]] = {
     "autoformer_small": (AutoFormer, _AUTOFORMER_SMALL),
     "autoformer_base": (AutoFormer, _AUTOFORMER_BASE),
     "vitbench_autoformer": (AutoFormer, _VITBENCH),
+    "nasbench101": (NasBench101, {}),
     "nasbench201": (NasBench201, {}),
+    "darts": (Darts, {}),
+    "transnas_micro": (TransNASMicro, {}),
+    "transnas_macro": (TransNASMacro, {}),
 }
 
 
@@ -72,9 +83,17 @@ def get(name: str, **arguments: Any) -> Space:
 __all__ = [
     "AutoFormer",
     "AutoFormerGenotype",
+    "Darts",
+    "DartsGenotype",
+    "NasBench101",
+    "NasBench101Genotype",
     "NasBench201",
     "NasBench201Genotype",
     "Space",
+    "TransNASMacro",
+    "TransNASMacroGenotype",
+    "TransNASMicro",
+    "TransNASMicroGenotype",
     "get",
     "names",
 ]

@@ -8,7 +8,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from lswag_jax import depth
+from lswag_jax import depth, tasks
+from lswag_jax.tasks import Task
 
 
 class Space(abc.ABC):
@@ -25,6 +26,11 @@ class Space(abc.ABC):
     name: str
     num_classes: int
     genotype_class: ClassVar[type]
+
+    @property
+    def task(self) -> Task:
+        """What the networks are to predict."""
+        return tasks.classification(self.num_classes)
 
     @property
     @abc.abstractmethod

@@ -1,0 +1,56 @@
+"""NAS-Bench-101 against zero-cost-nas's Network and the originals of the proxies, in float64."""
+
+import functools
+import json
+
+import pytest
+
+from lswag_jax.spaces.nasbench101_genotype import NasBench101Genotype
+from lswag_jax.spaces.nasbench101_network import NasBench101Network
+from tests import cnn_goldens
+
+FILE = "nb101_inception.npz"
+
+
+def make(arrays):
+    """The file's cell has 10 edges, one more than the benchmark allows."""
+    info = json.loads(arrays["info_json"].item())
+    g = NasBench101Genotype(info["matrix"], info["ops"])
+    sizes = info["stem_out"], info["num_stacks"], info["num_mods"]
+    return NasBench101Network(g.matrix, g.ops, *sizes, num_classes=10)
+
+
+def order(names):
+    """Index into the file's layers, each cell's operations first, of ours, as executed."""
+    cells = [name for name in names if ".vertex_op." in name or ".input_op." in name]
+    place = {}
+    for name in cells:
+        _, cell, kind, vertex, *_ = name.split(".")
+        place[name] = (int(cell), int(vertex), kind == "vertex_op")
+    return [names.index(name) for name in [names[0], *sorted(cells, key=place.get), names[-1]]]
+
+
+@pytest.fixture
+def golden(goldens):
+    return _golden(goldens / FILE)
+
+
+@functools.cache
+def _golden(path):
+    return cnn_goldens.CnnGolden(path, path, "default", 12, make, order)
+
+
+def test_logits(golden):
+    cnn_goldens.check_logits(golden)
+
+
+def test_per_sample_statistics(golden):
+    cnn_goldens.check_samples(golden)
+
+
+def test_patterns(golden):
+    cnn_goldens.check_patterns(golden)
+
+
+def test_two_batches(golden):
+    cnn_goldens.check_batches(golden)

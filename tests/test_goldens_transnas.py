@@ -1,0 +1,45 @@
+"""TransNAS-Bench-101 against NASLib's MacroNet and the originals of the proxies, in float64."""
+
+import functools
+import json
+
+import pytest
+
+from lswag_jax.spaces.transnas_macro import TransNASMacro
+from lswag_jax.spaces.transnas_micro import TransNASMicro
+from tests import cnn_goldens
+
+FILES = {"tnb101_micro_8-41414-1_02_333": TransNASMicro, "tnb101_macro_8-1234-basic": TransNASMacro}
+
+
+def make(kind, arrays):
+    space = kind(width=8, num_classes=10)
+    return space.build(space.parse(json.loads(str(arrays["info_json"]))["net_code"]))
+
+
+@pytest.fixture(params=FILES, ids=["micro", "macro"])
+def golden(request, goldens):
+    return _golden(goldens, request.param)
+
+
+@functools.cache
+def _golden(folder, file):
+    path = folder / f"{file}.npz"
+    build = functools.partial(make, FILES[file])
+    return cnn_goldens.CnnGolden(path, path, "default", 12, build, lambda names: range(len(names)))
+
+
+def test_logits(golden):
+    cnn_goldens.check_logits(golden)
+
+
+def test_per_sample_statistics(golden):
+    cnn_goldens.check_samples(golden)
+
+
+def test_patterns(golden):
+    cnn_goldens.check_patterns(golden)
+
+
+def test_two_batches(golden):
+    cnn_goldens.check_batches(golden)
