@@ -27,6 +27,7 @@ def linen_network(
     variables: Mapping[str, Any],
     *args: Any,
     batch_norm: str = "frozen",
+    unscored: Sequence[str] = (),
     **kwargs: Any,
 ) -> Network:
     """A Linen module as the tape runs it.
@@ -42,6 +43,8 @@ def linen_network(
             backward pass (METHODS 1.3); "eval" uses the running ones; "batch1_train" normalises
             each sample by itself; "through" differentiates through the batch's statistics, also
             for gradients of a whole mini-batch's loss.
+        unscored: names of its last submodules, that run but whose layers and activations are left
+            out of what is recorded.
         *args, **kwargs: further arguments of the module.
 
     """
@@ -59,13 +62,19 @@ def linen_network(
                 call_args = (call_kwargs[first],)
                 call_kwargs = {key: call_kwargs[key] for key in others}
             name, x = "/".join(layer.path), call_args[0] if call_args else None
+            is_scored = not layer.path or layer.path[0] not in unscored
+            if not is_scored and len(layer.path) == 1:
+                x = hook(name, "end", None, {}, x, [], x)
+                call_args = (x, *call_args[1:])
             if isinstance(layer, nn.BatchNorm):
                 stats = layer.variables.get("batch_stats", {})
                 running = (stats.get("mean"), stats.get("var"))
                 active = call_kwargs.get("active")
-                return _batch_norm(hook, name, layer, own, x, running, batch_norm, active)
+                record = hook if is_scored else no_hook
+                return _batch_norm(record, name, layer, own, x, running, batch_norm, active)
             output = next_fun(*call_args, **call_kwargs)
-            if "kernel" not in own and not (own and isinstance(layer, _LINEN_NORMS)):
+            is_norm = own and isinstance(layer, _LINEN_NORMS)
+            if not is_scored or not ("kernel" in own or is_norm):
                 return output
             apply, extra = _repeat(layer, call_args[1:], call_kwargs)
             kind = "weight" if "kernel" in own else "norm"
@@ -168,6 +177,11 @@ def check_mode(batch_norm: str) -> None:
     """Raise ValueError unless per-sample gradients exist in this mode of BatchNorm."""
     if batch_norm not in BATCH_NORM_MODES:
         raise ValueError(f"batch_norm must be one of {BATCH_NORM_MODES}, got {batch_norm!r}.")
+
+
+def no_hook(*call: Any) -> Array:
+    """A hook that records nothing."""
+    return call[-1]
 
 
 def _evaluation_arguments(call: Callable, positional: int) -> dict[str, bool]:

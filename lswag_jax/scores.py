@@ -20,6 +20,19 @@ FILL = -1e8  # NAS-Bench-Suite-Zero's value of a failed proxy, only for replayin
 Row = dict[str, Any]
 
 
+def _stacked(values: list) -> np.ndarray:
+    """Arrays [R, ...] as one [P, R, ...]; shorter vectors are filled up with NaN.
+
+    Networks of a space without an elastic one differ in their number of layers.
+    """
+    arrays = [np.asarray(value, np.float64) for value in values]
+    longest = np.max([array.shape for array in arrays], axis=0)
+    whole = np.full((len(arrays), *longest), np.nan)
+    for i, array in enumerate(arrays):
+        whole[(i, *map(slice, array.shape))] = array
+    return whole
+
+
 class ScoreTable:
     """Scores of a population; every score is oriented so that larger is predicted better.
 
@@ -86,7 +99,7 @@ class ScoreTable:
         good = [i for i, row in enumerate(self.rows) if "error" not in row]
         arrays = {}
         for key in self.rows[good[0]]["parts"][proxy] if good else ():
-            values = np.array([self.rows[i]["parts"][proxy][key] for i in good], np.float64)
+            values = _stacked([self.rows[i]["parts"][proxy][key] for i in good])
             arrays[key] = np.full((len(self.rows), *values.shape[1:]), np.nan)
             arrays[key][good] = values
         return arrays

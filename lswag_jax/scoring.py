@@ -10,6 +10,7 @@ import numpy as np
 
 from lswag_jax import adapters, tape
 from lswag_jax import proxies as proxy_registry
+from lswag_jax.chain import Chain
 from lswag_jax.inputs import check_inputs
 from lswag_jax.measuring import measure
 from lswag_jax.patterns import PATTERN_LIMIT
@@ -58,6 +59,11 @@ def make_scorer(
         (2,)
     """
     resolved = proxy_registry.resolve(proxies)
+    if space.chain(space.sample(np.random.default_rng(0), 1)[0]) is not None:
+        raise ValueError(
+            f"the networks of {space.name} have no shapes in common, so no one program scores them: "
+            "use lswag_jax.score, which runs them block by block."
+        )
 
     def scorer(variables, encoded, images, labels):
         has_batch_norm = "batch_stats" in variables and batch_norm != "eval"
@@ -66,7 +72,13 @@ def make_scorer(
             active = space.active_variables(variables, encoded)
 
             def network(mode):
-                return adapters.linen_network(space.network(), active, encoded, batch_norm=mode)
+                return adapters.linen_network(
+                    space.network(),
+                    active,
+                    encoded,
+                    batch_norm=mode,
+                    unscored=space.unscored,
+                )
 
             return measure(
                 network(batch_norm),
@@ -203,7 +215,8 @@ def stream(
     adapters.check_mode(batch_norm)
     run, chunk, variables = None, max(len(genotypes), 1), []
     if genotypes and any(proxy.passes for proxy in resolved):
-        chunk = batch_size or (1 if jax.default_backend() == "cpu" else 8)
+        chained = space.chain(genotypes[0]) is not None
+        chunk = 1 if chained else _chunk(batch_size)
         began = time.perf_counter()
         options = (
             ("gradient_batch", gradient_batch),
@@ -212,14 +225,17 @@ def stream(
             ("batch_size", chunk if chunk > 1 else None),
         )
         shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (images, labels)]
-        run = _compiled(space, resolved, options, *shapes, chunk, precision)
+        if chained:
+            run = functools.partial(_run_chain, space, resolved, options, precision)
+        else:
+            run = _encoded(space, _compiled(space, resolved, options, *shapes, chunk, precision))
         variables = [_initial(space, seed + r, images.dtype) for r in range(repeats)]
         timing["compile"] = time.perf_counter() - began
     for start in range(0, len(genotypes), chunk):
         members = list(genotypes[start : start + chunk])
         began = time.perf_counter()
         try:
-            results = _run_chunk(space, members, chunk, run, variables, images, labels)
+            results = _run_chunk(members, chunk, run, variables, images, labels)
         except jax.errors.JaxRuntimeError as error:  # such as a device that is out of memory
             results = str(error).splitlines()[0]
         elapsed = time.perf_counter() - began
@@ -227,11 +243,48 @@ def stream(
         yield from _rows(space, members, results, resolved, elapsed / len(members))
 
 
-def _run_chunk(space, members, chunk, run, variables, images, labels) -> list[dict[str, Any]]:
+def _chunk(batch_size: int | None) -> int:
+    """Architectures evaluated at once."""
+    return batch_size or (1 if jax.default_backend() == "cpu" else 8)
+
+
+def _encoded(space: Space, run: Callable) -> Callable:
+    """`run` as a function of genotypes instead of their encoding."""
+    return lambda variables, members, *batch: run(variables, space.encode(members), *batch)
+
+
+def _run_chain(space, proxies, options, precision, variables, members, images, labels):
+    """Measures one network block by block, with a leading axis of one."""
+    (genotype,) = members
+    settings = dict(options)
+    loss, batch_norm = settings["loss"] or space.task.loss, settings["batch_norm"]
+    if batch_norm == "through":
+        raise ValueError(
+            f"batch_norm='through' needs one program for a network, which {space.name} has not."
+        )
+    own = space.extract(variables, genotype)
+
+    def network(mode):
+        return Chain(space.chain(genotype), own, mode)
+
+    with jax.default_matmul_precision(precision):
+        result = measure(
+            network(batch_norm),
+            images,
+            labels,
+            proxies,
+            gradient_batch=settings["gradient_batch"],
+            loss=loss,
+            batch_network=network("through") if batch_norm != "eval" else None,
+            batch_norm=batch_norm,
+        )
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[None], result)
+
+
+def _run_chunk(members, chunk, run, variables, images, labels) -> list[dict[str, Any]]:
     """Results of each repeat, as arrays with leading axis len(members)."""
     padded = members + members[-1:] * (chunk - len(members))
-    encoded = space.encode(padded) if run else None
-    results = [run(v, encoded, images, labels) for v in variables]
+    results = [run(v, padded, images, labels) for v in variables]
     return [
         jax.tree.map(lambda leaf: leaf[: len(members)], jax.device_get(result))
         for result in results

@@ -41,7 +41,7 @@ class Call:
     """One call of a weight layer: `output = apply(params, inputs, extra)`."""
 
     name: str
-    kind: str  # "weight" or "norm"
+    kind: str  # "weight", "norm", or "end" of what is scored
     apply: Callable[[Params, Array, Any], Array]
     params: Params
     inputs: Array
@@ -91,6 +91,7 @@ class Layer:
         return total
 
 
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("post",), meta_fields=("after",))
 @dataclasses.dataclass
 class Activation:
     """Output [B, ...] of an activation layer that runs after the first `after` weight layers."""
@@ -150,70 +151,102 @@ def record(
     Raises:
         ValueError: no weight layer was captured, or one runs inside a scan, loop or branch.
     """
-    applies: list[tuple] = []
-
-    def forward(images: Array) -> Array:
-        def hook(name, kind, apply, params, inputs, extra, output):
-            applies.append((name, kind, apply, jax.tree.structure((params, inputs, extra))))
-            return _mark(len(applies) - 1)((params, inputs, extra), output)
-
-        return network(images, hook)
-
-    jaxpr = jax.make_jaxpr(forward)(images)
-    marks = [eqn for eqn in _equations(jaxpr.jaxpr) if _mark_index(eqn) is not None]
-    kinds = [applies[_mark_index(eqn)][1] for eqn in marks]
-    if "weight" not in kinds:
+    if hasattr(network, "record"):  # a chain of networks, each recorded by itself
+        return network.record(images, labels, loss=loss, first_layer=first_layer)
+    program = Program.trace(network, images)
+    index, num_layers = layer_indices(program.names, program.kinds)
+    if num_layers == 0:
         raise ValueError(
             "no weight layer was captured: the network has no module with a parameter called "
             "'kernel' (Linen) or no Linear, Conv or Einsum module (NNX)."
         )
-    names = [applies[_mark_index(eqn)][0] for eqn in marks]
-    index, layers = _layer_indices(names, kinds)
+    if labels is None:
+        logits, calls, activations = program.run(program.zeros([False] * len(index)), images)
+        return Tape(logits, None, layers_of(calls), layers_of(calls, "norm"), activations)
     if callable(first_layer):
-        first_layer = first_layer(layers)
-    wanted = [labels is not None and i >= first_layer for i in index]
-    zeros = [
-        jnp.zeros(eqn.outvars[0].aval.shape, eqn.outvars[0].aval.dtype) if want else None
-        for eqn, want in zip(marks, wanted, strict=True)
-    ]
+        first_layer = first_layer(num_layers)
 
     def run(perturbations):
-        recorder = _Recorder(applies, perturbations)
-        (logits,) = recorder.evaluate(jaxpr.jaxpr, jaxpr.consts, [images])
-        losses = None if labels is None else loss(logits, labels)
-        data = [(call.params, call.inputs, call.extra) for call in recorder.calls]
-        posts = [activation.post for activation in recorder.activations]
-        meta.append(recorder)
-        return losses, (logits, data, posts)
+        logits, calls, activations = program.run(perturbations, images)
+        return loss(logits, labels), (logits, calls, activations)
 
-    meta: list[_Recorder] = []
-    losses, back = None, None
-    if labels is None:
-        _, (logits, data, posts) = run(zeros)
-    else:
-        losses, back, (logits, data, posts) = jax.vjp(run, zeros, has_aux=True)
+    zeros = program.zeros([i >= first_layer for i in index])
+    losses, back, (logits, calls, activations) = jax.vjp(run, zeros, has_aux=True)
 
-    def calls(weights_B: Array | None) -> list[Call]:
-        cotangents = zeros if weights_B is None else back(weights_B)[0]
+    def pull(weights_B: Array) -> list[Call]:
+        return with_cotangents(calls, back(weights_B)[0])
+
+    recorded = pull(jnp.ones_like(losses))
+    layers, norms = layers_of(recorded), layers_of(recorded, "norm")
+    return Tape(logits, losses, layers, norms, activations, lambda w: layers_of(pull(w)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A traced network, ready to be run with perturbations at its marks.
+
+    Attributes:
+        jaxpr: the program, a function of the images.
+        applies: name, kind, call and structure of the captured arrays of each mark.
+        marks: the equations of the marks, in order of execution.
+    """
+
+    jaxpr: core.ClosedJaxpr
+    applies: list[tuple]
+    marks: list[core.JaxprEqn]
+
+    @classmethod
+    def trace(cls, network: Network, images: Array) -> "Program":
+        """Traces `network(images, hook)`; see `record`."""
+        applies: list[tuple] = []
+
+        def forward(images: Array) -> Array:
+            def hook(name, kind, apply, params, inputs, extra, output):
+                applies.append((name, kind, apply, jax.tree.structure((params, inputs, extra))))
+                return _mark(len(applies) - 1)((params, inputs, extra), output)
+
+            return network(images, hook)
+
+        jaxpr = jax.make_jaxpr(forward)(images)
+        marks = [eqn for eqn in _equations(jaxpr.jaxpr) if _mark_index(eqn) is not None]
+        return cls(jaxpr, applies, marks)
+
+    @property
+    def names(self) -> list[str]:
+        """Name of the layer at each mark."""
+        return [self.applies[_mark_index(eqn)][0] for eqn in self.marks]
+
+    @property
+    def kinds(self) -> list[str]:
+        """Kind of the layer at each mark."""
+        return [self.applies[_mark_index(eqn)][1] for eqn in self.marks]
+
+    def zeros(self, wanted: Sequence[bool]) -> list[Array | None]:
+        """A zero perturbation for each mark whose cotangent is wanted."""
+        avals = [eqn.outvars[0].aval for eqn in self.marks]
         return [
-            dataclasses.replace(call, params=p, inputs=x, extra=e, cotangent=ct)
-            for call, (p, x, e), ct in zip(meta[-1].calls, data, cotangents, strict=True)
+            jnp.zeros(aval.shape, aval.dtype) if want else None
+            for aval, want in zip(avals, wanted, strict=True)
         ]
 
-    activations = [
-        dataclasses.replace(a, post=post)
-        for a, post in zip(meta[-1].activations, posts, strict=True)
+    def run(
+        self, perturbations: Sequence[Array | None], images: Array
+    ) -> tuple[Array, list[Call], list[Activation]]:
+        """The output, and what was recorded on the way."""
+        recorder = _Recorder(self.applies, perturbations)
+        (output,) = recorder.evaluate(self.jaxpr.jaxpr, self.jaxpr.consts, [images])
+        return output, recorder.calls, recorder.activations
+
+
+def with_cotangents(calls: Sequence[Call], cotangents: Sequence[Array | None]) -> list[Call]:
+    """Calls with the cotangents of their outputs."""
+    return [
+        dataclasses.replace(call, cotangent=cotangent)
+        for call, cotangent in zip(calls, cotangents, strict=True)
     ]
-    recorded = calls(None if losses is None else jnp.ones_like(losses))
-    layers, norms = _layers(recorded, "weight"), _layers(recorded, "norm")
-
-    def pull(weights_B: Array) -> list[Layer]:
-        return _layers(calls(weights_B), "weight")
-
-    return Tape(logits, losses, layers, norms, activations, pull if back else None)
 
 
-def _layer_indices(names: Sequence[str], kinds: Sequence[str]) -> tuple[list[int], int]:
+def layer_indices(names: Sequence[str], kinds: Sequence[str]) -> tuple[list[int], int]:
     """For each call the index of its weight layer, of a norm that of the one after; their number.
 
     A layer that is called more than once has the index of its first call.
@@ -243,7 +276,7 @@ def concatenate(tapes: Sequence[Tape]) -> list[Layer]:
     ]
 
 
-def _layers(calls: Sequence[Call], kind: str) -> list[Layer]:
+def layers_of(calls: Sequence[Call], kind: str = "weight") -> list[Layer]:
     """Calls of one kind grouped by layer, in order of first execution."""
     groups: dict[str, list[Call]] = {}
     for call in calls:
@@ -309,6 +342,7 @@ class _Recorder:
     def __init__(self, applies: Sequence[tuple], perturbations: Sequence[Array | None]):
         self._applies = applies
         self._perturbations = iter(perturbations)
+        self._ended = False
         self.calls: list[Call] = []
         self.activations: list[Activation] = []
 
@@ -336,7 +370,7 @@ class _Recorder:
         outputs = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
         outputs = list(outputs) if eqn.primitive.multiple_results else [outputs]
         post = _activation(eqn, values, outputs)
-        if post is not None:
+        if post is not None and not self._ended:
             self.activations.append(Activation(post, self._num_layers()))
         return outputs
 
@@ -348,6 +382,7 @@ class _Recorder:
         *captured, output = values
         params, inputs, extra = jax.tree.unflatten(structure, captured)
         size, after = output[0].size, self._num_layers()
+        self._ended |= kind == "end"
         self.calls.append(Call(name, kind, apply, params, inputs, extra, size, after))
         perturbation = next(self._perturbations)
         return output if perturbation is None else output + perturbation

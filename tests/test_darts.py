@@ -4,11 +4,14 @@ import csv
 import gzip
 import json
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import lswag_jax
+from lswag_jax import adapters, depth, probe, scoring, tape
 from lswag_jax.spaces.darts import Darts
 from lswag_jax.spaces.darts_genotype import OPS
 from lswag_jax.spaces.darts_genotype import DartsGenotype as Genotype
@@ -32,20 +35,6 @@ IMAGENET = Darts("imagenet", 14, 48, "imagenet", image_size=224, num_classes=100
 TABLES = {"nbsz_first500_nasbench301": 500, "nbsz_early725_nasbench301": 725}
 
 
-def published_flops(space, g) -> int:
-    """FLOPs as tensorwatch, NASLib's counter, has them: one a MAC, and more for other layers."""
-    each = {
-        "conv": lambda layer: layer.macs,
-        "linear": lambda layer: layer.macs,
-        "norm": lambda layer: layer.in_units * (2 if layer.params else 1),
-        "relu": lambda layer: layer.in_units,
-        "pool": lambda layer: 9 * layer.out_units,
-        # Its window is counted as one pixel wider than the 8 x 8 map.
-        "mean": lambda layer: (space.image_size // 4 + 1) ** 2 * layer.out_units,
-    }
-    return sum(each[layer.kind](layer) for layer in layers_of(space, g))
-
-
 @pytest.mark.parametrize("table", TABLES)
 def test_published_counts(shared_data, table):
     """Every public row: parameters exactly, FLOPs to the 9 digits printed."""
@@ -56,7 +45,7 @@ def test_published_counts(shared_data, table):
         g = SCORING.parse(row["arch"])
         assert SCORING.format(g, form="naslib") == row["arch"]
         assert SCORING.num_params(g) == round(float(row["params"]) * 1e6)
-        assert published_flops(SCORING, g) == round(float(row["flops"]) * 1e6)
+        assert SCORING.macs(g, rule="naslib") == round(float(row["flops"]) * 1e6)
 
 
 def test_example_of_methods():
@@ -164,3 +153,99 @@ def test_mistakes_are_one_sentence(make, message):
         make()
     assert str(info.value).endswith(".")
     assert "\n" not in str(info.value)
+
+
+# Elastic and exact networks: a normal and two reduction cells, odd in every choice.
+SMALL = Darts("small", layers=3, width=2, image_size=8, num_classes=3)
+AFFINE = Darts("affine", layers=1, width=2, image_size=8, num_classes=3, **EVALUATION)
+STEMMED = Darts("stemmed", 1, 2, "imagenet", image_size=32, num_classes=3)
+SKIPS = Genotype((("skip_connect", 0), ("skip_connect", 1)) * 4, CELL)
+
+
+def batch(space):
+    """Images and labels of 6 samples, in float64."""
+    rng = np.random.default_rng(1)
+    return rng.normal(size=(6, *space.image_shape)), np.arange(6) % 3
+
+
+def variables(space):
+    """Elastic variables in float64 whose norms and statistics are not trivial."""
+    rng = np.random.default_rng(2)
+    return jax.tree.map(
+        lambda v: np.asarray(v, np.float64) + 0.1 * rng.random(v.shape) * (v.ndim == 1),
+        space.init(jax.random.key(0)),
+    )
+
+
+@pytest.mark.parametrize("space", [SMALL, AFFINE, STEMMED], ids=lambda s: s.name)
+def test_elastic_logits_are_the_exact_ones(x64, space):
+    images, _ = batch(space)
+    weights = variables(space)
+
+    @jax.jit
+    def elastic(encoded):
+        active = space.active_variables(weights, encoded)
+        network = adapters.linen_network(space.network(), active, encoded)
+        return network(images, lambda *call: call[-1])
+
+    genotypes = space.sample(np.random.default_rng(3), 8 if space == SMALL else 3)
+    for g in (*genotypes, SKIPS):
+        encoded = {key: value[0] for key, value in space.encode([g]).items()}
+        network = adapters.linen_network(space.build(g), space.extract(weights, g))
+        expected = network(images, lambda *call: call[-1])
+        np.testing.assert_allclose(elastic(encoded), expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "space", [AFFINE, pytest.param(SMALL, marks=pytest.mark.slow)], ids=lambda s: s.name
+)
+def test_elastic_scores_are_the_exact_ones(x64, space, monkeypatch):
+    proxies = ("lswag", "zico", "swap", "nwot", "params")
+    weights = variables(space)
+    monkeypatch.setattr(scoring, "_initial", lambda *_: weights)
+    genotypes = space.sample(np.random.default_rng(5), 2)
+    found = lswag_jax.score(space, genotypes, *batch(space), proxies)
+    assert list(found.status) == ["ok", "ok"]
+    for i, g in enumerate(genotypes):
+        cut = space.extract(weights, g)
+        exact = lswag_jax.score_model(space.build(g), cut, *batch(space), proxies)
+        for name in proxies:
+            np.testing.assert_allclose(found[name][i], exact[name][0], rtol=1e-8)
+        parts, expected = found.parts["lswag"], exact.parts["lswag"]
+        there = np.array(parts["bins"][i]) >= 0
+        for part in ("bins", "lambda_l"):
+            np.testing.assert_allclose(
+                np.array(parts[part][i])[there], expected[part][0], rtol=1e-8
+            )
+
+
+@pytest.mark.parametrize("space", [SMALL, AFFINE, STEMMED], ids=lambda s: s.name)
+def test_counts_and_sizes_of_the_built_network(space):
+    """Parameters, and the active sizes of every layer in order of execution."""
+    images = np.zeros((2, *space.image_shape), np.float32)
+    for g in (*space.sample(np.random.default_rng(1), 1), SKIPS):
+        module = space.build(g)
+        shapes = jax.eval_shape(module.init, jax.random.key(0), images)
+        leaves = jax.tree.leaves(shapes["params"])
+        assert space.num_params(g) == sum(leaf.size for leaf in leaves)
+        recorded = tape.record(adapters.linen_network(module, shapes_to_zeros(shapes)), images)
+        sizes = probe.sizes_of(recorded, recorded.activations)
+        encoded = {key: value[0] for key, value in space.encode([g]).items()}
+        for key, expected in sizes.items():
+            np.testing.assert_array_equal(encoded[key][encoded[key] > 0], expected)
+
+
+def shapes_to_zeros(shapes):
+    return jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
+
+
+@pytest.mark.parametrize("rule", depth.BIN_RULES)
+def test_every_bin_is_in_its_range(rule):
+    space = Darts(layers=6, width=2)
+    lowest, highest = space.bin_range(rule)
+    present = space.encode(space.sample(np.random.default_rng(0), 100))["in_units"] > 0
+    bins = depth.depth_bins(present, rule)
+    assert np.all((bins >= lowest) | ~present)
+    assert np.all((bins <= highest) | ~present)
+    narrow = (highest - lowest < depth.NUM_BINS - 1).mean()
+    assert narrow > 0.9

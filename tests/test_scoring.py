@@ -191,7 +191,10 @@ IMAGES, LABELS = batch(WIDE)
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, "the batch is empty"),
         ({"labels": LABELS[:-1]}, r"labels of classification must be integers of shape \(8,\)"),
         ({"labels": LABELS / 2}, "labels of classification must be integers"),
-        ({"labels": LABELS + 1}, r"labels of classification must be in \[0, 4\), got values from 1 to 4"),
+        (
+            {"labels": LABELS + 1},
+            r"labels of classification must be in \[0, 4\), got values from 1 to 4",
+        ),
         ({"labels": LABELS - 1}, r"labels of classification must be in \[0, 4\)"),
         ({"proxies": "lswga"}, "unknown proxy 'lswga', known are lswag"),
         ({"genotypes": ["12/1/2"]}, "holds AutoFormerGenotype"),

@@ -135,7 +135,7 @@ def test_initial_scale():
             if value.ndim == 4:
                 expected = (2 / (value.shape[0] ** 2 * value.shape[3])) ** 0.5
                 assert np.std(value) == pytest.approx(expected, rel=0.15), name
-            elif name == "['head']['kernel']":
+            elif name == "['head']['linear']['kernel']":
                 assert np.abs(value).max() == pytest.approx(len(value) ** -0.5, rel=0.02)
 
 
@@ -163,12 +163,12 @@ def test_jigsaw_equals_nine_calls(x64, rng):
         return network(images, lambda *call: call[-1])
 
     found = jax.jit(functools.partial(run, space, tiles))(variables)
-    kernel = np.asarray(variables["params"]["head"]["kernel"])
-    total, each = np.asarray(variables["params"]["head"]["bias"])[None], len(kernel) // 9
+    kernel = np.asarray(variables["params"]["head"]["linear"]["kernel"])
+    total, each = np.asarray(variables["params"]["head"]["linear"]["bias"])[None], len(kernel) // 9
     one = jax.jit(functools.partial(run, plain))
     for i in range(9):
         head = {"kernel": kernel[i * each : (i + 1) * each], "bias": np.zeros(4)}
-        params = variables["params"] | {"head": head}
+        params = variables["params"] | {"head": {"linear": head}}
         total = total + np.asarray(one(tiles[:, i], variables | {"params": params}))
     np.testing.assert_allclose(found, total, atol=1e-11)
 

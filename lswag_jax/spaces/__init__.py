@@ -6,7 +6,7 @@ from typing import Any
 
 from lswag_jax.spaces.autoformer import AutoFormer
 from lswag_jax.spaces.autoformer_genotype import AutoFormerGenotype
-from lswag_jax.spaces.base import Space
+from lswag_jax.spaces.base import Block, Space
 from lswag_jax.spaces.darts import Darts
 from lswag_jax.spaces.darts_genotype import DartsGenotype
 from lswag_jax.spaces.nasbench101 import NasBench101
@@ -83,6 +83,7 @@ def get(name: str, **arguments: Any) -> Space:
 __all__ = [
     "AutoFormer",
     "AutoFormerGenotype",
+    "Block",
     "Darts",
     "DartsGenotype",
     "NasBench101",

@@ -1,6 +1,7 @@
 """What every search space offers."""
 
 import abc
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -10,6 +11,21 @@ import numpy as np
 
 from lswag_jax import depth, tasks
 from lswag_jax.tasks import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """One link of a network that is scored as a chain (`lswag_jax.chain`).
+
+    Attributes:
+        name: of the submodule in the whole network, whose variables it has.
+        module: takes the output of the block before; equal modules share a compiled program.
+        is_scored: False for a head whose layers are left out of what is recorded.
+    """
+
+    name: str
+    module: nn.Module
+    is_scored: bool = True
 
 
 class Space(abc.ABC):
@@ -91,6 +107,20 @@ class Space(abc.ABC):
     @abc.abstractmethod
     def network(self) -> nn.Module:
         """The elastic module, large enough for every genotype; it takes `encode`'s output."""
+
+    def chain(self, g: Any) -> list[Block] | None:
+        """The blocks of `g` in order, where shapes differ too much for an elastic network.
+
+        Such a network is scored block by block, one compiled program a kind of block; None where
+        `network` is elastic.
+        """
+        del g
+        return None
+
+    @property
+    def unscored(self) -> tuple[str, ...]:
+        """Names of the network's last submodules whose layers proxies do not see."""
+        return ()
 
     @abc.abstractmethod
     def init(self, key: jax.Array) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from lswag_jax.spaces import darts_layers
 from lswag_jax.spaces import darts_network as networks
 from lswag_jax.spaces.base import Space
 from lswag_jax.spaces.darts_genotype import NODES, OPS, DartsGenotype, Edge
+from lswag_jax.spaces.initial import torch_variables
 
 STEMS = ("cifar", "imagenet")
 FORMS = ("darts", "naslib")
@@ -218,7 +219,8 @@ class Darts(Space):
     def init(self, key: jax.Array) -> dict[str, Any]:
         """Initial variables of the elastic module: PyTorch's defaults (float32)."""
         codes = networks.edge_codes(_chain(["sep_conv_5x5"] * 4 * NODES), self.pool_norm)
-        return self.network().init(key, jnp.zeros((1, *self.image_shape)), codes)
+        images = jnp.zeros((1, *self.image_shape))
+        return torch_variables(self.network(), key, images, codes)
 
     def _encode_one(self, g: DartsGenotype) -> dict[str, np.ndarray]:
         """`edge_codes`, and the active sizes."""

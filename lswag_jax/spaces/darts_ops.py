@@ -18,6 +18,7 @@ from jax import lax
 Array = jax.Array
 
 
+@functools.partial(jax.jit, static_argnums=(3, 4))
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def depthwise(x: Array, kernel: Array, dilation: Array | int, strides: int, reach: int) -> Array:
     """Convolution of each channel of `x` by itself.
@@ -56,9 +57,10 @@ def _depthwise_backward(strides, reach, residuals, y_bar):
     return x_bar, kernel_bar, None
 
 
-depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+depthwise.__wrapped__.defvjp(_depthwise_forward, _depthwise_backward)
 
 
+@functools.partial(jax.jit, static_argnums=(2, 3))
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def average_pool(x: Array, dilation: Array | int, strides: int, reach: int) -> Array:
     """Mean over 3x3 pixels; padding does not count. Arguments as in `depthwise`."""
@@ -80,9 +82,10 @@ def _average_backward(strides, reach, residuals, y_bar):
     return sum(_taps(spread(y_bar * shares, strides), 3, dilation, 1, reach)), None
 
 
-average_pool.defvjp(_average_forward, _average_backward)
+average_pool.__wrapped__.defvjp(_average_forward, _average_backward)
 
 
+@functools.partial(jax.jit, static_argnums=(2, 3))
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def max_pool(x: Array, dilation: Array | int, strides: int, reach: int) -> Array:
     """Largest of 3x3 pixels; the first of equals has the gradient. Arguments as in `depthwise`."""
@@ -107,7 +110,7 @@ def _max_backward(strides, reach, residuals, y_bar):
     return sum(jnp.where(f == i, bar, 0) for f, bar, i in pairs), None
 
 
-max_pool.defvjp(_max_forward, _max_backward)
+max_pool.__wrapped__.defvjp(_max_forward, _max_backward)
 
 
 def spread(x: Array, strides: int, fill: float = 0) -> Array:
@@ -140,6 +143,6 @@ def _pad(x: Array, size: int, reach: int, fill: float = 0) -> Array:
 def _tap(padded, shape, size, place, dilation, strides, reach) -> Array:
     """The copy of a padded array of `shape` that meets the weight at row and column `place`."""
     row, column = ((size // 2) * reach + (i - size // 2) * dilation for i in place)
-    starts = (*(0,) * (len(shape) - 3), row, column, 0)
+    starts = [jnp.asarray(i, jnp.int32) for i in (*(0,) * (len(shape) - 3), row, column, 0)]
     shifted = lax.dynamic_slice(padded, starts, shape, allow_negative_indices=False)
     return shifted[..., ::strides, ::strides, :]

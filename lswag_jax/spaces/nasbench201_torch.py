@@ -34,5 +34,3 @@ def _relu_conv_bn(weights: Mapping, name: str, path: tuple[str, ...]) -> dict:
     return conv(weights, f"{name}.op.1", (*path, "conv")) | batch_norm(
         weights, f"{name}.op.2", (*path, "norm")
     )
-
-

@@ -34,6 +34,8 @@ class TransNAS(Space):
         channels: of the image.
         width: channels of the stem's output, the first number of an official code.
         decoder_width: channels of the first layer of a decoder.
+        encoder_only: whether proxies leave out the layers and activations of the head or decoder.
+            The loss still goes through it, and counts include it.
     """
 
     name: str
@@ -43,6 +45,7 @@ class TransNAS(Space):
     channels: int = 3
     width: int = 64
     decoder_width: int = 1024
+    encoder_only: bool = False
 
     def __post_init__(self) -> None:
         task = tasks.get(self.task) if isinstance(self.task, str) else self.task
@@ -185,10 +188,10 @@ class TransNAS(Space):
     def _encode_one(self, g: Any) -> dict[str, np.ndarray]:
         """The active sizes; units of the encoder count for all tiles."""
         stem, (layers, acts), top = self._stem(), self._slots(g), self._layers(g)[1]
-        layers = [*stem, *layers]
+        layers, top = [*stem, *layers], [] if self.encoder_only else top
         tiles = self.task.tiles
         inner = np.array([(x.in_units, x.out_units) if x else (0, 0) for x in layers]) * tiles
-        outer = np.array([(x.in_units, x.out_units) for x in top])
+        outer = np.array([(x.in_units, x.out_units) for x in top]).reshape(-1, 2)
         in_units, out_units = np.concatenate([inner, outer]).T
         acts = np.array([stem[1].in_units, *acts]) * tiles
         return {
@@ -196,6 +199,11 @@ class TransNAS(Space):
             "out_units": out_units,
             "act_units": np.r_[acts, [x.out_units for x in top if x.after]].astype(int),
         }
+
+    @property
+    def unscored(self) -> tuple[str, ...]:
+        """The head, of whatever kind, where only the encoder is scored."""
+        return ("head", "decoder") if self.encoder_only else ()
 
     def layer_sets(self) -> np.ndarray:
         """Every distinct set of present weight layers, bool [K, L]."""

@@ -45,7 +45,7 @@ class Decoder(nn.Module):
     bounded: bool
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
+    def __call__(self, x: Array, train: bool = False) -> Array:
         """Maps features [B, h, w, C] to a value for each pixel [B, H, W, outputs]."""
         for i, (features, doubles) in enumerate(self.plan):
             x = DecoderConv(features, doubles, name=f"conv_{i}")(x)

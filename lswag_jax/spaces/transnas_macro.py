@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from lswag_jax.spaces import transnas_network as networks
 from lswag_jax.spaces import transnas_shapes as shapes
+from lswag_jax.spaces.base import Block
 from lswag_jax.spaces.transnas import Slots, TransNAS
 from lswag_jax.spaces.transnas_genotype import MAX_MODULES, TransNASMacroGenotype
-from lswag_jax.spaces.transnas_network import TransNASNetwork
 
 DEPTHS = (4, 5, 6)
 _LARGEST = (4, 4, 4, 3, 3, 3)  # all the channels that a place can have, and every shortcut
@@ -135,12 +136,25 @@ class TransNASMacro(TransNAS):
 
     # Networks ---------------------------------------------------------------------------------
 
-    def network(self) -> TransNASNetwork:
+    def network(self) -> networks.TransNASNetwork:
         """The skeleton with the most channels in every place, whose variables `extract` cuts.
 
-        It is not elastic: shapes change with every genotype.
+        It is not elastic: shapes change with every genotype, so networks are scored as chains.
         """
         return self._module(_LARGEST, None)
+
+    def chain(self, g: TransNASMacroGenotype) -> list[Block]:
+        """Stem, residual blocks and head; 63 kinds of blocks make all 3,256 networks."""
+        module = self.build(g)
+        name, make_head = module.head()
+        return [
+            Block("stem", networks.Stem(module.width, parent=None)),
+            *(
+                Block(block, networks.ResidualBlock(features, strides, parent=None))
+                for block, features, strides in module.plan()
+            ),
+            Block(name, make_head(parent=None), not self.encoder_only),
+        ]
 
     def init(self, key: jax.Array) -> dict[str, Any]:
         """Initial variables of `network` (float32).
@@ -164,7 +178,7 @@ class TransNASMacro(TransNAS):
         cut = {}
         for path, shape in wanted.items():
             value = whole[path]
-            if path[-2:] == ("head", "kernel"):  # features of a tile lie together
+            if path[1:] == ("head", "linear", "kernel"):  # features of a tile lie together
                 value = value.reshape(self.task.tiles, -1, value.shape[-1])
                 value = value[:, : shape[0] // self.task.tiles].reshape(shape)
             value = value[tuple(slice(size) for size in shape)]

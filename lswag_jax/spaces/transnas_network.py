@@ -6,7 +6,8 @@ Called without an encoding it is the exact network of its own cell. Called with 
 Arrays are [B, H, W, C], or [B, 9, H, W, C] for the tiles of a jigsaw, which share all weights.
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -146,7 +147,7 @@ class ResidualBlock(nn.Module):
     strides: int
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
+    def __call__(self, x: Array, train: bool = False) -> Array:
         """Maps `x` [..., H, W, I] to [..., H / strides, W / strides, features]."""
         y = ReLUConvBN(self.features, strides=self.strides, name="conv_a")(x, train)
         y = ReLUConvBN(self.features, name="conv_b")(y, train)
@@ -155,6 +156,32 @@ class ResidualBlock(nn.Module):
             # The published code passes `True, True` as epsilon and momentum of this one.
             x = _norm(x, train, name="downsample_norm", epsilon=1.0, momentum=0.0)
         return x + y
+
+
+class Stem(nn.Module):
+    """Two strided 3x3 convolutions."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        """Maps images [..., H, W, C] to [..., H / 4, W / 4, width]."""
+        x = _norm(_conv(self.width // 2, 3, 2, "conv")(x), train)
+        return ReLUConvBN(self.width, strides=2, name="block")(x, train)
+
+
+class Head(nn.Module):
+    """Global average and a linear layer, over all tiles of a jigsaw."""
+
+    outputs: int
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        """Maps features [B, h, w, C], or of nine tiles, to [B, outputs]."""
+        del train
+        x = x.mean(axis=(-3, -2)).reshape(len(x), -1)
+        uniform = torch_uniform(x.shape[-1])
+        return nn.Dense(self.outputs, kernel_init=uniform, bias_init=uniform, name="linear")(x)
 
 
 class TransNASNetwork(nn.Module):
@@ -188,26 +215,28 @@ class TransNASNetwork(nn.Module):
             train: whether BatchNorm normalises by the batch and updates its running statistics.
         """
         ops = None if encoded is None else encoded["ops"]
-        x = _conv(self.width // 2, 3, 2, "stem_conv")(images)
-        x = _norm(x, train, name="stem_norm")
-        x = ReLUConvBN(self.width, strides=2, name="stem_block")(x, train)
-        features = self.width
+        x = Stem(self.width, name="stem")(images, train)
+        for name, features, strides in self.plan():
+            if self.ops is None:
+                x = ResidualBlock(features, strides, name=name)(x, train)
+            else:
+                x = Cell(self.ops, features, strides, name=name)(x, ops, train)
+        name, make = self.head()
+        return make(name=name)(x, train)
+
+    def plan(self) -> list[tuple[str, int, int]]:
+        """Name, output channels and strides of each block."""
+        features, found = self.width, []
         for i, kind in enumerate(self.modules):
             features *= 2 if kind in (2, 4) else 1
             for j in range(BLOCKS):
-                strides, name = 2 if kind > 2 and j == 0 else 1, f"module_{i}_block_{j}"
-                if self.ops is None:
-                    x = ResidualBlock(features, strides, name=name)(x, train)
-                else:
-                    x = Cell(self.ops, features, strides, name=name)(x, ops, train)
-        return self._head(x, train)
+                found.append((f"module_{i}_block_{j}", features, 2 if kind > 2 and j == 0 else 1))
+        return found
 
-    def _head(self, x: Array, train: bool) -> Array:
-        if self.task.dense:
-            upsamplings = 2 + sum(kind > 2 for kind in self.modules)
-            plan = tuple(decoder_plan(self.task, upsamplings, self.decoder_width))
-            return Decoder(plan, self.task.target == "image", name="decoder")(x, train)
-        x = x.mean(axis=(-3, -2)).reshape(len(x), -1)
-        uniform = torch_uniform(x.shape[-1])
-        head = nn.Dense(self.task.outputs, kernel_init=uniform, bias_init=uniform, name="head")
-        return head(x)
+    def head(self) -> tuple[str, Callable[..., nn.Module]]:
+        """Name of the task's head, and what makes it."""
+        if not self.task.dense:
+            return "head", functools.partial(Head, self.task.outputs)
+        upsamplings = 2 + sum(kind > 2 for kind in self.modules)
+        plan = tuple(decoder_plan(self.task, upsamplings, self.decoder_width))
+        return "decoder", functools.partial(Decoder, plan, self.task.target == "image")

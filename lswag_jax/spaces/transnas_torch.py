@@ -15,9 +15,9 @@ def convert(module: TransNASNetwork, weights: Mapping[str, np.ndarray]):
     Returns:
         Flat variables, an image's shape, and False: they are not a super-network's.
     """
-    flat = conv(weights, "stem.0", ("stem_conv",))
-    flat |= batch_norm(weights, "stem.1", ("stem_norm",))
-    flat |= _relu_conv_bn(weights, "stem.2", ("stem_block",))
+    flat = conv(weights, "stem.0", ("stem", "conv"))
+    flat |= batch_norm(weights, "stem.1", ("stem", "norm"))
+    flat |= _relu_conv_bn(weights, "stem.2", ("stem", "block"))
     for i in range(len(module.modules)):
         for j in range(BLOCKS):
             ours, theirs = f"module_{i}_block_{j}", f"layer{i}.{j}"
@@ -26,7 +26,7 @@ def convert(module: TransNASNetwork, weights: Mapping[str, np.ndarray]):
             else:
                 for k in range(len(module.ops)):
                     flat |= _edge(weights, f"{theirs}.edges.{k}", (ours, f"edge_{k}"))
-    flat |= dense(weights, "head", ("head",))
+    flat |= dense(weights, "head", ("head", "linear"))
     return flat, (64, 64, weights["stem.0.weight"].shape[1]), False
 
 

@@ -1,0 +1,44 @@
+"""DARTS against quark0's NetworkCIFAR and the originals of the proxies, in float64."""
+
+import functools
+import json
+
+import pytest
+
+from lswag_jax.spaces.darts import Darts
+from lswag_jax.spaces.darts_genotype import DartsGenotype
+from tests import cnn_goldens
+
+
+def make(arrays):
+    info = json.loads(arrays["info_json"].item())
+    genotype = DartsGenotype(info["genotype"]["normal"], info["genotype"]["reduce"])
+    space = Darts(layers=info["layers"], width=info["C"], affine=True, pool_norm=False)
+    return space.build(genotype)
+
+
+@pytest.fixture
+def golden(goldens):
+    return _golden(goldens)
+
+
+@functools.cache
+def _golden(folder):
+    path = folder / "darts_v2_C4_L3.npz"
+    return cnn_goldens.CnnGolden(path, path, "default", 12, make, lambda names: range(len(names)))
+
+
+def test_logits(golden):
+    cnn_goldens.check_logits(golden)
+
+
+def test_per_sample_statistics(golden):
+    cnn_goldens.check_samples(golden)
+
+
+def test_patterns(golden):
+    cnn_goldens.check_patterns(golden)
+
+
+def test_two_batches(golden):
+    cnn_goldens.check_batches(golden)
