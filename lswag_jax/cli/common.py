@@ -144,12 +144,30 @@ def load_data(config: ConfigDict, space: Any) -> Any:
         data_dir=data.data_dir or None,
         download=data.download,
     )
-    if batch.num_classes > space.num_classes:
+    logging.info("data: %s", batch.source)
+    return _for_task(batch, space.task, config)
+
+
+def _for_task(batch: Any, task: Any, config: ConfigDict) -> Any:
+    """The batch with the labels of a task: its own, or made from the images, or synthetic."""
+    from lswag_jax.tasks import synthetic_targets
+
+    if task.makes_labels:
+        images, labels = task.from_images(batch.images, config.seed)
+        return dataclasses.replace(batch, images=images, labels=labels)
+    if config.data.synthetic_targets:
+        labels = synthetic_targets(task, batch.images, config.seed)
+        return dataclasses.replace(batch, labels=labels)
+    if task.target not in ("class", "probabilities"):
+        raise ValueError(
+            f"data sets have class labels, which {task.name} cannot use: set "
+            "--config.data.synthetic_targets for random targets, or call lswag_jax.score with yours."
+        )
+    if batch.num_classes > task.outputs:
         raise ValueError(
             f"the data set has {batch.num_classes} classes, but space.num_classes is "
-            f"{space.num_classes}: set --config.space.num_classes={batch.num_classes}."
+            f"{task.outputs}: set --config.space.num_classes={batch.num_classes}."
         )
-    logging.info("data: %s", batch.source)
     return batch
 
 

@@ -8,7 +8,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from lswag_jax import proxies
+from lswag_jax import proxies, spaces
 
 
 def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigDict:
@@ -16,15 +16,15 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
 
     Args:
         space: name of the space, see `lswag_jax.spaces.names()`.
-        **space_arguments: `image_size`, `patch_size`, `channels` (pixels, pixels, count) and
-            `num_classes`.
+        **space_arguments: arguments of the space, such as `image_size` (pixels) or `num_classes`.
     """
-    shape = {"image_size": 224, "patch_size": 16, "channels": 3, "num_classes": 1000}
     config = ConfigDict()
     config.seed = 0  # of genotypes, batch and initial weights
-    # Choices of the genotype; empty for the space's own.
-    choices = {"embed_dims": (), "head_counts": (), "mlp_ratios": (), "depths": ()}
-    config.space = {"name": space} | shape | choices | space_arguments
+    # Choices are empty for the space's own.
+    own = spaces.arguments(space).items()
+    own = {key: () if isinstance(value, tuple) else value for key, value in own}
+    own = {key: value for key, value in own.items() if isinstance(value, bool | int | str | tuple)}
+    config.space = {"name": space} | own | space_arguments
     config.data = {
         "source": "embedded",  # embedded, tfds:NAME, an .npz file, or a folder of class folders
         "split": "train",
@@ -35,6 +35,7 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
         "label_key": "label",  # of an .npz file or TFDS data set
         "data_dir": "",  # of TFDS; empty for its default
         "download": False,  # let TFDS prepare the data set (needs the extra [tf])
+        "synthetic_targets": False,  # random ones for a task whose labels the data set has not
     }
     config.proxies = "lswag,zico,swap,nwot,params,macs"  # computed for every genotype
     config.window = "all"  # of lswag: all, "first,last" bin 0-9, or a window.json of lswag-profile
@@ -78,9 +79,14 @@ def _options(name: str) -> dict:
     return {f.name: f.default for f in fields if f.name not in ("label", "window")}
 
 
-def shrink(config: ConfigDict) -> ConfigDict:
-    """The same run in seconds on a laptop: small images, few of them, few genotypes."""
-    config.space.image_size, config.space.patch_size = 28, 14
+def shrink(config: ConfigDict, **space_arguments) -> ConfigDict:
+    """The same run in seconds on a laptop: small images, few of them, few genotypes.
+
+    Args:
+        config: is changed.
+        **space_arguments: of a small version of the space; 28 px in patches of 14 if none.
+    """
+    config.space.update(space_arguments or {"image_size": 28, "patch_size": 14})
     config.data.batch_size = config.data.gradient_batch = 8
     config.score.num = 3
     config.search.update({"num": 8, "epochs": 2, "population": 4, "select": 2})

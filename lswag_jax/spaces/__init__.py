@@ -54,12 +54,25 @@ def names() -> tuple[str, ...]:
     return tuple(_SPACES)
 
 
-def get(name: str, **arguments: Any) -> Space:
+def arguments(name: str) -> dict[str, Any]:
+    """Arguments of the space called `name` and their defaults.
+
+    Example:
+        >>> arguments("nasbench201")["width"]
+        16
+    """
+    _known(name)
+    cls, own = _SPACES[name]
+    fields = {field.name: field.default for field in dataclasses.fields(cls)[1:]}
+    return fields | own
+
+
+def get(name: str, **fields: Any) -> Space:
     """The search space called `name`.
 
     Args:
         name: one of `names()`.
-        **arguments: fields of the space to change: `image_size`, `channels`, `num_classes`, and
+        **fields: arguments of the space to change: `image_size`, `channels`, `num_classes`, and
             those of its class, such as `patch_size` or `width`.
 
     Raises:
@@ -69,15 +82,18 @@ def get(name: str, **arguments: Any) -> Space:
         >>> get("autoformer_tiny", image_size=32, patch_size=4, num_classes=10).num_patches
         64
     """
+    known = arguments(name)
+    unknown = sorted(set(fields) - set(known))
+    if unknown:
+        raise ValueError(f"{name} has no argument {unknown[0]!r}, known are {', '.join(known)}.")
+    cls, own = _SPACES[name]
+    return cls(name=name, **(own | fields))
+
+
+def _known(name: str) -> None:
     if name not in _SPACES:
         near = difflib.get_close_matches(str(name), _SPACES, n=len(_SPACES), cutoff=0.0)
         raise ValueError(f"unknown search space {name!r}, known are {', '.join(near)}.")
-    cls, defaults = _SPACES[name]
-    fields = [field.name for field in dataclasses.fields(cls)][1:]
-    unknown = sorted(set(arguments) - set(fields))
-    if unknown:
-        raise ValueError(f"{name} has no argument {unknown[0]!r}, known are {', '.join(fields)}.")
-    return cls(name=name, **(defaults | arguments))
 
 
 __all__ = [
@@ -95,6 +111,7 @@ __all__ = [
     "TransNASMacroGenotype",
     "TransNASMicro",
     "TransNASMicroGenotype",
+    "arguments",
     "get",
     "names",
 ]
