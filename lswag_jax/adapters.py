@@ -276,22 +276,32 @@ def _batch_norm(
     features = tuple(axis % x.ndim for axis in features)
     apply = functools.partial(_normalise, features, layer.epsilon, mode)
 
-    def present(x: Array) -> tuple[Array, Any]:
-        stats = _statistics(x, features, mode, running)
-        return apply(own, x, stats), stats
-
     if active is None:
-        output, stats = present(x)
+        stats = _statistics(x, features, mode, running)
+        output = apply(own, x, stats)
     else:
-        shapes = jax.eval_shape(present, x)
-        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        output, stats = jax.lax.cond(active > 0, present, lambda _: zeros, x)
+        output, stats = _present(active, own, x, running, features, layer.epsilon, mode)
     if own:
         output = hook(name, "norm", apply, own, x, stats, output)
     if active is not None:
         mask = unit_mask(x.shape[-1], active, x.dtype)
         output *= mask.reshape((1,) * (x.ndim - 1) + mask.shape)
     return output
+
+
+@functools.partial(jax.jit, static_argnums=(4, 5, 6))
+def _present(
+    active: Array, own: dict, x: Array, running: tuple, features: tuple, epsilon: float, mode: str
+) -> tuple[Array, tuple]:
+    """Output and statistics, zeros where no channel is there; jitted to be traced once."""
+
+    def compute(own, x, running):
+        stats = _statistics(x, features, mode, running)
+        return _normalise(features, epsilon, mode, own, x, stats), stats
+
+    shapes = jax.eval_shape(compute, own, x, running)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    return jax.lax.cond(active > 0, compute, lambda *_: zeros, own, x, running)
 
 
 def _statistics(x: Array, features: tuple, mode: str, running: tuple) -> tuple:

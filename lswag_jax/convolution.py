@@ -54,10 +54,8 @@ def _forward(x, kernel, strides, dilation):
 
 def _backward(strides, dilation, residuals, y_bar):
     x, kernel = residuals
-    # Zeros between the cotangents of a strided convolution make it a plain one again.
-    sizes = zip(x.shape[1:3], y_bar.shape[1:3], strict=True)
-    gaps = [(0, h - strides * (n - 1) - 1, strides - 1) for h, n in sizes]
-    spread = lax.pad(y_bar, jnp.zeros((), y_bar.dtype), ((0, 0, 0), *gaps, (0, 0, 0)))
+    # With zeros between the cotangents a strided convolution's gradient is a plain one.
+    spread = _spread(y_bar, x.shape, strides)
     x_bar = _convolve(spread, kernel[::-1, ::-1].swapaxes(2, 3), 1, dilation)
     patches = jnp.concatenate(list(_taps(x, kernel.shape[0], strides, dilation)), axis=-1)
     kernel_bar = patches.reshape(-1, patches.shape[-1]).T @ y_bar.reshape(-1, y_bar.shape[-1])
@@ -85,11 +83,42 @@ def double(x: Array, kernel: Array) -> Array:
 def depthwise(x: Array, kernel: Array, strides: int = 1, dilation: int = 1) -> Array:
     """Convolution of each channel by itself; `kernel` [k, k, 1, C], k odd, as Flax stores it.
 
-    A sum of shifted products, which XLA fuses into one loop.
+    A sum of shifted products, which XLA fuses into one loop; so is the gradient of the input.
     """
+    dtype = jnp.promote_types(x.dtype, kernel.dtype)
+    return _depthwise(x.astype(dtype), kernel.astype(dtype), strides, dilation)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _depthwise(x: Array, kernel: Array, strides: int, dilation: int) -> Array:
     size = kernel.shape[0]
     weights = kernel.reshape(size * size, *(1,) * (x.ndim - 1), -1)
     return sum(t * w for t, w in zip(_taps(x, size, strides, dilation), weights, strict=True))
+
+
+def _depthwise_forward(x, kernel, strides, dilation):
+    return _depthwise(x, kernel, strides, dilation), (x, kernel)
+
+
+def _depthwise_backward(strides, dilation, residuals, y_bar):
+    x, kernel = residuals
+    x_bar = _depthwise(_spread(y_bar, x.shape, strides), kernel[::-1, ::-1], 1, dilation)
+    axes = tuple(range(x.ndim - 1))
+    taps = _taps(x, kernel.shape[0], strides, dilation)
+    kernel_bar = jnp.stack([(tap * y_bar).sum(axes) for tap in taps])
+    return x_bar, kernel_bar.reshape(kernel.shape)
+
+
+_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+def _spread(y_bar: Array, shape: tuple[int, ...], strides: int) -> Array:
+    """Cotangents of a strided convolution with zeros between, in the input's height and width."""
+    sizes = zip(shape[-3:-1], y_bar.shape[-3:-1], strict=True)
+    gaps = [(0, h - strides * (n - 1) - 1, strides - 1) for h, n in sizes]
+    no_gap = (0, 0, 0)
+    padding = [no_gap] * (y_bar.ndim - 3) + [*gaps, no_gap]
+    return lax.pad(y_bar, jnp.zeros((), y_bar.dtype), padding)
 
 
 def average_pool(x: Array, size: int = 3, strides: int = 1) -> Array:

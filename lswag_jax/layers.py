@@ -1,5 +1,6 @@
 """Flax layers of the convolutional search spaces, exact and elastic."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
@@ -79,16 +80,23 @@ class ElasticConv(nn.Module):
             "kernel", self.kernel_init or torch_uniform(shape[0] ** 2 * shape[2]), shape
         )
 
-        def nothing(x: Array, kernel: Array) -> Array:
-            out = jax.eval_shape(lambda *a: convolve(*a, self.strides), x, kernel)
-            return jnp.zeros(out.shape, out.dtype)
+        return _chosen_convolution(choice, x, kernel, tuple(self.sizes), self.strides)
 
-        def of_size(size: int) -> Callable:
-            edge = (largest - size) // 2
-            centre = slice(edge, edge + size)
-            return lambda x, kernel: convolve(x, kernel[centre, centre], self.strides)
 
-        return lax.switch(choice, (nothing, *map(of_size, self.sizes)), x, kernel)
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def _chosen_convolution(
+    choice: Array, x: Array, kernel: Array, sizes: tuple[int, ...], strides: int
+) -> Array:
+    """Convolution by the centre of `kernel`, of size number `choice` - 1; traced once."""
+
+    def of_size(size: int) -> Callable:
+        edge = (sizes[-1] - size) // 2
+        centre = slice(edge, edge + size)
+        return lambda x, kernel: convolve(x, kernel[centre, centre], strides)
+
+    out = jax.eval_shape(of_size(sizes[-1]), x, kernel)
+    nothing = lambda *_: jnp.zeros(out.shape, out.dtype)  # noqa: E731
+    return lax.switch(choice, (nothing, *map(of_size, sizes)), x, kernel)
 
 
 class BatchNorm(nn.BatchNorm):

@@ -61,8 +61,8 @@ def make_scorer(
     resolved = proxy_registry.resolve(proxies)
     if space.chain(space.sample(np.random.default_rng(0), 1)[0]) is not None:
         raise ValueError(
-            f"the networks of {space.name} have no shapes in common, so no one program scores them: "
-            "use lswag_jax.score, which runs them block by block."
+            f"the networks of {space.name} have no shapes in common, so no one program scores "
+            "them: use lswag_jax.score, which runs them block by block."
         )
 
     def scorer(variables, encoded, images, labels):

@@ -161,7 +161,7 @@ def _for_task(batch: Any, task: Any, config: ConfigDict) -> Any:
     if task.target not in ("class", "probabilities"):
         raise ValueError(
             f"data sets have class labels, which {task.name} cannot use: set "
-            "--config.data.synthetic_targets for random targets, or call lswag_jax.score with yours."
+            "--config.data.synthetic_targets for random ones, or call lswag_jax.score with yours."
         )
     if batch.num_classes > task.outputs:
         raise ValueError(

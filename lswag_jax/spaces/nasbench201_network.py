@@ -52,12 +52,18 @@ class Edge(nn.Module):
         post = nn.relu(jnp.where(choice > 0, x, 0))
         y = ElasticConv(channels, name="conv")(post, choice)
         y = BatchNorm(name="norm")(y, train, active=jnp.where(choice > 0, channels, 0))
-        branches = {
-            "none": lambda x, y: jnp.zeros_like(x),
-            "skip_connect": lambda x, y: x,
-            "avg_pool_3x3": lambda x, y: average_pool(x),
-        }
-        return lax.switch(code, [branches.get(op, lambda x, y: y) for op in OPS], x, y)
+        return _chosen_output(code, x, y)
+
+
+@jax.jit
+def _chosen_output(code: Array, x: Array, y: Array) -> Array:
+    """What operation number `code` gives: `x` the source, `y` its convolution; traced once."""
+    branches = {
+        "none": lambda x, y: jnp.zeros_like(x),
+        "skip_connect": lambda x, y: x,
+        "avg_pool_3x3": lambda x, y: average_pool(x),
+    }
+    return lax.switch(code, [branches.get(op, lambda x, y: y) for op in OPS], x, y)
 
 
 class Cell(nn.Module):
