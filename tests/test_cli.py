@@ -110,6 +110,10 @@ def mistakes(tmp_path):
         "bad genotype": ((config, f"--config.score.genotypes={bad}"), "genotype 0 of"),
         "gradient batch": ((config, "--config.data.gradient_batch=99"), "gradient_batch must be"),
         "workdir is a file": ((config, f"--workdir={bad}"), f"{bad}: File exists"),
+        "labels of another task": (
+            ("--config=configs/transnas.py:runlocal", "--config.space.task=normal"),
+            "which normal cannot use",
+        ),
         "too few classes": ((config, "--config.space.num_classes=3"), "has 10 classes"),
     }
 
@@ -123,3 +127,21 @@ def test_a_mistake_is_one_sentence(name, tmp_path):
     assert message in result.stderr
     assert result.stderr.strip().splitlines()[-1].startswith("error: ")
     assert not (tmp_path / "out" / "scores.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "configs/nasbench201.py:runlocal",
+        pytest.param("configs/transnas.py:runlocal_macro", marks=pytest.mark.slow),
+        pytest.param("configs/nasbench101.py:runlocal", marks=pytest.mark.slow),
+        pytest.param("configs/darts.py:runlocal", marks=pytest.mark.slow),
+    ],
+)
+def test_convolutional_spaces(config, tmp_path):
+    arguments = (f"--config={config}", f"--workdir={tmp_path}", "--config.score.num=2")
+    run("score", *arguments, "--config.proxies=lswag,params")
+    with open(tmp_path / "scores.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2
+    assert {row["lswag_status"] for row in rows} <= {"ok", "degenerate"}
