@@ -2,7 +2,7 @@
 
 XLA's own gradient of a convolution is 5 to 30 times slower on a CPU than the convolution itself
 (`benchmarks/RESULTS.md`). Here the gradient of the input is another forward convolution, and that
-of the kernel one matrix product of patches, which for a single sample stay in the cache.
+of the kernel matrix products: one of a single sample's patches, or one for each of a batch's taps.
 
 Arrays are [..., H, W, C]: any number of leading axes. Padding is symmetric, dilation * (k - 1) / 2
 on each side, as PyTorch's and unlike "SAME" for strides above 1.
@@ -57,8 +57,11 @@ def _backward(strides, dilation, residuals, y_bar):
     # With zeros between the cotangents a strided convolution's gradient is a plain one.
     spread = _spread(y_bar, x.shape, strides)
     x_bar = _convolve(spread, kernel[::-1, ::-1].swapaxes(2, 3), 1, dilation)
-    patches = jnp.concatenate(list(_taps(x, kernel.shape[0], strides, dilation)), axis=-1)
-    kernel_bar = patches.reshape(-1, patches.shape[-1]).T @ y_bar.reshape(-1, y_bar.shape[-1])
+    taps = list(_taps(x, kernel.shape[0], strides, dilation))
+    if len(x) == 1:  # one product of patches, which stay in the cache
+        taps = [jnp.concatenate(taps, axis=-1)]
+    flat = y_bar.reshape(-1, y_bar.shape[-1])
+    kernel_bar = jnp.concatenate([tap.reshape(-1, tap.shape[-1]).T @ flat for tap in taps])
     return x_bar, kernel_bar.reshape(kernel.shape)
 
 
