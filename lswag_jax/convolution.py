@@ -83,38 +83,6 @@ def double(x: Array, kernel: Array) -> Array:
     return convolve(lax.pad(x, jnp.zeros((), x.dtype), gaps), kernel)
 
 
-def depthwise(x: Array, kernel: Array, strides: int = 1, dilation: int = 1) -> Array:
-    """Convolution of each channel by itself; `kernel` [k, k, 1, C], k odd, as Flax stores it.
-
-    A sum of shifted products, which XLA fuses into one loop; so is the gradient of the input.
-    """
-    dtype = jnp.promote_types(x.dtype, kernel.dtype)
-    return _depthwise(x.astype(dtype), kernel.astype(dtype), strides, dilation)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _depthwise(x: Array, kernel: Array, strides: int, dilation: int) -> Array:
-    size = kernel.shape[0]
-    weights = kernel.reshape(size * size, *(1,) * (x.ndim - 1), -1)
-    return sum(t * w for t, w in zip(_taps(x, size, strides, dilation), weights, strict=True))
-
-
-def _depthwise_forward(x, kernel, strides, dilation):
-    return _depthwise(x, kernel, strides, dilation), (x, kernel)
-
-
-def _depthwise_backward(strides, dilation, residuals, y_bar):
-    x, kernel = residuals
-    x_bar = _depthwise(_spread(y_bar, x.shape, strides), kernel[::-1, ::-1], 1, dilation)
-    axes = tuple(range(x.ndim - 1))
-    taps = _taps(x, kernel.shape[0], strides, dilation)
-    kernel_bar = jnp.stack([(tap * y_bar).sum(axes) for tap in taps])
-    return x_bar, kernel_bar.reshape(kernel.shape)
-
-
-_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
-
-
 def _spread(y_bar: Array, shape: tuple[int, ...], strides: int) -> Array:
     """Cotangents of a strided convolution with zeros between, in the input's height and width."""
     sizes = zip(shape[-3:-1], y_bar.shape[-3:-1], strict=True)

@@ -114,8 +114,10 @@ def _compiled(space, proxies, options, images, labels, chunk, precision):
 
 @functools.lru_cache(maxsize=8)
 def _initial(space: Space, seed: int, dtype) -> Any:
-    """Initial variables, kept for later calls."""
-    return jax.tree.map(lambda v: v.astype(dtype), jax.jit(space.init)(jax.random.key(seed)))
+    """Initial variables, kept for later calls; drawn by a program that is compiled in a hurry."""
+    quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    draw = jax.jit(space.init, compiler_options=quick)
+    return jax.tree.map(lambda v: v.astype(dtype), draw(jax.random.key(seed)))
 
 
 def score(

@@ -13,6 +13,8 @@ from flax import traverse_util
 from lswag_jax.spaces import (
     autoformer_network,
     autoformer_torch,
+    darts_network,
+    darts_torch,
     nasbench101_network,
     nasbench101_torch,
     nasbench201_network,
@@ -27,6 +29,7 @@ Converted = tuple[dict[tuple[str, ...], np.ndarray], tuple[int, ...], bool]
 # whether the weights are a super-network's.
 _CONVERTERS: dict[type[nn.Module], Callable[..., Converted]] = {
     autoformer_network.VisionTransformer: autoformer_torch.convert,
+    darts_network.DartsNetwork: darts_torch.convert,
     nasbench101_network.NasBench101Network: nasbench101_torch.convert,
     nasbench201_network.NasBench201Network: nasbench201_torch.convert,
     transnas_network.TransNASNetwork: transnas_torch.convert,
