@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax import nnx
 
@@ -190,7 +191,7 @@ def _evaluation_arguments(call: Callable, positional: int) -> dict[str, bool]:
     return {name: value for name, value in _EVALUATION.items() if name in names}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class LinenCall:
     """Repeats a layer's call; equal calls of equal layers are equal, so that traces are shared.
 
@@ -206,6 +207,21 @@ class LinenCall:
     traced: tuple[bool, ...]
     structure: Any
 
+    def __eq__(self, other: object) -> bool:
+        try:
+            return isinstance(other, LinenCall) and bool(self._key() == other._key())
+        except (TypeError, ValueError):  # a field of the user's layer that does not compare
+            return self is other
+
+    def __hash__(self) -> int:
+        try:
+            return hash(self._key())
+        except TypeError:
+            return id(self)
+
+    def _key(self) -> tuple:
+        return self.layer, self.static, self.traced, self.structure
+
     def __call__(self, params: dict[str, Array], inputs: Array, arrays: list) -> Array:
         """The layer's output with other parameters and inputs."""
         remaining = iter(arrays)
@@ -218,7 +234,7 @@ class LinenCall:
 def _repeat(layer: nn.Module, args: Sequence, kwargs: Mapping) -> tuple[Callable, list]:
     """A function of (params, inputs, arrays) that repeats a layer's call, and those arrays."""
     leaves, structure = jax.tree.flatten((tuple(args), dict(kwargs)))
-    traced = tuple(isinstance(leaf, jax.Array) for leaf in leaves)
+    traced = tuple(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves)
     arrays = [leaf for leaf, is_traced in zip(leaves, traced, strict=True) if is_traced]
     static = tuple(None if t else leaf for leaf, t in zip(leaves, traced, strict=True))
     return LinenCall(layer.clone(parent=None, name=None), static, traced, structure), arrays

@@ -27,6 +27,7 @@ def measure(
     loss: tape.Loss = tape.cross_entropy,
     batch_network: tape.Network | None = None,
     batch_norm: str = "frozen",
+    padded_maps: bool = False,
 ) -> dict[str, Any]:
     """Measures one network by every proxy, in shared passes; traced under jit and vmap.
 
@@ -42,6 +43,7 @@ def measure(
         batch_network: for networks with BatchNorm, the network that differentiates through the
             statistics: mini-batches are run by it, each with its own.
         batch_norm: mode of `network`, if it has BatchNorm.
+        padded_maps: see `Space.padded_maps`.
 
     Returns:
         For each proxy its parts, and `degenerate`: the logits do not depend on the input.
@@ -71,7 +73,7 @@ def measure(
     units = (sizes["in_units"], sizes["out_units"], sizes["act_units"])
     batches = _batch_recorder(batch_network, *gradients, options) if batch_network else None
     through = coupled and batch_norm == "through"
-    probe = Probe(recorded, activations, *units, bin_range, batches, through)
+    probe = Probe(recorded, activations, *units, bin_range, batches, through, padded_maps)
     parts = {proxy.key: proxy.measure(probe) for proxy in proxies if proxy.passes}
     finite = jnp.isfinite(logits).all()
     for part in parts.values():

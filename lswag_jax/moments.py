@@ -129,6 +129,8 @@ def coupled_moments(
         count, states = states
         new = {}
         for layer in tape.pull(weights_B):
+            if layer.name not in states:  # below the first layer that is wanted
+                continue
             grads = layer.gradient(names, [(c.inputs, c.cotangent) for c in layer.calls])
             new[layer.name] = {
                 name: _update(*states[layer.name][name], count, [grads[name] * scale], absolute)
@@ -139,6 +141,7 @@ def coupled_moments(
     zeros = {
         layer.name: {name: (jnp.zeros_like(layer.params[name]),) * 3 for name in names}
         for layer in tape.layers
+        if layer.calls[0].cotangent is not None
     }
     weights_BxB = jnp.eye(n, dtype=tape.losses.dtype)
     (_, states), _ = jax.lax.scan(step, (jnp.zeros((), tape.losses.dtype), zeros), weights_BxB)

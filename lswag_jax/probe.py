@@ -31,6 +31,7 @@ class Probe:
         record_batches: for networks with BatchNorm, a function of n that records n mini-batches
             with statistics of their own.
         coupled: whether a sample's gradient goes through the statistics of the batch.
+        padded_maps: whether feature maps of the elastic network hold zeros between positions.
     """
 
     tape: Tape
@@ -41,6 +42,7 @@ class Probe:
     bin_range: BinRange
     record_batches: Callable[[int], list[Layer]] | None = None
     coupled: bool = False
+    padded_maps: bool = False
     _cache: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -62,9 +64,20 @@ class Probe:
 
         An activation's depth is the number of weight layers before it (METHODS 1.3).
         """
-        before = jnp.cumsum(self.present)[np.array([a.after - 1 for a in self.activations], int)]
+        before = self._present_before()[np.array([a.after for a in self.activations], int)]
         last = NUM_BINS if rule == "literal" else NUM_BINS - 1
         return jnp.minimum(before * NUM_BINS // jnp.maximum(self.present.sum(), 1), last)
+
+    def bin_after(self, index: int, rule: str = "zero_based") -> Array:
+        """Depth bin of the next layer that is there, from weight layer `index` on, or the last."""
+        depth = jnp.maximum(self.present.sum(), 1)
+        place = jnp.minimum(self._present_before()[index], depth - 1) + (rule != "zero_based")
+        last = NUM_BINS if rule == "literal" else NUM_BINS - 1
+        return jnp.minimum(place * NUM_BINS // depth, last)
+
+    def _present_before(self) -> Array:
+        """How many weight layers are there before each, int32 [L + 1]."""
+        return jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(self.present, dtype=jnp.int32)])
 
     def can_be_in(self, window: Window | None, rule: str = "zero_based") -> np.ndarray:
         """Whether any architecture of the space has each layer in the window, bool [L]."""
@@ -110,11 +123,25 @@ class Probe:
         return jax.lax.cond(self.present[index], compute, lambda: zeros)
 
     def values(self, token_reduce: str = "none") -> list[Array]:
-        """Unit values [B, U_a] of each activation layer."""
+        """Unit values [B, U_a] of each activation layer.
+
+        Raises:
+            ValueError: a reduction over positions where the elastic network pads its maps.
+        """
+        if token_reduce != "none":
+            self.check_positions("token_reduce")
         return self._once(
             ("values", token_reduce),
             lambda: [patterns.units(a.post, token_reduce) for a in self.activations],
         )
+
+    def check_positions(self, option: str) -> None:
+        """Raise ValueError where sums over positions are not those of the exact network."""
+        if self.padded_maps:
+            raise ValueError(
+                f"{option} over positions is not offered for a population of this space, whose "
+                "elastic network pads feature maps: score `space.build(genotype)` by score_model."
+            )
 
     def words(
         self, token_reduce: str = "none", threshold: float = 0.0, binarize: str = "positive"

@@ -91,6 +91,7 @@ def make_scorer(
                 loss=loss or space.task.loss,
                 batch_network=network("through") if has_batch_norm else None,
                 batch_norm=batch_norm,
+                padded_maps=space.padded_maps,
             )
 
         return jax.lax.map(one, encoded, batch_size=batch_size)
@@ -187,7 +188,8 @@ def stream(
         repeats: initialisations; scores are averaged, `ScoreTable.per_repeat` keeps each.
         gradient_batch: the first so many samples are the gradient batch, all are the pattern
             batch; None takes all for both.
-        batch_size: architectures evaluated at once; None is 1 on a CPU and 8 elsewhere.
+        batch_size: architectures evaluated at once; None is 1 on a CPU and 8 elsewhere, and always
+            1 where networks are chains (`Space.chain`).
         batch_norm: see `adapters.linen_network`.
         loss: per-sample loss of (logits, labels); None for that of the space's task.
         precision: of matrix products, see `jax.default_matmul_precision`.
@@ -219,6 +221,10 @@ def stream(
     if genotypes and any(proxy.passes for proxy in resolved):
         chained = space.chain(genotypes[0]) is not None
         chunk = 1 if chained else _chunk(batch_size)
+        if chained and batch_norm == "through":
+            raise ValueError(
+                f"batch_norm='through' needs one program for a network, which {space.name} has not."
+            )
         began = time.perf_counter()
         options = (
             ("gradient_batch", gradient_batch),
@@ -260,10 +266,6 @@ def _run_chain(space, proxies, options, precision, variables, members, images, l
     (genotype,) = members
     settings = dict(options)
     loss, batch_norm = settings["loss"] or space.task.loss, settings["batch_norm"]
-    if batch_norm == "through":
-        raise ValueError(
-            f"batch_norm='through' needs one program for a network, which {space.name} has not."
-        )
     own = space.extract(variables, genotype)
 
     def network(mode):

@@ -102,3 +102,15 @@ def test_active_channels(rng):
         scale = x[..., :active].std((0, 1, 2), keepdims=True)
         expected = (x[..., :active] - x[..., :active].mean((0, 1, 2), keepdims=True)) / scale
         np.testing.assert_allclose(y[..., :active], expected, atol=1e-4)
+
+
+def test_through_with_a_window(problem):
+    """Layers below the window have no cotangent, and no moments."""
+    images, labels, variables = problem
+    whole, deep = (
+        lswag_jax.score_model(
+            Net(), variables, images, labels, LSwag(window=window), batch_norm="through"
+        ).parts["lswag"]
+        for window in (None, (5, 9))
+    )
+    np.testing.assert_allclose(deep["lambda_l"][0], whole["lambda_l"][0][1:], rtol=1e-10)

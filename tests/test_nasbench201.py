@@ -79,7 +79,10 @@ def test_published_counts(shared_data):
     ("make", "message"),
     [
         (lambda: NasBench201Genotype(("none",) * 5), "ops must be 6 operations"),
-        (lambda: NasBench201Genotype(("none",) * 5 + ("conv",)), "ops must be of none, skip_con"),
+        (
+            lambda: NasBench201Genotype(("none",) * 5 + ("conv",)),
+            "operation 5 must be of none, skip_con",
+        ),
         (lambda: NasBench201Genotype.from_naslib((0, 1, 2, 3, 4, 5)), "6 indices from 0 to 4"),
         (lambda: SPACE.parse("|none~0|+|none~0|none~1|"), "is not of the form"),
         (lambda: SPACE.parse("|none~0|+|none~1|none~0|+|none~0|none~1|none~2|"), "not of the form"),

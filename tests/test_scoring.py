@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 import lswag_jax
-from lswag_jax import proxies, scoring
+from lswag_jax import model_scoring, proxies, scoring
 from lswag_jax.proxies import LSwag
 from tests.spaces import SPLIT, WIDE, batch
 
@@ -289,3 +289,44 @@ def test_an_architecture_that_cannot_be_run_is_a_row(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="nan_policy must be one of"):
         table.values("swap", "ignore")
     np.testing.assert_array_equal(table.values("swap", "fill")[1], -1e8)
+
+
+class Shift(nn.Module):
+    """A user's layer with an array in its call."""
+
+    @nn.compact
+    def __call__(self, x, shift):
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (x.shape[-1], 8))
+        return x @ kernel + jnp.asarray(shift)
+
+
+class Shifted(nn.Module):
+    """Activations before the first layer, and like layers with NumPy arguments."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(x.reshape(len(x), -1))
+        for _ in range(3):
+            x = nn.relu(Shift()(x, np.full((1, 8), 0.1, np.float32)))
+        return nn.Dense(3)(x)
+
+
+def test_own_layers_with_arrays():
+    images, labels = np.random.default_rng(0).normal(size=(6, 2, 4, 1)), np.arange(6) % 3
+    images = images.astype(np.float32)
+    variables = Shifted().init(jax.random.key(0), images)
+    proxies = (LSwag(), LSwag(label="first", window=(0, 0)))
+    table = lswag_jax.score_model(Shifted(), variables, images, labels, proxies)
+    assert table.status[0] == "ok"
+    # The input's activation stands at depth 0, the first layer's at a quarter.
+    assert table.parts["lswag"]["n_units"][0] == 4 * 8
+    assert table.parts["first"]["n_units"][0] == 8
+
+
+def test_a_model_is_compiled_once():
+    images, labels = np.zeros((4, 2, 4, 1), np.float32), np.arange(4) % 3
+    variables = Shifted().init(jax.random.key(0), images)
+    before = model_scoring._compiled.cache_info().misses
+    for _ in range(3):
+        lswag_jax.score_model(Shifted(), variables, images, labels, "swap")
+    assert model_scoring._compiled.cache_info().misses == before + 1

@@ -109,8 +109,11 @@ def load_space(config: ConfigDict) -> Any:
     """The search space of a config."""
     from lswag_jax import spaces
 
-    # Choices that are left empty are the space's own.
-    return spaces.get(**{key: value for key, value in config.space.items() if value != ()})
+    # Choices that are left empty, and no classes, are the space's own.
+    given = {key: value for key, value in config.space.items() if value != ()}
+    if given.get("num_classes") == 0:
+        del given["num_classes"]
+    return spaces.get(**given)
 
 
 def load_proxies(config: ConfigDict) -> tuple:

@@ -23,6 +23,7 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
     # Choices are empty for the space's own.
     own = spaces.arguments(space).items()
     own = {key: () if isinstance(value, tuple) else value for key, value in own}
+    own["num_classes"] = own["num_classes"] or 0  # 0 for the task's own
     own = {key: value for key, value in own.items() if isinstance(value, bool | int | str | tuple)}
     config.space = {"name": space} | own | space_arguments
     config.data = {
@@ -46,7 +47,7 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
         "repeats": 1,  # initialisations; scores are averaged
         "chunk": 0,  # genotypes evaluated at once; 0 is 1 on a CPU and 8 elsewhere
         "precision": "highest",  # of matrix products
-        "batch_norm": "frozen",  # statistics of the batch as constants, or eval for running ones
+        "batch_norm": "frozen",  # or eval, batch1_train, through: docs/spaces.md
     }
     config.search = {
         "strategy": "evolution",  # or random
@@ -60,8 +61,8 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
         "select": 10,  # best ones that are parents
         "crossover": 25,  # children of two parents a generation
         "mutation": 25,  # mutants a generation
-        "m_prob": 0.2,  # probability of redrawing one block's ratio, and its heads
-        "s_prob": 0.4,  # probability of redrawing the depth, and the width
+        "m_prob": 0.2,  # probabilities of mutation, whose meaning is the space's (its `mutate`):
+        "s_prob": 0.4,  # of AutoFormer, of redrawing one block's genes, and the depth and width
         "merge_last": True,  # evaluate the last generation's children too
     }
     config.profile = {

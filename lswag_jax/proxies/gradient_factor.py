@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lswag_jax.depth import NUM_BINS
 from lswag_jax.moments import Moments
@@ -68,22 +69,40 @@ def gradient_factor(options: Any, probe: Probe) -> Parts:
 
 def _terms(options: Any, probe: Probe) -> list[Term]:
     """Terms of Lambda whose layer can be in the window, in order of execution."""
-    bins = probe.layer_bins(options.bins)
-    possible = probe.can_be_in(options.window, options.bins)
+    bins, possible = probe.layer_bins(options.bins), probe.can_be_in(options.window, options.bins)
+    if options.layers == "block":
+        bins, possible = _block_depths(probe, bins, possible)
     last = len(probe.layers) - 1
-    blocks: dict[str, int] = {}  # name to first layer, whose depth is the block's
     terms = []
     for i, layer in enumerate(probe.layers):
-        first = blocks.setdefault(_block(layer.name), i) if options.layers == "block" else i
         left_out = (options.exclude_stem and i == 0) or (options.exclude_head and i == last)
-        if possible[first] and not left_out:
-            terms += _layer_terms(options, probe, layer, bins[first])
+        if possible[i] and not left_out:
+            terms += _layer_terms(options, probe, layer, bins[i])
     for norm in probe.tape.norms if options.include_norm else ():
         # A normalisation layer stands where the weight layer after it does.
-        i = min(norm.calls[0].after, last)
-        if possible[i]:
-            terms += _layer_terms(options, probe, norm, bins[i])
+        depth_bin = probe.bin_after(norm.calls[0].after, options.bins)
+        for term in _layer_terms(options, probe, norm, depth_bin):
+            is_there = term.log_sum > -jnp.inf  # an elastic network may not have it
+            terms.append(term._replace(bin=jnp.where(is_there, depth_bin, -1)))
     return terms
+
+
+def _block_depths(probe: Probe, bins: Array, possible: np.ndarray) -> tuple[list, np.ndarray]:
+    """For each layer its block's depth bin, that of the first layer that is there.
+
+    And whether the block can be in the window as far as this layer and those before it say.
+    """
+    groups: dict[str, list[int]] = {}
+    for i, layer in enumerate(probe.layers):
+        groups.setdefault(_block(layer.name), []).append(i)
+    depths, reached = list(bins), possible.copy()
+    for members in groups.values():
+        own = bins[np.array(members)]
+        first = jnp.where(own >= 0, own, NUM_BINS + 1).min()
+        for i in members:
+            depths[i] = jnp.where(first > NUM_BINS, -1, first)
+        reached[members] = np.logical_or.accumulate(possible[members])
+    return depths, reached
 
 
 def _layer_terms(options: Any, probe: Probe, layer: Layer, depth_bin: Array) -> list[Term]:

@@ -135,7 +135,9 @@ class LSwag(Proxy):
         return frozenset({"patterns"}) if self.lambda_kind == "none" else self.needs
 
     def first_layer(self, bin_range: BinRange) -> int:
-        """The first layer that the window can reach."""
+        """The first layer that the window can reach; normalisation layers have no range."""
+        if self.include_norm:
+            return 0
         reached = can_be_in(bin_range(self.bins), self.window)
         return int(np.argmax(reached)) if reached.any() else len(reached)
 

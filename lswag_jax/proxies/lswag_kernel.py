@@ -113,6 +113,8 @@ class LSwagKernel(Proxy):
 
     def _layer(self, probe: Probe, i: int) -> Array:
         layer = probe.layers[i]
+        if self.token_mode == "mean":
+            probe.check_positions("token_mode='mean'")
         if self.token_mode == "exact":
             return self._f(gradient_gram(layer))
         kernels = []

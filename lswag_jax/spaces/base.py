@@ -122,6 +122,11 @@ class Space(abc.ABC):
         """Names of the network's last submodules whose layers proxies do not see."""
         return ()
 
+    @property
+    def padded_maps(self) -> bool:
+        """Whether the elastic network has feature maps larger than the exact one's."""
+        return False
+
     @abc.abstractmethod
     def init(self, key: jax.Array) -> dict[str, Any]:
         """Initial variables of the elastic module (float32)."""

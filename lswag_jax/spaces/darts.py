@@ -198,6 +198,11 @@ class Darts(Space):
 
     # Networks ---------------------------------------------------------------------------------
 
+    @property
+    def padded_maps(self) -> bool:
+        """Nodes of a reduction cell are spread with zeros over maps of its inputs' size."""
+        return True
+
     def build(self, g: DartsGenotype) -> networks.DartsNetwork:
         """The Flax module of exactly `g`'s size, to train or export."""
         self.check(g)

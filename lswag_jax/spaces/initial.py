@@ -31,7 +31,7 @@ def torch_variables(module: nn.Module, key: jax.Array, *args: Any) -> dict[str, 
     }
     drawn = [path for path in shapes if path[:-1] in bounds]
     ends = np.cumsum([math.prod(shapes[path].shape) for path in drawn])
-    numbers = jax.random.uniform(key, (int(ends[-1]),), minval=-1.0, maxval=1.0)
+    numbers = jax.random.uniform(key, (int(ends[-1]),), jnp.float32, -1.0, 1.0)
     flat = {
         path: jnp.full(shape.shape, float(path[-1] in ("scale", "var")), shape.dtype)
         for path, shape in shapes.items()

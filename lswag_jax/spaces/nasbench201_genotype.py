@@ -33,9 +33,9 @@ class NasBench201Genotype:
         ops = self.ops
         if isinstance(ops, str) or not isinstance(ops, Sequence) or len(ops) != len(EDGES):
             raise ValueError(f"ops must be {len(EDGES)} operations, got {ops!r}.")
-        for op in ops:
+        for i, op in enumerate(ops):
             if op not in OPS:
-                raise ValueError(f"ops must be of {', '.join(OPS)}, got {op!r}.")
+                raise ValueError(f"operation {i} must be of {', '.join(OPS)}, got {op!r}.")
         object.__setattr__(self, "ops", tuple(ops))
 
     @property
@@ -66,7 +66,7 @@ class NasBench201Genotype:
         Raises:
             ValueError: another form or an unknown operation.
         """
-        ops = re.findall(r"(\w+)~\d", text)
+        ops = re.findall(r"(\w+)~\d", str(text))
         if len(ops) != len(EDGES) or set(ops) - set(OPS) or cls(ops).to_string() != text:
             raise ValueError(
                 f"{text!r} is not of the form '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|' with op of "
@@ -86,9 +86,9 @@ class NasBench201Genotype:
         Raises:
             ValueError: not six indices from 0 to 4.
         """
-        if len(indices) != len(EDGES) or not all(i in range(len(OPS)) for i in indices):
+        if len(indices) != len(EDGES) or not set(indices) <= set(range(len(OPS))):
             raise ValueError(f"a NASLib tuple has 6 indices from 0 to 4, got {tuple(indices)}.")
-        by_edge = {e: _NASLIB_OPS[i] for e, i in zip(_NASLIB_EDGES, indices, strict=True)}
+        by_edge = {e: _NASLIB_OPS[int(i)] for e, i in zip(_NASLIB_EDGES, indices, strict=True)}
         return cls(tuple(by_edge[edge] for edge in EDGES))
 
     def to_json(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -54,7 +54,6 @@ class TransNAS(Space):
         if self.num_classes is not None:
             task = dataclasses.replace(task, outputs=self.num_classes)
         object.__setattr__(self, "task", task)
-        object.__setattr__(self, "num_classes", task.outputs)
         for field, least in (("image_size", 4), ("channels", 1), ("width", 2)):
             if getattr(self, field) < least:
                 raise ValueError(f"{field} must be at least {least}, got {getattr(self, field)}.")
@@ -69,6 +68,8 @@ class TransNAS(Space):
             )
 
     # What the two spaces differ in ------------------------------------------------------------
+
+    _digits: ClassVar[str]  # what the digits of a code are
 
     @property
     @abc.abstractmethod
@@ -167,7 +168,8 @@ class TransNAS(Space):
 
     def _malformed(self, text: str, example: str) -> ValueError:
         return ValueError(
-            f"{text!r} is not a code of {self.name}, for example '{self.width}-{example}'."
+            f"{text!r} is not a code of {self.name}, for example '{self.width}-{example}': the "
+            f"stem's channels, then {self._digits}."
         )
 
     def _sample_one(self, rng: np.random.Generator) -> Any:

@@ -37,6 +37,7 @@ class TransNASMacro(TransNAS):
     name: str = "transnas_macro"
 
     genotype_class: ClassVar[type] = TransNASMacroGenotype
+    _digits: ClassVar[str] = "four to six modules from 1 to 4, then 'basic'"
 
     @property
     def _max_strides(self) -> int:
@@ -144,7 +145,7 @@ class TransNASMacro(TransNAS):
         return self._module(_LARGEST, None)
 
     def chain(self, g: TransNASMacroGenotype) -> list[Block]:
-        """Stem, residual blocks and head; 63 kinds of blocks make all 3,256 networks."""
+        """Stem, residual blocks and head; 63 kinds of residual blocks make all 3,256 networks."""
         module = self.build(g)
         name, make_head = module.head()
         return [

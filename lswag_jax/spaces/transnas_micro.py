@@ -41,6 +41,7 @@ class TransNASMicro(TransNAS):
     modules: tuple[int, ...] = (4, 1, 4, 1, 4)
 
     genotype_class: ClassVar[type] = TransNASMicroGenotype
+    _digits: ClassVar[str] = "the modules, then six operations from 0 to 3 as a_bc_def"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "modules", TransNASMacroGenotype(self.modules).modules)

@@ -15,6 +15,11 @@ def convert(module: TransNASNetwork, weights: Mapping[str, np.ndarray]):
     Returns:
         Flat variables, an image's shape, and False: they are not a super-network's.
     """
+    if module.task.dense:
+        raise ValueError(
+            f"weights of networks with a linear head can be read, not those of {module.task.name}, "
+            "whose head is a decoder."
+        )
     flat = conv(weights, "stem.0", ("stem", "conv"))
     flat |= batch_norm(weights, "stem.1", ("stem", "norm"))
     flat |= _relu_conv_bn(weights, "stem.2", ("stem", "block"))
@@ -27,7 +32,8 @@ def convert(module: TransNASNetwork, weights: Mapping[str, np.ndarray]):
                 for k in range(len(module.ops)):
                     flat |= _edge(weights, f"{theirs}.edges.{k}", (ours, f"edge_{k}"))
     flat |= dense(weights, "head", ("head", "linear"))
-    return flat, (64, 64, weights["stem.0.weight"].shape[1]), False
+    tiles = (module.task.tiles,) if module.task.tiles > 1 else ()
+    return flat, (*tiles, 64, 64, weights["stem.0.weight"].shape[1]), False
 
 
 def _relu_conv_bn(weights: Mapping, name: str, path: tuple[str, ...]) -> dict:
