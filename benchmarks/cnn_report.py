@@ -153,7 +153,7 @@ def agreement(name: str, result: Result) -> None:
     """Rank correlation of our NASWOT with other people's, on connected cells."""
     ours = result.table.values("nwot")
     for column in (f"{NB201[name]}_nbsz_nwot", "cifar10_naswot_mellor"):
-        if column not in result.truth or (column[:5] != NB201[name][:5]):
+        if column not in result.truth or not column.startswith(NB201[name] + "_"):
             continue
         theirs = result.truth[column]
         known = np.isfinite(theirs) & np.isfinite(ours) & (theirs > -1e7)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import lswag_jax
+from lswag_jax import adapters
 from lswag_jax.proxies import LSwag, Nwot, Swap, ZiCo
 
 EVAL = (
@@ -87,11 +88,19 @@ def check_logits(golden: CnnGolden) -> None:
     images, _ = golden.data(0, golden.batch)
     with jax.enable_x64(True):
         for mode, name in (("frozen", "logits_train"), ("eval", "logits_eval")):
-            network = lswag_jax.adapters.linen_network(
-                golden.module, golden.variables(), batch_norm=mode
-            )
-            logits = jax.jit(lambda x, run=network: run(x, lambda *call: call[-1]))(images)
+            logits = _forward(golden.module, mode)(golden.variables(), images)
             np.testing.assert_allclose(logits, golden.value(f"ext64/{name}"), rtol=1e-9, atol=1e-9)
+
+
+@functools.cache
+def _forward(module, mode):
+    """A jitted function of variables and images, one for all weight sets of a file."""
+
+    def logits(variables, images):
+        network = adapters.linen_network(module, variables, batch_norm=mode)
+        return network(images, adapters.no_hook)
+
+    return jax.jit(logits)
 
 
 def check_samples(golden: CnnGolden) -> None:
