@@ -265,10 +265,10 @@ def test_an_architecture_that_cannot_be_run_is_a_row(monkeypatch, tmp_path):
     genotypes = WIDE.sample(np.random.default_rng(0), 3)
     original = scoring._run_chunk
 
-    def fails(space, members, *rest):
+    def fails(members, *rest):
         if members[0] == genotypes[1]:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory\nwhile allocating")
-        return original(space, members, *rest)
+        return original(members, *rest)
 
     monkeypatch.setattr(scoring, "_run_chunk", fails)
     table = lswag_jax.score(WIDE, genotypes, images, labels, ("swap", "params"))

@@ -181,7 +181,7 @@ def test_decoders_put_out_every_pixel(task):
         module, images = space.build(space.parse(code)), jnp.zeros((1, 64, 64, 3))
         variables = jax.eval_shape(module.init, jax.random.key(0), images)
         output = jax.eval_shape(module.apply, variables, images)
-        assert output.shape == (1, 64, 64, space.num_classes)
+        assert output.shape == (1, 64, 64, space.task.outputs)
 
 
 def test_training_updates_the_statistics():
