@@ -4,7 +4,7 @@
         --config.data.source=cifar10.npz
 
 Build the evaluation network of what was found with layers=20, width=36, affine=True. Not run in
-full here: benchmarks/RESULTS.md has the seconds an architecture. `configs/darts.py:runlocal` takes
+full here. `configs/darts.py:runlocal` takes
 a few minutes, most of them compiling.
 """
 

@@ -3,7 +3,7 @@
     python -m lswag_jax.cli.score --config=configs/nasbench101.py --workdir=results/nasbench101 \
         --config.data.source=cifar10.npz
 
-200 genotypes; benchmarks/RESULTS.md has the seconds an architecture. Not run in full here:
+200 genotypes. Not run in full here:
 `configs/nasbench101.py:runlocal` takes a few minutes, most of them compiling.
 """
 

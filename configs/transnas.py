@@ -5,9 +5,8 @@
 
 `--config.space.task` is one of class_object, class_scene, jigsaw, room_layout, segmentsemantic,
 autoencoder and normal. Jigsaw and autoencoder make their targets of the images; the others take
-class labels, or random targets with `--config.data.synthetic_targets`. benchmarks/RESULTS.md has
-the seconds an architecture at 64 px; 256 px is not run here. `:runlocal` and `:runlocal_macro`
-take a minute or two.
+class labels, or random targets with `--config.data.synthetic_targets`. 256 px is not run here;
+`:runlocal` and `:runlocal_macro` take a minute or two.
 """
 
 from lswag_jax.cli.default_config import default_config, shrink
