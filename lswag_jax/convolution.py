@@ -1,8 +1,9 @@
 """Convolutions and poolings whose gradients are fast on every backend, PyTorch's padding.
 
 Inside a loop XLA's own gradient of a convolution is 4 to 30 times slower on a CPU than the
-convolution itself (`benchmarks/RESULTS.md`). Here the gradient of the input is another forward convolution, and that
-of the kernel matrix products: one of a single sample's patches, or one for each of a batch's taps.
+convolution itself (`benchmarks/RESULTS.md`). Here the gradient of the input is another forward
+convolution, and that of the kernel matrix products: one of a single sample's patches, or one for
+each of a batch's taps.
 
 Arrays are [..., H, W, C]: any number of leading axes. Padding is symmetric, dilation * (k - 1) / 2
 on each side, as PyTorch's and unlike "SAME" for strides above 1.
