@@ -127,6 +127,16 @@ class Probe:
         """Kernel of weight layer i; of an elastic network as the architecture has it."""
         return self.layers[i].params["kernel"]
 
+    def fan_in(self, i: int, channels: int) -> Array | int:
+        """Weights of each output channel of weight layer i; of an elastic network [channels].
+
+        An elastic kernel is zero where the architecture has no weight (`Space.active_variables`).
+        """
+        kernel = self.kernel(i)
+        if isinstance(self.in_units, np.ndarray):
+            return kernel.size // channels
+        return (kernel != 0).reshape(-1, channels).sum(0)
+
     def batch_layers(self) -> list[Layer]:
         """Weight layers with the cotangents of the gradient batch's summed loss, training mode."""
         if self.record_batches is None:

@@ -55,8 +55,7 @@ class Fisher(LayerSum):
         products = probe.if_present(i, lambda: sum(_channel_products(call) for call in calls))
         q_BxC = products / len(products)  # dL/da is of the mean loss
         f_C = 0.5 * (q_BxC**2).mean(0)
-        fan_in = calls[0].params["kernel"].size // len(f_C)
-        return f_C.sum() * (fan_in if self.aggregate == "weights" else 1)
+        return (f_C * probe.fan_in(i, len(f_C))).sum() if self.aggregate == "weights" else f_C.sum()
 
 
 def _channel_products(call: Call) -> Array:
