@@ -100,7 +100,13 @@ class Probe:
         def compute() -> dict[str, Moments]:
             return gradient_moments(layer, names, **options)
 
-        return self._once(("moments", layer.name, *key), lambda: self._if_present(layer, compute))
+        def of_layer() -> dict[str, Moments]:
+            if layer.kind == "norm":
+                return compute()
+            names = [other.name for other in self.layers]
+            return self.if_present(names.index(layer.name), compute)
+
+        return self._once(("moments", layer.name, *key), of_layer)
 
     def _coupled_moments(self, layer: Layer, names: tuple, options: dict) -> dict[str, Moments]:
         """Moments of one layer; those of all layers come out of one computation."""
@@ -110,17 +116,42 @@ class Probe:
         found = _same_layer(moments, layer)
         return {name: found[name] for name in names}
 
-    def _if_present(self, layer: Layer, compute: Callable[[], Any]) -> Any:
-        """What `compute` returns, or zeros where an elastic network does not have the layer."""
-        index = (
-            [other.name for other in self.layers].index(layer.name)
-            if layer.kind == "weight"
-            else None
-        )
-        if index is None or isinstance(self.in_units, np.ndarray):
+    def if_present(self, i: int, compute: Callable[[], Any]) -> Any:
+        """What `compute` returns, or zeros where the architecture does not have weight layer i."""
+        if isinstance(self.in_units, np.ndarray):
             return compute()
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(compute))
-        return jax.lax.cond(self.present[index], compute, lambda: zeros)
+        return jax.lax.cond(self.present[i], compute, lambda: zeros)
+
+    def kernel(self, i: int) -> Array:
+        """Kernel of weight layer i; of an elastic network as the architecture has it."""
+        return self.layers[i].params["kernel"]
+
+    def fan_in(self, i: int, channels: int) -> Array | int:
+        """Weights of each output channel of weight layer i; of an elastic network [channels].
+
+        An elastic kernel is zero where the architecture has no weight (`Space.active_variables`).
+        """
+        kernel = self.kernel(i)
+        if isinstance(self.in_units, np.ndarray):
+            return kernel.size // channels
+        return (kernel != 0).reshape(-1, channels).sum(0)
+
+    def batch_layers(self) -> list[Layer]:
+        """Weight layers with the cotangents of the gradient batch's summed loss, training mode."""
+        if self.record_batches is None:
+            return self.layers
+        return self._once(("batches", 1), lambda: self.record_batches(1))
+
+    def batch_gradient(self, i: int) -> Array:
+        """Gradient of the batch's mean loss with respect to the kernel of weight layer i."""
+        layer = self.batch_layers()[i]
+        pairs = [(call.inputs, call.cotangent) for call in layer.calls]
+
+        def compute() -> Array:
+            return layer.gradient(("kernel",), pairs)["kernel"] / len(pairs[0][0])
+
+        return self._once(("batch_gradient", i), lambda: self.if_present(i, compute))
 
     def values(self, token_reduce: str = "none") -> list[Array]:
         """Unit values [B, U_a] of each activation layer.

@@ -140,3 +140,16 @@ def check_batches(golden: CnnGolden) -> None:
             logs = np.where(expected > 0, np.log(expected), 0)
         np.testing.assert_allclose(table.parts[key][part][0], logs, rtol=1e-6, atol=1e-9)
     assert table["zico"][0] == pytest.approx(golden.value("val64/zico"), rel=1e-6)
+
+
+GRADIENTS = ("snip", "grad_norm", "plain", "fisher", "l2_norm")
+
+
+def check_gradients(golden: CnnGolden) -> None:
+    """Proxies of one mini-batch's gradient, and their layers."""
+    table = golden.score(GRADIENTS)
+    for name in GRADIENTS:
+        assert table[name][0] == pytest.approx(golden.value(f"val64/{name}"), rel=1e-6)
+        expected = golden.value(f"layer64/{name}")[golden.layers]
+        layers = table.parts[name]["layers"][0]
+        np.testing.assert_allclose(layers, expected, rtol=1e-6, atol=1e-12)

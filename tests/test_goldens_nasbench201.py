@@ -44,3 +44,7 @@ def test_patterns(golden):
 
 def test_two_batches(golden):
     cnn_goldens.check_batches(golden)
+
+
+def test_gradient_proxies(golden):
+    cnn_goldens.check_gradients(golden)

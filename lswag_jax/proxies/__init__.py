@@ -6,14 +6,19 @@ from typing import Any
 
 from lswag_jax.proxies.activation_proxies import Nwot, Swap
 from lswag_jax.proxies.base import Proxy
+from lswag_jax.proxies.fisher import Fisher
 from lswag_jax.proxies.lswag import LSwag
 from lswag_jax.proxies.lswag_kernel import LSwagKernel
 from lswag_jax.proxies.size import Macs, Params
+from lswag_jax.proxies.weight_gradients import GradNorm, L2Norm, Plain, Snip
 from lswag_jax.proxies.zico import ZiCo
 
-PROXIES: dict[str, type[Proxy]] = {
-    proxy.name: proxy for proxy in (LSwag, LSwagKernel, ZiCo, Swap, Nwot, Params, Macs)
-}
+_ALL = (
+    *(LSwag, LSwagKernel, ZiCo, Swap, Nwot),
+    *(Snip, GradNorm, Plain, Fisher, L2Norm),
+    *(Params, Macs),
+)
+PROXIES: dict[str, type[Proxy]] = {proxy.name: proxy for proxy in _ALL}
 
 
 def names() -> tuple[str, ...]:
@@ -64,12 +69,17 @@ def resolve(proxies: str | Proxy | Iterable[str | Proxy]) -> tuple[Proxy, ...]:
 
 __all__ = [
     "PROXIES",
+    "Fisher",
+    "GradNorm",
+    "L2Norm",
     "LSwag",
     "LSwagKernel",
     "Macs",
     "Nwot",
     "Params",
+    "Plain",
     "Proxy",
+    "Snip",
     "Swap",
     "ZiCo",
     "get",

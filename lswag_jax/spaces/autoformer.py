@@ -307,6 +307,12 @@ class AutoFormer(Space):
         ]
         return np.stack(rows)
 
+    def active_variables(
+        self, variables: Mapping[str, Any], encoded: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Kernels are zero where the genotype has no units or no block."""
+        return networks.active(variables, encoded, self.head_dim)
+
     def extract(self, variables: Mapping[str, Any], g: AutoFormerGenotype) -> dict[str, Any]:
         """The variables of `build(g)`, cut from those of the elastic module."""
         self.check(g)

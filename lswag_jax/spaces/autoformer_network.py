@@ -282,6 +282,34 @@ def _patches(images: Array, size: int) -> Array:
     return x.reshape(b, (h // size) * (w // size), size * size * c)
 
 
+def active(variables: Mapping[str, Any], encoded: Mapping[str, Array], head_dim: int | None):
+    """The elastic variables with zero kernels where a genotype has no units or no block."""
+    flat = traverse_util.flatten_dict(variables["params"])
+    for path, value in flat.items():
+        if path[-1] == "kernel":
+            block = int(path[0].removeprefix("blocks_")) if path[0].startswith("blocks_") else 0
+            sizes = (encoded["embed_dim"], encoded["num_heads"][block], encoded["hidden"][block])
+            for axis, size in _active_axes(path[-2], head_dim, *sizes).items():
+                shape = [1] * value.ndim
+                shape[axis] = value.shape[axis]
+                value = value * unit_mask(value.shape[axis], size, value.dtype).reshape(shape)
+            flat[path] = value
+    return {"params": traverse_util.unflatten_dict(flat)}
+
+
+def _active_axes(layer: str, head_dim: int | None, dim, heads, hidden) -> dict[int, Array]:
+    """Active size of the axes of a layer's kernel; a block without heads is not there."""
+    width = jnp.where(heads > 0, dim, 0) if head_dim is None else heads * head_dim
+    return {
+        "patch_embed": {1: dim},
+        "qkv": {0: dim, 3: width} if head_dim is None else {0: dim, 2: heads},
+        "proj": {0: width, 1: dim},
+        "fc1": {0: dim, 1: hidden},
+        "fc2": {0: hidden, 1: dim},
+        "head": {0: dim},
+    }[layer]
+
+
 def extract(variables: Mapping[str, Any], g: Any, head_dim: int | None) -> dict[str, Any]:
     """Cuts the variables of genotype `g`'s exact network from those of the elastic one."""
     cut = {}

@@ -1,0 +1,83 @@
+"""Fisher: what the loss would lose without each channel.
+
+Source: Turner et al., "BlockSwap", ICLR 2020; as code SamsungLabs/zero-cost-nas.
+With a the output of a weight layer, before any normalisation, and L the batch's mean loss,
+
+    q_nc  = sum over positions of a dL/da         for sample n and channel c
+    F_c   = 1/2 mean_n q_nc^2
+    score = sum_l fan_in_l sum_c F_c
+
+The code spreads a channel's value over its weights before it sums, hence the fan-in.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+
+from lswag_jax.probe import Probe
+from lswag_jax.proxies.weight_gradients import LayerSum
+from lswag_jax.tape import Call
+
+Array = jax.Array
+_AGGREGATIONS = ("weights", "channels")
+
+
+@dataclasses.dataclass(frozen=True)
+class Fisher(LayerSum):
+    """Fisher information of the channels.
+
+    On ViTs the published code sums over the wrong axis; here positions are tokens and channels are
+    channels.
+
+    Args:
+        aggregate: "weights" weighs each channel by its number of weights, as the code does;
+            "channels" counts each once.
+
+    Raises:
+        ValueError: another aggregation.
+    """
+
+    name: ClassVar[str] = "fisher"
+    needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
+
+    aggregate: str = "weights"
+
+    def __post_init__(self) -> None:
+        if self.aggregate not in _AGGREGATIONS:
+            raise ValueError(
+                f"aggregate of fisher must be one of {_AGGREGATIONS}, got {self.aggregate!r}."
+            )
+
+    def layer(self, probe: Probe, i: int) -> Array:
+        """fan_in sum_c F_c."""
+        calls = probe.batch_layers()[i].calls
+        products = probe.if_present(i, lambda: sum(_channel_products(call) for call in calls))
+        q_BxC = products / len(products)  # dL/da is of the mean loss
+        f_C = 0.5 * (q_BxC**2).mean(0)
+        return (f_C * probe.fan_in(i, len(f_C))).sum() if self.aggregate == "weights" else f_C.sum()
+
+
+def _channel_products(call: Call) -> Array:
+    """sum over positions of a dl/da, [B, C], with l the summed loss."""
+    output = call.apply(call.params, call.inputs, call.extra)
+    first = output.ndim - channel_axes(call.params["kernel"].shape, output.shape)
+    product = (output * call.cotangent).sum(tuple(range(1, first)))
+    return product.reshape(len(product), -1)
+
+
+def channel_axes(kernel: tuple[int, ...], output: tuple[int, ...]) -> int:
+    """How many of the last axes of a layer's output are channels, not positions.
+
+    One for convolutions [k, k, I, O] and linear layers [I, O]; all but the first of the kernel's
+    where it maps tokens [B, N, I] to several axes, as to queries, keys and values [B, N, 3, H, K].
+
+    Example:
+        >>> channel_axes((3, 3, 4, 8), (8, 6, 6, 8))
+        1
+        >>> channel_axes((64, 3, 2, 32), (8, 65, 3, 2, 32))
+        3
+    """
+    several = len(kernel) - 1
+    is_split = len(kernel) != len(output) and output[-several:] == kernel[1:]
+    return several if is_split else 1
