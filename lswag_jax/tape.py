@@ -183,17 +183,11 @@ def record(
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A traced network, ready to be run with perturbations at its marks.
+    """A traced network, ready to be run with perturbations at its marks."""
 
-    Attributes:
-        jaxpr: the program, a function of the images.
-        applies: name, kind, call and structure of the captured arrays of each mark.
-        marks: the equations of the marks, in order of execution.
-    """
-
-    jaxpr: core.ClosedJaxpr
-    applies: list[tuple]
-    marks: list[core.JaxprEqn]
+    jaxpr: core.ClosedJaxpr  # a function of the images
+    applies: list[tuple]  # name, kind, call and structure of the captured arrays of each mark
+    marks: list[core.JaxprEqn]  # in order of execution
 
     @classmethod
     def trace(cls, network: Network, images: Array) -> "Program":
