@@ -116,11 +116,10 @@ def check_samples(golden: CnnGolden) -> None:
     assert table.parts["sum_inv_std_abs"]["lambda"][0] == pytest.approx(expected, rel=1e-6)
 
 
-def check_patterns(golden: CnnGolden, activations: Sequence[int] | None = None) -> None:
+def check_patterns(golden: CnnGolden) -> None:
     """Distinct patterns of each activation layer and of all, NASWOT, SWAP, parameters."""
     table = golden.score((*TRAIN, "params"))
     cards = golden.value("ext64/pattern_card_per_layer")
-    cards = cards if activations is None else cards[np.array(activations)]
     np.testing.assert_array_equal(table.parts["psi"]["psi_l"][0], cards)
     assert table["psi"][0] == golden.value("val64/pattern_card_union")
     assert table["swap"][0] == golden.value("val64/swap")
@@ -153,3 +152,13 @@ def check_gradients(golden: CnnGolden) -> None:
         expected = golden.value(f"layer64/{name}")[golden.layers]
         layers = table.parts[name]["layers"][0]
         np.testing.assert_allclose(layers, expected, rtol=1e-6, atol=1e-12)
+
+
+CHECKS = {
+    "logits": check_logits,
+    "samples": check_samples,
+    "patterns": check_patterns,
+    "batches": check_batches,
+    "gradients": check_gradients,
+}
+every_check = pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)

@@ -199,7 +199,7 @@ def test_elastic_logits_are_the_exact_ones(x64, space):
 @pytest.mark.parametrize(
     ("space", "proxies"),
     [
-        (AFFINE, ("lswag", "swap", "nwot", "params")),
+        (AFFINE, ("lswag", "swap", "nwot", "snip", "fisher", "l2_norm", "params")),
         pytest.param(AFFINE, ("lswag", "zico"), marks=pytest.mark.slow),
         pytest.param(SMALL, ("lswag", "swap"), marks=pytest.mark.slow),
     ],

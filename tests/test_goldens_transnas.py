@@ -29,21 +29,6 @@ def _golden(folder, file):
     return cnn_goldens.CnnGolden(path, path, "default", 12, build, lambda names: range(len(names)))
 
 
-def test_logits(golden):
-    cnn_goldens.check_logits(golden)
-
-
-def test_per_sample_statistics(golden):
-    cnn_goldens.check_samples(golden)
-
-
-def test_patterns(golden):
-    cnn_goldens.check_patterns(golden)
-
-
-def test_two_batches(golden):
-    cnn_goldens.check_batches(golden)
-
-
-def test_gradient_proxies(golden):
-    cnn_goldens.check_gradients(golden)
+@cnn_goldens.every_check
+def test_golden(golden, check):
+    check(golden)

@@ -193,14 +193,15 @@ def test_elastic_logits_are_the_exact_ones(x64, batch, mode):
 
 def test_elastic_scores_are_the_exact_ones(x64, batch, monkeypatch):
     """Every proxy, windows included, layer by layer."""
-    proxies = ("lswag", "zico", "swap", "nwot", "params", LSwag(label="deep", window=(5, 9)))
+    names = ("lswag", "zico", "swap", "nwot", "snip", "fisher", "l2_norm", "params")
+    proxies = (*names, LSwag(label="deep", window=(5, 9)))
     variables = draw(TINY)
     monkeypatch.setattr(lswag_jax.scoring, "_initial", lambda *_: variables)
     found = lswag_jax.score(TINY, MEMBERS[1:], *batch, proxies)
     for i, g in enumerate(MEMBERS[1:]):
         cut = TINY.extract(variables, g)
         exact = lswag_jax.score_model(TINY.build(g), cut, *batch, proxies)
-        for name in (*proxies[:-1], "deep"):
+        for name in (*names, "deep"):
             np.testing.assert_allclose(found[name][i], exact[name][0], rtol=1e-8)
         assert found.status[i] == exact.status[0]
         present = np.array(found.parts["lswag"]["bins"][i]) >= 0

@@ -147,7 +147,7 @@ def test_elastic_logits_are_the_exact_ones(x64, batch, variables, mode):
 
 def test_elastic_scores_are_the_exact_ones(x64, batch, variables, monkeypatch):
     """Genotypes with and without each kind of edge, and a disconnected one."""
-    proxies = ("lswag", "zico", "swap", "nwot", "params")
+    proxies = ("lswag", "zico", "swap", "nwot", "snip", "fisher", "l2_norm", "params")
     monkeypatch.setattr(scoring, "_initial", lambda *_: variables)
     members = [
         NasBench201Genotype(("nor_conv_1x1", "none", "avg_pool_3x3") * 2),

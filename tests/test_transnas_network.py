@@ -12,7 +12,6 @@ import lswag_jax
 from lswag_jax import adapters, convolution, tape, tasks
 from lswag_jax.macs import count_macs
 from lswag_jax.probe import sizes_of
-from lswag_jax.proxies import LSwag
 from lswag_jax.spaces.transnas_macro import TransNASMacro
 from lswag_jax.spaces.transnas_micro import TransNASMicro
 
@@ -110,7 +109,7 @@ def test_scores_of_elastic_and_exact(x64):
     space = micro(tasks.classification(3), 16, **ONE_MODULE)
     rng = np.random.default_rng(1)
     images, labels = rng.normal(size=(6, *space.image_shape)), np.arange(6) % 3
-    proxies = (LSwag(label="lswag"), "zico", "swap", "nwot")
+    proxies = ("lswag", "zico", "swap", "nwot", "snip", "fisher", "l2_norm")
     genotypes = some(space, 2)
     table = lswag_jax.score(space, genotypes, images, labels, proxies)
     variables = jax.jit(space.init)(jax.random.key(0))
@@ -120,7 +119,7 @@ def test_scores_of_elastic_and_exact(x64):
             space.build(g), space.extract(variables, g), images, labels, proxies
         )
         assert table.status[i] == exact.status[0]
-        for key in ("lswag", "zico", "swap", "nwot"):
+        for key in proxies:
             np.testing.assert_allclose(table[key][i], exact[key][0], rtol=1e-7)
 
 
