@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from lswag_jax.convolution import convolve
@@ -27,6 +28,22 @@ def torch_uniform(fan_in: int) -> Initializer:
 def unit_mask(size: int, active: Array | None, dtype) -> Array | float:
     """1 for the first `active` of `size` units and 0 for the others; 1.0 for an exact network."""
     return 1.0 if active is None else (jnp.arange(size) < active).astype(dtype)
+
+
+def centre_scale(size: Array, largest: int, dtype=jnp.float32) -> Array:
+    """What makes a kernel of the largest size one of `size` at that size's own initial scale.
+
+    The centre of the kernel at largest / size, which is the ratio of the initial scales for equal
+    channels, and zero around it; all zero for size 0. Sizes are odd.
+
+    Example:
+        >>> centre_scale(jnp.array(1), 3)[:, :, 0, 0].tolist()
+        [[0.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, 0.0, 0.0]]
+    """
+    from_centre = np.abs(np.arange(largest) - largest // 2)
+    distance = np.maximum(from_centre[:, None], from_centre[None, :])[..., None, None]
+    scale = largest / jnp.maximum(size, 1)
+    return jnp.where(2 * distance < size, scale, 0).astype(dtype)
 
 
 class Conv(nn.Module):

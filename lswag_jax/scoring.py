@@ -219,24 +219,13 @@ def stream(
     adapters.check_mode(batch_norm)
     run, chunk, variables = None, max(len(genotypes), 1), []
     if genotypes and any(proxy.passes for proxy in resolved):
+        began = time.perf_counter()
+        options = {"gradient_batch": gradient_batch, "loss": loss, "batch_norm": batch_norm}
+        shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (images, labels)]
         chained = space.chain(genotypes[0]) is not None
         chunk = 1 if chained else _chunk(batch_size)
-        if chained and batch_norm == "through":
-            raise ValueError(
-                f"batch_norm='through' needs one program for a network, which {space.name} has not."
-            )
-        began = time.perf_counter()
-        options = (
-            ("gradient_batch", gradient_batch),
-            ("loss", loss),
-            ("batch_norm", batch_norm),
-            ("batch_size", chunk if chunk > 1 else None),
-        )
-        shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (images, labels)]
-        if chained:
-            run = functools.partial(_run_chain, space, resolved, options, precision)
-        else:
-            run = _encoded(space, _compiled(space, resolved, options, *shapes, chunk, precision))
+        runner = _chain_runner if chained else _elastic_runner
+        run = runner(space, resolved, options, shapes, chunk, precision)
         variables = [_initial(space, seed + r, images.dtype) for r in range(repeats)]
         timing["compile"] = time.perf_counter() - began
     for start in range(0, len(genotypes), chunk):
@@ -256,16 +245,27 @@ def _chunk(batch_size: int | None) -> int:
     return batch_size or (1 if jax.default_backend() == "cpu" else 8)
 
 
-def _encoded(space: Space, run: Callable) -> Callable:
-    """`run` as a function of genotypes instead of their encoding."""
+def _elastic_runner(space, proxies, options, shapes, chunk, precision) -> Callable:
+    """A function of (variables, members, images, labels) by the space's compiled program."""
+    options = (*options.items(), ("batch_size", chunk if chunk > 1 else None))
+    run = _compiled(space, proxies, options, *shapes, chunk, precision)
     return lambda variables, members, *batch: run(variables, space.encode(members), *batch)
+
+
+def _chain_runner(space, proxies, options, shapes, chunk, precision) -> Callable:
+    """The same by a chain of compiled blocks, which are found when they are first met."""
+    del shapes, chunk
+    if options["batch_norm"] == "through":
+        raise ValueError(
+            f"batch_norm='through' needs one program for a network, which {space.name} has not."
+        )
+    return functools.partial(_run_chain, space, proxies, options, precision)
 
 
 def _run_chain(space, proxies, options, precision, variables, members, images, labels):
     """Measures one network block by block, with a leading axis of one."""
     (genotype,) = members
-    settings = dict(options)
-    loss, batch_norm = settings["loss"] or space.task.loss, settings["batch_norm"]
+    loss, batch_norm = options["loss"] or space.task.loss, options["batch_norm"]
     own = space.extract(variables, genotype)
 
     def network(mode):
@@ -277,7 +277,7 @@ def _run_chain(space, proxies, options, precision, variables, members, images, l
             images,
             labels,
             proxies,
-            gradient_batch=settings["gradient_batch"],
+            gradient_batch=options["gradient_batch"],
             loss=loss,
             batch_network=network("through") if batch_norm != "eval" else None,
             batch_norm=batch_norm,

@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from lswag_jax.tasks import cross_entropy
+
 Array = jax.Array
 Params = dict[str, Array]
 
@@ -123,11 +125,6 @@ class Tape:
 
 Network = Callable[[Array, Callable], Array]
 Loss = Callable[[Array, Array], Array]
-
-
-def cross_entropy(logits: Array, labels: Array) -> Array:
-    """Per-sample cross entropy [B] of logits [B, C] and integer labels [B], no smoothing."""
-    return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1)[:, 0]
 
 
 def record(

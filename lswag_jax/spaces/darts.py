@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from lswag_jax.layers import centre_scale
 from lswag_jax.spaces import darts_layers
 from lswag_jax.spaces import darts_network as networks
 from lswag_jax.spaces.base import Space
@@ -22,8 +23,6 @@ from lswag_jax.spaces.initial import torch_variables
 
 STEMS = ("cifar", "imagenet")
 FORMS = ("darts", "naslib")
-# A 3x3 kernel in a 5x5 one, whose initial scale is 3/5 of its own.
-_CENTRE = np.pad(np.full((3, 3, 1, 1), 5 / 3), ((1, 1), (1, 1), (0, 0), (0, 0)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,10 +266,12 @@ class Darts(Space):
         for path, value in flat.items():
             edge = self._edge_of(path)
             if path[0] == "params" and edge is not None:
-                scale = encoded["slots"][edge][networks.SLOTS.index(path[3])] * 1.0
+                is_there = encoded["slots"][edge][networks.SLOTS.index(path[3])]
+                value = value * jnp.asarray(is_there, value.dtype)
                 if path[3].startswith("depthwise"):
-                    scale *= jnp.where(encoded["sizes"][edge] == 1, _CENTRE, 1)
-                flat[path] = value * scale.astype(value.dtype)
+                    size = jnp.where(encoded["sizes"][edge] == 1, 3, 5)
+                    value = value * centre_scale(size, 5, value.dtype)
+                flat[path] = value
         return traverse_util.unflatten_dict(flat)
 
     def extract(self, variables: Mapping[str, Any], g: DartsGenotype) -> dict[str, Any]:

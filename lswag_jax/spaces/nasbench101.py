@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from lswag_jax.layers import unit_mask
+from lswag_jax.layers import centre_scale, unit_mask
 from lswag_jax.spaces import nasbench101_network as networks
 from lswag_jax.spaces.base import Space
 from lswag_jax.spaces.nasbench101_genotype import (
@@ -334,23 +334,25 @@ class NasBench101(Space):
     ) -> dict[str, Any]:
         """Kernels of a vertex are scaled to its own output channels, and zero beyond its channels.
 
-        A 1x1 kernel is the centre of the 3x3 one at three times the scale.
+        A 1x1 kernel is the centre of the 3x3 one at three times the scale; layers that are not
+        there are zero.
         """
-        centre = np.zeros((3, 3, 1, 1))
-        centre[1, 1] = 3
+        size = jnp.array([0, *(KERNEL_SIZES.get(op, 0) for op in OPS)])[encoded["codes"]]
         flat = traverse_util.flatten_dict(dict(variables))
         for path, value in flat.items():
             stack, kind, vertex = self._place(path)
-            if path[-1] != "kernel" or vertex not in range(1, MAX_VERTICES - 1):
+            if path[-1] != "kernel" or not kind:
                 continue
-            width = encoded["widths"][stack, vertex - 1]
-            mask = unit_mask(value.shape[-1], width, value.dtype)
-            scale = jnp.sqrt(value.shape[-1] / jnp.maximum(width, 1).astype(value.dtype))
-            value = value * (mask * scale).reshape(1, 1, 1, -1)
+            if vertex < MAX_VERTICES - 1:  # the output has all channels
+                width = encoded["widths"][stack, vertex - 1]
+                mask = unit_mask(value.shape[-1], width, value.dtype)
+                scale = jnp.sqrt(value.shape[-1] / jnp.maximum(width, 1).astype(value.dtype))
+                value = value * (mask * scale).reshape(1, 1, 1, -1)
             if kind == "vertex":
-                is_small = encoded["codes"][vertex - 1] == 1 + OPS.index("conv1x1")
-                kept = jnp.where(is_small, centre, 1).astype(value.dtype)
-                value = value * mask.reshape(1, 1, -1, 1) * kept
+                value = value * mask.reshape(1, 1, -1, 1)
+                value = value * centre_scale(size[vertex - 1], 3, value.dtype)
+            else:
+                value = value * jnp.asarray(encoded["edges"][0, vertex], value.dtype)
             flat[path] = value
         return traverse_util.unflatten_dict(flat)
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from lswag_jax.layers import centre_scale
 from lswag_jax.spaces import nasbench201_network as networks
 from lswag_jax.spaces.base import Space
 from lswag_jax.spaces.nasbench201_genotype import EDGES, OPS, NasBench201Genotype
@@ -208,15 +209,11 @@ class NasBench201(Space):
     ) -> dict[str, Any]:
         """A 1x1 kernel is the centre of the 3x3 one at three times the scale, others are zero."""
         size = jnp.array([networks.CONV_SIZES.get(op, 0) for op in OPS])[encoded["codes"]]
-        ring = np.ones((3, 3, 1, 1))
-        ring[1, 1] = 0
         flat = traverse_util.flatten_dict(dict(variables))
         for path, value in flat.items():
             if path[-1] == "kernel" and path[-3].startswith("edge_"):
-                k = size[int(path[-3].removeprefix("edge_"))]
-                centre, edge = jnp.where(k == 1, 3, k > 0), k == 3
-                scale = centre * (1 - ring) + edge * ring
-                flat[path] = value * scale.astype(value.dtype)
+                edge = int(path[-3].removeprefix("edge_"))
+                flat[path] = value * centre_scale(size[edge], 3, value.dtype)
         return traverse_util.unflatten_dict(flat)
 
     def extract(self, variables: Mapping[str, Any], g: NasBench201Genotype) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from lswag_jax.layers import centre_scale
 from lswag_jax.spaces import transnas_shapes as shapes
 from lswag_jax.spaces.transnas import Slots, TransNAS
 from lswag_jax.spaces.transnas_genotype import (
@@ -153,18 +154,16 @@ class TransNASMicro(TransNAS):
         self, variables: Mapping[str, Any], encoded: Mapping[str, Any]
     ) -> dict[str, Any]:
         """A 1x1 kernel is the centre of the 3x3 one at three times the scale, others are zero."""
-        ring = np.ones((3, 3, 1, 1))
-        ring[1, 1] = 0
         flat = traverse_util.flatten_dict(dict(variables))
         for path, value in flat.items():
             edge = _edge_of(path)
             if edge is None or path[-1] != "kernel":
                 continue
             op = jnp.asarray(encoded["ops"][edge])
-            scale = op == 1
             if path[-2] == "conv":
-                scale = jnp.where(op == 2, 3, op == 3) * (1 - ring) + (op == 3) * ring
-            flat[path] = value * scale.astype(value.dtype)
+                flat[path] = value * centre_scale(jnp.array([0, 0, 1, 3])[op], 3, value.dtype)
+            else:  # of a factorised reduction
+                flat[path] = value * (op == 1).astype(value.dtype)
         return traverse_util.unflatten_dict(flat)
 
     def extract(self, variables: Mapping[str, Any], g: TransNASMicroGenotype) -> dict[str, Any]:
