@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import numpy as np
 from flax import linen as nn
 from flax import nnx
 
-from lswag_jax.layers import unit_mask
+from lswag_jax.layers import Feature, unit_mask
 from lswag_jax.tape import Network
 
 Array = jax.Array
@@ -43,7 +43,7 @@ def linen_network(
         batch_norm: "frozen" normalises by the batch and takes the statistics as constants of the
             backward pass (METHODS 1.3); "eval" uses the running ones; "batch1_train" normalises
             each sample by itself; "through" differentiates through the batch's statistics, also
-            for gradients of a whole mini-batch's loss.
+            for gradients of a whole mini-batch's loss; "off" leaves BatchNorm out.
         unscored: names of its last submodules, that run but whose layers and activations are left
             out of what is recorded.
         *args, **kwargs: further arguments of the module.
@@ -67,6 +67,9 @@ def linen_network(
             if not is_scored and len(layer.path) == 1:
                 x = hook(name, "end", None, {}, x, [], x)
                 call_args = (x, *call_args[1:])
+            if isinstance(layer, Feature):
+                kind = "final" if layer.final else "feature"
+                return hook(name, kind, None, {}, x, list(call_args[1:]), x)
             if isinstance(layer, nn.BatchNorm):
                 stats = layer.variables.get("batch_stats", {})
                 running = (stats.get("mean"), stats.get("var"))
@@ -290,19 +293,45 @@ def _batch_norm(
     """
     features = layer.axis if isinstance(layer.axis, Sequence) else (layer.axis,)
     features = tuple(axis % x.ndim for axis in features)
-    apply = functools.partial(_normalise, features, layer.epsilon, mode)
-
-    if active is None:
+    if mode == "off":
+        output = x
+    elif active is None:
         stats = _statistics(x, features, mode, running)
-        output = apply(own, x, stats)
+        output = _normalise(features, layer.epsilon, mode, own, x, stats)
     else:
         output, stats = _present(active, own, x, running, features, layer.epsilon, mode)
-    if own:
-        output = hook(name, "norm", apply, own, x, stats, output)
+    if mode != "off":
+        apply = functools.partial(_repeat_norm, features, layer.epsilon, mode)
+        output = hook(
+            name, "norm", apply, own, x, BatchStatistics(*running, *stats, active), output
+        )
     if active is not None:
         mask = unit_mask(x.shape[-1], active, x.dtype)
         output *= mask.reshape((1,) * (x.ndim - 1) + mask.shape)
     return output
+
+
+class BatchStatistics(NamedTuple):
+    """What a BatchNorm layer knew when it ran.
+
+    Attributes:
+        running_mean, running_var: before the batch; None where it keeps none.
+        mean, var: that it normalised by, with biased variance; None where each sample has its own.
+        active: channels that are there, None for all.
+        count: values of a channel in the batch.
+    """
+
+    running_mean: Array | None
+    running_var: Array | None
+    mean: Array | None = None
+    var: Array | None = None
+    active: Array | None = None
+    count: int = 0
+
+
+def _repeat_norm(features, epsilon, mode: str, params: dict, x: Array, extra: BatchStatistics):
+    """The output of BatchNorm again, with other parameters and inputs."""
+    return _normalise(features, epsilon, mode, params, x, (extra.mean, extra.var))
 
 
 @functools.partial(jax.jit, static_argnums=(4, 5, 6))
@@ -321,11 +350,11 @@ def _present(
 
 
 def _statistics(x: Array, features: tuple, mode: str, running: tuple) -> tuple:
-    """Mean and variance of each feature, or nothing where each sample has its own."""
+    """Mean and variance of each feature, None where each sample has its own."""
     if mode == "eval":
         return running
     if mode == "batch1_train":
-        return ()
+        return None, None
     source = jax.lax.stop_gradient(x) if mode == "frozen" else x
     axes = tuple(axis for axis in range(x.ndim) if axis not in features)
     return source.mean(axes), source.var(axes)

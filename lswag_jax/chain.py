@@ -60,6 +60,24 @@ class Chain:
         flat = [call for block in calls for call in block]
         return tape.Tape(x, losses, tape.layers_of(flat), tape.layers_of(flat, "norm"), activations)
 
+    def __call__(self, x: Array, hook: Callable) -> Array:
+        """The output, differentiable; with a hook that records, equation by equation."""
+        for block, variables in zip(self.blocks, self._variables(), strict=True):
+            if hook is adapters.no_hook:
+                x = _output(block.module, self._options(block), variables, x)
+            else:
+                x = self._hooked(block, variables, x, hook)
+        return x
+
+    def _hooked(self, block: Block, variables: Mapping, x: Array, hook: Callable) -> Array:
+        """A block whose layers are handed to `hook` under their names in the whole network."""
+
+        def placed(name: str, *call: Any) -> Array:
+            return hook(f"{block.name}/{name}" if name else block.name, *call)
+
+        network = adapters.linen_network(block.module, variables, batch_norm=self.batch_norm)
+        return network(x, placed if block.is_scored else adapters.no_hook)
+
     def _backward(self, inputs, calls, cotangent: Array, first_layer: int) -> list[list]:
         """The calls with cotangents, from the last block to the one of `first_layer`."""
         found, blocks = list(calls), list(zip(self.blocks, self._variables(), strict=True))
@@ -102,6 +120,13 @@ def _program(module: nn.Module, options: tuple[str, bool], variables, x: Array) 
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
+def _output(module, options, variables, x: Array) -> Array:
+    """Output of one block."""
+    network = adapters.linen_network(module, variables, batch_norm=options[0])
+    return network(x, adapters.no_hook)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _forward(module, options, variables, x: Array):
     """Output, calls and activations of one block."""
     program = _program(module, options, variables, x)
@@ -113,13 +138,12 @@ def _forward(module, options, variables, x: Array):
 def _pull(module, options, skip: int, variables, x: Array, cotangent: Array):
     """Cotangent of one block's input, and its calls with theirs."""
     program = _program(module, options, variables, x)
-    index, _ = tape.layer_indices(program.names, program.kinds)
 
     def run(perturbations, x):
         output, calls, _ = program.run(perturbations, x)
         return output, calls
 
-    zeros = program.zeros([i >= skip for i in index])
+    zeros = program.zeros(program.wanted(skip))
     _, back, calls = jax.vjp(run, zeros, x, has_aux=True)
     cotangents, x_bar = back(cotangent)
     return x_bar, tape.with_cotangents(calls, cotangents)

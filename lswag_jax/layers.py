@@ -46,6 +46,21 @@ def centre_scale(size: Array, largest: int, dtype=jnp.float32) -> Array:
     return jnp.where(2 * distance < size, scale, 0).astype(dtype)
 
 
+class Feature(nn.Module):
+    """Marks a feature map that proxies may read: the output of a stem, block or cell.
+
+    Args:
+        final: for the one that is pooled for the classifier, where it is not a block's output.
+    """
+
+    final: bool = False
+
+    def __call__(self, x: Array, active: Array | None = None) -> Array:
+        """Returns `x` [B, ..., C]; the first `active` channels are there, 0 for no such block."""
+        del active
+        return x
+
+
 class Conv(nn.Module):
     """Convolution without bias, PyTorch's padding and default initialisation.
 

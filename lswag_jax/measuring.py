@@ -1,84 +1,93 @@
 """Measuring one network by a set of proxies, in the passes that they need together."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from lswag_jax import tape
-from lswag_jax.depth import BinRange, all_present
+from lswag_jax.candidate import Candidate, Draws
+from lswag_jax.depth import all_present
 from lswag_jax.probe import Probe, sizes_of
-from lswag_jax.proxies import Proxy
+from lswag_jax.proxies import NotApplicable, Proxy
 
 Array = jax.Array
 
 
 def measure(
-    network: tape.Network,
+    candidate: Candidate,
     images: Array,
     labels: Array,
     proxies: Sequence[Proxy],
     *,
-    sizes: Mapping[str, Array] | None = None,
-    bin_range: BinRange | None = None,
     gradient_batch: int | None = None,
     loss: tape.Loss = tape.cross_entropy,
-    batch_network: tape.Network | None = None,
-    batch_norm: str = "frozen",
-    padded_maps: bool = False,
+    draws: Draws | None = None,
 ) -> dict[str, Any]:
     """Measures one network by every proxy, in shared passes; traced under jit and vmap.
 
     Args:
-        network: from `lswag_jax.adapters`.
+        candidate: the network with its weights.
         images: [B, H, W, C], the pattern batch.
         labels: [B].
         proxies: configured proxies.
-        sizes: active sizes of an elastic network (`Space.encode`); None reads the shapes.
-        bin_range: bins that each layer can have (`Space.bin_range`); None for those it has.
         gradient_batch: the first so many samples are the gradient batch; None takes all.
         loss: per-sample loss.
-        batch_network: for networks with BatchNorm, the network that differentiates through the
-            statistics: mini-batches are run by it, each with its own.
-        batch_norm: mode of `network`, if it has BatchNorm.
-        padded_maps: see `Space.padded_maps`.
+        draws: random tensors of the proxies that need some.
 
     Returns:
-        For each proxy its parts, and `degenerate`: the logits do not depend on the input.
+        For each proxy its parts, and `degenerate`: the logits do not depend on the input. Parts
+        of a proxy that this network does not admit hold `not_applicable`.
     """
     passes = frozenset().union(*(proxy.passes for proxy in proxies))
     readers = [proxy for proxy in proxies if "gradients" in proxy.passes]
-    coupled = batch_network is not None and batch_norm in ("frozen", "through")
-    num_gradients = gradient_batch or len(images) if readers else len(images)
+    num_gradients = gradient_batch or len(images)
 
     def first_layer(num_layers: int) -> int:
-        bins = bin_range or all_present(num_layers)
+        bins = candidate.bin_range or all_present(num_layers)
         return min(proxy.first_layer(bins) for proxy in readers)
 
-    gradients = (images[:num_gradients], labels[:num_gradients] if readers else None)
+    batch = (images[:num_gradients], labels[:num_gradients])
     options = {"loss": loss, "first_layer": first_layer} if readers else {}
-    recorded = tape.record(network, *gradients, **options)
+    network = candidate.network()
+    recorded = tape.record(network, *(batch if readers else (images,)), **options)
     logits, activations = recorded.logits, recorded.activations
-    if "patterns" in passes and num_gradients < len(images):
-        logits, activations = _more_patterns(network, images, recorded, coupled)
+    if "patterns" in passes and len(logits) < len(images):
+        logits, activations = _more_patterns(network, images, recorded, candidate.is_coupled)
     if "patterns" in passes and not activations:
         raise ValueError(
             "no activation function was found; known are "
             f"{', '.join(sorted(tape.ACTIVATIONS))} of jax.nn, tanh and erf-based GELU."
         )
-    sizes = sizes_of(recorded, activations) if sizes is None else sizes
-    bin_range = bin_range or all_present(len(recorded.layers))
-    units = (sizes["in_units"], sizes["out_units"], sizes["act_units"])
-    batches = _batch_recorder(batch_network, *gradients, options) if batch_network else None
-    through = coupled and batch_norm == "through"
-    probe = Probe(recorded, activations, *units, bin_range, batches, through, padded_maps)
-    parts = {proxy.key: proxy.measure(probe) for proxy in proxies if proxy.passes}
+    sizes = candidate.sizes or sizes_of(recorded, activations)
+    probe = Probe(
+        candidate,
+        recorded,
+        activations,
+        *(sizes[key] for key in ("in_units", "out_units", "act_units")),
+        candidate.bin_range or all_present(len(recorded.layers)),
+        images,
+        *batch,
+        loss,
+        functools.partial(tape.record, **options),
+        draws or Draws(jax.random.key(0)),
+    )
+    parts = {proxy.key: _parts(proxy, probe) for proxy in proxies if proxy.passes}
     finite = jnp.isfinite(logits).all()
     for part in parts.values():
         part["score"] = jnp.where(finite, part["score"], jnp.nan)
     return parts | {"degenerate": _constant(logits)}
+
+
+def _parts(proxy: Proxy, probe: Probe) -> dict[str, Any]:
+    try:
+        return proxy.measure(probe)
+    except NotApplicable:
+        nothing = jnp.full((), jnp.nan, probe.tape.logits.dtype)
+        return {"score": nothing, "not_applicable": jnp.ones((), bool)}
 
 
 def _more_patterns(
@@ -97,20 +106,6 @@ def _more_patterns(
         for a, b in zip(recorded.activations, rest.activations, strict=True)
     ]
     return jnp.concatenate([recorded.logits, rest.logits]), activations
-
-
-def _batch_recorder(
-    network: tape.Network, images: Array, labels: Array, options: Mapping[str, Any]
-) -> Callable[[int], list[tape.Layer]]:
-    """A function that records n mini-batches by themselves, as layers of the whole batch."""
-
-    def record(n: int) -> list[tape.Layer]:
-        if len(images) % n:
-            raise ValueError(f"{len(images)} samples cannot be cut into {n} equal mini-batches.")
-        pairs = zip(jnp.split(images, n), jnp.split(labels, n), strict=True)
-        return tape.concatenate([tape.record(network, *pair, **options) for pair in pairs])
-
-    return record
 
 
 def _constant(logits: Array) -> Array:

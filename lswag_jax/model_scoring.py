@@ -13,11 +13,12 @@ from flax import nnx
 
 from lswag_jax import adapters, tape, tasks
 from lswag_jax import proxies as proxy_registry
+from lswag_jax.candidate import Candidate, Draws
 from lswag_jax.inputs import check_inputs
 from lswag_jax.macs import count_macs
 from lswag_jax.measuring import measure
 from lswag_jax.patterns import PATTERN_LIMIT
-from lswag_jax.proxies import Proxy
+from lswag_jax.proxies import Proxy, finish
 from lswag_jax.scores import ScoreTable
 from lswag_jax.scoring import Proxies
 from lswag_jax.tasks import Task
@@ -36,6 +37,8 @@ def score_model(
     gradient_batch: int | None = None,
     batch_norm: str = "frozen",
     loss: tape.Loss | None = None,
+    seed: int = 0,
+    draws: Mapping[str, Any] | None = None,
     precision: str = "highest",
 ) -> ScoreTable:
     """Scores one Flax model of the user's own, Linen or NNX, with the weights it has.
@@ -53,6 +56,8 @@ def score_model(
         batch_norm: see `adapters.linen_network`.
         loss: per-sample loss of (outputs, labels) in place of the task's; labels are then taken as
             they are.
+        seed: of the random tensors that some proxies draw.
+        draws: tensors by name in place of drawn ones; names are those in the proxies' docstrings.
         precision: of matrix products.
 
     Returns:
@@ -89,7 +94,8 @@ def score_model(
         task = task or tasks.classification(logits.shape[-1])
         loss, labels = task.loss, task.check(images, labels)
     settings = (("gradient_batch", gradient_batch), ("loss", loss))
-    arguments = (weights, images, jnp.asarray(labels))
+    given = {name: jnp.asarray(value) for name, value in (draws or {}).items()}
+    arguments = (weights, images, jnp.asarray(labels), jax.random.key(seed), given)
     shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), arguments)
     leaves, structure = jax.tree.flatten(shapes)
     start = time.perf_counter()
@@ -120,17 +126,10 @@ def _is_hashable(model: Any) -> bool:
 
 @functools.lru_cache(maxsize=32)
 def _compiled(model, proxies, settings, leaves, structure, precision):
-    def run(weights, images, labels):
-        batches = model.has_batch_norm and model.batch_norm != "eval"
-        return measure(
-            model.network(weights),
-            images,
-            labels,
-            proxies,
-            batch_network=model.network(weights, "through") if batches else None,
-            batch_norm=model.batch_norm,
-            **dict(settings),
-        )
+    def run(weights, images, labels, key, given):
+        draws = Draws(key, given)
+        candidate = Candidate(model.network, weights, model.batch_norm, model.has_batch_norm)
+        return measure(candidate, images, labels, proxies, draws=draws, **dict(settings))
 
     with jax.default_matmul_precision(precision):
         return jax.jit(run).lower(*jax.tree.unflatten(structure, leaves)).compile()
@@ -141,4 +140,4 @@ def _parts(proxy: Proxy, result: Mapping[str, Any]) -> dict[str, list]:
     if not proxy.passes:
         return {}
     parts = {key: np.asarray(value)[None] for key, value in result[proxy.key].items()}
-    return {key: value.tolist() for key, value in proxy.finish(parts).items()}
+    return {key: value.tolist() for key, value in finish(proxy, parts).items()}

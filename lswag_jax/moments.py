@@ -18,10 +18,12 @@ class Moments(NamedTuple):
     Attributes:
         mean_abs: mean_i |g_i|.
         variance: of |g_i|, or of g_i where `absolute` was False, with divisor n - ddof.
+        mean: of the same.
     """
 
     mean_abs: Array
     variance: Array
+    mean: Array
 
 
 def gradient_moments(
@@ -100,7 +102,7 @@ def _stream(
     zeros = {name: (jnp.zeros_like(layer.params[name]),) * 3 for name in names}
     start = jnp.zeros((), layer.calls[0].inputs.dtype)
     (_, state), _ = jax.lax.scan(step, (start, zeros), pairs)
-    return {name: Moments(mean_abs, m2 / (n - ddof)) for name, (mean_abs, _, m2) in state.items()}
+    return _moments(state, n - ddof)
 
 
 def coupled_moments(
@@ -145,9 +147,13 @@ def coupled_moments(
     }
     weights_BxB = jnp.eye(n, dtype=tape.losses.dtype)
     (_, states), _ = jax.lax.scan(step, (jnp.zeros((), tape.losses.dtype), zeros), weights_BxB)
+    return {layer: _moments(state, n - ddof) for layer, state in states.items()}
+
+
+def _moments(state: dict[str, tuple[Array, Array, Array]], divisor: int) -> dict[str, Moments]:
+    """Of each parameter's mean |g|, mean and sum of squared deviations."""
     return {
-        layer: {name: Moments(mean_abs, m2 / (n - ddof)) for name, (mean_abs, _, m2) in s.items()}
-        for layer, s in states.items()
+        name: Moments(mean_abs, m2 / divisor, mean) for name, (mean_abs, mean, m2) in state.items()
     }
 
 

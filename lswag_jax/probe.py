@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax import patterns
+from lswag_jax import patterns, tape
+from lswag_jax.candidate import Candidate, Draws
 from lswag_jax.depth import NUM_BINS, BinRange, Window, can_be_in, depth_bins
 from lswag_jax.moments import Moments, coupled_moments, gradient_moments
-from lswag_jax.tape import Activation, Layer, Tape
+from lswag_jax.tape import Activation, Layer, Loss, Tape
 
 Array = jax.Array
 
@@ -22,27 +23,33 @@ class Probe:
     """One architecture seen through one batch.
 
     Attributes:
+        candidate: the network, for proxies that run it in a way of their own.
         tape: the gradient pass; without cotangents where no proxy wants gradients.
         activations: of the pattern batch.
         in_units, out_units: active elements, a sample, of each weight layer's input and output
             [L]; 0 marks a layer that an elastic network does not have.
         act_units: active units of each activation layer [A].
         bin_range: lowest and highest depth bin that each layer can have in the scored space.
-        record_batches: for networks with BatchNorm, a function of n that records n mini-batches
-            with statistics of their own.
-        coupled: whether a sample's gradient goes through the statistics of the batch.
-        padded_maps: whether feature maps of the elastic network hold zeros between positions.
+        all_images: of the pattern batch.
+        images, labels: of the gradient batch.
+        loss: per-sample loss.
+        record: `tape.record` of (network, images, labels) for the gradients that are wanted.
+        draws: random tensors.
     """
 
+    candidate: Candidate
     tape: Tape
     activations: list[Activation]
     in_units: Array | np.ndarray
     out_units: Array | np.ndarray
     act_units: Array | np.ndarray
     bin_range: BinRange
-    record_batches: Callable[[int], list[Layer]] | None = None
-    coupled: bool = False
-    padded_maps: bool = False
+    all_images: Array
+    images: Array
+    labels: Array
+    loss: Loss
+    record: Callable[..., Tape]
+    draws: Draws
     _cache: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -91,10 +98,10 @@ class Probe:
         """
         groups, names = options.get("groups"), tuple(names)
         key = (names, tuple(sorted(options.items())))
-        if groups is not None and self.record_batches is not None:
-            layers = self._once(("batches", groups), lambda: self.record_batches(groups))
+        if groups is not None and self._has_batches:
+            layers = self.batches(groups)
             layer = _same_layer({other.name: other for other in layers}, layer)
-        elif self.coupled:
+        elif self.candidate.is_coupled and self.candidate.batch_norm == "through":
             return self._coupled_moments(layer, names, options)
 
         def compute() -> dict[str, Moments]:
@@ -106,13 +113,13 @@ class Probe:
             names = [other.name for other in self.layers]
             return self.if_present(names.index(layer.name), compute)
 
-        return self._once(("moments", layer.name, *key), of_layer)
+        return self.once(("moments", layer.name, *key), of_layer)
 
     def _coupled_moments(self, layer: Layer, names: tuple, options: dict) -> dict[str, Moments]:
         """Moments of one layer; those of all layers come out of one computation."""
         options = {key: value for key, value in options.items() if key != "groups"}
         key = ("coupled", tuple(sorted(options.items())))
-        moments = self._once(key, lambda: coupled_moments(self.tape, **options))
+        moments = self.once(key, lambda: coupled_moments(self.tape, **options))
         found = _same_layer(moments, layer)
         return {name: found[name] for name in names}
 
@@ -137,11 +144,43 @@ class Probe:
             return kernel.size // channels
         return (kernel != 0).reshape(-1, channels).sum(0)
 
+    @property
+    def _has_batches(self) -> bool:
+        """Whether mini-batches have statistics of their own."""
+        return self.candidate.has_batch_norm and self.candidate.batch_norm != "eval"
+
+    def batches(self, n: int) -> list[Layer]:
+        """Weight layers of n mini-batches, each with its own statistics, as of one batch.
+
+        Raises:
+            ValueError: the gradient batch cannot be cut into n equal parts.
+        """
+        if len(self.images) % n:
+            raise ValueError(
+                f"{len(self.images)} samples cannot be cut into {n} equal mini-batches."
+            )
+
+        def compute() -> list[Layer]:
+            network = self.candidate.network(self.candidate.batch_mode)
+            pairs = zip(jnp.split(self.images, n), jnp.split(self.labels, n), strict=True)
+            return tape.concatenate([self.record(network, *pair) for pair in pairs])
+
+        return self.once(("batches", n), compute)
+
     def batch_layers(self) -> list[Layer]:
         """Weight layers with the cotangents of the gradient batch's summed loss, training mode."""
-        if self.record_batches is None:
+        return self.batches(1) if self._has_batches else self.layers
+
+    def sample_layers(self, batch_norm: str) -> list[Layer]:
+        """Weight layers with each sample's cotangents, in a mode of BatchNorm."""
+        if not self.candidate.has_batch_norm or batch_norm == self.candidate.batch_norm:
             return self.layers
-        return self._once(("batches", 1), lambda: self.record_batches(1))
+        return self.once(
+            ("samples", batch_norm),
+            lambda: (
+                self.record(self.candidate.network(batch_norm), self.images, self.labels).layers
+            ),
+        )
 
     def batch_gradient(self, i: int) -> Array:
         """Gradient of the batch's mean loss with respect to the kernel of weight layer i."""
@@ -151,7 +190,7 @@ class Probe:
         def compute() -> Array:
             return layer.gradient(("kernel",), pairs)["kernel"] / len(pairs[0][0])
 
-        return self._once(("batch_gradient", i), lambda: self.if_present(i, compute))
+        return self.once(("batch_gradient", i), lambda: self.if_present(i, compute))
 
     def values(self, token_reduce: str = "none") -> list[Array]:
         """Unit values [B, U_a] of each activation layer.
@@ -161,14 +200,14 @@ class Probe:
         """
         if token_reduce != "none":
             self.check_positions("token_reduce")
-        return self._once(
+        return self.once(
             ("values", token_reduce),
             lambda: [patterns.units(a.post, token_reduce) for a in self.activations],
         )
 
     def check_positions(self, option: str) -> None:
         """Raise ValueError where sums over positions are not those of the exact network."""
-        if self.padded_maps:
+        if self.candidate.padded_maps:
             raise ValueError(
                 f"{option} over positions is not offered for a population of this space, whose "
                 "elastic network pads feature maps: score `space.build(genotype)` by score_model."
@@ -178,7 +217,7 @@ class Probe:
         self, token_reduce: str = "none", threshold: float = 0.0, binarize: str = "positive"
     ) -> list[Array]:
         """Packed patterns [W, U_a] of each activation layer."""
-        return self._once(
+        return self.once(
             ("words", token_reduce, threshold, binarize),
             lambda: [
                 self._pack(i, v, threshold, binarize)
@@ -199,7 +238,7 @@ class Probe:
         self, token_reduce: str = "none", threshold: float = 0.0, binarize: str = "positive"
     ) -> Array:
         """Number of distinct patterns of each activation layer, int32 [A]."""
-        return self._once(
+        return self.once(
             ("distinct", token_reduce, threshold, binarize),
             lambda: patterns.count_each(
                 self.words(token_reduce, threshold, binarize), self.num_units(token_reduce)
@@ -214,7 +253,8 @@ class Probe:
         ]
         return [self.act_units[i] // s for i, s in enumerate(shrink)]
 
-    def _once(self, key, compute):
+    def once(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """What `compute` returns, computed once for equal keys."""
         if key not in self._cache:
             self._cache[key] = compute()
         return self._cache[key]

@@ -14,7 +14,8 @@ from scipy import stats
 
 from lswag_jax.proxies.base import Proxy
 
-STATUSES = ("ok", "negative_lambda", "degenerate", "nan", "inf", "error")  # mildest first
+# Mildest first; all but the first two are failures.
+STATUSES = ("ok", "negative_lambda", "not_applicable", "degenerate", "nan", "inf", "error")
 NAN_POLICIES = ("worst_rank", "fill", "drop")
 FILL = -1e8  # NAS-Bench-Suite-Zero's value of a failed proxy, only for replaying its tables
 Row = dict[str, Any]
@@ -85,7 +86,12 @@ class ScoreTable:
             raw = np.asarray(parts["score"], np.float64)
             degenerate = np.zeros(raw.shape, bool)
             degenerate[~failed] = [row["degenerate"] for row in self.rows if "error" not in row]
-            scores, status, rule = proxy.pool(parts, degenerate)
+            if "not_applicable" in parts:
+                scores, rule = raw, "score"
+                status = np.full(raw.shape, "not_applicable", object)
+            else:
+                sizes = {key: self.column(key)[:, None] for key in ("params", "macs")}
+                scores, status, rule = proxy.pool(sizes | parts, degenerate)
             status[failed] = "error"
         severity = np.vectorize(STATUSES.index, otypes=[int])(status)
         self.rules[name], self.per_repeat[name] = rule, scores
@@ -164,7 +170,7 @@ class ScoreTable:
         if nan_policy not in NAN_POLICIES:
             raise ValueError(f"nan_policy must be one of {NAN_POLICIES}, got {nan_policy!r}.")
         scores = self[proxy]
-        failed = np.isin(self.statuses[proxy], ("degenerate", "nan", "inf", "error"))
+        failed = np.isin(self.statuses[proxy], STATUSES[2:])
         stand_in = {"worst_rank": -np.inf, "fill": FILL, "drop": np.nan}[nan_policy]
         return np.where(failed, stand_in, scores)
 

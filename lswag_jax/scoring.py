@@ -10,11 +10,12 @@ import numpy as np
 
 from lswag_jax import adapters, tape
 from lswag_jax import proxies as proxy_registry
+from lswag_jax.candidate import Candidate, Draws
 from lswag_jax.chain import Chain
 from lswag_jax.inputs import check_inputs
 from lswag_jax.measuring import measure
 from lswag_jax.patterns import PATTERN_LIMIT
-from lswag_jax.proxies import Proxy
+from lswag_jax.proxies import Proxy, finish
 from lswag_jax.scores import Row, ScoreTable
 from lswag_jax.spaces import Space
 
@@ -43,8 +44,9 @@ def make_scorer(
             is fastest on a CPU.
 
     Returns:
-        `scorer(variables, encoded, images, labels)`: for each proxy with passes a dictionary of
-        parts with a leading axis P, among them `score`; and `degenerate` [P]. Matrix products have
+        `scorer(variables, encoded, images, labels, key=None)`: for each proxy with passes a
+        dictionary of parts with a leading axis P, among them `score`; and `degenerate` [P]. The
+        key is of the random tensors that some proxies draw. Matrix products have
         the caller's precision: wrap the call in `jax.default_matmul_precision("highest")`.
 
     Example:
@@ -65,33 +67,33 @@ def make_scorer(
             "them: use lswag_jax.score, which runs them block by block."
         )
 
-    def scorer(variables, encoded, images, labels):
-        has_batch_norm = "batch_stats" in variables and batch_norm != "eval"
+    def scorer(variables, encoded, images, labels, key=None):
+        draws = Draws(jax.random.key(0) if key is None else key)
 
         def one(encoded):
-            active = space.active_variables(variables, encoded)
-
-            def network(mode):
+            def make(variables, mode):
                 return adapters.linen_network(
-                    space.network(),
-                    active,
-                    encoded,
-                    batch_norm=mode,
-                    unscored=space.unscored,
+                    space.network(), variables, encoded, batch_norm=mode, unscored=space.unscored
                 )
 
+            candidate = Candidate(
+                make,
+                space.active_variables(variables, encoded),
+                batch_norm,
+                "batch_stats" in variables,
+                sizes=encoded,
+                bin_range=space.bin_range,
+                padded_maps=space.padded_maps,
+                any_size=space.any_size,
+            )
             return measure(
-                network(batch_norm),
+                candidate,
                 images,
                 labels,
                 resolved,
-                sizes=encoded,
-                bin_range=space.bin_range,
                 gradient_batch=gradient_batch,
                 loss=loss or space.task.loss,
-                batch_network=network("through") if has_batch_norm else None,
-                batch_norm=batch_norm,
-                padded_maps=space.padded_maps,
+                draws=draws,
             )
 
         return jax.lax.map(one, encoded, batch_size=batch_size)
@@ -110,7 +112,8 @@ def _compiled(space, proxies, options, images, labels, chunk, precision):
         for key, value in space.encode(space.sample(np.random.default_rng(0), 1)).items()
     }
     with jax.default_matmul_precision(precision):
-        return jax.jit(scorer).lower(variables, encoded, images, labels).compile()
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        return jax.jit(scorer).lower(variables, encoded, images, labels, key).compile()
 
 
 @functools.lru_cache(maxsize=8)
@@ -184,7 +187,7 @@ def stream(
 
     Args:
         space, genotypes, images, labels, proxies: as in `score`.
-        seed: of the initial weights; repeat r uses seed + r.
+        seed: of the initial weights, and of what proxies draw; repeat r uses seed + r.
         repeats: initialisations; scores are averaged, `ScoreTable.per_repeat` keeps each.
         gradient_batch: the first so many samples are the gradient batch, all are the pattern
             batch; None takes all for both.
@@ -217,7 +220,7 @@ def stream(
     timing = {} if timing is None else timing
     timing |= {"compile": 0.0, "score": 0.0}
     adapters.check_mode(batch_norm)
-    run, chunk, variables = None, max(len(genotypes), 1), []
+    run, chunk, initial = None, max(len(genotypes), 1), []
     if genotypes and any(proxy.passes for proxy in resolved):
         began = time.perf_counter()
         options = {"gradient_batch": gradient_batch, "loss": loss, "batch_norm": batch_norm}
@@ -226,13 +229,16 @@ def stream(
         chunk = 1 if chained else _chunk(batch_size)
         runner = _chain_runner if chained else _elastic_runner
         run = runner(space, resolved, options, shapes, chunk, precision)
-        variables = [_initial(space, seed + r, images.dtype) for r in range(repeats)]
+        initial = [
+            (_initial(space, seed + r, images.dtype), jax.random.key(seed + r))
+            for r in range(repeats)
+        ]
         timing["compile"] = time.perf_counter() - began
     for start in range(0, len(genotypes), chunk):
         members = list(genotypes[start : start + chunk])
         began = time.perf_counter()
         try:
-            results = _run_chunk(members, chunk, run, variables, images, labels)
+            results = _run_chunk(members, chunk, run, initial, images, labels)
         except jax.errors.JaxRuntimeError as error:  # such as a device that is out of memory
             results = str(error).splitlines()[0]
         elapsed = time.perf_counter() - began
@@ -246,7 +252,7 @@ def _chunk(batch_size: int | None) -> int:
 
 
 def _elastic_runner(space, proxies, options, shapes, chunk, precision) -> Callable:
-    """A function of (variables, members, images, labels) by the space's compiled program."""
+    """A function of (variables, members, images, labels, key) by the space's compiled program."""
     options = (*options.items(), ("batch_size", chunk if chunk > 1 else None))
     run = _compiled(space, proxies, options, *shapes, chunk, precision)
     return lambda variables, members, *batch: run(variables, space.encode(members), *batch)
@@ -262,33 +268,35 @@ def _chain_runner(space, proxies, options, shapes, chunk, precision) -> Callable
     return functools.partial(_run_chain, space, proxies, options, precision)
 
 
-def _run_chain(space, proxies, options, precision, variables, members, images, labels):
+def _run_chain(space, proxies, options, precision, variables, members, images, labels, key):
     """Measures one network block by block, with a leading axis of one."""
     (genotype,) = members
     loss, batch_norm = options["loss"] or space.task.loss, options["batch_norm"]
-    own = space.extract(variables, genotype)
-
-    def network(mode):
-        return Chain(space.chain(genotype), own, mode)
-
+    blocks = space.chain(genotype)
+    candidate = Candidate(
+        lambda variables, mode: Chain(blocks, variables, mode),
+        space.extract(variables, genotype),
+        batch_norm,
+        has_batch_norm=True,
+        any_size=space.any_size,
+    )
     with jax.default_matmul_precision(precision):
         result = measure(
-            network(batch_norm),
+            candidate,
             images,
             labels,
             proxies,
             gradient_batch=options["gradient_batch"],
             loss=loss,
-            batch_network=network("through") if batch_norm != "eval" else None,
-            batch_norm=batch_norm,
+            draws=Draws(key),
         )
     return jax.tree.map(lambda leaf: np.asarray(leaf)[None], result)
 
 
-def _run_chunk(members, chunk, run, variables, images, labels) -> list[dict[str, Any]]:
+def _run_chunk(members, chunk, run, initial, images, labels) -> list[dict[str, Any]]:
     """Results of each repeat, as arrays with leading axis len(members)."""
     padded = members + members[-1:] * (chunk - len(members))
-    results = [run(v, padded, images, labels) for v in variables]
+    results = [run(v, padded, images, labels, key) for v, key in initial]
     return [
         jax.tree.map(lambda leaf: leaf[: len(members)], jax.device_get(result))
         for result in results
@@ -300,7 +308,7 @@ def _rows(space, members, results, proxies: Sequence[Proxy], seconds: float) -> 
     finished = {}
     for proxy in proxies if not isinstance(results, str) else ():
         finished[proxy.key] = (
-            [proxy.finish(result[proxy.key]) for result in results] if proxy.passes else []
+            [finish(proxy, result[proxy.key]) for result in results] if proxy.passes else []
         )
     for i, genotype in enumerate(members):
         row = {

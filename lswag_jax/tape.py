@@ -43,8 +43,8 @@ class Call:
     """One call of a weight layer: `output = apply(params, inputs, extra)`."""
 
     name: str
-    kind: str  # "weight", "norm", or "end" of what is scored
-    apply: Callable[[Params, Array, Any], Array]
+    kind: str  # "weight", "norm", "feature", or "end" of what is scored
+    apply: Callable[[Params, Array, Any], Array] | None
     params: Params
     inputs: Array
     extra: Any
@@ -110,7 +110,7 @@ class Tape:
         logits: [B, C].
         losses: loss of each sample [B].
         layers: weight layers; `cotangent` is None for those below `first_layer`.
-        norms: normalisation layers with their own scale and bias.
+        norms: normalisation layers.
         activations: outputs of the activation functions.
         pull: weight layers with the cotangents of sum_i weights_i loss_i, of weights [B].
     """
@@ -167,7 +167,7 @@ def record(
         logits, calls, activations = program.run(perturbations, images)
         return loss(logits, labels), (logits, calls, activations)
 
-    zeros = program.zeros([i >= first_layer for i in index])
+    zeros = program.zeros(program.wanted(first_layer))
     losses, back, (logits, calls, activations) = jax.vjp(run, zeros, has_aux=True)
 
     def pull(weights_B: Array) -> list[Call]:
@@ -211,6 +211,14 @@ class Program:
     def kinds(self) -> list[str]:
         """Kind of the layer at each mark."""
         return [self.applies[_mark_index(eqn)][1] for eqn in self.marks]
+
+    def wanted(self, first_layer: int) -> list[bool]:
+        """Which marks have cotangents: layers from weight layer `first_layer` on."""
+        index, _ = layer_indices(self.names, self.kinds)
+        return [
+            i >= first_layer and kind in ("weight", "norm")
+            for i, kind in zip(index, self.kinds, strict=True)
+        ]
 
     def zeros(self, wanted: Sequence[bool]) -> list[Array | None]:
         """A zero perturbation for each mark whose cotangent is wanted."""

@@ -11,6 +11,7 @@ import pytest
 
 import lswag_jax
 from lswag_jax import adapters, proxies, tape
+from lswag_jax.candidate import Candidate
 from lswag_jax.measuring import measure
 from lswag_jax.proxies import LSwag, LSwagKernel, ZiCo
 from lswag_jax.proxies.lswag_kernel import gradient_gram
@@ -334,9 +335,10 @@ def test_measure_needs_an_activation(mlp):
 
     _, _, images, labels = mlp
     variables = Linear().init(jax.random.key(0), images)
-    network = adapters.linen_network(Linear(), variables)
+    model, weights, _ = adapters.split(Linear(), variables)
+    candidate = Candidate(model.network, weights)
     with pytest.raises(ValueError, match="no activation function was found"):
-        measure(network, jnp.asarray(images), jnp.asarray(labels), proxies.resolve("swap"))
+        measure(candidate, jnp.asarray(images), jnp.asarray(labels), proxies.resolve("swap"))
 
 
 def test_windows_of_elastic_networks(x64):

@@ -5,17 +5,30 @@ from collections.abc import Iterable
 from typing import Any
 
 from lswag_jax.proxies.activation_proxies import Nwot, Swap
-from lswag_jax.proxies.base import Proxy
+from lswag_jax.proxies.az_nas import AzExpressivity, AzNas, AzProgressivity, AzTrainability
+from lswag_jax.proxies.base import NotApplicable, Proxy, finish
+from lswag_jax.proxies.dss import AutoProxA, Dss
 from lswag_jax.proxies.fisher import Fisher
+from lswag_jax.proxies.gradsign import GradSign
+from lswag_jax.proxies.grasp import Grasp
+from lswag_jax.proxies.gsnr import Gsnr
+from lswag_jax.proxies.input_jacobian import EpeNas, Jacov
 from lswag_jax.proxies.lswag import LSwag
 from lswag_jax.proxies.lswag_kernel import LSwagKernel
+from lswag_jax.proxies.meco import MeCo
 from lswag_jax.proxies.size import Macs, Params
+from lswag_jax.proxies.synflow import LogSynFlow, SynFlow
+from lswag_jax.proxies.t_cet import TCet
+from lswag_jax.proxies.te_nas import LinearRegions, Ntk, TeNas
 from lswag_jax.proxies.weight_gradients import GradNorm, L2Norm, Plain, Snip
+from lswag_jax.proxies.zen import Zen
 from lswag_jax.proxies.zico import ZiCo
 
 _ALL = (
     *(LSwag, LSwagKernel, ZiCo, Swap, Nwot),
-    *(Snip, GradNorm, Plain, Fisher, L2Norm),
+    *(Snip, Grasp, Fisher, GradNorm, Plain, L2Norm, SynFlow, LogSynFlow, GradSign, Gsnr),
+    *(Jacov, EpeNas, Zen, MeCo, Ntk, LinearRegions, TeNas, TCet),
+    *(AzExpressivity, AzProgressivity, AzTrainability, AzNas, Dss, AutoProxA),
     *(Params, Macs),
 )
 PROXIES: dict[str, type[Proxy]] = {proxy.name: proxy for proxy in _ALL}
@@ -69,19 +82,40 @@ def resolve(proxies: str | Proxy | Iterable[str | Proxy]) -> tuple[Proxy, ...]:
 
 __all__ = [
     "PROXIES",
+    "AutoProxA",
+    "AzExpressivity",
+    "AzNas",
+    "AzProgressivity",
+    "AzTrainability",
+    "Dss",
+    "EpeNas",
     "Fisher",
     "GradNorm",
+    "GradSign",
+    "Grasp",
+    "Gsnr",
+    "Jacov",
     "L2Norm",
     "LSwag",
     "LSwagKernel",
+    "LinearRegions",
+    "LogSynFlow",
     "Macs",
+    "MeCo",
+    "NotApplicable",
+    "Ntk",
     "Nwot",
     "Params",
     "Plain",
     "Proxy",
     "Snip",
     "Swap",
+    "SynFlow",
+    "TCet",
+    "TeNas",
+    "Zen",
     "ZiCo",
+    "finish",
     "get",
     "names",
     "resolve",

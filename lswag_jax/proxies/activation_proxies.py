@@ -24,14 +24,29 @@ class Swap(Proxy):
     Args:
         binarize: "positive", or "sign3" for the three symbols of the code's `sign` (differs only
             where an activation is exactly zero while others are negative, as in saturated GELU).
+        mu, sigma: of regularised SWAP, which multiplies by exp(-(P - mu)^2 / sigma), with P, mu and
+            sigma in thousands of parameters; None for none.
+
+    Raises:
+        ValueError: another binarisation, or one of mu and sigma without the other.
     """
 
     name: ClassVar[str] = "swap"
     needs: ClassVar[frozenset[str]] = frozenset({"patterns"})
 
+    data: ClassVar[str] = "images"
+    weakness: ClassVar[str] = "saturates at 2^B patterns; grows with size"
+
     binarize: str = "positive"
+    mu: float | None = None
+    sigma: float | None = None
 
     def __post_init__(self) -> None:
+        if (self.mu is None) != (self.sigma is None) or (self.sigma or 1) <= 0:
+            raise ValueError(
+                "regularised swap needs mu and a positive sigma, in thousands of parameters, got "
+                f"{self.mu} and {self.sigma}."
+            )
         if self.binarize not in patterns.BINARIZE:
             raise ValueError(
                 f"binarize of swap must be one of {patterns.BINARIZE}, got {self.binarize!r}."
@@ -41,6 +56,16 @@ class Swap(Proxy):
         """The number of patterns."""
         words = probe.words(binarize=self.binarize)
         return {"score": patterns.count_union(words, probe.num_units(), [True] * len(words))}
+
+    def pool(
+        self, parts: Mapping[str, np.ndarray], degenerate: np.ndarray | bool = False
+    ) -> tuple[np.ndarray, np.ndarray, str]:
+        """Scores, regularised where that is asked for, status and the rule."""
+        scores, status, rule = super().pool(parts, degenerate)
+        if self.mu is None:
+            return scores, status, rule
+        distance = np.asarray(parts["params"], np.float64) / 1000 - self.mu
+        return scores * np.exp(-(distance**2) / self.sigma), status, "regularised"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +79,8 @@ class Nwot(Proxy):
 
     name: ClassVar[str] = "nwot"
     needs: ClassVar[frozenset[str]] = frozenset({"patterns"})
+    data: ClassVar[str] = "images"
+    weakness: ClassVar[str] = "singular where two samples have equal patterns"
 
     def measure(self, probe: Probe) -> Parts:
         """The kernel [B, B] and, in the working precision, the score."""

@@ -12,6 +12,10 @@ from lswag_jax.probe import Probe
 Parts = dict[str, Any]
 
 
+class NotApplicable(Exception):
+    """Raised by a proxy whose quantity does not exist for this kind of network."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Proxy:
     """Base of the proxies; the fields of a subclass are its options.
@@ -23,7 +27,10 @@ class Proxy:
 
     label: str = dataclasses.field(default="", kw_only=True)
     name: ClassVar[str]
-    needs: ClassVar[frozenset[str]] = frozenset()  # of "gradients", "patterns"
+    needs: ClassVar[frozenset[str]] = frozenset()  # "gradients", "patterns", "weights"
+    data: ClassVar[str] = "images and labels"  # or "images", or "none"
+    gradients: ClassVar[bool | None] = None  # whether it computes gradients; None as it needs
+    weakness: ClassVar[str] = ""
     higher_is_better: ClassVar[bool] = True  # of the quantity as published, before orientation
 
     @property
@@ -67,7 +74,8 @@ class Proxy:
         """Scores of a pool, by one rule for all its members and repeats.
 
         Args:
-            parts: finished, arrays [P, ...] or with repeats [P, R, ...].
+            parts: finished, arrays [P, ...] or with repeats [P, R, ...]; and `params` and `macs`
+                [P, 1] of the architectures.
             degenerate: [P] or [P, R], architectures whose logits do not depend on the input.
 
         Returns:
@@ -86,3 +94,8 @@ class Proxy:
         status[np.isinf(values)] = "inf"
         status[np.isnan(values)] = "nan"
         return status
+
+
+def finish(proxy: Proxy, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Finished parts of a proxy, of one that is not applicable as they are."""
+    return dict(parts) if "not_applicable" in parts else proxy.finish(parts)

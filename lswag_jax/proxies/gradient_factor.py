@@ -78,7 +78,8 @@ def _terms(options: Any, probe: Probe) -> list[Term]:
         left_out = (options.exclude_stem and i == 0) or (options.exclude_head and i == last)
         if possible[i] and not left_out:
             terms += _layer_terms(options, probe, layer, bins[i])
-    for norm in probe.tape.norms if options.include_norm else ():
+    norms = [norm for norm in probe.tape.norms if norm.params]
+    for norm in norms if options.include_norm else ():
         # A normalisation layer stands where the weight layer after it does.
         depth_bin = probe.bin_after(norm.calls[0].after, options.bins)
         for term in _layer_terms(options, probe, norm, depth_bin):

@@ -262,6 +262,11 @@ class AutoFormer(Space):
         self.check(g)
         return self._module(g.embed_dim, g.num_heads, g.hidden)
 
+    @property
+    def any_size(self) -> bool:
+        """Positions are those of one image size."""
+        return False
+
     def network(self) -> networks.VisionTransformer:
         """The elastic module, large enough for every genotype; it takes `encode`'s output."""
         dim, depth = max(self.embed_dims), max(self.depths)

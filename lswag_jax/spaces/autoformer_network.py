@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from lswag_jax.layers import torch_uniform, unit_mask
+from lswag_jax.layers import Feature, torch_uniform, unit_mask
 
 MAX_DISTANCE = 14  # relative positions are clipped to [-14, 14], in patches
 Array = jax.Array
@@ -204,6 +204,7 @@ class Block(nn.Module):
     def __call__(self, x: Array, mask: Array | float, sizes: tuple | None) -> Array:
         """Maps `x` [B, N, D] to the same shape; `sizes` are active channels, heads and hidden."""
         dim, heads, hidden = (None, None, None) if sizes is None else sizes
+        active = None if sizes is None else dim * (heads > 0)
         out_mask = mask if sizes is None else _like(mask * (heads > 0), x)
         h = LayerNorm(self.norm_eps, name="attn_norm")(x, mask)
         if self.head_dim is None and sizes is not None:
@@ -213,8 +214,10 @@ class Block(nn.Module):
             head_dim = self.head_dim or x.shape[-1] // self.num_heads
             attention = Attention(self.num_heads, head_dim, self.relative_position, name="attn")
             x += attention(h, out_mask, heads)
+        x = Feature(name="attn_feature")(x, active)
         h = LayerNorm(self.norm_eps, name="mlp_norm")(x, mask)
-        return x + MLP(self.hidden, name="mlp")(h, out_mask, hidden)
+        x += MLP(self.hidden, name="mlp")(h, out_mask, hidden)
+        return Feature(name="mlp_feature")(x, active)
 
 
 class VisionTransformer(nn.Module):

@@ -127,6 +127,11 @@ class Space(abc.ABC):
         """Whether the elastic network has feature maps larger than the exact one's."""
         return False
 
+    @property
+    def any_size(self) -> bool:
+        """Whether the networks take images of any size, as those without position tables do."""
+        return True
+
     @abc.abstractmethod
     def init(self, key: jax.Array) -> dict[str, Any]:
         """Initial variables of the elastic module (float32)."""

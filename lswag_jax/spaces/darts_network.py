@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from lswag_jax.layers import BatchNorm, Conv, ElasticConv, torch_uniform
+from lswag_jax.layers import BatchNorm, Conv, ElasticConv, Feature, torch_uniform
 from lswag_jax.spaces.darts_genotype import NODES, OPS, DartsGenotype, Edge
 from lswag_jax.spaces.darts_layers import Place, cells, edge_stride
 from lswag_jax.spaces.darts_ops import average_pool, depthwise, max_pool, spread
@@ -337,6 +337,7 @@ class DartsNetwork(nn.Module):
             edges = self.reduce if place.reduces else self.normal
             cell = Cell(place, edges, self.affine, self.pool_norm, name=f"cells_{i}")
             first, second = second, cell(first, second, codes, train)
+            second = Feature(name=f"feature_{i}")(second)
         x = second.mean(axis=(1, 2))
         uniform = torch_uniform(x.shape[-1])
         head = nn.Dense(self.num_classes, kernel_init=uniform, bias_init=uniform, name="head")

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from lswag_jax.convolution import convolve, max_pool
-from lswag_jax.layers import BatchNorm, Conv, unit_mask
+from lswag_jax.layers import BatchNorm, Conv, Feature, unit_mask
 from lswag_jax.spaces.nasbench101_genotype import KERNEL_SIZES, OPS, vertex_channels
 
 Array = jax.Array
@@ -233,6 +233,7 @@ class NasBench101Network(nn.Module):
             train: whether BatchNorm normalises by the batch and updates its running statistics.
         """
         x = ConvBNReLU(self.width, 3, name="stem")(images, train)
+        x = Feature(name="stem_feature")(x)
         for i in range(self.stacks * self.cells):
             stack, features = i // self.cells, self.width << (i // self.cells)
             if i and i % self.cells == 0:
@@ -242,5 +243,6 @@ class NasBench101Network(nn.Module):
             else:
                 sizes = encoded["widths"][stack], encoded["offsets"][stack]
                 x = ElasticCell(features, name=f"cells_{i}")(x, encoded, *sizes, train)
+            x = Feature(name=f"feature_{i}")(x)
         head = nn.Dense(self.num_classes, kernel_init=nn.initializers.normal(0.01), name="head")
         return head(x.mean(axis=(1, 2)))

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from lswag_jax.convolution import average_pool
-from lswag_jax.layers import BatchNorm, Conv, ElasticConv, torch_uniform
+from lswag_jax.layers import BatchNorm, Conv, ElasticConv, Feature, torch_uniform
 from lswag_jax.spaces.nasbench201_genotype import EDGES, OPS
 
 Array = jax.Array
@@ -139,13 +139,15 @@ class NasBench201Network(nn.Module):
         """
         codes = None if encoded is None else encoded["codes"]
         x = Conv(self.width, name="stem_conv")(images)
-        x = BatchNorm(name="stem_norm")(x, train)
+        x = Feature(name="stem")(BatchNorm(name="stem_norm")(x, train))
         for i in range(3 * self.cells + 2):
             if i % (self.cells + 1) == self.cells:
                 x = ResidualBlock(name=f"cells_{i}")(x, train)
             else:
                 x = Cell(self.ops, name=f"cells_{i}")(x, codes, train)
-        x = nn.relu(BatchNorm(name="norm")(x, train)).mean(axis=(1, 2))
+            x = Feature(name=f"feature_{i}")(x)
+        x = nn.relu(BatchNorm(name="norm")(x, train))
+        x = Feature(final=True, name="pooled")(x).mean(axis=(1, 2))
         uniform = torch_uniform(x.shape[-1])
         head = nn.Dense(self.num_classes, kernel_init=uniform, bias_init=uniform, name="head")
         return head(x)

@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lswag_jax.layers import BatchNorm, Conv, ElasticConv, torch_uniform
+from lswag_jax.layers import BatchNorm, Conv, ElasticConv, Feature, torch_uniform
 from lswag_jax.spaces.transnas_decoders import Decoder
 from lswag_jax.spaces.transnas_shapes import BLOCKS, EDGE_SOURCES, decoder_plan
 from lswag_jax.tasks import Task
@@ -155,7 +155,7 @@ class ResidualBlock(nn.Module):
             x = _conv(self.features, 1, self.strides, "downsample")(x)
             # The published code passes `True, True` as epsilon and momentum of this one.
             x = _norm(x, train, name="downsample_norm", epsilon=1.0, momentum=0.0)
-        return x + y
+        return Feature(name="feature")(x + y)
 
 
 class Stem(nn.Module):
@@ -167,7 +167,8 @@ class Stem(nn.Module):
     def __call__(self, x: Array, train: bool = False) -> Array:
         """Maps images [..., H, W, C] to [..., H / 4, W / 4, width]."""
         x = _norm(_conv(self.width // 2, 3, 2, "conv")(x), train)
-        return ReLUConvBN(self.width, strides=2, name="block")(x, train)
+        x = ReLUConvBN(self.width, strides=2, name="block")(x, train)
+        return Feature(name="feature")(x)
 
 
 class Head(nn.Module):
@@ -221,6 +222,7 @@ class TransNASNetwork(nn.Module):
                 x = ResidualBlock(features, strides, name=name)(x, train)
             else:
                 x = Cell(self.ops, features, strides, name=name)(x, ops, train)
+                x = Feature(name=f"{name}_feature")(x)
         name, make = self.head()
         return make(name=name)(x, train)
 

@@ -1,0 +1,62 @@
+"""GradSign: how far the signs of single samples' gradients agree.
+
+Source: Zhang and Jia, "GradSign: Model Performance Inference with Theoretical Insights", ICLR 2022;
+code cmu-catalyst/GradSign.
+
+    score = sum_l sum_w |sum_i sign(g_w(i))|
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from lswag_jax.probe import Probe
+from lswag_jax.proxies.base import Parts, Proxy
+from lswag_jax.tape import Layer
+
+Array = jax.Array
+_NORMS = ("batch1_train", "frozen", "eval")
+
+
+@dataclasses.dataclass(frozen=True)
+class GradSign(Proxy):
+    """Agreement of the gradients' signs, not divided by the number of weights.
+
+    Args:
+        batch_norm: mode of BatchNorm; the code runs samples one by one in training mode.
+
+    Raises:
+        ValueError: another mode.
+    """
+
+    name: ClassVar[str] = "gradsign"
+    needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
+    weakness: ClassVar[str] = "grows with the number of weights; normalises a sample by itself"
+
+    batch_norm: str = "batch1_train"
+
+    def __post_init__(self) -> None:
+        if self.batch_norm not in _NORMS:
+            raise ValueError(
+                f"batch_norm of gradsign must be one of {_NORMS}, got {self.batch_norm!r}."
+            )
+
+    def measure(self, probe: Probe) -> Parts:
+        """The score, its layers [L] and the number of weights."""
+        sums = [
+            probe.if_present(i, lambda layer=layer: jnp.abs(_sign_sums(layer)).sum())
+            for i, layer in enumerate(probe.sample_layers(self.batch_norm))
+        ]
+        return {"score": jnp.stack(sums).sum(), "layers": jnp.stack(sums)}
+
+
+def _sign_sums(layer: Layer) -> Array:
+    """sum_i sign(g_w(i)) in the shape of the kernel, one sample at a time."""
+    pairs = [(call.inputs[:, None], call.cotangent[:, None]) for call in layer.calls]
+
+    def step(total: Array, pairs: list) -> tuple[Array, None]:
+        return total + jnp.sign(layer.gradient(("kernel",), pairs)["kernel"]), None
+
+    return jax.lax.scan(step, jnp.zeros_like(layer.params["kernel"]), pairs)[0]

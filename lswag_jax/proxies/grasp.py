@@ -1,0 +1,51 @@
+"""GraSP: whether removing a weight would hurt the gradient's flow.
+
+Source: Wang et al., "Picking Winning Tickets Before Training by Preserving Gradient Flow", ICLR
+2020; as a proxy SamsungLabs/zero-cost-nas. With g0 the gradient of the batch's mean loss, taken as
+a constant, and H the Hessian with respect to the kernels,
+
+    score = - sum_l sum w (H g0)_w
+
+Temperature 1 and the same batch for g0 and H, as in zero-cost-nas, whose sign this is.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from lswag_jax import adapters, candidate
+from lswag_jax.probe import Probe
+from lswag_jax.proxies.base import Parts, Proxy
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Grasp(Proxy):
+    """GraSP in the sign of zero-cost-nas; BatchNorm is differentiated through its statistics."""
+
+    name: ClassVar[str] = "grasp"
+    needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
+    weakness: ClassVar[str] = "its sign depends on the data's noise; the dearest of its family"
+
+    def measure(self, probe: Probe) -> Parts:
+        """The score and its layers [L]."""
+        kernels = candidate.kernels(probe.candidate.variables)
+        scored = {layer.name: kernels[layer.name] for layer in probe.layers}
+
+        def loss(scored: dict[str, Array]) -> Array:
+            variables = probe.candidate.with_kernels(kernels | scored)
+            network = probe.candidate.network(probe.candidate.batch_mode, variables)
+            return probe.loss(network(probe.images, adapters.no_hook), probe.labels).mean()
+
+        gradient = jax.grad(loss)
+        g0 = jax.tree.map(jax.lax.stop_gradient, gradient(scored))
+
+        def product(scored: dict[str, Array]) -> Array:
+            return sum(jnp.vdot(g0[name], g) for name, g in gradient(scored).items())
+
+        hg = jax.grad(product)(scored)  # reverse over reverse: kernels have rules of their own
+        layers = jnp.stack([-(scored[x.name] * hg[x.name]).sum() for x in probe.layers])
+        return {"score": layers.sum(), "layers": layers}

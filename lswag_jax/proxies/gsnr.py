@@ -1,0 +1,54 @@
+"""xi-GSNR: signal to noise ratio of mini-batch gradients.
+
+Source: Sun et al., "Unleashing the Power of Gradient Signal-to-Noise Ratio for Zero-Shot NAS", ICCV
+2023; code Sunzh1996/Xi-GSNR. With g^k the gradient of mini-batch k's mean loss,
+
+    score = sum_l sum_w mean_k(g_w)^2 / (var_k(g_w) + xi),   xi = 1e-8
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+
+from lswag_jax.probe import Probe
+from lswag_jax.proxies.weight_gradients import LayerSum
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Gsnr(LayerSum):
+    """Gradient signal to noise ratio over mini-batches, the gradient batch cut into equal parts.
+
+    The published script never sets gradients to zero between batches, so that its g^k are running
+    sums; here they are what the paper says.
+
+    Args:
+        n_batches: number of mini-batches; the script takes 8 of 64 images.
+        xi: added to the variance.
+
+    Raises:
+        ValueError: fewer than two mini-batches, or xi not positive.
+    """
+
+    name: ClassVar[str] = "gsnr"
+    needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
+    weakness: ClassVar[str] = "of few batches it is noisy; xi sets the scale of small gradients"
+
+    n_batches: int = 8
+    xi: float = 1e-8
+
+    def __post_init__(self) -> None:
+        if self.n_batches < 2 or self.xi <= 0:
+            raise ValueError(
+                f"gsnr needs n_batches of at least 2 and a positive xi, got {self.n_batches} and "
+                f"{self.xi}."
+            )
+
+    def layer(self, probe: Probe, i: int) -> Array:
+        """sum mean^2 / (var + xi)."""
+        moments = probe.moments(
+            probe.layers[i], ("kernel",), groups=self.n_batches, absolute=False
+        )["kernel"]
+        return (moments.mean**2 / (moments.variance + self.xi)).sum()

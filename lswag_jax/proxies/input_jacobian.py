@@ -1,0 +1,115 @@
+"""Proxies of the correlation of samples' input gradients: jacov and EPE-NAS.
+
+Sources: Mellor et al., "Neural Architecture Search without Training", first version, 2020 (code
+SamsungLabs/zero-cost-nas, automl/NASLib); Lopes et al., "EPE-NAS", ICANN 2021 (code
+VascoLopes/EPE-NAS). With J_n the gradient of the sum of all outputs with respect to image n,
+through the statistics of BatchNorm, and C = corrcoef(J) with eigenvalues v,
+
+    jacov   = - sum (log(v + 1e-5) + 1 / (v + 1e-5))
+    epe_nas = sum_c |s_c|,  s_c = sum over samples i, j of class c of log(|C_ij| + 1e-5)
+
+and for more than 100 classes sum_cc' |s_c - s_c'| / number of classes seen, with s_c divided by
+the number of samples of its class.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lswag_jax import adapters
+from lswag_jax.probe import Probe
+from lswag_jax.proxies.base import NotApplicable, Parts, Proxy
+
+Array = jax.Array
+_EPSILON = 1e-5
+_MANY_CLASSES = 100
+
+
+def correlation(probe: Probe) -> Array:
+    """Correlation [B, B] of the samples' input gradients; NaN where a sample has none."""
+
+    def compute() -> Array:
+        network = probe.candidate.network(probe.candidate.batch_mode)
+        jacobian = jax.grad(lambda x: network(x, adapters.no_hook).sum())(probe.images)
+        return jnp.corrcoef(jacobian.reshape(len(jacobian), -1))
+
+    return probe.once("input correlation", compute)
+
+
+def _is_undefined(parts: Mapping[str, np.ndarray]) -> np.ndarray:
+    """A sample whose output does not move with its image has no correlation."""
+    return np.isnan(np.asarray(parts["score"], np.float64))
+
+
+@dataclasses.dataclass(frozen=True)
+class Jacov(Proxy):
+    """Jacobian covariance: high where samples' gradients are uncorrelated, at most about -B."""
+
+    name: ClassVar[str] = "jacov"
+    needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    data: ClassVar[str] = "images"
+    gradients: ClassVar[bool] = True
+    weakness: ClassVar[str] = "saturates near -B for good networks"
+
+    def measure(self, probe: Probe) -> Parts:
+        """The correlation [B, B]; its eigenvalues are the host's work."""
+        c_BxB = correlation(probe)
+        return {"score": c_BxB.sum(), "correlation": c_BxB}
+
+    def finish(self, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The score in float64."""
+        c_PxBxB = np.asarray(parts["correlation"], np.float64)
+        good = np.isfinite(c_PxBxB).all((-2, -1))
+        v = np.linalg.eigvalsh(np.where(good[..., None, None], c_PxBxB, 0.0))
+        with np.errstate(invalid="ignore"):  # an eigenvalue below -1e-5 is rounding: nan
+            score = -(np.log(v + _EPSILON) + 1 / (v + _EPSILON)).sum(-1)
+        return {"score": np.where(good, score, np.nan)}
+
+    def is_degenerate(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """A sample's gradient is constant."""
+        return _is_undefined(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class EpeNas(Proxy):
+    """EPE-NAS: correlation of input gradients within classes, for class labels only."""
+
+    name: ClassVar[str] = "epe_nas"
+    needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    gradients: ClassVar[bool] = True
+    weakness: ClassVar[str] = "depends on how often a class is in the batch"
+
+    def measure(self, probe: Probe) -> Parts:
+        """The correlation [B, B], labels [B] and number of classes."""
+        logits = probe.tape.logits
+        if not jnp.issubdtype(probe.labels.dtype, jnp.integer) or probe.labels.ndim > 1:
+            raise NotApplicable
+        c_BxB = correlation(probe)
+        parts = {"correlation": c_BxB, "labels": probe.labels}
+        return parts | {"score": c_BxB.sum(), "num_classes": jnp.asarray(logits.shape[-1])}
+
+    def finish(self, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The score in float64."""
+        items = zip(*(np.asarray(parts[k]) for k in ("correlation", "labels", "num_classes")))  # noqa: B905
+        return {"score": np.array([_epe(c.astype(np.float64), y, int(n)) for c, y, n in items])}
+
+    def is_degenerate(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """A sample's gradient is constant."""
+        return _is_undefined(parts)
+
+
+def _epe(c_BxB: np.ndarray, labels_B: np.ndarray, num_classes: int) -> float:
+    """The score of one architecture."""
+    sums = []
+    for label in np.unique(labels_B):
+        mine = labels_B == label
+        s = np.log(np.abs(c_BxB[np.ix_(mine, mine)]) + _EPSILON).sum()
+        sums.append(s / mine.sum() if num_classes > _MANY_CLASSES else s)
+    s_C = np.array(sums)
+    if num_classes <= _MANY_CLASSES:
+        return float(np.abs(s_C).sum())
+    return float(np.abs(s_C[:, None] - s_C[None, :]).sum() / len(s_C))

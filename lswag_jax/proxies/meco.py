@@ -1,0 +1,68 @@
+"""MeCo: smallest eigenvalues of the correlation between channels.
+
+Source: Jiang et al., "MeCo: Zero-Shot NAS with One Data and Single Forward Pass via Minimum
+Eigenvalue of Correlation", NeurIPS 2023; code HamsterMimi/MeCo. With o_l [C, positions] the output
+for the first of the noise images,
+
+    score = sum_l lambda_min( corrcoef(o_l) ),   NaN entries as 0
+
+The code also counts the output of every container again. Here each output of a weight layer,
+normalisation or activation function counts once; outputs without positions have no correlation.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from lswag_jax import tape
+from lswag_jax.probe import Probe
+from lswag_jax.proxies.base import Parts, Proxy
+from lswag_jax.proxies.fisher import channel_axes
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class MeCo(Proxy):
+    """MeCo on one noise image of the network's own size. Draws `meco/image` [1, H, W, C]."""
+
+    name: ClassVar[str] = "meco"
+    needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    data: ClassVar[str] = "none"
+    weakness: ClassVar[str] = "one image; counts layers"
+
+    def measure(self, probe: Probe) -> Parts:
+        """The score and its outputs: layers, norms, activations, each in order of execution."""
+        shape = (1, *probe.images.shape[1:])
+        image = probe.draws.normal("meco/image", shape, probe.images.dtype)
+        recorded = tape.record(probe.candidate.network(probe.candidate.batch_mode), image)
+        outputs = [_of_call(layer.calls[0]) for layer in (*recorded.layers, *recorded.norms)]
+        outputs += [a.post[0] for a in recorded.activations]
+        values = [_smallest(o.reshape(-1, o.shape[-1])) for o in outputs if o.ndim > 1]
+        layers = jnp.stack(values)
+        return {"score": layers.sum(), "layers": layers}
+
+
+def _of_call(call: tape.Call) -> Array:
+    """The output for the first image, with one axis of channels."""
+    output = call.apply(call.params, call.inputs, call.extra)
+    if call.kind == "weight":
+        axes = channel_axes(call.params["kernel"].shape, output.shape)
+        output = output.reshape(*output.shape[: output.ndim - axes], -1)
+    return output[0]
+
+
+def _smallest(o_NxC: Array) -> Array:
+    """Smallest eigenvalue of the correlation of channels; constant ones have zeros for theirs.
+
+    Channels that an elastic network does not have are constant too and would make it 0: they are
+    left out unless all are constant, as are dead channels of an exact network.
+    """
+    centred = o_NxC - o_NxC.mean(0, keepdims=True)
+    norm_C = jnp.linalg.norm(centred, axis=0)
+    is_alive = norm_C > 0
+    unit = centred / jnp.where(is_alive, norm_C, 1)[None]
+    c_CxC = unit.T @ unit + jnp.diag(jnp.where(is_alive, 0, len(norm_C)).astype(o_NxC.dtype))
+    return jnp.where(is_alive.any(), jnp.linalg.eigvalsh(c_CxC)[0], 0)

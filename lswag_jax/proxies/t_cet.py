@@ -1,0 +1,89 @@
+"""T-CET: patterns of each layer's output, weighed by the signal to noise of its weights' saliency.
+
+Source: Gracheva et al., "Trainability- and expressivity-based" T-CET as in the toolkit
+iViolinSolo/zero-cost-proxies (METHODS 2.9). With s_w = |w g_w| of layer l (SNIP),
+
+    SNR_l  = sum s / std s                      std with n - 1; sum s where it is 0
+    lw_l   = log |det K_l|                      K_l of the layer's output, bits > 0
+    score  = sum_l lw_l h(SNR_l),               h = log
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lswag_jax import patterns
+from lswag_jax.probe import Probe
+from lswag_jax.proxies.base import Parts, Proxy
+
+Array = jax.Array
+_TRANSFORMS = {"identity": lambda x: x, "log": np.log, "log1p": np.log1p}
+
+
+@dataclasses.dataclass(frozen=True)
+class TCet(Proxy):
+    """T-CET with SNIP's saliency; patterns and weights are matched by layer.
+
+    Args:
+        transform: h, of "identity", "log" and "log1p".
+
+    Raises:
+        ValueError: another transform.
+    """
+
+    name: ClassVar[str] = "t_cet"
+    needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
+    weakness: ClassVar[str] = "patterns of wide layers saturate"
+
+    transform: str = "log"
+
+    def __post_init__(self) -> None:
+        if self.transform not in _TRANSFORMS:
+            raise ValueError(
+                f"transform of t_cet must be one of {tuple(_TRANSFORMS)}, got {self.transform!r}."
+            )
+
+    def measure(self, probe: Probe) -> Parts:
+        """Kernels of the layers [L, B, B] and their SNR [L]; determinants are the host's work."""
+        layers = probe.batch_layers()
+        snr = jnp.stack([_snr(probe, i) for i in range(len(layers))])
+        kernels = jnp.stack([_kernel(probe, i) for i in range(len(layers))])
+        return {"score": snr.sum(), "snr": snr, "kernels": kernels}
+
+    def finish(self, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The score in float64; a layer with a singular kernel or no saliency counts nothing."""
+        sign, logs = np.linalg.slogdet(np.asarray(parts["kernels"], np.float64))
+        lw = np.where((sign > 0) & np.isfinite(logs), logs, 0.0)
+        snr = np.asarray(parts["snr"], np.float64)
+        with np.errstate(divide="ignore"):
+            weights = _TRANSFORMS[self.transform](np.where(snr > 0, snr, 1.0))
+        layers = np.where(snr > 0, lw * weights, 0.0)
+        total = np.where(np.isfinite(parts["score"]), layers.sum(-1), np.nan)
+        return {"score": total, "layers": layers}
+
+
+def _snr(probe: Probe, i: int) -> Array:
+    """sum s / std s of weight layer i, over the weights that are there."""
+    w, s = probe.kernel(i), jnp.abs(probe.batch_gradient(i) * probe.kernel(i))
+    is_there = (w != 0).astype(s.dtype) if probe.candidate.sizes is not None else jnp.ones_like(s)
+    n = is_there.sum()
+    mean = s.sum() / jnp.maximum(n, 1)
+    variance = (is_there * (s - mean) ** 2).sum() / jnp.maximum(n - 1, 1)
+    return s.sum() / jnp.where(variance > 0, jnp.sqrt(variance), 1)
+
+
+def _kernel(probe: Probe, i: int) -> Array:
+    """K of weight layer i's output, int32 [B, B]; zeros where it is not there."""
+
+    call = probe.batch_layers()[i].calls[0]
+
+    def compute() -> Array:
+        output = call.apply(call.params, call.inputs, call.extra)
+        values_BxU = output.reshape(len(output), -1)
+        return patterns.hamming_kernel([values_BxU], [probe.out_units[i]])
+
+    return probe.if_present(i, compute)

@@ -1,0 +1,243 @@
+"""TE-NAS: condition number of the neural tangent kernel, number of linear regions, their ranks' sum.
+
+Source: Chen et al., "Neural Architecture Search on ImageNet in Four GPU Hours: A Theoretically
+Inspired Perspective", ICLR 2021; code VITA-Group/TENAS. With G_n the gradient of the sum of sample
+n's logits with respect to all kernels and scales of normalisation,
+
+    ntk            = lambda_max / lambda_min of G G'                    lower is better
+    linear_regions = number of distinct activation patterns of random small crops
+    te_nas         = rank of -ntk + rank of linear_regions              over a pool
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import stats
+
+from lswag_jax import adapters, candidate, tape
+from lswag_jax.probe import Probe
+from lswag_jax.proxies.base import Parts, Proxy
+
+Array = jax.Array
+_NORMS = ("through", "frozen")
+
+
+def tangent_kernel(probe: Probe, batch_norm: str) -> Array:
+    """G G' [B, B] of the gradient batch."""
+    owner = probe.candidate
+    if batch_norm == "through" and owner.has_batch_norm and owner.batch_mode == "through":
+        return probe.once("tangent kernel", lambda: _coupled_kernel(probe))
+    return probe.once("uncoupled tangent kernel", lambda: _uncoupled_kernel(probe))
+
+
+def _coupled_kernel(probe: Probe) -> Array:
+    """Through the statistics of BatchNorm a sample's logits move with every other's features.
+
+    Each of the B gradients takes a backward pass of the whole batch.
+    """
+    owner = probe.candidate
+    weights = {}
+
+    def keep(name: str, leaf: Array) -> Array:
+        if candidate.is_kernel(name) or name.endswith("/scale"):
+            weights[name] = leaf
+        return leaf
+
+    candidate.map_variables(keep, owner.variables)
+
+    def sums(weights: dict[str, Array]) -> Array:
+        variables = candidate.map_variables(lambda n, v: weights.get(n, v), owner.variables)
+        logits = owner.network("through", variables)(probe.images, adapters.no_hook)
+        return _sum_of_logits(logits, None)
+
+    values_B, back = jax.vjp(sums, weights)
+
+    def flat(one_hot_B: Array) -> Array:
+        (grads,) = back(one_hot_B)
+        return jnp.concatenate([g.ravel() for g in grads.values()])
+
+    g_BxP = jax.lax.map(flat, jnp.eye(len(values_B), dtype=values_B.dtype))
+    return g_BxP @ g_BxP.T
+
+
+def _uncoupled_kernel(probe: Probe) -> Array:
+    """Where samples do not see each other, layer by layer."""
+    network = probe.candidate.network()
+    recorded = tape.record(network, probe.images, probe.labels, loss=_sum_of_logits)
+    kernel = sum(_layer_kernel(layer, "kernel") for layer in recorded.layers)
+    norms = [norm for norm in recorded.norms if "scale" in norm.params]
+    return kernel + sum(_layer_kernel(norm, "scale") for norm in norms)
+
+
+def _layer_kernel(layer: tape.Layer, name: str) -> Array:
+    """G G' of one parameter."""
+
+    def gradient(pairs: list[tuple[Array, Array]]) -> Array:
+        return layer.gradient((name,), [(x[None], c[None]) for x, c in pairs])[name].ravel()
+
+    g_BxP = jax.vmap(gradient)([(call.inputs, call.cotangent) for call in layer.calls])
+    return g_BxP @ g_BxP.T
+
+
+def _sum_of_logits(logits: Array, labels: Array | None) -> Array:
+    del labels
+    return logits.reshape(len(logits), -1).sum(1)
+
+
+def regions(probe: Probe, crops: int, size: int) -> Array:
+    """Number of distinct activation patterns among random crops of the images.
+
+    A network that takes one size of images alone is given crops enlarged to it.
+    """
+    images = _crops(probe, crops, size)
+    recorded = tape.record(probe.candidate.network(probe.candidate.batch_mode), images)
+    differing = 0
+    for i, a in enumerate(recorded.activations):
+        bits = (a.post.reshape(len(images), -1) > 0).astype(jnp.float32)
+        on_NxN = bits @ bits.T
+        on_N = jnp.diagonal(on_NxN)
+        differ = on_N[:, None] + on_N[None, :] - 2 * on_NxN
+        is_there = jnp.asarray(probe.act_units)[i] > 0
+        differing += jnp.where(is_there, differ, 0).astype(jnp.int32)
+    same = differing == 0
+    earlier = jnp.tril(same, -1).any(1)
+    return (~earlier).sum()
+
+
+def _crops(probe: Probe, crops: int, size: int) -> Array:
+    """Small images [n, size, size, C], or as large as the network's own."""
+    if "te_nas/crops" in probe.draws.given:
+        return jnp.asarray(probe.draws.given["te_nas/crops"], probe.images.dtype)
+    *_, h, w, _ = probe.images.shape
+    which = probe.draws.integers("te_nas/image", (crops,), len(probe.images))
+    row = probe.draws.integers("te_nas/row", (crops,), h - size + 1)
+    column = probe.draws.integers("te_nas/column", (crops,), w - size + 1)
+
+    def crop(i: Array, r: Array, c: Array) -> Array:
+        image = probe.images[i]
+        lead = (0,) * (image.ndim - 3)
+        sizes = (*image.shape[:-3], size, size, image.shape[-1])
+        return jax.lax.dynamic_slice(image, (*lead, r, c, 0), sizes)
+
+    small = jax.vmap(crop)(which, row, column)
+    if probe.candidate.any_size:
+        return small
+    return jax.image.resize(small, (crops, *probe.images.shape[1:]), "nearest")
+
+
+@dataclasses.dataclass(frozen=True)
+class Ntk(Proxy):
+    """Condition number of the neural tangent kernel, of sums of logits as in the code.
+
+    Args:
+        batch_norm: "through" as the code does, at the price of B backward passes of the batch;
+            "frozen" takes the batch's statistics as constants.
+
+    Raises:
+        ValueError: another mode.
+    """
+
+    name: ClassVar[str] = "ntk"
+    needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    data: ClassVar[str] = "images"
+    gradients: ClassVar[bool] = True
+    higher_is_better: ClassVar[bool] = False
+    weakness: ClassVar[str] = "the dearest; its smallest eigenvalue is close to rounding"
+
+    batch_norm: str = "through"
+
+    def __post_init__(self) -> None:
+        if self.batch_norm not in _NORMS:
+            raise ValueError(f"batch_norm of ntk must be one of {_NORMS}, got {self.batch_norm!r}.")
+
+    def measure(self, probe: Probe) -> Parts:
+        """The kernel [B, B]; its eigenvalues are the host's work."""
+        kernel_BxB = tangent_kernel(probe, self.batch_norm)
+        return {"score": jnp.trace(kernel_BxB), "kernel": kernel_BxB}
+
+    def finish(self, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The condition number in float64; a singular kernel has inf."""
+        kernel = np.asarray(parts["kernel"], np.float64)
+        good = np.isfinite(kernel).all((-2, -1))
+        v = np.linalg.eigvalsh(np.where(good[..., None, None], kernel, 0.0))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            condition = np.where(v[..., 0] > 0, v[..., -1] / v[..., 0], np.inf)
+        return {"score": np.where(good, condition, np.nan)}
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearRegions(Proxy):
+    """Number of linear regions that random crops of the images fall into.
+
+    Where the code takes a thin network, here it is the candidate itself. Draws `te_nas/image`,
+    `te_nas/row` and `te_nas/column`, or is given `te_nas/crops` [n, h, w, C].
+
+    Args:
+        crops: how many; no more regions can be counted.
+        size: of a crop, in pixels.
+
+    Raises:
+        ValueError: fewer than two crops, or an empty one.
+    """
+
+    name: ClassVar[str] = "linear_regions"
+    needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    data: ClassVar[str] = "images"
+    weakness: ClassVar[str] = "saturates at the number of crops"
+
+    crops: int = 256
+    size: int = 3
+
+    def __post_init__(self) -> None:
+        if self.crops < 2 or self.size < 1:
+            raise ValueError(
+                f"linear_regions needs two crops or more of a pixel or more, got {self.crops} and "
+                f"{self.size}."
+            )
+
+    def measure(self, probe: Probe) -> Parts:
+        """The number of regions."""
+        key = ("regions", self.crops, self.size)
+        found = probe.once(key, lambda: regions(probe, self.crops, self.size))
+        return {"score": found.astype(probe.tape.logits.dtype)}
+
+
+@dataclasses.dataclass(frozen=True)
+class TeNas(Proxy):
+    """TE-NAS: sum of the two ranks within the table.
+
+    Args:
+        batch_norm: of `ntk`.
+    """
+
+    name: ClassVar[str] = "te_nas"
+    needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    data: ClassVar[str] = "images"
+    gradients: ClassVar[bool] = True
+    weakness: ClassVar[str] = "scores are relative to their table"
+
+    batch_norm: str = "through"
+
+    def measure(self, probe: Probe) -> Parts:
+        """The kernel and the regions."""
+        parts = Ntk(batch_norm=self.batch_norm).measure(probe)
+        return parts | {"regions": LinearRegions().measure(probe)["score"]}
+
+    def finish(self, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The condition number, as the score of one network alone, and the regions."""
+        return Ntk().finish(parts) | {"regions": parts["regions"]}
+
+    def pool(
+        self, parts: Mapping[str, np.ndarray], degenerate: np.ndarray | bool = False
+    ) -> tuple[np.ndarray, np.ndarray, str]:
+        """Scores by ranks, status, and the rule."""
+        condition = np.asarray(parts["score"], np.float64)
+        status = self._status(condition, parts, degenerate)
+        columns = [-condition, np.asarray(parts["regions"], np.float64)]
+        lowest = [np.where(status == "ok", c, -np.inf) for c in columns]
+        scores = sum(stats.rankdata(c, axis=0) for c in lowest)
+        return np.where(np.isnan(condition), np.nan, scores), status, "rank_sum"

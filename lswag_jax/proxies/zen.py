@@ -1,0 +1,109 @@
+"""Zen-Score: how far a small change of a random image moves the features.
+
+Source: Lin et al., "Zen-NAS: A Zero-Shot NAS for High-Performance Image Recognition", ICCV 2021;
+code idstcv/ZenNAS, automl/NASLib. With f the feature map before pooling, x noise, x' = x + 0.01 z,
+
+    Delta = mean over samples of sum |f(x) - f(x')|
+    score = log Delta + sum over BatchNorm layers of log sqrt(mean_c var_c)
+
+The code reads the running variance after one training-mode forward pass of x and one of x'.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from lswag_jax import candidate
+from lswag_jax.adapters import BatchStatistics
+from lswag_jax.features import pooled_features
+from lswag_jax.probe import Probe
+from lswag_jax.proxies.base import NotApplicable, Parts, Proxy
+
+Array = jax.Array
+_INITS = ("normal01", "space")
+_VARIANCES = ("ema2", "batch")
+_MOMENTUM = 0.1
+_STEP = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class Zen(Proxy):
+    """Zen-Score of networks with BatchNorm; without it the quantity is not defined.
+
+    Draws `zen/images` and `zen/direction` [batch, H, W, C].
+
+    Args:
+        init: "normal01" draws kernels from N(0, 1) with zero biases and fresh normalisation, as
+            the code does; "space" keeps the weights. BatchNorm takes their scale out.
+        bn_var: "ema2" is the running variance after the two passes (code), "batch" the variance
+            of the first batch (paper).
+        batch: noise images.
+
+    Raises:
+        ValueError: another option.
+    """
+
+    name: ClassVar[str] = "zen"
+    needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    data: ClassVar[str] = "none"
+    weakness: ClassVar[str] = "needs BatchNorm; grows with depth"
+
+    init: str = "normal01"
+    bn_var: str = "ema2"
+    batch: int = 16
+
+    def __post_init__(self) -> None:
+        if self.init not in _INITS or self.bn_var not in _VARIANCES or self.batch < 2:
+            raise ValueError(
+                f"zen takes init of {_INITS}, bn_var of {_VARIANCES} and a batch of at least 2, "
+                f"got {self.init!r}, {self.bn_var!r} and {self.batch}."
+            )
+
+    def measure(self, probe: Probe) -> Parts:
+        """The score, log Delta and the sum over BatchNorm layers."""
+        shape, dtype = (self.batch, *probe.images.shape[1:]), probe.images.dtype
+        x = probe.draws.normal("zen/images", shape, dtype)
+        moved = x + _STEP * probe.draws.normal("zen/direction", shape, dtype)
+        weights = None if self.init == "space" else self._normal(probe)
+        network = probe.candidate.network(probe.candidate.batch_mode, weights)
+        f, first = pooled_features(network, x)
+        g, second = pooled_features(network, moved)
+        if f is None or not first:
+            raise NotApplicable
+        delta = jnp.log(jnp.abs(f - g).reshape(len(f), -1).sum(1).mean())
+        count = f.dtype.type(1)
+        terms = [self._term(a, b) for a, b in zip(first, second, strict=True)]
+        norms = sum(terms, start=0 * count)
+        return {"score": delta + norms, "log_delta": delta, "norms": norms}
+
+    def _term(self, first: BatchStatistics, second: BatchStatistics) -> Array:
+        """log sqrt(mean over channels of the variance); 0 for a layer that is not there."""
+        var_C = self._variance(first, second)
+        if first.active is None:
+            return 0.5 * jnp.log(var_C.mean())
+        is_there = jnp.arange(len(var_C)) < first.active
+        mean = jnp.where(is_there, var_C, 0).sum() / jnp.maximum(first.active, 1)
+        return jnp.where(first.active > 0, 0.5 * jnp.log(jnp.where(mean > 0, mean, 1)), 0)
+
+    def _variance(self, first: BatchStatistics, second: BatchStatistics) -> Array:
+        if self.bn_var == "batch":
+            return first.var
+        keep, running = 1 - _MOMENTUM, jnp.ones_like(first.var)
+        if self.init == "space" and first.running_var is not None:
+            running = first.running_var
+        a, b = (s.var * (s.count / (s.count - 1)) for s in (first, second))  # unbiased
+        return keep * (keep * running + _MOMENTUM * a) + _MOMENTUM * b
+
+    def _normal(self, probe: Probe) -> dict:
+        """Weights of N(0, 1), zero biases, scales of one and fresh running statistics."""
+
+        def fresh(name: str, leaf: Array) -> Array:
+            if candidate.is_kernel(name):
+                drawn = probe.draws.normal(f"zen/{name}", leaf.shape, leaf.dtype)
+                return jnp.where(leaf != 0, drawn, 0)  # zero where the architecture has no weight
+            is_one = name.endswith(("scale", "var"))
+            return jnp.ones_like(leaf) if is_one else jnp.zeros_like(leaf)
+
+        return candidate.map_variables(fresh, probe.candidate.variables)
