@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -302,9 +303,9 @@ def _batch_norm(
         output, stats = _present(active, own, x, running, features, layer.epsilon, mode)
     if mode != "off":
         apply = functools.partial(_repeat_norm, features, layer.epsilon, mode)
-        output = hook(
-            name, "norm", apply, own, x, BatchStatistics(*running, *stats, active), output
-        )
+        count = math.prod(size for axis, size in enumerate(x.shape) if axis not in features)
+        extra = BatchStatistics(*running, *stats, active, count)
+        output = hook(name, "norm", apply, own, x, extra, output)
     if active is not None:
         mask = unit_mask(x.shape[-1], active, x.dtype)
         output *= mask.reshape((1,) * (x.ndim - 1) + mask.shape)

@@ -97,7 +97,7 @@ def _nuclear(w: Array, g: Array) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class AutoProxA(_Attention):
-    """AutoProx-A, a third-party reading of the paper's formula; the paper's code lacks its inputs."""
+    """AutoProx-A, a third-party reading of the paper's formula, whose code is not complete."""
 
     name: ClassVar[str] = "autoprox_a"
     weakness: ClassVar[str] = "a third-party reading; attention only"

@@ -1,4 +1,4 @@
-"""TE-NAS: condition number of the neural tangent kernel, number of linear regions, their ranks' sum.
+"""TE-NAS: condition number of the neural tangent kernel, linear regions, and their rank sum.
 
 Source: Chen et al., "Neural Architecture Search on ImageNet in Four GPU Hours: A Theoretically
 Inspired Perspective", ICLR 2021; code VITA-Group/TENAS. With G_n the gradient of the sum of sample
