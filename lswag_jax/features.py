@@ -20,9 +20,10 @@ class FeatureMap(NamedTuple):
     active: Array | None
 
     @property
-    def mask(self) -> Array | float:
+    def mask(self) -> Array:
         """1 for the channels that are there."""
-        return unit_mask(self.values.shape[-1], self.active, self.values.dtype)
+        mask = jnp.asarray(unit_mask(self.values.shape[-1], self.active, self.values.dtype))
+        return mask.reshape((1,) * (self.values.ndim - mask.ndim) + mask.shape)
 
     @property
     def present(self) -> Array | bool:

@@ -11,7 +11,7 @@ import pytest
 
 import lswag_jax
 from lswag_jax import adapters
-from lswag_jax.proxies import LSwag, Nwot, Swap, ZiCo
+from lswag_jax.proxies import Gsnr, LSwag, Nwot, Swap, SynFlow, Zen, ZiCo
 
 EVAL = (
     LSwag(label="sum_inv_std_abs"),
@@ -19,8 +19,13 @@ EVAL = (
     LSwag(label="sum_mean_over_std_abs", lambda_kind="zico"),
     LSwag(label="sum_mean_over_std_signed", lambda_kind="zico", grad_abs=False),
 )
-TRAIN = (LSwag(label="psi", lambda_kind="none"), Swap(), Nwot())
-BATCHES = (ZiCo(), LSwag(label="minibatch", var_over="minibatch"))
+REGULARISED = {"mu1000_sigma1e+06": (1000, 1e6), "mu20_sigma400": (20, 400)}
+TRAIN = (
+    LSwag(label="psi", lambda_kind="none"),
+    *(Swap(), Nwot()),
+    *(Swap(label=key, mu=mu, sigma=sigma) for key, (mu, sigma) in REGULARISED.items()),
+)
+BATCHES = (ZiCo(), LSwag(label="minibatch", var_over="minibatch"), Gsnr(n_batches=2))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +70,12 @@ class CnnGolden:
         """Images and labels of these samples."""
         with np.load(self.inputs) as arrays:
             images, labels = arrays["images"][start:stop], arrays["labels"][start:stop]
-        return images.transpose(0, 2, 3, 1).astype(dtype), labels.astype(np.int32)
+        return self.channels_last(images, dtype), labels.astype(np.int32)
+
+    @staticmethod
+    def channels_last(images: np.ndarray, dtype=np.float64) -> np.ndarray:
+        """PyTorch's images as ours."""
+        return images.transpose(0, 2, 3, 1).astype(dtype)
 
     def value(self, key: str) -> np.ndarray:
         return self.arrays[f"{self.weights}/{key}"]
@@ -125,6 +135,9 @@ def check_patterns(golden: CnnGolden) -> None:
     assert table["swap"][0] == golden.value("val64/swap")
     assert table["nwot"][0] == pytest.approx(golden.value("val64/nwot_activations_only"), rel=1e-6)
     assert table["params"][0] == golden.value("val64/params")
+    for key in REGULARISED:
+        expected = golden.value(f"val64/swap_reg_{key}")
+        assert table[key][0] == pytest.approx(expected, rel=1e-6)
 
 
 def check_batches(golden: CnnGolden) -> None:
@@ -139,9 +152,14 @@ def check_batches(golden: CnnGolden) -> None:
             logs = np.where(expected > 0, np.log(expected), 0)
         np.testing.assert_allclose(table.parts[key][part][0], logs, rtol=1e-6, atol=1e-9)
     assert table["zico"][0] == pytest.approx(golden.value("val64/zico"), rel=1e-6)
+    extra = golden.path.parent / "nb201_extra.npz"
+    if golden.path.name.startswith("nb201"):
+        with np.load(extra) as arrays:
+            key = f"{golden.path.stem}/{golden.weights}/val64/xi_gsnr_2batches_zeroed"
+            assert table["gsnr"][0] == pytest.approx(float(arrays[key]), rel=1e-6)
 
 
-GRADIENTS = ("snip", "grad_norm", "plain", "fisher", "l2_norm")
+GRADIENTS = ("snip", "grad_norm", "plain", "fisher", "l2_norm", "grasp")
 
 
 def check_gradients(golden: CnnGolden) -> None:
@@ -154,11 +172,43 @@ def check_gradients(golden: CnnGolden) -> None:
         np.testing.assert_allclose(layers, expected, rtol=1e-6, atol=1e-12)
 
 
+def check_jacobians(golden: CnnGolden) -> None:
+    """Condition number of the tangent kernel, and correlations of the images' gradients."""
+    table = golden.score(("jacov", "epe_nas", "ntk"))
+    condition = golden.value("val64/te_nas_ntk_cond")
+    assert table.raw["ntk"][0] == pytest.approx(condition, rel=1e-6)
+    assert table["ntk"][0] == -table.raw["ntk"][0]
+    if "tnb101" in golden.path.name:  # analytically zero there (goldens' README)
+        return
+    assert table["jacov"][0] == pytest.approx(golden.value("val64/jacov"), rel=1e-6)
+    assert table["jacov"][0] == pytest.approx(golden.value("val64/jacob_cov"), rel=1e-6)
+    assert table["epe_nas"][0] == pytest.approx(golden.value("val64/epe_nas"), rel=1e-6)
+
+
+DATA_FREE = (SynFlow(), SynFlow(label="synflow_bn", batch_norm="kept"), Zen(init="space"))
+
+
+def check_data_free(golden: CnnGolden) -> None:
+    """SynFlow and its layers, with and without BatchNorm, and Zen-Score with the file's noise."""
+    with np.load(golden.inputs) as arrays:
+        noise = {key: golden.channels_last(arrays[key]) for key in ("gauss1", "gauss2")}
+    draws = {"zen/images": noise["gauss1"], "zen/direction": noise["gauss2"]}
+    table = golden.score(DATA_FREE, draws=draws)
+    for name in ("synflow", "synflow_bn"):
+        assert np.exp(table[name][0]) == pytest.approx(golden.value(f"val64/{name}"), rel=1e-6)
+        expected = golden.value(f"layer64/{name}")[golden.layers]
+        found = np.exp(table.parts[name]["layers"][0])
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert table["zen"][0] == pytest.approx(golden.value("val64/zen"), rel=1e-6)
+
+
 CHECKS = {
     "logits": check_logits,
     "samples": check_samples,
     "patterns": check_patterns,
     "batches": check_batches,
     "gradients": check_gradients,
+    "jacobians": check_jacobians,
+    "data_free": check_data_free,
 }
 every_check = pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)

@@ -2,9 +2,11 @@
 
 import functools
 
+import numpy as np
 import pytest
 
 from lswag_jax import spaces
+from lswag_jax.proxies import GradSign, LinearRegions, MeCo
 from tests import cnn_goldens
 
 FILES = ("best", "mixed", "sparse", "deadbranch")
@@ -33,3 +35,49 @@ def _golden(folder, file, weights):
 @cnn_goldens.every_check
 def test_golden(golden, check):
     check(golden)
+
+
+FEATURES = ("az_expressivity", "az_progressivity", "az_trainability")
+
+
+@pytest.mark.parametrize("images", ["images", "gauss1"])
+def test_az_nas(golden, images):
+    """On both batches of images, with the file's signs."""
+    with np.load(golden.inputs) as arrays:
+        draws = {"az/images": golden.channels_last(arrays[images][:16])}
+    for key, signs in golden.arrays.items():
+        if key.startswith("az_sign/"):
+            draws[f"az/signs_{key.removeprefix('az_sign/')}"] = golden.channels_last(signs)
+    table = golden.score(FEATURES, draws=draws)
+    for name in FEATURES:
+        expected = golden.value(f"val64/{name}_{images}")
+        assert table.raw[name][0] == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+def test_gradsign(golden):
+    """The file has the mean over the weights."""
+    num_weights = sum(value.size for key, value in golden.arrays.items() if _is_kernel(golden, key))
+    table = golden.score((GradSign(),))
+    expected = golden.value("val64/gradsign_aznas")
+    assert table["gradsign"][0] / num_weights == pytest.approx(expected, rel=1e-6)
+
+
+def _is_kernel(golden, key):
+    return key.startswith(f"{golden.weights}/w/") and golden.arrays[key].ndim in (2, 4)
+
+
+def test_regions_and_meco(golden):
+    """Regions of the file's small images; MeCo's eigenvalues of layers, norms and activations."""
+    with np.load(golden.inputs) as arrays:
+        draws = {"te_nas/crops": golden.channels_last(arrays["lr_images"])}
+    with np.load(golden.inputs.parent / "nb201_extra.npz") as arrays:
+        draws["meco/image"] = golden.channels_last(arrays["meco_input"])
+        file = f"{golden.path.stem}/{golden.weights}/meco_"
+        eigenvalues = arrays[f"{file}min_eigs64"]
+    table = golden.score((LinearRegions(), MeCo()), draws=draws)
+    regions = golden.value("val64/te_nas_linear_regions_lr_images")
+    assert table["linear_regions"][0] == regions
+    ours = table.parts["meco"]["layers"][0]
+    assert len(ours) > 15
+    for value in ours:  # the file has those of pools, containers and the head besides
+        assert np.abs(eigenvalues - value).min() < 1e-9

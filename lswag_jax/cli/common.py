@@ -121,7 +121,7 @@ def load_proxies(config: ConfigDict) -> tuple:
     from lswag_jax import proxies, window
 
     resolved = []
-    for name in split(config.proxies):
+    for name in proxies.expand(split(config.proxies)):
         options = dict(config.options.get(name, {}))
         if name == "lswag":
             options["window"] = window.parse(config.window, options["bins"])

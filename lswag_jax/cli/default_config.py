@@ -38,7 +38,8 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
         "download": False,  # let TFDS prepare the data set (needs the extra [tf])
         "synthetic_targets": False,  # random ones for a task whose labels the data set has not
     }
-    config.proxies = "lswag,zico,swap,nwot,params,macs"  # computed for every genotype
+    # Computed for every genotype; also the groups all, gradient_based, gradient_free, data_free.
+    config.proxies = "lswag,zico,swap,nwot,params,macs"
     config.window = "all"  # of lswag: all, "first,last" bin 0-9, or a window.json of lswag-profile
     config.options = {name: _options(name) for name in proxies.names()}
     config.score = {

@@ -1,5 +1,6 @@
 """Zero-cost proxies: one short file each, and the registry."""
 
+import dataclasses
 import difflib
 from collections.abc import Iterable
 from typing import Any
@@ -33,6 +34,13 @@ _ALL = (
 )
 PROXIES: dict[str, type[Proxy]] = {proxy.name: proxy for proxy in _ALL}
 
+GROUPS: dict[str, tuple[str, ...]] = {
+    "all": tuple(PROXIES),
+    "gradient_based": tuple(n for n, p in PROXIES.items() if p.computes_gradients()),
+    "gradient_free": tuple(n for n, p in PROXIES.items() if not p.computes_gradients()),
+    "data_free": tuple(n for n, p in PROXIES.items() if p.data == "none"),
+}
+
 
 def names() -> tuple[str, ...]:
     """Names that `get` knows."""
@@ -52,7 +60,7 @@ def get(name: str, **options: Any) -> Proxy:
     if name not in PROXIES:
         near = difflib.get_close_matches(str(name), PROXIES, n=len(PROXIES), cutoff=0.0)
         raise ValueError(f"unknown proxy {name!r}, known are {', '.join(near)}.")
-    known = PROXIES[name].__dataclass_fields__
+    known = [field.name for field in dataclasses.fields(PROXIES[name])]
     for option in options:
         if option not in known:
             raise ValueError(
@@ -62,7 +70,7 @@ def get(name: str, **options: Any) -> Proxy:
 
 
 def resolve(proxies: str | Proxy | Iterable[str | Proxy]) -> tuple[Proxy, ...]:
-    """Proxies from names and configured proxies.
+    """Proxies from names, configured proxies and names of groups (`GROUPS`).
 
     Raises:
         ValueError: none, one of another type, an unknown name, or a name twice.
@@ -71,7 +79,7 @@ def resolve(proxies: str | Proxy | Iterable[str | Proxy]) -> tuple[Proxy, ...]:
     for item in items:
         if not isinstance(item, str | Proxy):
             raise ValueError(f"a proxy is a name or a Proxy, got {item!r}.")
-    resolved = tuple(get(item) if isinstance(item, str) else item for item in items)
+    resolved = tuple(get(item) if isinstance(item, str) else item for item in expand(items))
     keys = [proxy.key for proxy in resolved]
     if not resolved or len(set(keys)) < len(keys):
         raise ValueError(
@@ -80,7 +88,24 @@ def resolve(proxies: str | Proxy | Iterable[str | Proxy]) -> tuple[Proxy, ...]:
     return resolved
 
 
+def expand(items: Iterable[str | Proxy]) -> list[str | Proxy]:
+    """The items with each group's name replaced by its members that are not there yet.
+
+    Example:
+        >>> expand(["macs", "data_free"])[:3]
+        ['macs', 'l2_norm', 'synflow']
+    """
+    found: list[str | Proxy] = []
+    for item in items:
+        if isinstance(item, str) and item in GROUPS:
+            found += [name for name in GROUPS[item] if name not in found]
+        else:
+            found.append(item)
+    return found
+
+
 __all__ = [
+    "GROUPS",
     "PROXIES",
     "AutoProxA",
     "AzExpressivity",
@@ -115,6 +140,7 @@ __all__ = [
     "TeNas",
     "Zen",
     "ZiCo",
+    "expand",
     "finish",
     "get",
     "names",

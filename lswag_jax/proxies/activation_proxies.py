@@ -32,6 +32,7 @@ class Swap(Proxy):
     """
 
     name: ClassVar[str] = "swap"
+    paper: ClassVar[str] = "Peng et al., ICLR 2024"
     needs: ClassVar[frozenset[str]] = frozenset({"patterns"})
 
     data: ClassVar[str] = "images"
@@ -78,6 +79,7 @@ class Nwot(Proxy):
     """
 
     name: ClassVar[str] = "nwot"
+    paper: ClassVar[str] = "Mellor et al., ICML 2021"
     needs: ClassVar[frozenset[str]] = frozenset({"patterns"})
     data: ClassVar[str] = "images"
     weakness: ClassVar[str] = "singular where two samples have equal patterns"

@@ -120,6 +120,8 @@ class AzExpressivity(_Features):
     """AZ-NAS's expressivity: the features use many directions."""
 
     name: ClassVar[str] = "az_expressivity"
+    paper: ClassVar[str] = "Lee and Ham, CVPR 2024"
+    networks: ClassVar[str] = "marked features"
     weakness: ClassVar[str] = "grows with depth and width"
 
     def measure(self, probe: Probe) -> Parts:
@@ -133,6 +135,8 @@ class AzProgressivity(_Features):
     """AZ-NAS's progressivity: each block adds directions. Defined for CNNs alone."""
 
     name: ClassVar[str] = "az_progressivity"
+    paper: ClassVar[str] = "Lee and Ham, CVPR 2024"
+    networks: ClassVar[str] = "marked features, BatchNorm"
     weakness: ClassVar[str] = "not defined for ViTs; one block decides"
 
     def measure(self, probe: Probe) -> Parts:
@@ -151,6 +155,8 @@ class AzTrainability(_Features):
     """
 
     name: ClassVar[str] = "az_trainability"
+    paper: ClassVar[str] = "Lee and Ham, CVPR 2024"
+    networks: ClassVar[str] = "marked features"
     gradients: ClassVar[bool] = True
     weakness: ClassVar[str] = "an identity block has no value"
 
@@ -168,6 +174,8 @@ class AzNas(_Features):
     """
 
     name: ClassVar[str] = "az_nas"
+    paper: ClassVar[str] = "Lee and Ham, CVPR 2024"
+    networks: ClassVar[str] = "marked features"
     gradients: ClassVar[bool] = True
     weakness: ClassVar[str] = "scores are relative to their table"
 

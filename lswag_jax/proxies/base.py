@@ -27,9 +27,11 @@ class Proxy:
 
     label: str = dataclasses.field(default="", kw_only=True)
     name: ClassVar[str]
+    paper: ClassVar[str] = ""
     needs: ClassVar[frozenset[str]] = frozenset()  # "gradients", "patterns", "weights"
     data: ClassVar[str] = "images and labels"  # or "images", or "none"
     gradients: ClassVar[bool | None] = None  # whether it computes gradients; None as it needs
+    networks: ClassVar[str] = "any"  # what a network must have for it to apply
     weakness: ClassVar[str] = ""
     higher_is_better: ClassVar[bool] = True  # of the quantity as published, before orientation
 
@@ -42,6 +44,11 @@ class Proxy:
     def passes(self) -> frozenset[str]:
         """The passes this configuration reads: of "gradients", "patterns"."""
         return self.needs
+
+    @classmethod
+    def computes_gradients(cls) -> bool:
+        """Whether it runs a backward pass."""
+        return "gradients" in cls.needs if cls.gradients is None else cls.gradients
 
     def first_layer(self, bin_range: BinRange) -> int:
         """Index of the first weight layer whose gradient is read.

@@ -59,6 +59,8 @@ class Dss(_Attention):
     """
 
     name: ClassVar[str] = "dss"
+    paper: ClassVar[str] = "Zhou et al., CVPR 2022"
+    networks: ClassVar[str] = "attention"
     weakness: ClassVar[str] = "attention only; its decompositions dominate the cost"
 
     branch: str = "role"
@@ -100,6 +102,8 @@ class AutoProxA(_Attention):
     """AutoProx-A, a third-party reading of the paper's formula, whose code is not complete."""
 
     name: ClassVar[str] = "autoprox_a"
+    paper: ClassVar[str] = "Wei et al., AAAI 2024"
+    networks: ClassVar[str] = "attention"
     weakness: ClassVar[str] = "a third-party reading; attention only"
 
     def measure(self, probe: Probe) -> Parts:

@@ -39,6 +39,8 @@ class Fisher(LayerSum):
     """
 
     name: ClassVar[str] = "fisher"
+    paper: ClassVar[str] = "Turner et al., ICLR 2020; Abdelfattah et al., ICLR 2021"
+    weakness: ClassVar[str] = "grows with the fan-in"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
 
     aggregate: str = "weights"

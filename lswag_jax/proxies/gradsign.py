@@ -32,6 +32,7 @@ class GradSign(Proxy):
     """
 
     name: ClassVar[str] = "gradsign"
+    paper: ClassVar[str] = "Zhang and Jia, ICLR 2022"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
     weakness: ClassVar[str] = "grows with the number of weights; normalises a sample by itself"
 

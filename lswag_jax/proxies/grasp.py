@@ -27,6 +27,7 @@ class Grasp(Proxy):
     """GraSP in the sign of zero-cost-nas; BatchNorm is differentiated through its statistics."""
 
     name: ClassVar[str] = "grasp"
+    paper: ClassVar[str] = "Wang et al., ICLR 2020; Abdelfattah et al., ICLR 2021"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
     weakness: ClassVar[str] = "its sign depends on the data's noise; the dearest of its family"
 

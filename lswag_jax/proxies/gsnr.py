@@ -33,6 +33,7 @@ class Gsnr(LayerSum):
     """
 
     name: ClassVar[str] = "gsnr"
+    paper: ClassVar[str] = "Sun et al., ICCV 2023"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
     weakness: ClassVar[str] = "of few batches it is noisy; xi sets the scale of small gradients"
 

@@ -50,6 +50,7 @@ class Jacov(Proxy):
     """Jacobian covariance: high where samples' gradients are uncorrelated, at most about -B."""
 
     name: ClassVar[str] = "jacov"
+    paper: ClassVar[str] = "Mellor et al., 2020"
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
     data: ClassVar[str] = "images"
     gradients: ClassVar[bool] = True
@@ -79,6 +80,8 @@ class EpeNas(Proxy):
     """EPE-NAS: correlation of input gradients within classes, for class labels only."""
 
     name: ClassVar[str] = "epe_nas"
+    paper: ClassVar[str] = "Lopes et al., ICANN 2021"
+    networks: ClassVar[str] = "class labels"
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
     gradients: ClassVar[bool] = True
     weakness: ClassVar[str] = "depends on how often a class is in the batch"

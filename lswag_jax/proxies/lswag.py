@@ -85,6 +85,8 @@ class LSwag(Proxy):
     """
 
     name: ClassVar[str] = "lswag"
+    paper: ClassVar[str] = "Casarin et al., CVPR 2025"
+    weakness: ClassVar[str] = "dominated by the smallest gradients"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients", "patterns"})
 
     window: Window | None = None

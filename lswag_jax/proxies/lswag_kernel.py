@@ -58,6 +58,8 @@ class LSwagKernel(Proxy):
     """
 
     name: ClassVar[str] = "lswag_kernel"
+    paper: ClassVar[str] = "the kernel form in the code of Casarin et al., CVPR 2025"
+    weakness: ClassVar[str] = "holds token pairs; not what the paper tests"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
 
     statistic: str = "logmean"

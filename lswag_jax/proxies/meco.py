@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from lswag_jax import tape
 from lswag_jax.probe import Probe
-from lswag_jax.proxies.base import Parts, Proxy
+from lswag_jax.proxies.base import NotApplicable, Parts, Proxy
 from lswag_jax.proxies.fisher import channel_axes
 
 Array = jax.Array
@@ -29,8 +29,10 @@ class MeCo(Proxy):
     """MeCo on one noise image of the network's own size. Draws `meco/image` [1, H, W, C]."""
 
     name: ClassVar[str] = "meco"
+    paper: ClassVar[str] = "Jiang et al., NeurIPS 2023"
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
     data: ClassVar[str] = "none"
+    networks: ClassVar[str] = "outputs with positions"
     weakness: ClassVar[str] = "one image; counts layers"
 
     def measure(self, probe: Probe) -> Parts:
@@ -41,6 +43,8 @@ class MeCo(Proxy):
         outputs = [_of_call(layer.calls[0]) for layer in (*recorded.layers, *recorded.norms)]
         outputs += [a.post[0] for a in recorded.activations]
         values = [_smallest(o.reshape(-1, o.shape[-1])) for o in outputs if o.ndim > 1]
+        if not values:
+            raise NotApplicable
         layers = jnp.stack(values)
         return {"score": layers.sum(), "layers": layers}
 

@@ -11,6 +11,9 @@ class Params(Proxy):
     """Number of trainable parameters; the table's own column is the score."""
 
     name: ClassVar[str] = "params"
+    paper: ClassVar[str] = "yardstick"
+    data: ClassVar[str] = "none"
+    weakness: ClassVar[str] = "size alone"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,3 +21,6 @@ class Macs(Proxy):
     """Multiply-accumulates of one image by the exact rule of the space; a column of the table."""
 
     name: ClassVar[str] = "macs"
+    paper: ClassVar[str] = "yardstick"
+    data: ClassVar[str] = "none"
+    weakness: ClassVar[str] = "size alone"

@@ -75,6 +75,7 @@ class SynFlow(Proxy):
     """
 
     name: ClassVar[str] = "synflow"
+    paper: ClassVar[str] = "Tanaka et al., NeurIPS 2020"
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
     data: ClassVar[str] = "none"
     gradients: ClassVar[bool] = True
@@ -110,6 +111,7 @@ class LogSynFlow(Proxy):
     """
 
     name: ClassVar[str] = "logsynflow"
+    paper: ClassVar[str] = "Cavagnero et al., WACV 2023"
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
     data: ClassVar[str] = "none"
     gradients: ClassVar[bool] = True

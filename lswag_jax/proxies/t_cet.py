@@ -36,6 +36,7 @@ class TCet(Proxy):
     """
 
     name: ClassVar[str] = "t_cet"
+    paper: ClassVar[str] = "toolkit of METHODS 2.9"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
     weakness: ClassVar[str] = "patterns of wide layers saturate"
 

@@ -142,6 +142,7 @@ class Ntk(Proxy):
     """
 
     name: ClassVar[str] = "ntk"
+    paper: ClassVar[str] = "Chen et al., ICLR 2021"
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
     data: ClassVar[str] = "images"
     gradients: ClassVar[bool] = True
@@ -185,6 +186,7 @@ class LinearRegions(Proxy):
     """
 
     name: ClassVar[str] = "linear_regions"
+    paper: ClassVar[str] = "Chen et al., ICLR 2021"
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
     data: ClassVar[str] = "images"
     weakness: ClassVar[str] = "saturates at the number of crops"
@@ -215,6 +217,7 @@ class TeNas(Proxy):
     """
 
     name: ClassVar[str] = "te_nas"
+    paper: ClassVar[str] = "Chen et al., ICLR 2021"
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
     data: ClassVar[str] = "images"
     gradients: ClassVar[bool] = True

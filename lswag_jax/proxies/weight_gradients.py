@@ -46,6 +46,8 @@ class Snip(LayerSum):
     """
 
     name: ClassVar[str] = "snip"
+    paper: ClassVar[str] = "Lee et al., ICLR 2019; Abdelfattah et al., ICLR 2021"
+    weakness: ClassVar[str] = "grows with size"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
 
     def layer(self, probe: Probe, i: int) -> Array:
@@ -58,6 +60,8 @@ class Plain(LayerSum):
     """Gradient times weight, signed: its sign is that of the data's noise."""
 
     name: ClassVar[str] = "plain"
+    paper: ClassVar[str] = "Abdelfattah et al., ICLR 2021"
+    weakness: ClassVar[str] = "its sign is noise of the data"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
 
     def layer(self, probe: Probe, i: int) -> Array:
@@ -70,6 +74,8 @@ class GradNorm(LayerSum):
     """Sum of the layers' gradient norms, not the norm of all."""
 
     name: ClassVar[str] = "grad_norm"
+    paper: ClassVar[str] = "Abdelfattah et al., ICLR 2021"
+    weakness: ClassVar[str] = "grows with the scale of the loss"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
 
     def layer(self, probe: Probe, i: int) -> Array:
@@ -85,6 +91,9 @@ class L2Norm(LayerSum):
     """
 
     name: ClassVar[str] = "l2_norm"
+    paper: ClassVar[str] = "Abdelfattah et al., ICLR 2021"
+    data: ClassVar[str] = "none"
+    weakness: ClassVar[str] = "a count of sizes"
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
 
     def layer(self, probe: Probe, i: int) -> Array:

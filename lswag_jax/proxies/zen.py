@@ -46,6 +46,8 @@ class Zen(Proxy):
     """
 
     name: ClassVar[str] = "zen"
+    paper: ClassVar[str] = "Lin et al., ICCV 2021"
+    networks: ClassVar[str] = "BatchNorm and marked features"
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
     data: ClassVar[str] = "none"
     weakness: ClassVar[str] = "needs BatchNorm; grows with depth"

@@ -28,6 +28,8 @@ class ZiCo(Proxy):
     """
 
     name: ClassVar[str] = "zico"
+    paper: ClassVar[str] = "Li et al., ICLR 2023"
+    weakness: ClassVar[str] = "two batches only: half the ratios are 1"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
 
     n_batches: int = 2

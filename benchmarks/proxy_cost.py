@@ -1,0 +1,111 @@
+"""What each proxy costs, in forward + backward passes, and what a family costs together.
+
+    python benchmarks/proxy_cost.py --output=benchmarks/proxy_cost.json
+
+One exact network of each setting; calls are interleaved with the gradient of the batch's loss, and
+figures are medians of ratios. The program of each proxy is compiled by itself, so that a figure
+holds the forward pass that proxies share when they are asked for together. About 25 minutes on 2
+CPU cores.
+"""
+
+import argparse
+import json
+import pathlib
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lswag_jax import adapters, proxies, spaces, tape
+from lswag_jax.candidate import Candidate, Draws
+from lswag_jax.measuring import measure
+
+FAMILY = ("lswag", "zico", "snip", "fisher", "grad_norm", "plain", "l2_norm", "nwot", "swap")
+VIT, CNN = "AutoFormer-Tiny, 32 px, batch 32", "NAS-Bench-201, C 16, N 1, 32 px, batch 64"
+
+
+def settings() -> dict[str, tuple]:
+    """Space, genotype and batch size of each setting."""
+    vit = spaces.get("autoformer_tiny", image_size=32, patch_size=4, num_classes=100)
+    cnn = spaces.get("nasbench201", cells=1)
+    best = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|"
+    g = vit.sample(np.random.default_rng(0), 1)[0]
+    return {VIT: (vit, g, 32), CNN: (cnn, cnn.parse(best + "nor_conv_3x3~2|"), 64)}
+
+
+def jobs_of(space, genotype, batch: int) -> dict:
+    """The gradient and a function that compiles any set of proxies, all without arguments."""
+    module = space.build(genotype)
+    variables = space.extract(space.init(jax.random.key(0)), genotype)
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.normal(size=(batch, *space.image_shape)), jnp.float32)
+    labels = jnp.arange(batch) % space.num_classes
+    model, weights, _ = adapters.split(module, variables)
+
+    def loss(weights):
+        network = model.network(weights, "through")
+        return tape.cross_entropy(network(images, adapters.no_hook), labels).mean()
+
+    gradient = jax.jit(jax.grad(loss, allow_int=True))
+
+    def program(names):
+        chosen = proxies.resolve(names)
+
+        @jax.jit
+        def run(weights, images, labels, key):
+            candidate = Candidate(model.network, weights, "frozen", model.has_batch_norm)
+            return measure(candidate, images, labels, chosen, draws=Draws(key))
+
+        return lambda: run(weights, images, labels, jax.random.key(0))
+
+    return {"gradient": lambda: gradient(weights), "program": program}
+
+
+def seconds(function) -> float:
+    """Wall seconds of a call, its result ready."""
+    start = time.perf_counter()
+    jax.block_until_ready(function())
+    return time.perf_counter() - start
+
+
+def ratio(job, base, rounds: int = 7) -> float:
+    """Median ratio of interleaved calls."""
+    seconds(job), seconds(base)
+    return float(np.median([seconds(job) / seconds(base) for _ in range(rounds)]))
+
+
+def cost(space, genotype, batch: int) -> tuple[dict[str, float], float]:
+    """Cost of each proxy in passes, and of the family over L-SWAG alone."""
+    jobs = jobs_of(space, genotype, batch)
+    gradient, program = jobs["gradient"], jobs["program"]
+    measured, found = [name for name in proxies.names() if proxies.get(name).passes], {}
+    for name in measured:
+        job = program([name])
+        if "not_applicable" in job()[name]:
+            continue
+        found[name] = round(ratio(job, gradient), 2)
+        print(name, found[name], flush=True)
+    family = ratio(program(FAMILY), program(["lswag"]))
+    print("family", family, flush=True)
+    return found, round(family, 2)
+
+
+def main() -> None:
+    """Runs both settings."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", default="benchmarks/proxy_cost.json")
+    arguments = parser.parse_args()
+    results = {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
+    results |= {"cost": {}, "family over lswag": {}}
+    with jax.default_matmul_precision("highest"):
+        for name, setting in settings().items():
+            print(name, flush=True)
+            results["cost"][name], results["family over lswag"][name] = cost(*setting)
+    path = pathlib.Path(arguments.output)
+    path.write_text(json.dumps(results, indent=2) + "\n")
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""Values that follow from a proxy's definition, on models of a few lines."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import lswag_jax
+from lswag_jax.layers import Feature
+from lswag_jax.proxies import AzTrainability, GradSign, LinearRegions, LogSynFlow, MeCo
+from lswag_jax.proxies.az_nas import log_rank_sum
+from lswag_jax.proxies.input_jacobian import EpeNas, Jacov
+
+BATCH = 6
+
+
+class Chain(nn.Module):
+    """Linear layers with ReLU between, no biases."""
+
+    widths: tuple[int, ...] = (7, 5, 3)
+
+    @nn.compact
+    def __call__(self, x):
+        x = x.reshape(len(x), -1)
+        for i, width in enumerate(self.widths):
+            x = nn.Dense(width, use_bias=False, dtype=x.dtype)(nn.relu(x) if i else x)
+        return x
+
+
+class Linear(nn.Module):
+    """One linear layer, with an activation that changes nothing where its input is positive."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.relu(nn.Dense(3, use_bias=False)(x.reshape(len(x), -1)) + 100) - 100
+
+
+@pytest.fixture
+def data(x64, rng):
+    return rng.normal(size=(BATCH, 2, 2, 1)), np.arange(BATCH) % 3
+
+
+def score(model, data, names, variables=None, **settings):
+    images, labels = data
+    if variables is None:
+        variables = model.init(jax.random.key(0), jnp.asarray(images))
+        variables = jax.tree.map(lambda v: v.astype(float), variables)
+    return lswag_jax.score_model(model, variables, images, labels, names, **settings)
+
+
+def test_synflow_of_a_chain(data):
+    """Each layer passes all of the signal: its sum is R, and the score log(layers * R)."""
+    images = jnp.asarray(data[0])
+    variables = jax.tree.map(lambda v: v.astype(float), Chain().init(jax.random.key(0), images))
+    positive = jax.tree.map(jnp.abs, variables)
+    signal = Chain().apply(positive, jnp.ones((1, 2, 2, 1))).sum()
+    table = score(Chain(), data, "synflow", variables)
+    np.testing.assert_allclose(np.exp(table.parts["synflow"]["layers"][0]), signal, rtol=1e-9)
+    assert table["synflow"][0] == pytest.approx(np.log(3 * signal), rel=1e-12)
+
+
+def test_synflow_beyond_float32(rng):
+    """40 wide layers: the signal is past float32's largest number and its logarithm is right."""
+    images = rng.uniform(size=(4, 4, 4, 4)).astype(np.float32)
+    model = Chain(widths=(256,) * 40)
+    variables = jax.tree.map(jnp.ones_like, model.init(jax.random.key(0), images))
+    variables["params"]["Dense_0"]["kernel"] *= -1  # so that the real forward pass stays at zero
+    table = score(model, (images, np.arange(4)), ("synflow", LogSynFlow()), variables)
+    # R = 64 * 256^40; every one of the 40 layers carries all of it.
+    expected = np.log(40 * 64.0) + 40 * np.log(256)
+    assert table.raw["synflow"][0] == pytest.approx(expected, rel=1e-6)
+    assert expected > np.log(np.finfo(np.float32).max)
+    assert np.isfinite(table.raw["logsynflow"][0])
+
+
+def test_grasp_of_a_quadratic(data):
+    """Loss 0.5 |W x - y|^2 is quadratic in W: -sum W (H g) with g = H W - b, done by hand."""
+    images, labels = data
+    x = images.reshape(BATCH, -1)
+    targets = np.eye(3)[labels]
+    variables = {
+        "params": {"Dense_0": {"kernel": jnp.asarray(np.linspace(-1, 1, 12).reshape(4, 3))}}
+    }
+
+    def loss(outputs, labels):
+        return 0.5 * ((outputs - jnp.eye(3)[labels]) ** 2).sum(1)
+
+    w = np.asarray(variables["params"]["Dense_0"]["kernel"])
+    hessian = x.T @ x / BATCH  # the same for each output
+    gradient = hessian @ w - x.T @ targets / BATCH
+    table = score(Linear(), data, "grasp", variables, loss=loss)
+    assert table["grasp"][0] == pytest.approx(-(w * (hessian @ gradient)).sum(), rel=1e-9)
+
+
+def test_plain_snip_and_sign_agreement(data):
+    """|plain| <= snip; GradSign is at most samples times weights."""
+    table = score(Chain(), data, ("plain", "snip", GradSign()))
+    assert abs(table["plain"][0]) <= table["snip"][0]
+    assert 0 < table["gradsign"][0] <= BATCH * (4 * 7 + 7 * 5 + 5 * 3)
+
+
+def test_gradients_that_agree(data):
+    """Copies of one sample: all signs agree."""
+    images, labels = np.repeat(data[0][:1], BATCH, 0), np.zeros(BATCH, int)
+    variables = {
+        "params": {"Dense_0": {"kernel": jnp.asarray(np.linspace(-1, 1, 12).reshape(4, 3))}}
+    }
+    table = score(Linear(), (images, labels), GradSign(), variables)
+    assert table.raw["gradsign"][0] == BATCH * 12
+
+
+def test_jacobian_scores_of_known_correlations():
+    """Uncorrelated samples reach jacov's bound; correlated ones fall below it."""
+    one = np.eye(4)[None]
+    best = -4 * (np.log(1 + 1e-5) + 1 / (1 + 1e-5))
+    assert Jacov().finish({"correlation": one})["score"][0] == pytest.approx(best)
+    alike = np.full((1, 4, 4), 0.9) + 0.1 * one
+    assert Jacov().finish({"correlation": alike})["score"][0] < best
+    parts = {"correlation": one, "labels": np.array([[0, 1, 2, 3]]), "num_classes": np.array([10])}
+    # A class with one sample contributes log(1 + 1e-5).
+    assert EpeNas().finish(parts)["score"][0] == pytest.approx(4 * np.log(1 + 1e-5))
+    many = parts | {"num_classes": np.array([200])}
+    assert EpeNas().finish(many)["score"][0] == pytest.approx(0)
+
+
+def test_regions_cannot_be_more_than_crops(data):
+    table = score(Chain(), data, LinearRegions(crops=16, size=1))
+    assert 1 < table["linear_regions"][0] <= 16
+
+
+class Marked(nn.Module):
+    """Two marked feature maps with an orthogonal layer between."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = Feature()(x.reshape(len(x), -1, 4))
+        x = Feature()(nn.Dense(4, use_bias=False)(x))
+        return nn.Dense(3)(nn.relu(x).mean(1))
+
+
+def test_trainability_of_an_orthogonal_layer(x64, rng):
+    """Singular values of one: trainability is near its bound of 0 where signs are many."""
+    images, labels = rng.normal(size=(BATCH, 4, 4, 1)), np.arange(BATCH) % 3
+    variables = Marked().init(jax.random.key(0), jnp.asarray(images))
+    variables = jax.tree.map(lambda v: v.astype(float), variables)
+    q, _ = np.linalg.qr(rng.normal(size=(4, 4)))
+    variables["params"]["Dense_0"]["kernel"] = jnp.asarray(q)
+    proxy = AzTrainability(batch=512)
+    (near,) = score(Marked(), (images, labels), proxy, variables)["az_trainability"]
+    assert -0.05 < near <= 0
+    variables["params"]["Dense_0"]["kernel"] = jnp.asarray(10 * q)
+    (far,) = score(Marked(), (images, labels), proxy, variables)["az_trainability"]
+    assert far < -5
+
+
+def test_features_must_be_marked(data):
+    table = score(Chain(), data, ("az_expressivity", "zen", "dss", MeCo(), "snip"))
+    assert table.statuses["az_expressivity"][0] == "not_applicable"
+    assert table.statuses["zen"][0] == "not_applicable"
+    assert table.statuses["dss"][0] == "not_applicable"
+    assert table.statuses["snip"][0] == "ok"
+    assert table.values("dss")[0] == -np.inf
+
+
+def test_log_rank_sum_punishes_one_bad_rank():
+    balanced, lopsided = np.array([2.0, 3, 1]), np.array([2.0, 1, 3])
+    scores = log_rank_sum([balanced, lopsided])
+    assert np.argmax(scores) == 0
+    assert log_rank_sum([np.array([np.nan, 1.0])])[0] == pytest.approx(np.log(0.5))
+
+
+def test_groups():
+    from lswag_jax import proxies
+
+    groups = proxies.GROUPS
+    assert set(groups["gradient_based"]) | set(groups["gradient_free"]) == set(groups["all"])
+    assert not set(groups["gradient_based"]) & set(groups["gradient_free"])
+    assert {p.key for p in proxies.resolve(("params", "data_free"))} == set(groups["data_free"])
