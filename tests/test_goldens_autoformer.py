@@ -8,7 +8,7 @@ import pytest
 
 import lswag_jax
 from lswag_jax import adapters, moments, tape
-from lswag_jax.proxies import LSwag, Nwot, Params, Swap, ZiCo
+from lswag_jax.proxies import Dss, LSwag, Nwot, Params, Swap, ZiCo
 from tests.autoformer_goldens import SETS, load
 
 CASES = pytest.mark.parametrize(("file", "weights"), SETS, ids=["-".join(s) for s in SETS])
@@ -146,3 +146,56 @@ def test_float32(goldens, file, weights):
     np.testing.assert_array_equal(
         table.parts["lswag"]["psi_l"][0], golden.value("ext64/gelu_card_per_layer_B32")
     )
+
+
+# Not fisher: the published code sums over channels instead of tokens (METHODS 2.6).
+GRADIENTS = ("snip", "grad_norm", "plain", "l2_norm", "grasp", "synflow")
+JACOBIANS = {"jacov": "jacov", "epe_nas": "epe_nas", "ntk": "te_nas_ntk_cond"}
+POSITIVE = (Dss(label="role"), Dss(label="shape", branch="shape"))
+
+
+@CASES
+def test_gradients(goldens, file, weights):
+    """Proxies of one mini-batch's gradient and SynFlow, and their layers."""
+    golden = load(goldens, file, weights)
+    table = scores(goldens, file, weights, (*GRADIENTS, *JACOBIANS), 8)
+    for name in GRADIENTS:
+        value, layers = table[name][0], table.parts[name]["layers"][0]
+        if name == "synflow":
+            value, layers = np.exp(value), np.exp(layers)
+        assert value == pytest.approx(golden.value(f"val64/{name}"), rel=1e-6)
+        expected = golden.value(f"layer64/{name}")
+        np.testing.assert_allclose(layers, expected, rtol=1e-6, atol=1e-12)
+    for name, key in JACOBIANS.items():
+        assert table.raw[name][0] == pytest.approx(golden.value(f"val64/{key}"), rel=1e-6)
+
+
+@CASES
+def test_dss(goldens, file, weights):
+    """AZ-NAS's repaired DSS and Auto-Prox's port, layer by layer."""
+    golden = load(goldens, file, weights)
+    table = scores(goldens, file, weights, POSITIVE, 8)
+    if golden.is_cream:
+        assert table["role"][0] == pytest.approx(golden.value("val64/az_dss"), rel=1e-6)
+        layers = table.parts["role"]["layers"][0]
+        np.testing.assert_allclose(layers, golden.value("layer64/az_dss"), rtol=1e-6)
+        return
+    assert table["shape"][0] == pytest.approx(golden.value("val64/autoprox_dss"), rel=1e-6)
+    layers = table.parts["shape"]["layers"][0]
+    np.testing.assert_allclose(layers, golden.value("layer64/autoprox_dss"), rtol=1e-6)
+
+
+@pytest.mark.parametrize("images", ["images", "gauss1"])
+def test_az_nas(goldens, images):
+    """Expressivity and trainability with the file's signs."""
+    golden = load(goldens, "cream_micro", "init")
+    draws = {"az/images": golden.arrays[images].transpose(0, 2, 3, 1)}
+    signs = {k: v for k, v in golden.arrays.items() if k.startswith("az_sign/")}
+    draws |= {f"az/signs_{k.removeprefix('az_sign/')}": v for k, v in signs.items()}
+    names = ("az_expressivity", "az_trainability")
+    with jax.enable_x64(True):
+        batch = golden.images(), golden.labels()
+        table = lswag_jax.score_model(golden.module, golden.variables, *batch, names, draws=draws)
+    for name in names:
+        expected = golden.value(f"val64/{name}_{images}")
+        assert table[name][0] == pytest.approx(expected, rel=1e-6)
