@@ -88,7 +88,10 @@ class NasBench101Genotype:
         return _md5(str(sorted(hashes)))
 
     def to_naslib(self) -> tuple[int, ...]:
-        """NASLib's encoding: the adjacency row by row, then the operations (METHODS 5.4)."""
+        """NASLib's encoding: the adjacency row by row, then the operations (METHODS 5.4).
+
+        V * V + V integers for V vertices; NASLib itself stores cells as given, before pruning.
+        """
         return *sum(self.matrix, ()), *map(_NASLIB_OPS.index, self.ops)
 
     @classmethod
