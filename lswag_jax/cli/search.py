@@ -3,10 +3,12 @@
     python -m lswag_jax.cli.search --config=configs/quickstart.py --workdir=results/quickstart
 
 The working directory receives config.json, archive.jsonl (a row an evaluated genotype, as it
-comes), ranking.csv, ranking.parquet, best.json and three plots. A killed run that is started again
+comes), ranking.csv, ranking.parquet, best.json and three plots, and benchmark.json where a table of
+accuracies is given (--config.search.truth=file:column of genotypes:column of accuracies). A killed run that is started again
 goes on where it was.
 """
 
+import json
 import pathlib
 import time
 
@@ -21,7 +23,7 @@ def main(config: ConfigDict, workdir: str) -> None:
     from lswag_jax import plots, search
 
     space, proxies = common.load_space(config), common.load_proxies(config)
-    options = _options(config)
+    options, accuracies = _options(config), _accuracies(config, space)
     fitness = common.split(config.search.fitness)
     settings = common.score_settings(config)
     start = time.perf_counter()
@@ -35,7 +37,7 @@ def main(config: ConfigDict, workdir: str) -> None:
             proxies,
             options,
             workdir,
-            config=common.identity(config, space, proxies, search=common.plain(config.search)),
+            config=common.identity(config, space, proxies, search=_decisive(config)),
             fitness=fitness,
             merge_rule=config.search.merge_rule,
             score_settings=settings,
@@ -63,10 +65,55 @@ def main(config: ConfigDict, workdir: str) -> None:
         row["macs"] / 1e6,
         result.fitness[best],
     )
+    if accuracies is not None:
+        _look_up(result, accuracies, config.search.truth, folder)
     statuses = result.table.status
     logging.info("status: %s", {s: int((statuses == s).sum()) for s in sorted(set(statuses))})
     common.log_seconds(seconds | {"plots": time.perf_counter() - start})
     logging.info("results in %s", folder.resolve())
+
+
+def _decisive(config: ConfigDict) -> dict:
+    """Options that decide which networks are evaluated."""
+    return {key: value for key, value in common.plain(config.search).items() if key != "truth"}
+
+
+def _accuracies(config: ConfigDict, space) -> dict[str, float] | None:
+    """Accuracies of a tabular benchmark, where one is given as file:column:metric."""
+    from lswag_jax.search import lookup
+
+    if not config.search.truth:
+        return None
+    parts = config.search.truth.rsplit(":", 2)
+    if len(parts) != 3:
+        raise ValueError(
+            "search.truth must be file:column of genotypes:column of accuracies, got "
+            f"{config.search.truth!r}."
+        )
+    path, column, metric = parts
+    if not pathlib.Path(path).is_file():
+        raise ValueError(f"search.truth: there is no file {path}.")
+    return lookup.read(path, space, column, metric)
+
+
+def _look_up(result, accuracies: dict[str, float], source: str, folder: pathlib.Path) -> None:
+    """Writes and logs what the benchmark says of the networks found."""
+    from lswag_jax.scores import write_atomically
+    from lswag_jax.search import lookup
+
+    found = lookup.look_up(result.table.rows, result.fitness, accuracies)
+    if found is None:
+        logging.warning("none of the networks found is in %s", source)
+        return
+    record = {"source": source} | found._asdict()
+    write_atomically(folder / "benchmark.json", json.dumps(record, indent=2) + "\n")
+    logging.info(
+        "benchmark accuracy %.2f, rank %d of %d; mean of the ten best %.2f",
+        found.accuracy,
+        found.rank,
+        found.total,
+        found.top,
+    )
 
 
 def _options(config: ConfigDict):

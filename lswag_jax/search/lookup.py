@@ -1,0 +1,83 @@
+"""What a tabular benchmark knows of the networks that a search found."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lswag_jax.scores import Row
+from lswag_jax.spaces import Space
+
+
+class Found(NamedTuple):
+    """Accuracy of a search's result in a benchmark.
+
+    Attributes:
+        accuracy: of the best by fitness.
+        rank: 1 and how many of the benchmark are better.
+        total: networks of the benchmark.
+        top: mean accuracy of the ten best by fitness.
+        missing: evaluated networks that the benchmark does not have.
+    """
+
+    accuracy: float
+    rank: int
+    total: int
+    top: float
+    missing: int
+
+
+def read(path: str, space: Space, column: str, metric: str) -> dict[str, float]:
+    """A benchmark's accuracies by the text of their genotypes in the space.
+
+    Args:
+        path: a CSV file, may be compressed.
+        space: whose `parse` reads the genotypes.
+        column: of the genotypes.
+        metric: column of the accuracies; empty ones are left out.
+
+    Raises:
+        ValueError: a column is not there, a genotype is not of the space, or nothing is left.
+        OSError: the file cannot be read.
+    """
+    import pyarrow.csv
+
+    table = pyarrow.csv.read_csv(path)
+    for name in (column, metric):
+        if name not in table.column_names:
+            known = ", ".join(table.column_names)
+            raise ValueError(f"{path} has no column {name!r}, it has {known}.")
+    pairs = zip(table[column].to_pylist(), table[metric].to_pylist(), strict=True)
+    found = {space.format(space.parse(text)): float(v) for text, v in pairs if v is not None}
+    found = {text: value for text, value in found.items() if np.isfinite(value)}
+    if not found:
+        raise ValueError(f"column {metric!r} of {path} has no values.")
+    return found
+
+
+def look_up(
+    rows: list[Row], fitness: np.ndarray, accuracies: Mapping[str, float], top: int = 10
+) -> Found | None:
+    """What the benchmark says of the evaluated networks; None where it has none of them.
+
+    Args:
+        rows: evaluated networks.
+        fitness: of each, larger is better.
+        accuracies: of the benchmark, by genotype text.
+        top: how many of the best are averaged.
+
+    Example:
+        >>> rows = [{"id": "a"}, {"id": "b"}]
+        >>> look_up(rows, np.array([1.0, 2.0]), {"a": 90.0, "b": 94.0, "c": 95.0}).rank
+        2
+    """
+    order = np.argsort(-np.asarray(fitness, float), kind="stable")
+    ids: dict[Any, None] = dict.fromkeys(rows[i]["id"] for i in order)
+    known = [accuracies[text] for text in ids if text in accuracies]
+    if not known:
+        return None
+    everything = np.array(list(accuracies.values()))
+    rank = int((everything > known[0]).sum()) + 1
+    return Found(
+        known[0], rank, len(everything), float(np.mean(known[:top])), len(ids) - len(known)
+    )
