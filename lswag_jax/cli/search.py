@@ -4,8 +4,8 @@
 
 The working directory receives config.json, archive.jsonl (a row an evaluated genotype, as it
 comes), ranking.csv, ranking.parquet, best.json and three plots, and benchmark.json where a table of
-accuracies is given (--config.search.truth=file:column of genotypes:column of accuracies). A killed run that is started again
-goes on where it was.
+accuracies is given (--config.search.truth=file:column of genotypes:column of accuracies). A killed
+run that is started again goes on where it was.
 """
 
 import json
