@@ -38,7 +38,7 @@ SETTINGS["linear_regions"] = LinearRegions(crops=16)
 CHOSEN = tuple(SETTINGS.get(name, proxies.get(name)) for name in proxies.names())
 MEASURED = [proxy.key for proxy in CHOSEN if proxy.passes]
 EACH = pytest.mark.parametrize("name", MEASURED)
-KINDS = pytest.mark.parametrize("kind", SPACES)
+KINDS = pytest.mark.parametrize("kind", ["vit", pytest.param("cnn", marks=pytest.mark.slow)])
 # Those of whole batches whose cut into mini-batches, or whose crops, depend on the order.
 ORDERED = {"zico", "gsnr", "linear_regions", "te_nas"}
 NOT_FOR_VITS = {"zen", "az_progressivity"}
@@ -167,6 +167,7 @@ def _disconnected():
     return run("cnn", *data("cnn"), genotypes=[DISCONNECTED])
 
 
+@pytest.mark.slow
 @EACH
 def test_disconnected_cell(name):
     assert _disconnected().statuses[name][0] in ("degenerate", "inf", "nan", "not_applicable")
