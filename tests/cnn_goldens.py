@@ -198,7 +198,8 @@ def check_data_free(golden: CnnGolden) -> None:
         assert np.exp(table[name][0]) == pytest.approx(golden.value(f"val64/{name}"), rel=1e-6)
         expected = golden.value(f"layer64/{name}")[golden.layers]
         found = np.exp(table.parts[name]["layers"][0])
-        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        # Behind BatchNorm a layer may have no more than rounding.
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9 * expected.max())
     assert table["zen"][0] == pytest.approx(golden.value("val64/zen"), rel=1e-6)
 
 

@@ -35,7 +35,8 @@ def correlation(probe: Probe) -> Array:
     def compute() -> Array:
         network = probe.candidate.network(probe.candidate.batch_mode)
         jacobian = jax.grad(lambda x: network(x, adapters.no_hook).sum())(probe.images)
-        return jnp.corrcoef(jacobian.reshape(len(jacobian), -1))
+        b = len(jacobian)
+        return jnp.corrcoef(jacobian.reshape(b, -1)).reshape(b, b)
 
     return probe.once("input correlation", compute)
 
