@@ -304,7 +304,7 @@ def _batch_norm(
     if mode != "off":
         apply = functools.partial(_repeat_norm, features, layer.epsilon, mode)
         count = math.prod(size for axis, size in enumerate(x.shape) if axis not in features)
-        extra = BatchStatistics(*running, *stats, active, count)
+        extra = BatchStatistics(*running, *stats, active, count, layer.momentum)
         output = hook(name, "norm", apply, own, x, extra, output)
     if active is not None:
         mask = unit_mask(x.shape[-1], active, x.dtype)
@@ -320,6 +320,7 @@ class BatchStatistics(NamedTuple):
         mean, var: that it normalised by, with biased variance; None where each sample has its own.
         active: channels that are there, None for all.
         count: values of a channel in the batch.
+        momentum: share of the running statistics that a batch leaves in them.
     """
 
     running_mean: Array | None
@@ -328,6 +329,7 @@ class BatchStatistics(NamedTuple):
     var: Array | None = None
     active: Array | None = None
     count: int = 0
+    momentum: float = 0.9
 
 
 def _repeat_norm(features, epsilon, mode: str, params: dict, x: Array, extra: BatchStatistics):

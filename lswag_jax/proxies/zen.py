@@ -24,7 +24,6 @@ from lswag_jax.proxies.base import NotApplicable, Parts, Proxy
 Array = jax.Array
 _INITS = ("normal01", "space")
 _VARIANCES = ("ema2", "batch")
-_MOMENTUM = 0.1
 _STEP = 0.01
 
 
@@ -92,11 +91,11 @@ class Zen(Proxy):
     def _variance(self, first: BatchStatistics, second: BatchStatistics) -> Array:
         if self.bn_var == "batch":
             return first.var
-        keep, running = 1 - _MOMENTUM, jnp.ones_like(first.var)
+        keep, running = first.momentum, jnp.ones_like(first.var)
         if self.init == "space" and first.running_var is not None:
             running = first.running_var
         a, b = (s.var * (s.count / (s.count - 1)) for s in (first, second))  # unbiased
-        return keep * (keep * running + _MOMENTUM * a) + _MOMENTUM * b
+        return keep * (keep * running + (1 - keep) * a) + (1 - keep) * b
 
     def _normal(self, probe: Probe) -> dict:
         """Weights of N(0, 1), zero biases, scales of one and fresh running statistics."""
