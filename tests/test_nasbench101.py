@@ -193,7 +193,7 @@ def test_elastic_logits_are_the_exact_ones(x64, batch, mode):
 
 def test_elastic_scores_are_the_exact_ones(x64, batch, monkeypatch):
     """Every proxy, windows included, layer by layer."""
-    names = ("lswag", "zico", "swap", "nwot", "snip", "fisher", "l2_norm", "params")
+    names = ("lswag", "swap", "nwot", "snip", "fisher", "l2_norm", "params")
     proxies = (*names, LSwag(label="deep", window=(5, 9)))
     variables = draw(TINY)
     monkeypatch.setattr(lswag_jax.scoring, "_initial", lambda *_: variables)
