@@ -102,11 +102,6 @@ def _name(path: tuple) -> str:
     return "/".join(keys[:-1] if keys[-1] == "value" else keys)
 
 
-def widened(tree: Any) -> Any:
-    """Arrays of floats as float64; to be called under `jax.enable_x64`."""
-    return map_variables(lambda _, leaf: jnp.asarray(leaf).astype(jnp.float64), tree)
-
-
 @dataclasses.dataclass(frozen=True)
 class Draws:
     """Random tensors of proxies: the same for all architectures of a run, or given.

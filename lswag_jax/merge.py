@@ -7,11 +7,13 @@ ties averaged, so that the best has rank P; K proxies, P architectures.
 
 import difflib
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import stats
 
-from lswag_jax.scores import ScoreTable
+if TYPE_CHECKING:  # the table's proxies merge by the rules below
+    from lswag_jax.scores import ScoreTable
 
 
 def merge(values: np.ndarray, rule: str = "log_rank_sum") -> np.ndarray:
@@ -51,7 +53,7 @@ def merge(values: np.ndarray, rule: str = "log_rank_sum") -> np.ndarray:
 
 
 def merge_table(
-    table: ScoreTable, proxies: str | Sequence[str], rule: str = "log_rank_sum"
+    table: "ScoreTable", proxies: str | Sequence[str], rule: str = "log_rank_sum"
 ) -> np.ndarray:
     """Fitness [P] of a table: the values of one proxy, or of several merged.
 
@@ -67,6 +69,7 @@ def merge_table(
         >>> rows = [{"id": str(n), "genotype": {}, "params": n, "macs": -n, "seconds": 0.0,
         ...          "degenerate": [False], "parts": {}} for n in (3, 7)]
         >>> from lswag_jax.proxies import resolve
+        >>> from lswag_jax.scores import ScoreTable
         >>> table = ScoreTable(rows, resolve(("params", "macs")))
         >>> merge_table(table, "params"), merge_table(table, ("params", "macs"), "rank_sum")
         (array([3., 7.]), array([3., 3.]))

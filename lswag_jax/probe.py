@@ -163,7 +163,7 @@ class Probe:
         def compute() -> list[Layer]:
             network = self.candidate.network(self.candidate.batch_mode)
             pairs = zip(jnp.split(self.images, n), jnp.split(self.labels, n), strict=True)
-            return tape.concatenate([self.record(network, *pair) for pair in pairs])
+            return _concatenated([self.record(network, *pair) for pair in pairs])
 
         return self.once(("batches", n), compute)
 
@@ -258,6 +258,24 @@ class Probe:
         if key not in self._cache:
             self._cache[key] = compute()
         return self._cache[key]
+
+
+def _concatenated(tapes: Sequence[Tape]) -> list[Layer]:
+    """The weight layers of consecutive mini-batches, each recorded by itself, as one batch's."""
+
+    def join(calls: Sequence[tape.Call]) -> tape.Call:
+        inputs = jnp.concatenate([call.inputs for call in calls])
+        cotangent = None
+        if calls[0].cotangent is not None:
+            cotangent = jnp.concatenate([call.cotangent for call in calls])
+        return dataclasses.replace(calls[0], inputs=inputs, cotangent=cotangent)
+
+    return [
+        dataclasses.replace(
+            same[0], calls=[join(calls) for calls in zip(*(x.calls for x in same), strict=True)]
+        )
+        for same in zip(*(recorded.layers for recorded in tapes), strict=True)
+    ]
 
 
 def _same_layer(by_name: Mapping[str, Any], layer: Layer) -> Any:

@@ -257,24 +257,6 @@ def layer_indices(names: Sequence[str], kinds: Sequence[str]) -> tuple[list[int]
     return index, len(place)
 
 
-def concatenate(tapes: Sequence[Tape]) -> list[Layer]:
-    """The weight layers of consecutive mini-batches, each recorded by itself, as one batch's."""
-
-    def join(calls: Sequence[Call]) -> Call:
-        inputs = jnp.concatenate([call.inputs for call in calls])
-        cotangent = None
-        if calls[0].cotangent is not None:
-            cotangent = jnp.concatenate([call.cotangent for call in calls])
-        return dataclasses.replace(calls[0], inputs=inputs, cotangent=cotangent)
-
-    return [
-        dataclasses.replace(
-            same[0], calls=[join(calls) for calls in zip(*(x.calls for x in same), strict=True)]
-        )
-        for same in zip(*(tape.layers for tape in tapes), strict=True)
-    ]
-
-
 def layers_of(calls: Sequence[Call], kind: str = "weight") -> list[Layer]:
     """Calls of one kind grouped by layer, in order of first execution."""
     groups: dict[str, list[Call]] = {}

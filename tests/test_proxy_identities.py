@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import lswag_jax
+from lswag_jax import proxies
 from lswag_jax.layers import Feature
 from lswag_jax.proxies import AzTrainability, GradSign, LinearRegions, LogSynFlow, MeCo
-from lswag_jax.proxies.az_nas import log_rank_sum
 from lswag_jax.proxies.input_jacobian import EpeNas, Jacov
 
 BATCH = 6
@@ -163,16 +163,27 @@ def test_features_must_be_marked(data):
     assert table.values("dss")[0] == -np.inf
 
 
-def test_log_rank_sum_punishes_one_bad_rank():
-    balanced, lopsided = np.array([2.0, 3, 1]), np.array([2.0, 1, 3])
-    scores = log_rank_sum([balanced, lopsided])
+def test_az_nas_punishes_one_bad_rank():
+    """The middle of all ranks beats the best of one and the worst of another; NaN ranks last."""
+    parts = {"score": np.array([2.0, 3.0, 1.0]), "expressivity": np.array([2.0, 3.0, 1.0])}
+    parts |= {"trainability": np.array([2.0, 1.0, 3.0]), "macs": np.array([5, 5, 5])}
+    scores, status, rule = proxies.get("az_nas").pool(parts)
+    assert rule == "log_rank_sum"
+    assert set(status) == {"ok"}
     assert np.argmax(scores) == 0
-    assert log_rank_sum([np.array([np.nan, 1.0])])[0] == pytest.approx(np.log(0.5))
+    assert scores[0] == pytest.approx(3 * np.log(2 / 3))
+    parts["trainability"] = np.array([np.nan, 1.0, 3.0])
+    assert np.argmin(proxies.get("az_nas").pool(parts)[0]) == 0
+
+
+def test_te_nas_adds_ranks():
+    parts = {"score": np.array([[10.0], [2.0], [5.0]]), "regions": np.array([[7.0], [5.0], [6.0]])}
+    scores, _, rule = proxies.get("te_nas").pool(parts)
+    assert rule == "rank_sum"
+    np.testing.assert_array_equal(scores, [[4.0], [4.0], [4.0]])
 
 
 def test_groups():
-    from lswag_jax import proxies
-
     groups = proxies.GROUPS
     assert set(groups["gradient_based"]) | set(groups["gradient_free"]) == set(groups["all"])
     assert not set(groups["gradient_based"]) & set(groups["gradient_free"])

@@ -48,10 +48,7 @@ class Swap(Proxy):
                 "regularised swap needs mu and a positive sigma, in thousands of parameters, got "
                 f"{self.mu} and {self.sigma}."
             )
-        if self.binarize not in patterns.BINARIZE:
-            raise ValueError(
-                f"binarize of swap must be one of {patterns.BINARIZE}, got {self.binarize!r}."
-            )
+        self._check_choice("binarize", patterns.BINARIZE)
 
     def measure(self, probe: Probe) -> Parts:
         """The number of patterns."""

@@ -21,11 +21,10 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
 
 from lswag_jax.features import FeatureMap, feature_maps, pullbacks
 from lswag_jax.probe import Probe
-from lswag_jax.proxies.base import NotApplicable, Parts, Proxy
+from lswag_jax.proxies.base import NotApplicable, Parts, Proxy, merged
 
 Array = jax.Array
 
@@ -105,8 +104,10 @@ class _Features(Proxy):
         ValueError: fewer than two images.
     """
 
+    paper: ClassVar[str] = "Lee and Ham, CVPR 2024"
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
     data: ClassVar[str] = "none"
+    networks: ClassVar[str] = "marked features"
 
     batch: int = 64
 
@@ -120,8 +121,6 @@ class AzExpressivity(_Features):
     """AZ-NAS's expressivity: the features use many directions."""
 
     name: ClassVar[str] = "az_expressivity"
-    paper: ClassVar[str] = "Lee and Ham, CVPR 2024"
-    networks: ClassVar[str] = "marked features"
     weakness: ClassVar[str] = "grows with depth and width"
 
     def measure(self, probe: Probe) -> Parts:
@@ -135,7 +134,6 @@ class AzProgressivity(_Features):
     """AZ-NAS's progressivity: each block adds directions. Defined for CNNs alone."""
 
     name: ClassVar[str] = "az_progressivity"
-    paper: ClassVar[str] = "Lee and Ham, CVPR 2024"
     networks: ClassVar[str] = "marked features, BatchNorm"
     weakness: ClassVar[str] = "not defined for ViTs; one block decides"
 
@@ -155,8 +153,6 @@ class AzTrainability(_Features):
     """
 
     name: ClassVar[str] = "az_trainability"
-    paper: ClassVar[str] = "Lee and Ham, CVPR 2024"
-    networks: ClassVar[str] = "marked features"
     gradients: ClassVar[bool] = True
     weakness: ClassVar[str] = "an identity block has no value"
 
@@ -174,8 +170,6 @@ class AzNas(_Features):
     """
 
     name: ClassVar[str] = "az_nas"
-    paper: ClassVar[str] = "Lee and Ham, CVPR 2024"
-    networks: ClassVar[str] = "marked features"
     gradients: ClassVar[bool] = True
     weakness: ClassVar[str] = "scores are relative to their table"
 
@@ -198,16 +192,4 @@ class AzNas(_Features):
         status = self._status(measured, parts, degenerate)
         columns = [np.asarray(parts[n], np.float64) for n in names]
         columns.append(np.broadcast_to(np.asarray(parts["macs"], np.float64), measured.shape))
-        scores = log_rank_sum([np.where(status == "ok", c, -np.inf) for c in columns])
-        return np.where(np.isnan(measured), np.nan, scores), status, "log_rank_sum"
-
-
-def log_rank_sum(columns: list[np.ndarray]) -> np.ndarray:
-    """sum over proxies of log(rank / n), ranks along the first axis, ascending, ties averaged.
-
-    Example:
-        >>> log_rank_sum([np.array([1.0, 2.0]), np.array([3.0, 5.0])]).round(3)
-        array([-1.386,  0.   ])
-    """
-    lowest = [np.where(np.isnan(c), -np.inf, c) for c in columns]
-    return sum(np.log(stats.rankdata(c, axis=0) / len(c)) for c in lowest)
+        return merged(columns, status, "log_rank_sum"), status, "log_rank_sum"

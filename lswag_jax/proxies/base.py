@@ -1,12 +1,13 @@
 """What every proxy is: a few options, a pure measurement, and how its results are read."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from lswag_jax.depth import BinRange
+from lswag_jax.merge import merge
 from lswag_jax.probe import Probe
 
 Parts = dict[str, Any]
@@ -34,6 +35,14 @@ class Proxy:
     networks: ClassVar[str] = "any"  # what a network must have for it to apply
     weakness: ClassVar[str] = ""
     higher_is_better: ClassVar[bool] = True  # of the quantity as published, before orientation
+
+    def _check_choice(self, option: str, choices: Sequence[str]) -> None:
+        """Raise ValueError unless an option is one of its choices."""
+        value = getattr(self, option)
+        if value not in choices:
+            raise ValueError(
+                f"{option} of {self.name} must be one of {tuple(choices)}, got {value!r}."
+            )
 
     @property
     def key(self) -> str:
@@ -106,3 +115,26 @@ class Proxy:
 def finish(proxy: Proxy, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Finished parts of a proxy, of one that is not applicable as they are."""
     return dict(parts) if "not_applicable" in parts else proxy.finish(parts)
+
+
+def eigenvalues(kernels: np.ndarray) -> np.ndarray:
+    """Ascending eigenvalues [..., B] of symmetric matrices [..., B, B] in float64.
+
+    NaN of a matrix that is not finite.
+    """
+    kernels = np.asarray(kernels, np.float64)
+    good = np.isfinite(kernels).all((-2, -1))[..., None]
+    return np.where(good, np.linalg.eigvalsh(np.where(good[..., None], kernels, 0.0)), np.nan)
+
+
+def merged(columns: Sequence[np.ndarray], status: np.ndarray, rule: str) -> np.ndarray:
+    """Several measurements [P] or [P, R] of a pool as one score, repeat by repeat; see `merge`.
+
+    What is not `ok` or not a number shares the worst ranks; a network without one has no score.
+    """
+    values_K = np.stack([np.where((status == "ok") & ~np.isnan(c), c, -np.inf) for c in columns])
+    if values_K.ndim == 2:
+        scores = merge(values_K, rule)
+    else:
+        scores = np.stack([merge(v, rule) for v in np.moveaxis(values_K, -1, 0)], -1)
+    return np.where(status == "nan", np.nan, scores)

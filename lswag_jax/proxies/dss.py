@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import NotApplicable, Parts, Proxy
-from lswag_jax.proxies.synflow import saliency
+from lswag_jax.proxies.synflow import saliency, summed
 
 Array = jax.Array
 ATTENTION = ("qkv", "proj", "query", "key", "value", "out")  # names of attention's linear layers
@@ -67,8 +67,7 @@ class Dss(_Attention):
     head_twice: bool = False
 
     def __post_init__(self) -> None:
-        if self.branch not in _BRANCHES:
-            raise ValueError(f"branch of dss must be one of {_BRANCHES}, got {self.branch!r}.")
+        self._check_choice("branch", _BRANCHES)
 
     def measure(self, probe: Probe) -> Parts:
         """The score and its layers but the patch embedding [L - 1]."""
@@ -81,8 +80,7 @@ class Dss(_Attention):
             ][1:]
             if self.head_twice:
                 terms[-1] *= 2
-            layers = jnp.stack(terms)
-            return {"score": layers.sum().astype(dtype), "layers": layers.astype(dtype)}
+        return summed(terms, dtype)
 
     def _is_diverse(self, name: str, kernel: Array) -> bool:
         if self.branch == "role":
@@ -115,8 +113,7 @@ class AutoProxA(_Attention):
                 jnp.abs(g).sum() if _is_attention(layer.name) else _mean_sigmoid(w, g)
                 for layer, (w, g) in zip(probe.layers, pairs, strict=True)
             ][1:-1]
-            layers = jnp.stack(terms)
-            return {"score": layers.sum().astype(dtype), "layers": layers.astype(dtype)}
+        return summed(terms, dtype)
 
 
 def _mean_sigmoid(w: Array, g: Array) -> Array:

@@ -46,10 +46,7 @@ class Fisher(LayerSum):
     aggregate: str = "weights"
 
     def __post_init__(self) -> None:
-        if self.aggregate not in _AGGREGATIONS:
-            raise ValueError(
-                f"aggregate of fisher must be one of {_AGGREGATIONS}, got {self.aggregate!r}."
-            )
+        self._check_choice("aggregate", _AGGREGATIONS)
 
     def layer(self, probe: Probe, i: int) -> Array:
         """fan_in sum_c F_c."""

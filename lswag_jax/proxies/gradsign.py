@@ -39,10 +39,7 @@ class GradSign(Proxy):
     batch_norm: str = "batch1_train"
 
     def __post_init__(self) -> None:
-        if self.batch_norm not in _NORMS:
-            raise ValueError(
-                f"batch_norm of gradsign must be one of {_NORMS}, got {self.batch_norm!r}."
-            )
+        self._check_choice("batch_norm", _NORMS)
 
     def measure(self, probe: Probe) -> Parts:
         """The score, its layers [L] and the number of weights."""

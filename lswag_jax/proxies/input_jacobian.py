@@ -22,7 +22,7 @@ import numpy as np
 
 from lswag_jax import adapters
 from lswag_jax.probe import Probe
-from lswag_jax.proxies.base import NotApplicable, Parts, Proxy
+from lswag_jax.proxies.base import NotApplicable, Parts, Proxy, eigenvalues
 
 Array = jax.Array
 _EPSILON = 1e-5
@@ -64,12 +64,9 @@ class Jacov(Proxy):
 
     def finish(self, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The score in float64."""
-        c_PxBxB = np.asarray(parts["correlation"], np.float64)
-        good = np.isfinite(c_PxBxB).all((-2, -1))
-        v = np.linalg.eigvalsh(np.where(good[..., None, None], c_PxBxB, 0.0))
+        v = eigenvalues(parts["correlation"])
         with np.errstate(invalid="ignore"):  # an eigenvalue below -1e-5 is rounding: nan
-            score = -(np.log(v + _EPSILON) + 1 / (v + _EPSILON)).sum(-1)
-        return {"score": np.where(good, score, np.nan)}
+            return {"score": -(np.log(v + _EPSILON) + 1 / (v + _EPSILON)).sum(-1)}
 
     def is_degenerate(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
         """A sample's gradient is constant."""

@@ -58,6 +58,13 @@ def saliency(
         return [of_layer(kernels[x.name], grads[x.name]) for x in probe.layers], dtype
 
 
+def summed(layers: list[Array], dtype: type) -> Parts:
+    """The score of float64 layers and the layers, in the working precision."""
+    with jax.enable_x64(True):
+        layers_L = jnp.stack(layers)
+        return {"score": layers_L.sum().astype(dtype), "layers": layers_L.astype(dtype)}
+
+
 def _positive(_: str, leaf: Array) -> Array:
     return jnp.abs(leaf).astype(jnp.float64)
 
@@ -84,10 +91,7 @@ class SynFlow(Proxy):
     batch_norm: str = "off"
 
     def __post_init__(self) -> None:
-        if self.batch_norm not in _NORMS:
-            raise ValueError(
-                f"batch_norm of synflow must be one of {_NORMS}, got {self.batch_norm!r}."
-            )
+        self._check_choice("batch_norm", _NORMS)
 
     def measure(self, probe: Probe) -> Parts:
         """The score and its layers [L]."""
@@ -120,17 +124,11 @@ class LogSynFlow(Proxy):
     variant: str = "log1p"
 
     def __post_init__(self) -> None:
-        if self.variant not in _VARIANTS:
-            raise ValueError(
-                f"variant of logsynflow must be one of {_VARIANTS}, got {self.variant!r}."
-            )
+        self._check_choice("variant", _VARIANTS)
 
     def measure(self, probe: Probe) -> Parts:
         """The score and its layers [L]."""
-        sums, dtype = saliency(probe, "off", self._of_layer)
-        with jax.enable_x64(True):
-            layers = jnp.stack(sums)
-            return {"score": layers.sum().astype(dtype), "layers": layers.astype(dtype)}
+        return summed(*saliency(probe, "off", self._of_layer))
 
     def _of_layer(self, w: Array, g: Array) -> Array:
         # A gradient is negative only behind LayerNorm; its size is what is meant there.

@@ -43,10 +43,7 @@ class TCet(Proxy):
     transform: str = "log"
 
     def __post_init__(self) -> None:
-        if self.transform not in _TRANSFORMS:
-            raise ValueError(
-                f"transform of t_cet must be one of {tuple(_TRANSFORMS)}, got {self.transform!r}."
-            )
+        self._check_choice("transform", tuple(_TRANSFORMS))
 
     def measure(self, probe: Probe) -> Parts:
         """Kernels of the layers [L, B, B] and their SNR [L]; determinants are the host's work."""

@@ -16,11 +16,10 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
 
-from lswag_jax import adapters, candidate, tape
+from lswag_jax import adapters, candidate, patterns, tape
 from lswag_jax.probe import Probe
-from lswag_jax.proxies.base import Parts, Proxy
+from lswag_jax.proxies.base import Parts, Proxy, eigenvalues, merged
 
 Array = jax.Array
 _NORMS = ("through", "frozen")
@@ -95,15 +94,11 @@ def regions(probe: Probe, crops: int, size: int) -> Array:
     """
     images = _crops(probe, crops, size)
     recorded = tape.record(probe.candidate.network(probe.candidate.batch_mode), images)
-    differing = 0
-    for i, a in enumerate(recorded.activations):
-        bits = (a.post.reshape(len(images), -1) > 0).astype(jnp.float32)
-        on_NxN = bits @ bits.T
-        on_N = jnp.diagonal(on_NxN)
-        differ = on_N[:, None] + on_N[None, :] - 2 * on_NxN
-        is_there = jnp.asarray(probe.act_units)[i] > 0
-        differing += jnp.where(is_there, differ, 0).astype(jnp.int32)
-    same = differing == 0
+    units = jnp.asarray(probe.act_units)
+    values = [a.post.reshape(len(images), -1) for a in recorded.activations]
+    values = [jnp.where(units[i] > 0, v, 0) for i, v in enumerate(values)]
+    widths = [v.shape[1] for v in values]  # units that are not there agree
+    same = patterns.hamming_kernel(values, widths) == sum(widths)
     earlier = jnp.tril(same, -1).any(1)
     return (~earlier).sum()
 
@@ -152,8 +147,7 @@ class Ntk(Proxy):
     batch_norm: str = "through"
 
     def __post_init__(self) -> None:
-        if self.batch_norm not in _NORMS:
-            raise ValueError(f"batch_norm of ntk must be one of {_NORMS}, got {self.batch_norm!r}.")
+        self._check_choice("batch_norm", _NORMS)
 
     def measure(self, probe: Probe) -> Parts:
         """The kernel [B, B]; its eigenvalues are the host's work."""
@@ -162,12 +156,10 @@ class Ntk(Proxy):
 
     def finish(self, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The condition number in float64; a singular kernel has inf."""
-        kernel = np.asarray(parts["kernel"], np.float64)
-        good = np.isfinite(kernel).all((-2, -1))
-        v = np.linalg.eigvalsh(np.where(good[..., None, None], kernel, 0.0))
+        v = eigenvalues(parts["kernel"])
         with np.errstate(divide="ignore", invalid="ignore"):
-            condition = np.where(v[..., 0] > 0, v[..., -1] / v[..., 0], np.inf)
-        return {"score": np.where(good, condition, np.nan)}
+            condition = np.where(v[..., 0] <= 0, np.inf, v[..., -1] / v[..., 0])
+        return {"score": condition}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,6 +233,4 @@ class TeNas(Proxy):
         condition = np.asarray(parts["score"], np.float64)
         status = self._status(condition, parts, degenerate)
         columns = [-condition, np.asarray(parts["regions"], np.float64)]
-        lowest = [np.where(status == "ok", c, -np.inf) for c in columns]
-        scores = sum(stats.rankdata(c, axis=0) for c in lowest)
-        return np.where(np.isnan(condition), np.nan, scores), status, "rank_sum"
+        return merged(columns, status, "rank_sum"), status, "rank_sum"
