@@ -131,6 +131,23 @@ class Draws:
             return jnp.asarray(self.given[name])
         return jax.random.randint(self._key(name), shape, 0, high)
 
+    def weights(self, prefix: str, variables: Any) -> Any:
+        """Variables with kernels from N(0, 1), zero biases and fresh normalisation; others stay.
+
+        A kernel is drawn as `prefix/layer/kernel`, and is zero where the given one is: where the
+        architecture of an elastic network has no weight.
+        """
+        fresh = {"scale": jnp.ones_like, "var": jnp.ones_like}
+        fresh |= {"bias": jnp.zeros_like, "mean": jnp.zeros_like}
+
+        def renew(name: str, leaf: Array) -> Array:
+            if is_kernel(name):
+                drawn = self.normal(f"{prefix}/{name}", leaf.shape, leaf.dtype)
+                return jnp.where(leaf != 0, drawn, 0)
+            return fresh.get(name.rpartition("/")[2], lambda leaf: leaf)(leaf)
+
+        return map_variables(renew, variables)
+
     def _draw(self, name: str, shape: tuple[int, ...], dtype, draw: Callable) -> Array:
         if name in self.given:
             return jnp.asarray(self.given[name], dtype)

@@ -167,6 +167,27 @@ class Probe:
 
         return self.once(("batches", n), compute)
 
+    def minibatch_gradients(self, i: int, n: int) -> Array:
+        """Gradients of n mini-batches' mean losses for the kernel of weight layer i [n, ...].
+
+        All n are held at once; `moments` streams them.
+
+        Raises:
+            ValueError: the gradient batch cannot be cut into n equal parts.
+        """
+        layer = self.batches(n)[i] if self._has_batches else self.layers[i]
+        size = len(self.images) // n
+        pairs = [
+            tuple(a.reshape(n, size, *a.shape[1:]) for a in (call.inputs, call.cotangent))
+            for call in layer.calls
+        ]
+
+        def compute() -> Array:
+            gradient = jax.vmap(lambda *pairs: layer.gradient(("kernel",), pairs)["kernel"])
+            return gradient(*pairs) / size
+
+        return self.if_present(i, compute)
+
     def batch_layers(self) -> list[Layer]:
         """Weight layers with the cotangents of the gradient batch's summed loss, training mode."""
         return self.batches(1) if self._has_batches else self.layers

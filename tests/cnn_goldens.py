@@ -25,7 +25,9 @@ TRAIN = (
     *(Swap(), Nwot()),
     *(Swap(label=key, mu=mu, sigma=sigma) for key, (mu, sigma) in REGULARISED.items()),
 )
-BATCHES = (ZiCo(), LSwag(label="minibatch", var_over="minibatch"), Gsnr(n_batches=2))
+GSNR = {"zeroed": Gsnr(n_batches=2, label="zeroed")}
+GSNR["accumulating"] = Gsnr(n_batches=2, accumulate=True, label="accumulating")
+BATCHES = (ZiCo(), LSwag(label="minibatch", var_over="minibatch"), *GSNR.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,8 +157,9 @@ def check_batches(golden: CnnGolden) -> None:
     extra = golden.path.parent / "nb201_extra.npz"
     if golden.path.name.startswith("nb201"):
         with np.load(extra) as arrays:
-            key = f"{golden.path.stem}/{golden.weights}/val64/xi_gsnr_2batches_zeroed"
-            assert table["gsnr"][0] == pytest.approx(float(arrays[key]), rel=1e-6)
+            for key in GSNR:
+                name = f"{golden.path.stem}/{golden.weights}/val64/xi_gsnr_2batches_{key}"
+                assert table[key][0] == pytest.approx(float(arrays[name]), rel=1e-6)
 
 
 GRADIENTS = ("snip", "grad_norm", "plain", "fisher", "l2_norm", "grasp")

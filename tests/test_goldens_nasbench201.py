@@ -5,8 +5,8 @@ import functools
 import numpy as np
 import pytest
 
-from lswag_jax import spaces
-from lswag_jax.proxies import GradSign, LinearRegions, MeCo
+from lswag_jax import candidate, spaces
+from lswag_jax.proxies import GradSign, Gsnr, LinearRegions, MeCo, Nwot, Swap
 from tests import cnn_goldens
 
 FILES = ("best", "mixed", "sparse", "deadbranch")
@@ -81,3 +81,27 @@ def test_regions_and_meco(golden):
     assert len(ours) > 15
     for value in ours:  # the file has those of pools, containers and the head besides
         assert np.abs(eigenvalues - value).min() < 1e-9
+
+
+def test_gsnr_of_single_images(golden):
+    """The published code for NAS-Bench-101: batches of one image, in training mode."""
+    name = f"{golden.path.stem}/{golden.weights}/val64/xi_gsnr_persample_trainBN"
+    with np.load(golden.inputs.parent / "nb201_extra.npz") as arrays:
+        expected = float(arrays[name])
+    assert golden.score(Gsnr(n_batches=16))["gsnr"][0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_patterns_of_other_weights(goldens):
+    """NASWOT and SWAP of one weight set, drawn, equal those of a network that has it."""
+    default, gauss = (_golden(goldens, "mixed", name) for name in ("default", "gauss"))
+    kernels = candidate.kernels(gauss.variables())
+    draws = {f"{p}/{name}/kernel": k for p in ("nwot", "swap") for name, k in kernels.items()}
+    chosen = (Nwot(init="normal01"), Swap(init="normal01"))
+    table = default.score(chosen, draws=draws)
+    expected = gauss.value("val64/nwot_activations_only")
+    assert table["nwot"][0] == pytest.approx(expected, rel=1e-6)
+    assert table["swap"][0] == gauss.value("val64/swap")
+    noise = {f"{name}/images": default.data(0, 16)[0] for name in ("nwot", "swap")}
+    chosen = (Nwot(init="normal01", images="noise"), Swap(init="normal01", images="noise"))
+    again = default.score(chosen, draws=draws | noise)
+    assert (again["nwot"][0], again["swap"][0]) == (table["nwot"][0], table["swap"][0])

@@ -9,33 +9,79 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax import patterns
+from lswag_jax import patterns, tape
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
 
 
 @dataclasses.dataclass(frozen=True)
-class Swap(Proxy):
+class _Patterns(Proxy):
+    """Base of proxies that read the activations, or those with other weights or images.
+
+    Args:
+        init: "space" keeps the weights; "normal01" draws kernels from N(0, 1), as
+            `NAME/LAYER/kernel`, with zero biases and fresh normalisation.
+        images: "real" ones, or "noise" from N(0, 1), drawn as `NAME/images` [B, H, W, C].
+
+    Raises:
+        ValueError: another option.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"patterns"})
+    data: ClassVar[str] = "images"
+
+    init: str = dataclasses.field(default="space", kw_only=True)
+    images: str = dataclasses.field(default="real", kw_only=True)
+
+    def __post_init__(self) -> None:
+        self._check_choice("init", ("space", "normal01"))
+        self._check_choice("images", ("real", "noise"))
+
+    @property
+    def _is_shared(self) -> bool:
+        """Whether the pass is the one that all proxies share."""
+        return self.init == "space" and self.images == "real"
+
+    def _values(self, probe: Probe) -> list[jax.Array]:
+        """Unit values [B, U_a] of each activation layer; zero where it is not there."""
+        if self._is_shared:
+            return probe.values()
+        images, weights = probe.all_images, None
+        if self.images == "noise":
+            images = probe.draws.normal(f"{self.name}/images", images.shape, images.dtype)
+        if self.init == "normal01":
+            weights = probe.draws.weights(self.name, probe.candidate.variables)
+        recorded = tape.record(probe.candidate.network(variables=weights), images)
+        return [
+            jnp.where(units > 0, patterns.units(a.post), 0)
+            for units, a in zip(probe.num_units(), recorded.activations, strict=True)
+        ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Swap(_Patterns):
     """SWAP: number of distinct patterns over the samples among all units of all layers.
+
+    The published code draws weights from N(0, 1) 32 times: `init` and the scorer's `repeats`.
 
     Args:
         binarize: "positive", or "sign3" for the three symbols of the code's `sign` (differs only
             where an activation is exactly zero while others are negative, as in saturated GELU).
         mu, sigma: of regularised SWAP, which multiplies by exp(-(P - mu)^2 / sigma), with P, mu and
             sigma in thousands of parameters; None for none.
+        init: "space" keeps the weights, "normal01" draws the kernels from N(0, 1).
+        images: "real", or "noise" from N(0, 1).
 
     Raises:
-        ValueError: another binarisation, or one of mu and sigma without the other.
+        ValueError: another option, or one of mu and sigma without the other.
     """
 
     name: ClassVar[str] = "swap"
     paper: ClassVar[str] = "Peng et al., ICLR 2024"
-    needs: ClassVar[frozenset[str]] = frozenset({"patterns"})
-
-    data: ClassVar[str] = "images"
     weakness: ClassVar[str] = "saturates at 2^B patterns; grows with size"
 
     binarize: str = "positive"
@@ -43,6 +89,7 @@ class Swap(Proxy):
     sigma: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.mu is None) != (self.sigma is None) or (self.sigma or 1) <= 0:
             raise ValueError(
                 "regularised swap needs mu and a positive sigma, in thousands of parameters, got "
@@ -52,7 +99,10 @@ class Swap(Proxy):
 
     def measure(self, probe: Probe) -> Parts:
         """The number of patterns."""
-        words = probe.words(binarize=self.binarize)
+        if self._is_shared:
+            words = probe.words(binarize=self.binarize)
+        else:
+            words = [patterns.pack(v, binarize=self.binarize) for v in self._values(probe)]
         return {"score": patterns.count_union(words, probe.num_units(), [True] * len(words))}
 
     def pool(
@@ -67,23 +117,28 @@ class Swap(Proxy):
 
 
 @dataclasses.dataclass(frozen=True)
-class Nwot(Proxy):
+class Nwot(_Patterns):
     """NASWOT: log |det K|, K_ij = number of units on which samples i and j agree.
 
-    On ViTs the field re-draws weights from N(0, 1) and feeds noise; here the space's own
-    initialisation and the real batch are used, as for every other proxy. A singular kernel gives
-    -inf, status inf.
+    By default the space's own initialisation and the real batch are used, as for every other proxy;
+    on ViTs the field re-draws weights from N(0, 1) and feeds noise. A singular kernel gives -inf,
+    status inf.
+
+    Args:
+        init: "space" keeps the weights, "normal01" draws the kernels from N(0, 1).
+        images: "real", or "noise" from N(0, 1).
+
+    Raises:
+        ValueError: another option.
     """
 
     name: ClassVar[str] = "nwot"
     paper: ClassVar[str] = "Mellor et al., ICML 2021"
-    needs: ClassVar[frozenset[str]] = frozenset({"patterns"})
-    data: ClassVar[str] = "images"
     weakness: ClassVar[str] = "singular where two samples have equal patterns"
 
     def measure(self, probe: Probe) -> Parts:
         """The kernel [B, B] and, in the working precision, the score."""
-        kernel = patterns.hamming_kernel(probe.values(), probe.num_units())
+        kernel = patterns.hamming_kernel(self._values(probe), probe.num_units())
         _, score = jnp.linalg.slogdet(kernel.astype(probe.tape.logits.dtype))
         return {"score": score, "kernel": kernel}
 

@@ -4,12 +4,16 @@ Source: Sun et al., "Unleashing the Power of Gradient Signal-to-Noise Ratio for 
 2023; code Sunzh1996/Xi-GSNR. With g^k the gradient of mini-batch k's mean loss,
 
     score = sum_l sum_w mean_k(g_w)^2 / (var_k(g_w) + xi),   xi = 1e-8
+
+The code for NAS-Bench-201 never sets gradients to zero between batches, so that its g^k are the
+running sums g^1 + .. + g^k; that for NAS-Bench-101 takes batches of one image.
 """
 
 import dataclasses
 from typing import ClassVar
 
 import jax
+import jax.numpy as jnp
 
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.weight_gradients import LayerSum
@@ -21,12 +25,10 @@ Array = jax.Array
 class Gsnr(LayerSum):
     """Gradient signal to noise ratio over mini-batches, the gradient batch cut into equal parts.
 
-    The published script never sets gradients to zero between batches, so that its g^k are running
-    sums; here they are what the paper says.
-
     Args:
         n_batches: number of mini-batches; the script takes 8 of 64 images.
         xi: added to the variance.
+        accumulate: running sums of the gradients, as the code has them, instead of the paper's.
 
     Raises:
         ValueError: fewer than two mini-batches, or xi not positive.
@@ -39,6 +41,7 @@ class Gsnr(LayerSum):
 
     n_batches: int = 8
     xi: float = 1e-8
+    accumulate: bool = False
 
     def __post_init__(self) -> None:
         if self.n_batches < 2 or self.xi <= 0:
@@ -49,6 +52,9 @@ class Gsnr(LayerSum):
 
     def layer(self, probe: Probe, i: int) -> Array:
         """sum mean^2 / (var + xi)."""
+        if self.accumulate:
+            sums_KxW = jnp.cumsum(probe.minibatch_gradients(i, self.n_batches), axis=0)
+            return (sums_KxW.mean(0) ** 2 / (sums_KxW.var(0) + self.xi)).sum()
         moments = probe.moments(
             probe.layers[i], ("kernel",), groups=self.n_batches, absolute=False
         )["kernel"]

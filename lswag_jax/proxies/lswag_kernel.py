@@ -58,7 +58,7 @@ class LSwagKernel(Proxy):
     """
 
     name: ClassVar[str] = "lswag_kernel"
-    paper: ClassVar[str] = "the kernel form in the code of Casarin et al., CVPR 2025"
+    paper: ClassVar[str] = "none; not in Casarin et al."
     weakness: ClassVar[str] = "holds token pairs; not what the paper tests"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
 

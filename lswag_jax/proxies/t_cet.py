@@ -1,7 +1,8 @@
 """T-CET: patterns of each layer's output, weighed by the signal to noise of its weights' saliency.
 
-Source: Gracheva et al., "Trainability- and expressivity-based" T-CET as in the toolkit
-iViolinSolo/zero-cost-proxies (METHODS 2.9). With s_w = |w g_w| of layer l (SNIP),
+Source: Xiang et al., "Exploiting Network Compressibility and Topology in Zero-Cost NAS", AutoML
+2023, as in the authors' toolkit iViolinSolo/zero-cost-proxies. With s_w = |w g_w| of layer l,
+which is SNIP's,
 
     SNR_l  = sum s / std s                      std with n - 1; sum s where it is 0
     lw_l   = log |det K_l|                      K_l of the layer's output, bits > 0
@@ -36,7 +37,7 @@ class TCet(Proxy):
     """
 
     name: ClassVar[str] = "t_cet"
-    paper: ClassVar[str] = "toolkit of METHODS 2.9"
+    paper: ClassVar[str] = "Xiang et al., AutoML 2023"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
     weakness: ClassVar[str] = "patterns of wide layers saturate"
 

@@ -15,7 +15,6 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from lswag_jax import candidate
 from lswag_jax.adapters import BatchStatistics
 from lswag_jax.features import pooled_features
 from lswag_jax.probe import Probe
@@ -67,7 +66,9 @@ class Zen(Proxy):
         shape, dtype = (self.batch, *probe.images.shape[1:]), probe.images.dtype
         x = probe.draws.normal("zen/images", shape, dtype)
         moved = x + _STEP * probe.draws.normal("zen/direction", shape, dtype)
-        weights = None if self.init == "space" else self._normal(probe)
+        weights = None
+        if self.init == "normal01":
+            weights = probe.draws.weights("zen", probe.candidate.variables)
         network = probe.candidate.network(probe.candidate.batch_mode, weights)
         f, first = pooled_features(network, x)
         g, second = pooled_features(network, moved)
@@ -96,15 +97,3 @@ class Zen(Proxy):
             running = first.running_var
         a, b = (s.var * (s.count / (s.count - 1)) for s in (first, second))  # unbiased
         return keep * (keep * running + (1 - keep) * a) + (1 - keep) * b
-
-    def _normal(self, probe: Probe) -> dict:
-        """Weights of N(0, 1), zero biases, scales of one and fresh running statistics."""
-
-        def fresh(name: str, leaf: Array) -> Array:
-            if candidate.is_kernel(name):
-                drawn = probe.draws.normal(f"zen/{name}", leaf.shape, leaf.dtype)
-                return jnp.where(leaf != 0, drawn, 0)  # zero where the architecture has no weight
-            is_one = name.endswith(("scale", "var"))
-            return jnp.ones_like(leaf) if is_one else jnp.zeros_like(leaf)
-
-        return candidate.map_variables(fresh, probe.candidate.variables)
