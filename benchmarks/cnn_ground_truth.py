@@ -3,7 +3,7 @@
     python benchmarks/cnn_ground_truth.py --data=../shared/data --workdir=results/cnn_ground_truth
 
 Seeded genotypes of NAS-Bench-201 on batches of real CIFAR images, with every variant of L-SWAG that
-`benchmarks/calibration.py` compares; fewer of the other benchmarks. The window is picked from the
+`benchmarks/cnn_report.py` compares; fewer of the other benchmarks. The window is picked from the
 layer profile of other, random networks, without accuracies. Rows are appended as they come; a run
 that is started again goes on.
 """
@@ -114,7 +114,7 @@ def batch_of(case: Case, space: spaces.Space, root: pathlib.Path, seed: int):
 
 
 def variants(picked) -> list:
-    """The readings of L-SWAG that METHODS 8 and Table 3 compare, in shared passes."""
+    """The readings of L-SWAG that Table 3 and the option grid compare, in shared passes."""
     options = {"signed": {"grad_abs": False}, "minibatch": {"var_over": "minibatch"}}
     options["minibatch_signed"] = {"var_over": "minibatch", "grad_abs": False}
     options["zico_samples"] = {"lambda_kind": "zico", "grad_abs": False}

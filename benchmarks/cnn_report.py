@@ -2,7 +2,7 @@
 
     python benchmarks/cnn_report.py --data=../shared/data --workdir=results/cnn_ground_truth
 
-For NAS-Bench-201 also the eight rows of the paper's Table 3, the option grid of METHODS 8 beside
+For NAS-Bench-201 also the eight rows of the paper's Table 3, the grid of L-SWAG's options beside
 them (a step that uses published correlations) and agreement with other people's NASWOT values.
 """
 
@@ -19,7 +19,7 @@ from lswag_jax.proxies import LSwag
 from lswag_jax.scores import ScoreTable
 from lswag_jax.search.archive import read_rows
 
-PAPER = {  # Table 3 of the paper (METHODS 7.1): no mu, window, Psi -> C10, C100, IN16
+PAPER = {  # Table 3 of the paper: no mu, window, Psi -> C10, C100, IN16
     (False, False, False): (0.75, 0.80, 0.78),
     (True, False, False): (0.78, 0.81, 0.79),
     (False, True, False): (0.77, 0.81, 0.79),

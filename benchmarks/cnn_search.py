@@ -3,7 +3,7 @@
     python benchmarks/cnn_search.py --data=../shared/data --workdir=results/cnn_search
 
 Evolution and random search on CIFAR-100 images at 16 px, looked up in the published accuracies on
-ImageNet16-120 (METHODS 4.4). Searches of one fitness and seed resume.
+ImageNet16-120. Searches of one fitness and seed resume.
 """
 
 import argparse

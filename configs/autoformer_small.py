@@ -25,7 +25,7 @@ def get_config(variant=""):
     config.search.params_window = (
         18.0,
         24.0,
-    )  # millions of parameters: S 18-24 (METHODS 4.2: the published result has 23.1)
+    )  # millions of parameters: S 18-24 (the published result has 23.1)
     if variant == "runlocal":
         config.data.source = "embedded"
         shrink(config)

@@ -42,7 +42,7 @@ def linen_network(
         module: called as `module.apply(variables, images, *args, **kwargs)`.
         variables: its variables.
         batch_norm: "frozen" normalises by the batch and takes the statistics as constants of the
-            backward pass (METHODS 1.3); "eval" uses the running ones; "batch1_train" normalises
+            backward pass; "eval" uses the running ones; "batch1_train" normalises
             each sample by itself; "through" differentiates through the batch's statistics, also
             for gradients of a whole mini-batch's loss; "off" leaves BatchNorm out.
         unscored: names of its last submodules, that run but whose layers and activations are left

@@ -104,7 +104,7 @@ def _spread(y_bar: Array, shape: tuple[int, ...], strides: int) -> Array:
 
 
 def average_pool(x: Array, size: int = 3, strides: int = 1) -> Array:
-    """Mean over size x size pixels around each; padding does not count (METHODS 0.3.5)."""
+    """Mean over size x size pixels around each; padding does not count, as in the benchmarks."""
     ones = np.ones((*x.shape[-3:-1], 1), x.dtype)
     counts = sum(np.asarray(t) for t in _taps(ones, size, strides, xp=np))
     scale = jnp.asarray(1 / counts, x.dtype).reshape((1,) * (x.ndim - 3) + counts.shape)

@@ -61,6 +61,6 @@ def check_inputs(
     images = jnp.asarray(images)
     if not floating:
         images = images.astype(jnp.float32) / 255
-    elif images.dtype.itemsize < 4:  # proxies want float32 at least (METHODS 0.3)
+    elif images.dtype.itemsize < 4:  # sums of 1/std and determinants need it
         images = images.astype(jnp.float32)
     return images, labels

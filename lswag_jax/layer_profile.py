@@ -1,7 +1,7 @@
 """The layer profile of L-SWAG: one number a layer, over the depth of random networks.
 
 Source: section 3.2 of the L-SWAG paper (arXiv 2505.07300), which plots the "mean intensity and
-standard deviation of sigma" over depth without defining the number: METHODS 1.4 lists candidates.
+standard deviation of sigma" over depth without defining the number; here are the candidates.
 """
 
 import dataclasses

@@ -69,7 +69,7 @@ class Probe:
     def activation_bins(self, rule: str = "zero_based") -> Array:
         """Depth bin of each activation layer, int32 [A].
 
-        An activation's depth is the number of weight layers before it (METHODS 1.3).
+        An activation's depth is the number of weight layers before it.
         """
         before = self._present_before()[np.array([a.after for a in self.activations], int)]
         last = NUM_BINS if rule == "literal" else NUM_BINS - 1

@@ -157,7 +157,7 @@ class ScoreTable:
         }
 
     def values(self, proxy: str, nan_policy: str = "worst_rank") -> np.ndarray:
-        """Scores for ranking, failures treated by one policy (METHODS 0.2).
+        """Scores for ranking, failures treated by one policy.
 
         Args:
             proxy: a proxy of the table.

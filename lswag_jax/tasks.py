@@ -67,7 +67,7 @@ class Task:
         return self.tiles > 1 or self.name == "autoencoder"
 
     def loss(self, outputs: Array, labels: Array) -> Array:
-        """Loss of each sample [B] (METHODS 5.6, 5.7); a mean over values or pixels.
+        """Loss of each sample [B], as NASLib's proxies take it; a mean over values or pixels.
 
         Args:
             outputs: [B, outputs], or [B, H, W, outputs] where the task is dense.

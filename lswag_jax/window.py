@@ -2,7 +2,7 @@
 
 A window (first, last) names depth percentile bins, both included; None stands for all layers.
 Source: section 3.2 of the L-SWAG paper (arXiv 2505.07300), which reads windows off a plot; the
-pickers and the file are ours (METHODS 1.4).
+pickers and the file are ours.
 """
 
 import itertools

@@ -16,7 +16,7 @@ from lswag_jax import spaces
 from lswag_jax.spaces import AutoFormerGenotype as Genotype
 from tests.spaces import SPLIT, WIDE, batch
 
-# METHODS 5.1: width, heads, ratios -> parameters, published MACs in 1e9.
+# Published networks: width, heads, ratios -> parameters, published MACs in 1e9.
 VECTORS = {
     "autoformer_small": [
         ("384/6,6,5,7,5,5,5,6,6,7,7,6,7/3,3.5,3,3.5,4,4,4,4,4,4,4,3.5,4", 22_891_432, 4.892),

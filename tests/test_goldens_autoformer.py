@@ -148,7 +148,7 @@ def test_float32(goldens, file, weights):
     )
 
 
-# Not fisher: the published code sums over channels instead of tokens (METHODS 2.6).
+# Not fisher: the published code sums over channels instead of tokens.
 GRADIENTS = ("snip", "grad_norm", "plain", "l2_norm", "grasp", "synflow")
 JACOBIANS = {"jacov": "jacov", "epe_nas": "epe_nas", "ntk": "te_nas_ntk_cond"}
 POSITIVE = (Dss(label="role"), Dss(label="shape", branch="shape"))

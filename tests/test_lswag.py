@@ -1,4 +1,4 @@
-"""L-SWAG's options and invariants (METHODS 1.2, 1.3), and the kernel variant."""
+"""L-SWAG's options and invariants, and the kernel variant."""
 
 import dataclasses
 import itertools

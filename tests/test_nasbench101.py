@@ -25,7 +25,7 @@ DIAMOND = Genotype(
     [[0, 1, 1, 0], [0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0]],
     ["input", "conv3x3-bn-relu", "maxpool3x3", "output"],
 )
-# METHODS 5.4: vertex 5 reaches no output.
+# Vertex 5 reaches no output.
 PRUNED = (
     *(0, 1, 1, 1, 1, 0, 1),
     *(0, 0, 0, 0, 0, 1, 1),

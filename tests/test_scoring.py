@@ -229,7 +229,7 @@ def test_bad_model():
 
 
 def test_mini_batches_have_their_own_batch_statistics(x64):
-    """ZiCo of a BatchNorm network: train-mode gradients of two halves (METHODS 2.1)."""
+    """ZiCo of a BatchNorm network: train-mode gradients of two halves."""
     images, labels = batch(WIDE, 12)
     images = images.astype(float)
     variables = jax.tree.map(

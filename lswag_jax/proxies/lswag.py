@@ -41,7 +41,7 @@ _CHOICES = {
 
 @dataclasses.dataclass(frozen=True)
 class LSwag(Proxy):
-    """L-SWAG with every option of METHODS 1.2; the defaults are the documented ones.
+    """L-SWAG, with an option for each thing that the paper leaves open.
 
     Args:
         window: first and last depth bin (0..9) of the gradient factor; None takes all layers.

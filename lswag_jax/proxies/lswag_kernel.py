@@ -1,8 +1,8 @@
 """The kernel variant: NOT L-SWAG as published, kept as a second, selectable statistic.
 
 Source: a public machine-written summary that appeared before the paper's text and contradicts its
-equation 1; defined in METHODS 1.6. With A the layer's inputs and G the gradients of the summed loss
-with respect to its outputs,
+equation 1; no paper has it. With A the layer's inputs and G the gradients of the summed loss with
+respect to its outputs,
 
     K_A = A A^T,  K_G = G G^T  [B, B],   M = K_A o K_G,   score = sum_l w_l f(M_l)
 

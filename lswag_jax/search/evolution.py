@@ -1,4 +1,4 @@
-"""Evolutionary search (METHODS 4.1).
+"""Evolutionary search.
 
 Source: microsoft/Cream, AutoFormer/evolution.py (Chen et al., ICCV 2021), with a zero-cost fitness
 that may be ranked anew each epoch, and without its malformed children.

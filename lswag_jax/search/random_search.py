@@ -1,4 +1,4 @@
-"""Random search (METHODS 4.2), and the legal random genotypes that every search starts from."""
+"""Random search, and the legal random genotypes that every search starts from."""
 
 import dataclasses
 import numbers

@@ -98,7 +98,7 @@ class AutoFormer(Space):
         return g.embed_dim if self.head_dim is None else self.head_dim * heads
 
     def num_params(self, g: AutoFormerGenotype) -> int:
-        """Trainable parameters of `g` (METHODS 5.1 and 5.2)."""
+        """Trainable parameters of `g`."""
         d, patch = g.embed_dim, self.patch_size**2 * self.channels
         total = patch * d + d + (self.num_patches + 1) * d + d
         for heads, hidden in zip(g.num_heads, g.hidden, strict=True):
@@ -117,7 +117,7 @@ class AutoFormer(Space):
             rule: "exact" counts patch embedding, linear layers and attention products (with
                 relative position also q r_k and A r_v) with the true token count; "cream" is the
                 published counter `get_complexity` of microsoft/Cream with its off-by-one token
-                count (METHODS 5.1).
+                count.
 
         Raises:
             ValueError: an unknown rule.
@@ -205,7 +205,7 @@ class AutoFormer(Space):
         m_prob: float = 0.2,
         s_prob: float = 0.4,
     ) -> AutoFormerGenotype:
-        """A mutant of `g` by AutoFormer's rule (METHODS 4.1).
+        """A mutant of `g` by the rule of AutoFormer's evolution.py.
 
         Args:
             rng: source of randomness.

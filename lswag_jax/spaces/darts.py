@@ -91,7 +91,7 @@ class Darts(Space):
         return darts_layers.cells(self.layers, self.width, self.stem)
 
     def num_params(self, g: DartsGenotype) -> int:
-        """Trainable parameters of `g` (METHODS 5.5)."""
+        """Trainable parameters of `g`."""
         self.check(g)
         return sum(layer.params for layer in darts_layers.layers_of(self, g))
 

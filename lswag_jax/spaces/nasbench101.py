@@ -106,7 +106,7 @@ class NasBench101(Space):
         return self.width << (self.stacks - 1)
 
     def num_params(self, g: NasBench101Genotype) -> int:
-        """Trainable parameters of `g` (METHODS 5.4): kernels, scales and offsets, classifier."""
+        """Trainable parameters of `g`: kernels, scales and offsets, classifier."""
         convs = sum(k * k * i * o + 2 * o for _, k, i, o in self._convs(g))
         return convs + (self._features() + 1) * self.num_classes
 

@@ -88,7 +88,7 @@ class NasBench101Genotype:
         return _md5(str(sorted(hashes)))
 
     def to_naslib(self) -> tuple[int, ...]:
-        """NASLib's encoding: the adjacency row by row, then the operations (METHODS 5.4).
+        """NASLib's encoding: the adjacency row by row, then the operations.
 
         V * V + V integers for V vertices; NASLib itself stores cells as given, before pruning.
         """

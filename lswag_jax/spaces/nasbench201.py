@@ -65,7 +65,7 @@ class NasBench201(Space):
         return [(self.width * 2**s, (self.image_size // 2**s) ** 2) for s in range(3)]
 
     def num_params(self, g: NasBench201Genotype) -> int:
-        """Trainable parameters of `g` (METHODS 5.3)."""
+        """Trainable parameters of `g`."""
         c, k = self.width, self.num_classes
         total = 9 * self.channels * c + 2 * c
         total += 2 * 4 * c + 4 * c * k + k
@@ -82,7 +82,7 @@ class NasBench201(Space):
             g: the genotype.
             rule: "exact" counts convolutions and the classifier; "naslib" adds what tensorwatch,
                 NASLib's counter, charges for BatchNorm (2 an element), ReLU (1) and pooling (its
-                window), the published FLOPs of NAS-Bench-Suite-Zero (METHODS 2.14).
+                window), the published FLOPs of NAS-Bench-Suite-Zero.
 
         Raises:
             ValueError: an unknown rule.
