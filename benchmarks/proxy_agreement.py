@@ -4,7 +4,11 @@
 
 Seeded genotypes on a batch of real CIFAR-10 images. For every proxy its Spearman correlation with
 CIFAR-10 test accuracy, and with each published column of the same name: over networks of which
-both have a value. Rows are appended as they come; a run that is started again goes on.
+both have a value. Rows are appended as they come; a run that is started again goes on. Data-free
+proxies on the whole benchmark:
+
+    python benchmarks/proxy_agreement.py --proxies=synflow,logsynflow --num=15625 --batch=2 \
+        --workdir=results/synflow_agreement
 """
 
 import argparse
@@ -75,20 +79,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="../shared/data")
     parser.add_argument("--workdir", default="results/proxy_agreement")
-    parser.add_argument("--num", type=int, default=200)
+    parser.add_argument("--proxies", default="", help="names; all that are compared if empty")
+    parser.add_argument("--num", type=int, default=200, help="networks that NASLib has values of")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     root = pathlib.Path(arguments.data)
     table = pyarrow.csv.read_csv(root / "tables" / "nasbench201.csv.gz")
     columns = {name: table[name].to_numpy() for name in table.column_names}
-    known = np.flatnonzero(np.isfinite(columns["cifar10_nbsz_nwot"].astype(float)))
+    known = np.isfinite(columns["cifar10_nbsz_nwot"].astype(float))
+    known = np.flatnonzero(known | (arguments.num > known.sum()))
     rows = np.random.default_rng(arguments.seed).permutation(known)[: arguments.num]
     space = spaces.get("nasbench201")
     genotypes = [space.parse(columns["arch_str"][i]) for i in rows]
     path = str(root / "images" / "cifar10.npz")
     batch = data.load_batch(path, arguments.batch, seed=0, channels=3, balanced=False)
-    chosen = proxies.resolve(CHOSEN)
+    wanted = arguments.proxies.split(",") if arguments.proxies else [p.key for p in CHOSEN]
+    chosen = [p for p in proxies.resolve(CHOSEN) if p.key in wanted]
 
     def evaluate(missing):
         return scoring.stream(space, missing, batch.images, batch.labels, chosen)
