@@ -6,14 +6,10 @@ ties averaged, so that the best has rank P; K proxies, P architectures.
 """
 
 import difflib
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 from scipy import stats
-
-if TYPE_CHECKING:  # the table's proxies merge by the rules below
-    from lswag_jax.scores import ScoreTable
 
 
 def merge(values: np.ndarray, rule: str = "log_rank_sum") -> np.ndarray:
@@ -38,7 +34,7 @@ def merge(values: np.ndarray, rule: str = "log_rank_sum") -> np.ndarray:
         >>> merge(np.array([[1.0, 2.0, 3.0], [5.0, 9.0, 7.0]]), "rank_sum")
         array([2., 5., 5.])
     """
-    _check_rule(rule)
+    check_rule(rule)
     values = np.asarray(values, np.float64)
     if values.ndim != 2 or not len(values):
         raise ValueError(f"values to merge must be [K, P] with K >= 1, got {values.shape}.")
@@ -52,38 +48,9 @@ def merge(values: np.ndarray, rule: str = "log_rank_sum") -> np.ndarray:
     return RULES[rule](values) if values.size else np.zeros(values.shape[1])
 
 
-def merge_table(
-    table: "ScoreTable", proxies: str | Sequence[str], rule: str = "log_rank_sum"
-) -> np.ndarray:
-    """Fitness [P] of a table: the values of one proxy, or of several merged.
-
-    Args:
-        table: the pool.
-        proxies: names of proxies of the table; a single one is not ranked.
-        rule: see `merge`.
-
-    Raises:
-        ValueError: a proxy that the table has not, or as `merge`.
-
-    Example:
-        >>> rows = [{"id": str(n), "genotype": {}, "params": n, "macs": -n, "seconds": 0.0,
-        ...          "degenerate": [False], "parts": {}} for n in (3, 7)]
-        >>> from lswag_jax.proxies import resolve
-        >>> from lswag_jax.scores import ScoreTable
-        >>> table = ScoreTable(rows, resolve(("params", "macs")))
-        >>> merge_table(table, "params"), merge_table(table, ("params", "macs"), "rank_sum")
-        (array([3., 7.]), array([3., 3.]))
-    """
-    _check_rule(rule)
-    names = (proxies,) if isinstance(proxies, str) else tuple(proxies)
-    for name in names:
-        table[name]  # raises for an unknown one
-    values = np.array([table.values(name) for name in names])
-    return values[0] if len(values) == 1 else merge(values, rule)
-
-
-def _check_rule(rule: str) -> None:
-    if rule not in RULES:
+def check_rule(rule: str) -> None:
+    """Raise ValueError unless the rule is one of `RULES`."""
+    if not isinstance(rule, str) or rule not in RULES:
         near = difflib.get_close_matches(str(rule), RULES, n=len(RULES), cutoff=0.0)
         raise ValueError(f"unknown merge rule {rule!r}, known are {', '.join(near)}.")
 

@@ -116,12 +116,18 @@ def load_space(config: ConfigDict) -> Any:
     return spaces.get(**given)
 
 
-def load_proxies(config: ConfigDict) -> tuple:
-    """The configured proxies of a config."""
+def load_proxies(config: ConfigDict, more: Sequence[str] = ()) -> tuple:
+    """The configured proxies of a config.
+
+    Args:
+        config: of the run.
+        more: names of proxies that are needed too.
+    """
     from lswag_jax import proxies, window
 
-    resolved = []
-    for name in proxies.expand(split(config.proxies)):
+    names, resolved = proxies.expand(split(config.proxies)), []
+    names += [name for name in dict.fromkeys(more) if name not in names]
+    for name in names:
         options = dict(config.options.get(name, {}))
         if name == "lswag":
             options["window"] = window.parse(config.window, options["bins"])

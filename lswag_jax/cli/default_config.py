@@ -45,6 +45,7 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
     config.score = {
         "num": 64,  # random genotypes, where none are given
         "genotypes": "",  # a file of genotypes instead: a JSON list, JSON lines or a best.json
+        "fitness": "",  # rank by proxies merged by rank, or by a selection.json of lswag-libra
         "repeats": 1,  # initialisations; scores are averaged
         "chunk": 0,  # genotypes evaluated at once; 0 is 1 on a CPU and 8 elsewhere
         "precision": "highest",  # of matrix products
@@ -52,8 +53,8 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
     }
     config.search = {
         "strategy": "evolution",  # or random
-        "fitness": "lswag",  # proxies searched by; several are merged by rank
-        "merge_rule": "log_rank_sum",  # see lswag_jax.merge
+        "fitness": "lswag",  # proxies searched by, several merged by rank, or a selection.json
+        "merge_rule": "log_rank_sum",  # of named proxies, see lswag_jax.merge
         "params_window": (0.0, float("inf")),  # allowed parameters, in millions
         "macs_window": (0.0, float("inf")),  # allowed multiply-accumulates, in millions
         "num": 1000,  # genotypes of a random search

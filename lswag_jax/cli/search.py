@@ -21,10 +21,11 @@ from lswag_jax.cli import common
 def main(config: ConfigDict, workdir: str) -> None:
     """Searches as `config` says and writes the results to `workdir`."""
     from lswag_jax import plots, search
+    from lswag_jax.fitness import Fitness
 
-    space, proxies = common.load_space(config), common.load_proxies(config)
+    fitness = Fitness.parse(config.search.fitness, config.search.merge_rule)
+    space, proxies = common.load_space(config), common.load_proxies(config, fitness.proxies)
     options, accuracies = _options(config), _accuracies(config, space)
-    fitness = common.split(config.search.fitness)
     settings = common.score_settings(config)
     start = time.perf_counter()
     batch = common.load_data(config, space)
@@ -37,21 +38,17 @@ def main(config: ConfigDict, workdir: str) -> None:
             proxies,
             options,
             workdir,
-            config=common.identity(config, space, proxies, search=_decisive(config)),
+            config=common.identity(config, space, proxies, search=_decisive(config, fitness)),
             fitness=fitness,
-            merge_rule=config.search.merge_rule,
             score_settings=settings,
             progress=lambda p: show(p.done, f"best {p.fitness:.6g}"),
         )
     seconds |= result.table.timing
     start = time.perf_counter()
     folder, best = pathlib.Path(workdir), result.best
-    name = "+".join(fitness)
-    plots.save(plots.best_so_far(result.fitness, name), folder / "best_so_far.png")
-    shown = fitness[0] if len(fitness) == 1 else proxies[0].key
-    plots.save(
-        plots.score_against_params(result.table, shown, best), folder / "score_against_params.png"
-    )
+    plots.save(plots.best_so_far(result.fitness, fitness.name), folder / "best_so_far.png")
+    figure = plots.score_against_params(result.table, fitness.proxies[0], best)
+    plots.save(figure, folder / "score_against_params.png")
     parts = result.table.parts.get("lswag", {})
     if "lambda_l" in parts:
         plots.save(plots.layer_factors(parts, best), folder / "best_layers.png")
@@ -59,7 +56,7 @@ def main(config: ConfigDict, workdir: str) -> None:
     logging.info(
         "best of %d by %s: %s (%.3f M parameters, %.1f M MACs, fitness %.6g)",
         len(result.table),
-        name,
+        fitness.name,
         row["id"],
         row["params"] / 1e6,
         row["macs"] / 1e6,
@@ -73,9 +70,10 @@ def main(config: ConfigDict, workdir: str) -> None:
     logging.info("results in %s", folder.resolve())
 
 
-def _decisive(config: ConfigDict) -> dict:
-    """Options that decide which networks are evaluated."""
-    return {key: value for key, value in common.plain(config.search).items() if key != "truth"}
+def _decisive(config: ConfigDict, fitness) -> dict:
+    """Options that decide which networks are evaluated; a fitness counts by what it holds."""
+    options = common.plain(config.search) | {"fitness": fitness.to_json()}
+    return {key: value for key, value in options.items() if key not in ("truth", "merge_rule")}
 
 
 def _accuracies(config: ConfigDict, space) -> dict[str, float] | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from lswag_jax import proxies as proxy_registry
 from lswag_jax import scoring
-from lswag_jax.merge import merge_table
+from lswag_jax.fitness import Fitness
 from lswag_jax.proxies import Proxy
 from lswag_jax.scores import Row, ScoreTable
 from lswag_jax.search import evolution, random_search
@@ -43,8 +43,7 @@ def search(
     archive: list[Row] | Archive,
     *,
     proxies: scoring.Proxies = ("lswag",),
-    fitness: str | Sequence[str] = ("lswag",),
-    merge_rule: str = "log_rank_sum",
+    fitness: str | Sequence[str] | Fitness = ("lswag",),
     progress: Callable[[Progress], None] | None = None,
 ) -> SearchResult:
     """Searches by evolution or at random, whichever the options are of.
@@ -55,13 +54,12 @@ def search(
         options: `EvolutionOptions` or `RandomOptions`.
         archive: rows evaluated before, from which the search resumes; receives the new ones.
         proxies: the proxies that the rows hold.
-        fitness: names of those searched by; several are merged over the whole archive, anew in
-            each generation.
-        merge_rule: see `lswag_jax.merge`.
+        fitness: those searched by, see `Fitness.parse`; several are merged over the whole
+            archive, anew in each generation.
         progress: called after each new row, and once for an archive that is resumed.
 
     Raises:
-        ValueError: bad proxies, fitness or rule, windows that cannot be met, or an archive of
+        ValueError: bad proxies or fitness, windows that cannot be met, or an archive of
             another search.
 
     Example:
@@ -74,12 +72,12 @@ def search(
         >>> result.table["params"].max() == result.fitness[result.best] <= 6e6
         np.True_
     """
-    resolved = proxy_registry.resolve(proxies)
+    resolved, fitness = proxy_registry.resolve(proxies), Fitness.parse(fitness)
 
     def rank(rows: Sequence[Row]) -> np.ndarray:
-        return merge_table(ScoreTable(rows, resolved), fitness, merge_rule)
+        return fitness(ScoreTable(rows, resolved))
 
-    rank([])  # a bad fitness or rule is reported before any work
+    rank([])  # a proxy that the rows will not hold is reported before any work
     if progress:
         evaluate = _reporting(evaluate, archive, options.total, rank, progress)
     if isinstance(options, EvolutionOptions):
@@ -127,8 +125,7 @@ def run(
     *,
     config: Mapping[str, Any] | None = None,
     exempt: Sequence[str] = (),
-    fitness: str | Sequence[str] = ("lswag",),
-    merge_rule: str = "log_rank_sum",
+    fitness: str | Sequence[str] | Fitness = ("lswag",),
     score_settings: Mapping[str, Any] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> SearchResult:
@@ -147,8 +144,7 @@ def run(
         config: what the run is, compared when it is resumed; None takes these arguments. A
             checksum of the images and labels is added as `data_sha256`.
         exempt: keys of the config, dotted where nested, that may differ on resuming.
-        fitness: names of the proxies searched by; several are merged.
-        merge_rule: see `lswag_jax.merge`.
+        fitness: see `search`.
         score_settings: further arguments of `lswag_jax.scoring.stream`, such as `seed`.
         progress: see `search`.
 
@@ -158,12 +154,11 @@ def run(
     Raises:
         ValueError: bad arguments, a workdir of another config, windows that cannot be met.
     """
-    resolved = proxy_registry.resolve(proxies)
-    fitness = (fitness,) if isinstance(fitness, str) else tuple(fitness)
+    resolved, fitness = proxy_registry.resolve(proxies), Fitness.parse(fitness)
     settings = dict(score_settings or {})
     timing = {"compile": 0.0, "score": 0.0}
     if config is None:
-        config = _describe(space, resolved, options, fitness, merge_rule, settings)
+        config = _describe(space, resolved, options, fitness, settings)
     config = dict(config) | {"data_sha256": data_sha256(images, labels)}
 
     def evaluate(genotypes: Sequence[Any]) -> Iterator[Row]:
@@ -182,7 +177,6 @@ def run(
             archive,
             proxies=resolved,
             fitness=fitness,
-            merge_rule=merge_rule,
             progress=progress,
         )
     result.table.timing |= timing
@@ -190,14 +184,13 @@ def run(
     return result
 
 
-def _describe(space, proxies: Iterable[Proxy], options, fitness, merge_rule, settings) -> dict:
+def _describe(space, proxies: Iterable[Proxy], options, fitness, settings) -> dict:
     """The arguments of a run as plain values."""
     return {
         "space": dataclasses.asdict(space),
         "proxies": {p.key: {"name": p.name} | dataclasses.asdict(p) for p in proxies},
         "search": {"kind": type(options).__name__} | dataclasses.asdict(options),
-        "fitness": fitness,
-        "merge_rule": merge_rule,
+        "fitness": fitness.to_json(),
         "score": {
             key: value.__qualname__ if callable(value) else value for key, value in settings.items()
         },
