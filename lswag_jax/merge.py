@@ -1,8 +1,8 @@
 """Merging proxies: one score from several, by their ranks over a pool (METHODS 3.5).
 
 Sources of the rules: log_rank_sum AZ-NAS (Lee and Ham, CVPR 2024), rank_sum TE-NAS (Chen et al.,
-ICLR 2021). In the formulas r is the ascending rank of an architecture by one proxy, in 1..P with
-ties averaged, so that the best has rank P; K proxies, P architectures.
+ICLR 2021), dense_rank_sum its pruning. In the formulas r is the ascending rank of an architecture
+by one proxy, in 1..P with ties averaged, so that the best has rank P; K proxies, P architectures.
 """
 
 import difflib
@@ -19,9 +19,10 @@ def merge(values: np.ndarray, rule: str = "log_rank_sum") -> np.ndarray:
         values: [K, P], larger is better; -inf marks a failure (`ScoreTable.values`). Failures
             share the worst ranks; by the two rules that read values instead of ranks, z_sum and
             product, an architecture that failed any proxy comes last.
-        rule: one of `RULES`: "log_rank_sum" sum_k log(r_k / P), "rank_sum" sum_k r_k, "min_rank"
-            min_k r_k, "top_log" -sum_k log((P + 1 - r_k) / P), "z_sum" the sum of standardised
-            values, "product" prod_k of values, which must be positive, and "vote", the number of
+        rule: one of `RULES`: "log_rank_sum" sum_k log(r_k / P), "rank_sum" sum_k r_k,
+            "dense_rank_sum" the same where equal values count as one, "min_rank" min_k r_k,
+            "top_log" -sum_k log((P + 1 - r_k) / P), "z_sum" the sum of standardised values,
+            "product" prod_k of values, which must be positive, and "vote", the number of
             architectures beaten by a majority of the proxies minus those lost to.
 
     Returns:
@@ -68,6 +69,10 @@ def _rank_sum(values: np.ndarray) -> np.ndarray:
     return _ranks(values).sum(0)
 
 
+def _dense_rank_sum(values: np.ndarray) -> np.ndarray:
+    return stats.rankdata(values, method="dense", axis=1).astype(np.float64).sum(0)
+
+
 def _min_rank(values: np.ndarray) -> np.ndarray:
     return _ranks(values).min(0)
 
@@ -104,6 +109,7 @@ def _vote(values: np.ndarray) -> np.ndarray:
 RULES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "log_rank_sum": _log_rank_sum,
     "rank_sum": _rank_sum,
+    "dense_rank_sum": _dense_rank_sum,
     "min_rank": _min_rank,
     "top_log": _top_log,
     "z_sum": _z_sum,

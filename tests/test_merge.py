@@ -14,6 +14,7 @@ VALUES = np.array([[0.1, 0.2, 0.4, 0.8], [1.0, 5.0, 2.0, 1.0]])
 BY_HAND = {
     "log_rank_sum": [np.log(1.5 / 16), np.log(8 / 16), np.log(9 / 16), np.log(6 / 16)],
     "rank_sum": [2.5, 6, 6, 5.5],
+    "dense_rank_sum": [2, 5, 5, 5],
     "min_rank": [1, 2, 3, 1.5],
     "top_log": [-np.log(14 / 16), -np.log(3 / 16), -np.log(4 / 16), -np.log(3.5 / 16)],
     "product": [0.1, 1.0, 0.8, 0.8],

@@ -52,7 +52,7 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
         "batch_norm": "frozen",  # or eval, batch1_train, through: docs/spaces.md
     }
     config.search = {
-        "strategy": "evolution",  # or random
+        "strategy": "evolution",  # or random, or pruning
         "fitness": "lswag",  # proxies searched by, several merged by rank, or a selection.json
         "merge_rule": "log_rank_sum",  # of named proxies, see lswag_jax.merge
         "params_window": (0.0, float("inf")),  # allowed parameters, in millions
@@ -66,6 +66,8 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
         "m_prob": 0.2,  # probabilities of mutation, whose meaning is the space's (its `mutate`):
         "s_prob": 0.4,  # of AutoFormer, of redrawing one block's genes, and the depth and width
         "merge_last": True,  # evaluate the last generation's children too
+        "prune_number": 1,  # operations that pruning removes from each edge in a round
+        "decimals": -1,  # that relative losses of pruning are rounded to; -1 keeps all, TE-NAS 3
         "truth": "",  # file:column of genotypes:column of accuracies, to look up what was found
     }
     config.profile = {

@@ -5,7 +5,8 @@
 The working directory receives config.json, archive.jsonl (a row an evaluated genotype, as it
 comes), ranking.csv, ranking.parquet, best.json and three plots, and benchmark.json where a table of
 accuracies is given (--config.search.truth=file:column of genotypes:column of accuracies). A killed
-run that is started again goes on where it was.
+run that is started again goes on where it was. Of pruning (configs/pruning.py) the archive has
+super-networks, the other files the one network that is left.
 """
 
 import json
@@ -17,10 +18,13 @@ from ml_collections import ConfigDict
 
 from lswag_jax.cli import common
 
+STRATEGIES = ("evolution", "random", "pruning")
+WINDOWS = ("params_window", "macs_window")
+
 
 def main(config: ConfigDict, workdir: str) -> None:
     """Searches as `config` says and writes the results to `workdir`."""
-    from lswag_jax import plots, search
+    from lswag_jax import search
     from lswag_jax.fitness import Fitness
 
     fitness = Fitness.parse(config.search.fitness, config.search.merge_rule)
@@ -30,7 +34,7 @@ def main(config: ConfigDict, workdir: str) -> None:
     start = time.perf_counter()
     batch = common.load_data(config, space)
     seconds = {"data": time.perf_counter() - start}
-    with common.progress_bar("search", options.total) as show:
+    with common.progress_bar("search", search.total(space, options)) as show:
         result = search.run(
             space,
             batch.images,
@@ -46,12 +50,7 @@ def main(config: ConfigDict, workdir: str) -> None:
     seconds |= result.table.timing
     start = time.perf_counter()
     folder, best = pathlib.Path(workdir), result.best
-    plots.save(plots.best_so_far(result.fitness, fitness.name), folder / "best_so_far.png")
-    figure = plots.score_against_params(result.table, fitness.proxies[0], best)
-    plots.save(figure, folder / "score_against_params.png")
-    parts = result.table.parts.get("lswag", {})
-    if "lambda_l" in parts:
-        plots.save(plots.layer_factors(parts, best), folder / "best_layers.png")
+    _plot(result, fitness, folder)
     row = result.table.rows[best]
     logging.info(
         "best of %d by %s: %s (%.3f M parameters, %.1f M MACs, fitness %.6g)",
@@ -68,6 +67,19 @@ def main(config: ConfigDict, workdir: str) -> None:
     logging.info("status: %s", {s: int((statuses == s).sum()) for s in sorted(set(statuses))})
     common.log_seconds(seconds | {"plots": time.perf_counter() - start})
     logging.info("results in %s", folder.resolve())
+
+
+def _plot(result, fitness, folder: pathlib.Path) -> None:
+    """The search, its networks by size, and the best one's layers."""
+    from lswag_jax import plots
+
+    if len(result.table) > 1:
+        plots.save(plots.best_so_far(result.fitness, fitness.name), folder / "best_so_far.png")
+        figure = plots.score_against_params(result.table, fitness.proxies[0], result.best)
+        plots.save(figure, folder / "score_against_params.png")
+    parts = result.table.parts.get("lswag", {})
+    if "lambda_l" in parts:
+        plots.save(plots.layer_factors(parts, result.best), folder / "best_layers.png")
 
 
 def _decisive(config: ConfigDict, fitness) -> dict:
@@ -119,15 +131,18 @@ def _options(config: ConfigDict):
     from lswag_jax import search
 
     s = config.search
-    shared = {
-        "seed": config.seed,
-        "params_window": tuple(1e6 * bound for bound in s.params_window),
-        "macs_window": tuple(1e6 * bound for bound in s.macs_window),
-    }
+    if s.strategy not in STRATEGIES:
+        raise ValueError(f"search.strategy must be one of {STRATEGIES}, got {s.strategy!r}.")
+    windows = {key: tuple(1e6 * bound for bound in s[key]) for key in WINDOWS}
+    if s.strategy == "pruning":
+        for key, window in windows.items():
+            if window != (0.0, float("inf")):
+                raise ValueError(f"search.{key} must not be set for pruning, got {s[key]}.")
+        decimals = None if s.decimals < 0 else s.decimals
+        return search.PruningOptions(prune_number=s.prune_number, decimals=decimals)
+    shared = {"seed": config.seed} | windows
     if s.strategy == "random":
         return search.RandomOptions(num=s.num, **shared)
-    if s.strategy != "evolution":
-        raise ValueError(f"search.strategy must be 'evolution' or 'random', got {s.strategy!r}.")
     keys = ("epochs", "population", "select", "crossover", "mutation", "m_prob", "s_prob")
     return search.EvolutionOptions(
         **shared, **{key: s[key] for key in keys}, merge_last=s.merge_last

@@ -13,14 +13,15 @@ from lswag_jax import scoring
 from lswag_jax.fitness import Fitness
 from lswag_jax.proxies import Proxy
 from lswag_jax.scores import Row, ScoreTable
-from lswag_jax.search import evolution, random_search
+from lswag_jax.search import evolution, pruning, random_search
 from lswag_jax.search.archive import Archive, Evaluate
 from lswag_jax.search.evolution import EvolutionOptions
+from lswag_jax.search.pruning import PruningOptions
 from lswag_jax.search.random_search import RandomOptions
 from lswag_jax.search.results import SearchResult, write_results
-from lswag_jax.spaces import Space
+from lswag_jax.spaces import Space, supernet_of
 
-Options = EvolutionOptions | RandomOptions
+Options = EvolutionOptions | RandomOptions | PruningOptions
 
 
 class Progress(NamedTuple):
@@ -46,21 +47,24 @@ def search(
     fitness: str | Sequence[str] | Fitness = ("lswag",),
     progress: Callable[[Progress], None] | None = None,
 ) -> SearchResult:
-    """Searches by evolution or at random, whichever the options are of.
+    """Searches by evolution, at random or by pruning, whichever the options are of.
 
     Args:
         space: the search space.
-        evaluate: yields a row for each genotype, in order.
-        options: `EvolutionOptions` or `RandomOptions`.
+        evaluate: yields a row for each genotype, in order; those of `searched`.
+        options: `EvolutionOptions`, `RandomOptions` or `PruningOptions`.
         archive: rows evaluated before, from which the search resumes; receives the new ones.
         proxies: the proxies that the rows hold.
         fitness: those searched by, see `Fitness.parse`; several are merged over the whole
-            archive, anew in each generation.
+            archive, anew in each generation, or over the removals of a round.
         progress: called after each new row, and once for an archive that is resumed.
 
+    Returns:
+        All that was evaluated; of pruning the network alone that is left, as one of `space`.
+
     Raises:
-        ValueError: bad proxies or fitness, windows that cannot be met, or an archive of
-            another search.
+        ValueError: bad proxies or fitness, windows that cannot be met, a space that cannot be
+            pruned, or an archive of another search.
 
     Example:
         >>> from lswag_jax import spaces
@@ -79,12 +83,46 @@ def search(
 
     rank([])  # a proxy that the rows will not hold is reported before any work
     if progress:
-        evaluate = _reporting(evaluate, archive, options.total, rank, progress)
+        evaluate = _reporting(evaluate, archive, total(space, options), rank, progress)
+    rows: Sequence[Row] = archive
     if isinstance(options, EvolutionOptions):
         evolution.search(space, evaluate, rank, options, archive)
-    else:
+    elif isinstance(options, RandomOptions):
         random_search.search(space, evaluate, options, archive)
-    return SearchResult(ScoreTable(archive, resolved), rank(archive))
+    else:
+
+        def appeal(rows: Sequence[Row]) -> np.ndarray:
+            return pruning.appeal_of(ScoreTable(rows, resolved), fitness, options.decimals)
+
+        supernet = supernet_of(space)
+        final = supernet.final(pruning.search(supernet, evaluate, appeal, options, archive))
+        rows = [archive[-1] | {"id": space.format(final), "genotype": final.to_json()}]
+    return SearchResult(ScoreTable(rows, resolved), rank(rows))
+
+
+def searched(space: Space, options: Options) -> Space:
+    """The space whose genotypes a search evaluates: of pruning the super-network.
+
+    Raises:
+        ValueError: the space cannot be pruned.
+    """
+    return supernet_of(space) if isinstance(options, PruningOptions) else space
+
+
+def total(space: Space, options: Options) -> int:
+    """Genotypes that a search evaluates; fewer only if the space has no more legal ones.
+
+    Raises:
+        ValueError: the space cannot be pruned.
+
+    Example:
+        >>> from lswag_jax import spaces
+        >>> total(spaces.get("nasbench201"), PruningOptions())
+        58
+    """
+    if isinstance(options, PruningOptions):
+        return pruning.num_evaluations(supernet_of(space), options)
+    return options.total
 
 
 def _reporting(
@@ -139,7 +177,7 @@ def run(
         space: the search space.
         images, labels: as in `lswag_jax.score`.
         proxies: names or configured proxies to score by.
-        options: `EvolutionOptions` or `RandomOptions`.
+        options: `EvolutionOptions`, `RandomOptions` or `PruningOptions`.
         workdir: folder of the run.
         config: what the run is, compared when it is resumed; None takes these arguments. A
             checksum of the images and labels is added as `data_sha256`.
@@ -160,11 +198,12 @@ def run(
     if config is None:
         config = _describe(space, resolved, options, fitness, settings)
     config = dict(config) | {"data_sha256": data_sha256(images, labels)}
+    scored = searched(space, options)
 
     def evaluate(genotypes: Sequence[Any]) -> Iterator[Row]:
         spent: dict[str, float] = {}
         yield from scoring.stream(
-            space, genotypes, images, labels, resolved, timing=spent, **settings
+            scored, genotypes, images, labels, resolved, timing=spent, **settings
         )
         for key in timing:
             timing[key] += spent[key]
