@@ -15,6 +15,7 @@ import numpy as np
 from lswag_jax import correlation
 from lswag_jax.depth import NUM_BINS, Window
 from lswag_jax.layer_profile import Profile
+from lswag_jax.libra import Selection
 from lswag_jax.scores import ScoreTable, write_atomically
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#9A9A9A"
@@ -200,6 +201,36 @@ def ranks(
     rho, tau = correlation.spearman(scores, truth), correlation.kendall(scores, truth)
     axes.set_title(rf"Spearman $\rho$ = {rho:.3f}, Kendall $\tau$ = {tau:.3f}, n = {len(truth)}")
     axes.set_aspect("equal")
+    return figure
+
+
+def candidates(selection: Selection) -> Any:
+    """What LIBRA chose by: rho, information gain and bias of each candidate, best rho first.
+
+    Args:
+        selection: of `lswag_jax.libra.select`.
+
+    Example:
+        >>> from lswag_jax import libra
+        >>> y = np.arange(9.0)
+        >>> figure = candidates(libra.select({"good": y, "poor": y % 4}, y, y))
+        >>> [text.get_text() for text in figure.axes[0].get_yticklabels()]
+        ['good', 'poor']
+    """
+    rows = sorted(selection.candidates, key=lambda c: -c.rho)
+    colors = [BLUE if c.name in selection.proxies else GREY for c in rows]
+    figure = _figure((8, 1.2 + 0.25 * len(rows)))
+    panels = figure.subplots(1, 3, sharey=True)
+    kinds = {"rho": "Spearman with accuracy", "ig": "information gain (bits)", "bias": "bias"}
+    for axes, (field, label) in zip(panels, kinds.items(), strict=True):
+        _style(axes, label, "")
+        axes.grid(visible=False, axis="y")
+        axes.barh(range(len(rows)), [getattr(c, field) for c in rows], color=colors)
+    panels[2].axvline(selection.accuracy_bias, color=ORANGE, label="of the accuracy")
+    panels[0].set_yticks(range(len(rows)), [c.name for c in rows])
+    panels[0].invert_yaxis()
+    panels[0].set_title(f"chosen: {', '.join(selection.proxies)} (n = {selection.n})", loc="left")
+    _legend(panels[2])
     return figure
 
 

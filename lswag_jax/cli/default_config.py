@@ -9,6 +9,7 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from lswag_jax import proxies, spaces
+from lswag_jax.libra import LibraOptions
 
 
 def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigDict:
@@ -67,6 +68,16 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
         "s_prob": 0.4,  # of AutoFormer, of redrawing one block's genes, and the depth and width
         "merge_last": True,  # evaluate the last generation's children too
         "truth": "",  # file:column of genotypes:column of accuracies, to look up what was found
+    }
+    config.libra = {
+        "table": "",  # accuracies of architectures: docs/reproduce.md
+        "kind": "",  # of a published file, as nbsz_csv; empty for the format of lswag_jax.tables
+        "dataset": "",  # of the table; empty for its first
+        "target": "val_accuracy",  # metric of the table that is to be ranked
+        "scores": "",  # scores.parquet of lswag-score, joined by genotype
+        "proxies": "",  # candidates, NAME or NAME=METRIC; empty for all that are no accuracies
+        "seeds": 5,  # random halvings
+        "options": dataclasses.asdict(LibraOptions()),  # see lswag_jax.libra.LibraOptions
     }
     config.profile = {
         "num": 100,  # random genotypes
