@@ -344,12 +344,14 @@ def _fill(column: Column, index: np.ndarray, values: Any) -> np.ndarray:
     """Writes values into a new column; returns the places of those that were there before."""
     values = np.asarray(values, np.float64)
     tried = np.flatnonzero(~np.isnan(values))
-    first = tried[np.sort(np.unique(index[tried], return_index=True)[1])]
-    new = first[~column.tried[index[first]]]
+    first = np.full(len(column.values), -1)
+    first[index[tried[::-1]]] = tried[::-1]  # of equal places the last written stays
+    is_new = (first[index[tried]] == tried) & ~column.tried[index[tried]]
+    new = tried[is_new]
     failed = ~np.isfinite(values[new]) | (values[new] == FILL)
     column.failed[index[new]] = failed
     column.values[index[new]] = np.where(failed, np.nan, values[new])
-    return np.setdiff1d(tried, new)
+    return tried[~is_new]
 
 
 def _find(place: Mapping[str, int], text: str, space: Space | None) -> int:

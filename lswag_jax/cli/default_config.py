@@ -65,7 +65,7 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
         "m_prob": 0.2,  # probabilities of mutation, whose meaning is the space's (its `mutate`):
         "s_prob": 0.4,  # of AutoFormer, of redrawing one block's genes, and the depth and width
         "merge_last": True,  # evaluate the last generation's children too
-        "truth": "",  # file:column of genotypes:column of accuracies, to look up what was found
+        "truth": "",  # table:data set:metric, to look up what was found (see lswag_jax.cli.search)
     }
     config.profile = {
         "num": 100,  # random genotypes
