@@ -134,6 +134,7 @@ def report(
     proxies: Sequence[str] = (),
     *,
     params: str = "",
+    reference: str = "",
     nan_policy: str = "worst_rank",
     **options: Any,
 ) -> list[Row]:
@@ -145,6 +146,7 @@ def report(
         datasets: to report; empty for all that have the truth.
         proxies: metrics to report; empty for all but accuracies.
         params: metric of parameter counts; empty leaves out what needs them.
+        reference: see `summary`; it is reported too.
         nan_policy: of failures, see `GroundTruth.values`; what was never tried is always left out.
         **options: of `summary`.
 
@@ -162,7 +164,7 @@ def report(
     rows = [
         {"dataset": dataset} | row
         for dataset in datasets
-        for row in _report(table, truth, dataset, proxies, params, nan_policy, options)
+        for row in _report(table, truth, dataset, proxies, params, reference, nan_policy, options)
     ]
     absent = [name for name in proxies if name not in {row["proxy"] for row in rows}]
     if absent or not rows:
@@ -172,7 +174,7 @@ def report(
     return rows
 
 
-def _report(table, truth, dataset, proxies, params, nan_policy, options) -> list[Row]:
+def _report(table, truth, dataset, proxies, params, reference, nan_policy, options) -> list[Row]:
     target = table.values(dataset, truth, "drop")
     known = ~np.isnan(target)
     target = target[known]
@@ -180,11 +182,13 @@ def _report(table, truth, dataset, proxies, params, nan_policy, options) -> list
     there = table.metrics(dataset)
     others = [m for m in there if m != truth and not is_accuracy(m)]
     names = [m for m in proxies if m in there] if proxies else others
+    if reference in there and reference not in names:
+        names = [*names, reference]
     scores = {name: table.values(dataset, name, nan_policy)[known] for name in names}
     tried = {name: table.column(dataset, name).tried[known] for name in names}
     scores = {name: values for name, values in scores.items() if tried[name].any()}
     given = table.values(dataset, params, "drop")[known] if params else None
-    rows = summary(scores, target, given, **options)
+    rows = summary(scores, target, given, reference=reference, **options)
     for row in rows:
         name = row["proxy"]
         row["failures"] = int(table.column(dataset, name).failed[known].sum())
