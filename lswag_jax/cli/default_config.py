@@ -67,7 +67,19 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
         "m_prob": 0.2,  # probabilities of mutation, whose meaning is the space's (its `mutate`):
         "s_prob": 0.4,  # of AutoFormer, of redrawing one block's genes, and the depth and width
         "merge_last": True,  # evaluate the last generation's children too
-        "truth": "",  # file:column of genotypes:column of accuracies, to look up what was found
+        "truth": "",  # table:data set:metric, to look up what was found (see lswag_jax.cli.search)
+    }
+    config.correlate = {
+        "truth": "",  # a table, or KIND:file of a benchmark (docs/benchmarks.md); empty: the scores
+        "scores": "",  # [data set=]workdir of lswag-score, comma-separated; empty: the table's own
+        "metric": "val_accuracy",  # of the table that is the truth
+        "datasets": "",  # of the table; empty for all that have the metric
+        "proxies": "",  # empty for all but accuracies
+        "params": "params",  # metric of parameter counts, which the space gives where it is missing
+        "reference": "params",  # proxy that the others are compared with; empty for none
+        "nan_policy": "worst_rank",  # of failures; or fill (-1e8), drop
+        "resamples": 1000,  # of the bootstrap; 0 for no intervals
+        "level": 0.95,  # of the intervals
     }
     config.libra = {
         "table": "",  # accuracies of architectures: docs/reproduce.md
