@@ -66,7 +66,7 @@ def _table(options: ConfigDict, space):
 
     if not options.truth and not options.scores:
         raise ValueError("give correlate.truth, a table, or correlate.scores, or both.")
-    truth = _truth(options.truth, space) if options.truth else None
+    truth = common.load_truth(options.truth, space) if options.truth else None
     table = truth
     if options.scores:
         table = tables.union(_scores(options, space, truth))
@@ -85,24 +85,17 @@ def _table(options: ConfigDict, space):
     return table.with_params(space) if options.params == "params" else table
 
 
-def _truth(text: str, space):
-    """A table, or a benchmark's file as KIND:file."""
-    from lswag_jax import table_converters, tables
-
-    kind, _, path = text.rpartition(":")
-    return table_converters.convert(kind, path, space) if kind else tables.read(path, space)
-
-
 def _scores(options: ConfigDict, space, truth) -> list:
     """Tables of scores, [data set=]path; without a data set, for all that the truth has."""
     from lswag_jax import table_converters
 
     found = []
     for entry in common.split(options.scores):
-        dataset, _, name = entry.rpartition("=")
-        path = pathlib.Path(name)
-        everywhere = common.split(options.datasets) or (truth.datasets if truth else (path.stem,))
-        file = path / "scores.parquet" if path.is_dir() else path
+        dataset, _, path = entry.rpartition("=")
+        everywhere = common.split(options.datasets) or (
+            truth.datasets if truth else (pathlib.Path(path).stem,)
+        )
+        file = common.scores_file(path)
         for each in (dataset,) if dataset else everywhere:
             found.append(table_converters.scores(file, space, each))
     return found

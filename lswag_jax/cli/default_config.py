@@ -82,11 +82,10 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
         "level": 0.95,  # of the intervals
     }
     config.libra = {
-        "table": "",  # accuracies of architectures: docs/reproduce.md
-        "kind": "",  # of a published file, as nbsz_csv; empty for the format of lswag_jax.tables
+        "truth": "",  # a table, or KIND:file of a benchmark (docs/benchmarks.md)
+        "scores": "",  # workdir of lswag-score, joined by genotype; empty: the table's own
+        "metric": "val_accuracy",  # of the table that is to be ranked
         "dataset": "",  # of the table; empty for its first
-        "target": "val_accuracy",  # metric of the table that is to be ranked
-        "scores": "",  # scores.parquet of lswag-score, joined by genotype
         "proxies": "",  # candidates, NAME or NAME=METRIC; empty for all that are no accuracies
         "seeds": 5,  # random halvings
         "options": dataclasses.asdict(LibraOptions()),  # see lswag_jax.libra.LibraOptions

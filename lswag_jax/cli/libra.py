@@ -42,25 +42,23 @@ def main(config: ConfigDict, workdir: str) -> None:
 
 def _benchmark(config: ConfigDict, space: Any) -> tuple[Any, dict[str, str]]:
     """The arrays of a config's table, and what they are of."""
-    from lswag_jax import libra, table_converters, tables
+    from lswag_jax import libra, table_converters
 
     options = config.libra
-    if not options.table:
-        raise ValueError("give a table of accuracies: --config.libra.table=FILE.")
-    if options.kind:
-        table = table_converters.convert(options.kind, options.table, space)
-    else:
-        table = tables.read(options.table, space)
+    if not options.truth:
+        raise ValueError("give a table of accuracies: --config.libra.truth=FILE or KIND:FILE.")
+    table = common.load_truth(options.truth, space)
     dataset = options.dataset or table.datasets[0]
     if options.scores:
-        own = table_converters.scores(options.scores, space, dataset)
-        rest = {key: c for key, c in table.columns.items() if key not in own.columns}
-        table, match = own.join(dataclasses.replace(table, columns=rest), space)
+        own = table_converters.scores(common.scores_file(options.scores), space, dataset)
+        rest = [metric for metric in table.metrics(dataset) if metric not in own.metrics(dataset)]
+        table, match = own.join(table.only(rest), space)
         logging.info("%s: %s", options.scores, match)
     pairs = (item.partition("=") for item in common.split(options.proxies))
     proxies = {name: metric or name for name, _, metric in pairs}
-    benchmark = libra.gather(table, dataset, options.target, space, proxies or None)
-    source = {key: options[key] for key in ("table", "scores", "target")} | {"dataset": dataset}
+    table = table.with_params(space)
+    benchmark = libra.gather(table, dataset, options.metric, proxies or None)
+    source = {key: options[key] for key in ("truth", "scores", "metric")} | {"dataset": dataset}
     return benchmark, source
 
 
@@ -108,7 +106,7 @@ def _log(selection: Any, report: list[dict[str, Any]], benchmark: Any, source: A
 
     logging.info(
         "%s on %s: %d architectures, %d left out for want of a score; bias of the target %.3f",
-        source["target"], source["dataset"], selection.n, benchmark.left_out,
+        source["metric"], source["dataset"], selection.n, benchmark.left_out,
         selection.accuracy_bias,
     )  # fmt: skip
     for c in sorted(selection.candidates, key=lambda c: -c.rho):
