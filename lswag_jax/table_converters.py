@@ -79,7 +79,7 @@ def scores(path: str | os.PathLike, space: Space, dataset: str) -> GroundTruth:
         status = columns.get(f"{name}_status")
         if status is None and name not in ("params", "macs"):
             continue
-        failed = np.isin(columns["status"] if status is None else status, STATUSES[2:])
+        failed = np.isin("ok" if status is None else status, STATUSES[2:])
         values = np.where(failed, -np.inf, values.astype(np.float64))
         records.append(Records(dataset, name, texts, values, str(path)))
     return GroundTruth.from_records(records)

@@ -249,6 +249,23 @@ class GroundTruth:
                 f"({' and '.join(pair)}: rho {rho:.2f}): is the order of edges of one wrong?"
             )
 
+    def only(self, metrics: Iterable[str]) -> Self:
+        """This table without other metrics than these."""
+        kept = set(metrics)
+        columns = {key: column for key, column in self.columns.items() if key[1] in kept}
+        return dataclasses.replace(self, columns=columns)
+
+    def with_params(self, space: Space) -> Self:
+        """This table with the exact `params` of the space on data sets that have none."""
+        missing = [d for d in self.datasets if "params" not in self.metrics(d)]
+        if not missing:
+            return self
+        counts = [float(space.num_params(space.parse(text))) for text in self.genotypes]
+        own = Column(np.array(counts), np.zeros(len(self), bool), f"lswag_jax: {space.name}")
+        return dataclasses.replace(
+            self, columns=self.columns | {(d, "params"): own for d in missing}
+        )
+
     def records(self) -> Iterator[Records]:
         """The columns as records, of what was tried."""
         for (dataset, metric), column in self.columns.items():
@@ -344,12 +361,14 @@ def _fill(column: Column, index: np.ndarray, values: Any) -> np.ndarray:
     """Writes values into a new column; returns the places of those that were there before."""
     values = np.asarray(values, np.float64)
     tried = np.flatnonzero(~np.isnan(values))
-    first = tried[np.sort(np.unique(index[tried], return_index=True)[1])]
-    new = first[~column.tried[index[first]]]
+    first = np.full(len(column.values), -1)
+    first[index[tried[::-1]]] = tried[::-1]  # of equal places the last written stays
+    is_new = (first[index[tried]] == tried) & ~column.tried[index[tried]]
+    new = tried[is_new]
     failed = ~np.isfinite(values[new]) | (values[new] == FILL)
     column.failed[index[new]] = failed
     column.values[index[new]] = np.where(failed, np.nan, values[new])
-    return np.setdiff1d(tried, new)
+    return tried[~is_new]
 
 
 def _find(place: Mapping[str, int], text: str, space: Space | None) -> int:

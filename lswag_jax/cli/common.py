@@ -135,6 +135,20 @@ def load_proxies(config: ConfigDict, more: Sequence[str] = ()) -> tuple:
     return proxies.resolve(resolved)
 
 
+def load_truth(text: str, space: Any) -> Any:
+    """A table of ground truth from its file, or from that of a benchmark as KIND:file."""
+    from lswag_jax import table_converters, tables
+
+    kind, _, path = text.rpartition(":")
+    return table_converters.convert(kind, path, space) if kind else tables.read(path, space)
+
+
+def scores_file(path: str) -> pathlib.Path:
+    """The file of scores of a workdir, or the file itself."""
+    folder = pathlib.Path(path)
+    return folder / "scores.parquet" if folder.is_dir() else folder
+
+
 def load_data(config: ConfigDict, space: Any) -> Any:
     """The input batch of a config, in the shape of its space."""
     from lswag_jax.data import load_batch

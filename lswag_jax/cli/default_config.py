@@ -9,6 +9,7 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from lswag_jax import proxies, spaces
+from lswag_jax.libra import LibraOptions
 
 
 def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigDict:
@@ -68,7 +69,28 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
         "merge_last": True,  # evaluate the last generation's children too
         "prune_number": 1,  # operations that pruning removes from each edge in a round
         "decimals": -1,  # that relative losses of pruning are rounded to; -1 keeps all, TE-NAS 3
-        "truth": "",  # file:column of genotypes:column of accuracies, to look up what was found
+        "truth": "",  # table:data set:metric, to look up what was found (see lswag_jax.cli.search)
+    }
+    config.correlate = {
+        "truth": "",  # a table, or KIND:file of a benchmark (docs/benchmarks.md); empty: the scores
+        "scores": "",  # [data set=]workdir of lswag-score, comma-separated; empty: the table's own
+        "metric": "val_accuracy",  # of the table that is the truth
+        "datasets": "",  # of the table; empty for all that have the metric
+        "proxies": "",  # empty for all but accuracies
+        "params": "params",  # metric of parameter counts, which the space gives where it is missing
+        "reference": "params",  # proxy that the others are compared with; empty for none
+        "nan_policy": "worst_rank",  # of failures; or fill (-1e8), drop
+        "resamples": 1000,  # of the bootstrap; 0 for no intervals
+        "level": 0.95,  # of the intervals
+    }
+    config.libra = {
+        "truth": "",  # a table, or KIND:file of a benchmark (docs/benchmarks.md)
+        "scores": "",  # workdir of lswag-score, joined by genotype; empty: the table's own
+        "metric": "val_accuracy",  # of the table that is to be ranked
+        "dataset": "",  # of the table; empty for its first
+        "proxies": "",  # candidates, NAME or NAME=METRIC; empty for all that are no accuracies
+        "seeds": 5,  # random halvings
+        "options": dataclasses.asdict(LibraOptions()),  # see lswag_jax.libra.LibraOptions
     }
     config.profile = {
         "num": 100,  # random genotypes

@@ -4,9 +4,9 @@
 
 The working directory receives config.json, archive.jsonl (a row an evaluated genotype, as it
 comes), ranking.csv, ranking.parquet, best.json and three plots, and benchmark.json where a table of
-accuracies is given (--config.search.truth=file:column of genotypes:column of accuracies). A killed
-run that is started again goes on where it was. Of pruning (configs/pruning.py) the archive has
-super-networks, the other files the one network that is left.
+accuracies is given (--config.search.truth=table:data set:metric, docs/benchmarks.md, or of another
+CSV file :column of genotypes:column of accuracies). A killed run that is started again goes on. Of
+pruning (configs/pruning.py) the archive has super-networks, the other files what is left of them.
 """
 
 import json
@@ -89,7 +89,7 @@ def _decisive(config: ConfigDict, fitness) -> dict:
 
 
 def _accuracies(config: ConfigDict, space) -> dict[str, float] | None:
-    """Accuracies of a tabular benchmark, where one is given as file:column:metric."""
+    """Accuracies of a tabular benchmark, where one is given."""
     from lswag_jax.search import lookup
 
     if not config.search.truth:
@@ -97,7 +97,8 @@ def _accuracies(config: ConfigDict, space) -> dict[str, float] | None:
     parts = config.search.truth.rsplit(":", 2)
     if len(parts) != 3:
         raise ValueError(
-            "search.truth must be file:column of genotypes:column of accuracies, got "
+            "search.truth must be file:data set:metric, or for a file that is no table "
+            "file:column of genotypes:column of accuracies, got "
             f"{config.search.truth!r}."
         )
     path, column, metric = parts

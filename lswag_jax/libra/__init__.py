@@ -15,15 +15,18 @@ seen: `evaluate`.
 
 from lswag_jax.libra.choice import PRESETS, Candidate, LibraOptions, choose
 from lswag_jax.libra.evaluation import Evaluation, evaluate
+from lswag_jax.libra.gather import Benchmark, gather
 from lswag_jax.libra.selection import Selection, select
 
 __all__ = [
     "PRESETS",
+    "Benchmark",
     "Candidate",
     "Evaluation",
     "LibraOptions",
     "Selection",
     "choose",
     "evaluate",
+    "gather",
     "select",
 ]
