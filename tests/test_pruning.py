@@ -185,6 +185,17 @@ def test_edges_of_a_node_compete_one_node_after_another():
         (lambda: PruningOptions(prune_number=0), "prune_number must be an integer >= 1, got 0"),
         (lambda: PruningOptions(decimals=-1), "decimals must be an integer >= 0, got -1"),
         (lambda: total(spaces.get("autoformer_tiny"), PruningOptions()), "has no super-network"),
+        (
+            lambda: search(
+                NB201,
+                None,
+                PruningOptions(),
+                [],
+                proxies=TE_NAS.proxies,
+                fitness=Fitness(TE_NAS.proxies, "product"),
+            ),
+            "may be negative: not by rule 'product'",
+        ),
     ],
 )
 def test_mistakes(make, message):

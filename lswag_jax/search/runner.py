@@ -28,7 +28,7 @@ class Progress(NamedTuple):
     """Where a search stands: rows done, rows expected in total, and the best row so far.
 
     The best is looked for whenever the archive has grown by a tenth, since scores may depend on
-    the pool.
+    the pool. Of pruning it is the best super-network.
     """
 
     done: int
@@ -90,14 +90,28 @@ def search(
     elif isinstance(options, RandomOptions):
         random_search.search(space, evaluate, options, archive)
     else:
-
-        def appeal(rows: Sequence[Row]) -> np.ndarray:
-            return pruning.appeal_of(ScoreTable(rows, resolved), fitness, options.decimals)
-
-        supernet = supernet_of(space)
-        final = supernet.final(pruning.search(supernet, evaluate, appeal, options, archive))
-        rows = [archive[-1] | {"id": space.format(final), "genotype": final.to_json()}]
+        rows = [_prune(space, evaluate, options, archive, resolved, fitness)]
     return SearchResult(ScoreTable(rows, resolved), rank(rows))
+
+
+def _prune(
+    space: Space,
+    evaluate: Evaluate,
+    options: PruningOptions,
+    archive: list[Row] | Archive,
+    proxies: Sequence[Proxy],
+    fitness: Fitness,
+) -> Row:
+    """The row of the network that is left, as one of `space`."""
+    if fitness.rule == "product" and len(fitness.proxies) > 1:
+        raise ValueError("pruning merges losses, which may be negative: not by rule 'product'.")
+
+    def appeal(rows: Sequence[Row]) -> np.ndarray:
+        return pruning.appeal_of(ScoreTable(rows, proxies), fitness, options.decimals)
+
+    supernet = supernet_of(space)
+    final = supernet.final(pruning.search(supernet, evaluate, appeal, options, archive))
+    return archive[-1] | {"id": space.format(final), "genotype": final.to_json()}
 
 
 def searched(space: Space, options: Options) -> Space:
