@@ -171,9 +171,9 @@ class ExactEdge(nn.Module):
         elif "depthwise_1" in names:
             x = self._separable(x, "1", self.strides, there)
         if "norm_1" in names:
-            x = _norm(self, "norm_1")(x, train, active)
+            x = _norm(self, "norm_1")(x, train, active=active)
         if "norm_2" in names:
-            x = _norm(self, "norm_2")(self._separable(x, "2", 1, there), train, active)
+            x = _norm(self, "norm_2")(self._separable(x, "2", 1, there), train, active=active)
         return x
 
     def _separable(self, x: Array, number: str, strides: int, there: Array | None) -> Array:

@@ -57,7 +57,7 @@ class Edge(nn.Module):
         if self.op in CONV_SIZES:
             y = Conv(x.shape[-1], CONV_SIZES[self.op], name="conv")(nn.relu(x), there)
             active = None if there is None else x.shape[-1] * there
-            return BatchNorm(name="norm")(y, train, active)
+            return BatchNorm(name="norm")(y, train, active=active)
         if self.op == "avg_pool_3x3":
             return if_there(there, average_pool, x)
         return x if self.op == "skip_connect" else None
