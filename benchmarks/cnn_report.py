@@ -14,7 +14,7 @@ import numpy as np
 from cnn_ground_truth import CASES, OTHERS, read, variants
 
 import lswag_jax
-from lswag_jax import correlation, window
+from lswag_jax import correlation, correlation_report, window
 from lswag_jax.proxies import LSwag
 from lswag_jax.scores import ScoreTable
 from lswag_jax.search.archive import read_rows
@@ -66,7 +66,7 @@ def correlations(result: Result, target: str) -> None:
     truth = result.truth[target]
     known, values = np.isfinite(truth), result.values()
     params = result.table.column("params")
-    rows = correlation.summary(
+    rows = correlation_report.summary(
         {k: v[known] for k, v in values.items()}, truth[known], params[known]
     )
     half, tenth = (truth >= np.quantile(truth[known], q) for q in (0.5, 0.9))

@@ -17,7 +17,7 @@ import pathlib
 import numpy as np
 
 import lswag_jax
-from lswag_jax import correlation, data, layer_profile, scoring, search, window
+from lswag_jax import correlation_report, data, layer_profile, scoring, search, window
 from lswag_jax.proxies import LSwag
 from lswag_jax.scores import ScoreTable
 
@@ -117,7 +117,7 @@ def report(case: str, table: ScoreTable, truths: dict[str, np.ndarray]) -> None:
     )
     for target, truth in truths.items():
         known = np.isfinite(truth)
-        rows = correlation.summary(
+        rows = correlation_report.summary(
             {name: value[known] for name, value in scores.items()},
             truth[known],
             table.column("params")[known],

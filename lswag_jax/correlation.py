@@ -5,11 +5,13 @@ it many resamples at once. Failed architectures may be -inf: they share the wors
 is undefined where an input is constant; it is then 0, or whatever `undefined` says.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from scipy import stats
+
+from lswag_jax.weighted_tau import weighted_tau
 
 Statistic = Callable[..., Any]
 _CHUNK = 1 << 20  # numbers of one array resampled at a time
@@ -32,7 +34,7 @@ def spearman(x: np.ndarray, y: np.ndarray, undefined: float = 0.0) -> Any:
         >>> spearman([1, 2, 3, 4], [10, 20, 40, 30])
         0.8
     """
-    x, y = _checked(x, y)
+    x, y = checked(x, y)
     return _given(_pearson(_centred_ranks(x), _centred_ranks(y)), undefined)
 
 
@@ -53,7 +55,7 @@ def kendall(x: np.ndarray, y: np.ndarray, undefined: float = 0.0) -> Any:
         >>> round(kendall([1, 2, 3, 4], [10, 20, 40, 30]), 4)
         0.6667
     """
-    x, y = _checked(x, y)
+    x, y = checked(x, y)
     taus = np.full(x.shape[:-1], np.nan)
     for i in np.ndindex(taus.shape) if x.shape[-1] > 1 else ():
         taus[i] = stats.kendalltau(x[i], y[i]).statistic
@@ -86,10 +88,36 @@ def partial_spearman(
         >>> partial_spearman(x, [1, 2, 4, 3], z), partial_spearman(x, z, z, undefined=np.nan)
         (0.0, nan)
     """
-    x, y, given = _checked(x, y, given)
+    x, y, given = checked(x, y, given)
     ranks_x, ranks_y, ranks_z = (_centred_ranks(v) for v in (x, y, given))
     rest_x, rest_y = (_residual(ranks, ranks_z) for ranks in (ranks_x, ranks_y))
     return _given(_pearson(rest_x, rest_y), undefined)
+
+
+def weighted_kendall(x: np.ndarray, y: np.ndarray, undefined: float = 0.0) -> Any:
+    """Kendall's tau with hyperbolic weights, so that the best architectures count most.
+
+    See `lswag_jax.weighted_tau`. The weights are of both rankings, by x and by y.
+
+    Args:
+        x, y: values [..., n]; -inf is the worst rank.
+        undefined: what to return where an input is constant (NaN makes such cases visible).
+
+    Returns:
+        A float, or an array [...].
+
+    Raises:
+        ValueError: NaN values, or shapes that differ.
+
+    Example:
+        >>> round(weighted_kendall([1, 2, 3, 4], [1, 2, 4, 3]), 4), kendall([1, 2], [1, 2])
+        (0.52, 1.0)
+    """
+    x, y = checked(x, y)
+    taus = np.full(x.shape[:-1], np.nan)
+    for i in np.ndindex(taus.shape):
+        taus[i] = weighted_tau(x[i], y[i])
+    return _given(taus, undefined)
 
 
 def bootstrap(
@@ -117,7 +145,7 @@ def bootstrap(
         >>> bool(0 < low < high < 1)
         True
     """
-    arrays = _checked(*arrays)
+    arrays = checked(*arrays)
     size = arrays[0].shape[-1]
     if size < 2:
         raise ValueError(f"a bootstrap needs at least 2 architectures, got {size}.")
@@ -171,65 +199,8 @@ def paired_bootstrap(
     return bootstrap(difference, first, second, *others, n=n, seed=seed, level=level)
 
 
-def summary(
-    scores: Mapping[str, np.ndarray],
-    truth: np.ndarray,
-    params: np.ndarray | None = None,
-    *,
-    n: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> list[dict[str, Any]]:
-    """Rank statistics of several proxies against one truth.
-
-    Args:
-        scores: for each proxy `ScoreTable.values`: failures are -inf, or NaN to leave them out.
-        truth: accuracy or another target [P], larger is better.
-        params: parameter counts [P]; None leaves the partial correlation out.
-        n: resamples of the bootstrap; all proxies see the same ones unless failures are left out.
-        seed: of the bootstrap.
-        level: of its intervals.
-
-    Returns:
-        One row a proxy: `proxy`; `rho` (Spearman), its interval `rho_low`, `rho_high`; `tau`
-        (Kendall's tau-b), `tau_low`, `tau_high`; `partial_rho` (Spearman given `params`); `n`
-        architectures that count; `failures`; `undefined`: rho was set to 0 since a side is constant
-        (`partial_undefined` likewise). Intervals are NaN where there are not two architectures.
-
-    Raises:
-        ValueError: NaN in `truth` or `params`, or shapes that differ.
-
-    Example:
-        >>> rows = summary({"a": [1, 2, 3, -np.inf]}, [0.5, 0.7, 0.6, 0.4])
-        >>> rows[0]["rho"], rows[0]["n"], rows[0]["failures"]
-        (0.8, 4, 1)
-    """
-    options = {"n": n, "seed": seed, "level": level}
-    return [_summary_row(name, s, truth, params, options) for name, s in scores.items()]
-
-
-def _summary_row(name, scores, truth, params, options: Mapping[str, Any]) -> dict[str, Any]:
-    scores, truth = np.asarray(scores, np.float64), np.asarray(truth, np.float64)
-    # Of the scores only the shape is checked: they may hold NaN.
-    _checked(np.zeros_like(scores), truth, *(() if params is None else (params,)))
-    failed, kept = ~np.isfinite(scores), ~np.isnan(scores)
-    scores, truth = scores[kept], truth[kept]
-    row = {"proxy": name}
-    for key, statistic in (("rho", spearman), ("tau", kendall)):
-        row[key] = statistic(scores, truth)
-        many = len(scores) > 1
-        interval = bootstrap(statistic, scores, truth, **options) if many else (np.nan, np.nan)
-        row[f"{key}_low"], row[f"{key}_high"] = interval
-    undefined = np.isnan(spearman(scores, truth, undefined=np.nan))
-    row |= {"n": len(scores), "failures": int(failed.sum()), "undefined": bool(undefined)}
-    if params is not None:
-        given = np.asarray(params, np.float64)[kept]
-        partial = partial_spearman(scores, truth, given, undefined=np.nan)
-        row |= {"partial_rho": _given(partial, 0.0), "partial_undefined": bool(np.isnan(partial))}
-    return row
-
-
-def _checked(*arrays: Any) -> tuple[np.ndarray, ...]:
+def checked(*arrays: Any) -> tuple[np.ndarray, ...]:
+    """Arrays as float64; ValueError unless they have one shape [..., n] and hold no NaN."""
     arrays = tuple(np.asarray(a, np.float64) for a in arrays)
     shapes = [a.shape for a in arrays]
     if len(set(shapes)) != 1 or not shapes[0]:

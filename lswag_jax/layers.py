@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -46,6 +47,36 @@ def centre_scale(size: Array, largest: int, dtype=jnp.float32) -> Array:
     return jnp.where(2 * distance < size, scale, 0).astype(dtype)
 
 
+def only_there(there: Array | None, x: Array) -> Array:
+    """`x`, or zeros where `there` is 0; None for what is always there."""
+    return x if there is None else jnp.where(there > 0, x, 0)
+
+
+def if_there(there: Array | None, function: Callable, *args: Array, **options: Any) -> Array:
+    """`function(*args, **options)`, or zeros, computing nothing, where `there` is 0.
+
+    Args:
+        there: a traced scalar; None for what is always there.
+        function: of arrays and of options that can be hashed; traced once for equal ones.
+        *args: arrays.
+        **options: of the function.
+
+    Example:
+        >>> float(if_there(jnp.array(0), jnp.sum, jnp.ones(3)))
+        0.0
+    """
+    if there is None:
+        return function(*args, **options)
+    return _if_there(function, tuple(options.items()), there, *args)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _if_there(function: Callable, options: tuple, there: Array, *args: Array) -> Array:
+    run = functools.partial(function, **dict(options))
+    out = jax.eval_shape(run, *args)
+    return lax.cond(there > 0, run, lambda *_: jnp.zeros(out.shape, out.dtype), *args)
+
+
 class Feature(nn.Module):
     """Marks a feature map that proxies may read: the output of a stem, block or cell.
 
@@ -78,11 +109,13 @@ class Conv(nn.Module):
     kernel_init: Initializer | None = None
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """Maps `x` [..., H, W, I] to [..., H / strides, W / strides, O]."""
+    def __call__(self, x: Array, there: Array | None = None) -> Array:
+        """Maps `x` [..., H, W, I] to [..., H / strides, W / strides, O]; see `if_there`."""
         shape = (self.size, self.size, x.shape[-1], self.features)
         init = self.kernel_init or torch_uniform(self.size**2 * x.shape[-1])
-        return convolve(x, self.param("kernel", init, shape), self.strides, self.dilation)
+        kernel = self.param("kernel", init, shape)
+        options = {"strides": self.strides, "dilation": self.dilation}
+        return if_there(there, convolve, x, kernel, **options)
 
 
 class ElasticConv(nn.Module):

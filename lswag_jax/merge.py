@@ -1,19 +1,15 @@
 """Merging proxies: one score from several, by their ranks over a pool.
 
 Sources of the rules: log_rank_sum AZ-NAS (Lee and Ham, CVPR 2024), rank_sum TE-NAS (Chen et al.,
-ICLR 2021). In the formulas r is the ascending rank of an architecture by one proxy, in 1..P with
-ties averaged, so that the best has rank P; K proxies, P architectures.
+ICLR 2021), dense_rank_sum its pruning. In the formulas r is the ascending rank of an architecture
+by one proxy, in 1..P with ties averaged, so that the best has rank P; K proxies, P architectures.
 """
 
 import difflib
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 from scipy import stats
-
-if TYPE_CHECKING:  # the table's proxies merge by the rules below
-    from lswag_jax.scores import ScoreTable
 
 
 def merge(values: np.ndarray, rule: str = "log_rank_sum") -> np.ndarray:
@@ -23,9 +19,10 @@ def merge(values: np.ndarray, rule: str = "log_rank_sum") -> np.ndarray:
         values: [K, P], larger is better; -inf marks a failure (`ScoreTable.values`). Failures
             share the worst ranks; by the two rules that read values instead of ranks, z_sum and
             product, an architecture that failed any proxy comes last.
-        rule: one of `RULES`: "log_rank_sum" sum_k log(r_k / P), "rank_sum" sum_k r_k, "min_rank"
-            min_k r_k, "top_log" -sum_k log((P + 1 - r_k) / P), "z_sum" the sum of standardised
-            values, "product" prod_k of values, which must be positive, and "vote", the number of
+        rule: one of `RULES`: "log_rank_sum" sum_k log(r_k / P), "rank_sum" sum_k r_k,
+            "dense_rank_sum" the same where equal values count as one, "min_rank" min_k r_k,
+            "top_log" -sum_k log((P + 1 - r_k) / P), "z_sum" the sum of standardised values,
+            "product" prod_k of values, which must be positive, and "vote", the number of
             architectures beaten by a majority of the proxies minus those lost to.
 
     Returns:
@@ -38,7 +35,7 @@ def merge(values: np.ndarray, rule: str = "log_rank_sum") -> np.ndarray:
         >>> merge(np.array([[1.0, 2.0, 3.0], [5.0, 9.0, 7.0]]), "rank_sum")
         array([2., 5., 5.])
     """
-    _check_rule(rule)
+    check_rule(rule)
     values = np.asarray(values, np.float64)
     if values.ndim != 2 or not len(values):
         raise ValueError(f"values to merge must be [K, P] with K >= 1, got {values.shape}.")
@@ -52,38 +49,9 @@ def merge(values: np.ndarray, rule: str = "log_rank_sum") -> np.ndarray:
     return RULES[rule](values) if values.size else np.zeros(values.shape[1])
 
 
-def merge_table(
-    table: "ScoreTable", proxies: str | Sequence[str], rule: str = "log_rank_sum"
-) -> np.ndarray:
-    """Fitness [P] of a table: the values of one proxy, or of several merged.
-
-    Args:
-        table: the pool.
-        proxies: names of proxies of the table; a single one is not ranked.
-        rule: see `merge`.
-
-    Raises:
-        ValueError: a proxy that the table has not, or as `merge`.
-
-    Example:
-        >>> rows = [{"id": str(n), "genotype": {}, "params": n, "macs": -n, "seconds": 0.0,
-        ...          "degenerate": [False], "parts": {}} for n in (3, 7)]
-        >>> from lswag_jax.proxies import resolve
-        >>> from lswag_jax.scores import ScoreTable
-        >>> table = ScoreTable(rows, resolve(("params", "macs")))
-        >>> merge_table(table, "params"), merge_table(table, ("params", "macs"), "rank_sum")
-        (array([3., 7.]), array([3., 3.]))
-    """
-    _check_rule(rule)
-    names = (proxies,) if isinstance(proxies, str) else tuple(proxies)
-    for name in names:
-        table[name]  # raises for an unknown one
-    values = np.array([table.values(name) for name in names])
-    return values[0] if len(values) == 1 else merge(values, rule)
-
-
-def _check_rule(rule: str) -> None:
-    if rule not in RULES:
+def check_rule(rule: str) -> None:
+    """Raise ValueError unless the rule is one of `RULES`."""
+    if not isinstance(rule, str) or rule not in RULES:
         near = difflib.get_close_matches(str(rule), RULES, n=len(RULES), cutoff=0.0)
         raise ValueError(f"unknown merge rule {rule!r}, known are {', '.join(near)}.")
 
@@ -99,6 +67,10 @@ def _log_rank_sum(values: np.ndarray) -> np.ndarray:
 
 def _rank_sum(values: np.ndarray) -> np.ndarray:
     return _ranks(values).sum(0)
+
+
+def _dense_rank_sum(values: np.ndarray) -> np.ndarray:
+    return stats.rankdata(values, method="dense", axis=1).astype(np.float64).sum(0)
 
 
 def _min_rank(values: np.ndarray) -> np.ndarray:
@@ -137,6 +109,7 @@ def _vote(values: np.ndarray) -> np.ndarray:
 RULES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "log_rank_sum": _log_rank_sum,
     "rank_sum": _rank_sum,
+    "dense_rank_sum": _dense_rank_sum,
     "min_rank": _min_rank,
     "top_log": _top_log,
     "z_sum": _z_sum,

@@ -1,4 +1,4 @@
-"""Figures of scores, searches and layer profiles.
+"""Figures of scores, searches, layer profiles and correlations.
 
 Each function returns a `matplotlib.figure.Figure` made without pyplot: nothing global is touched
 and no display is needed. Matplotlib is imported where a figure is made. Colours are of the
@@ -15,6 +15,7 @@ import numpy as np
 from lswag_jax import correlation
 from lswag_jax.depth import NUM_BINS, Window
 from lswag_jax.layer_profile import Profile
+from lswag_jax.libra import Selection
 from lswag_jax.scores import ScoreTable, write_atomically
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#9A9A9A"
@@ -200,6 +201,96 @@ def ranks(
     rho, tau = correlation.spearman(scores, truth), correlation.kendall(scores, truth)
     axes.set_title(rf"Spearman $\rho$ = {rho:.3f}, Kendall $\tau$ = {tau:.3f}, n = {len(truth)}")
     axes.set_aspect("equal")
+    return figure
+
+
+def candidates(selection: Selection) -> Any:
+    """What LIBRA chose by: rho, information gain and bias of each candidate, best rho first.
+
+    Args:
+        selection: of `lswag_jax.libra.select`.
+
+    Example:
+        >>> from lswag_jax import libra
+        >>> y = np.arange(9.0)
+        >>> figure = candidates(libra.select({"good": y, "poor": y % 4}, y, y))
+        >>> [text.get_text() for text in figure.axes[0].get_yticklabels()]
+        ['good', 'poor']
+    """
+    rows = sorted(selection.candidates, key=lambda c: -c.rho)
+    colors = [BLUE if c.name in selection.proxies else GREY for c in rows]
+    figure = _figure((8, 1.2 + 0.25 * len(rows)))
+    panels = figure.subplots(1, 3, sharey=True)
+    kinds = {"rho": "Spearman with accuracy", "ig": "information gain (bits)", "bias": "bias"}
+    for axes, (field, label) in zip(panels, kinds.items(), strict=True):
+        _style(axes, label, "")
+        axes.grid(visible=False, axis="y")
+        axes.barh(range(len(rows)), [getattr(c, field) for c in rows], color=colors)
+    panels[2].axvline(selection.accuracy_bias, color=ORANGE, label="of the accuracy")
+    panels[0].set_yticks(range(len(rows)), [c.name for c in rows])
+    panels[0].invert_yaxis()
+    panels[0].set_title(f"chosen: {', '.join(selection.proxies)} (n = {selection.n})", loc="left")
+    _legend(panels[2])
+    return figure
+
+
+def heat_map(
+    proxies: Sequence[str], datasets: Sequence[str], values_KxD: np.ndarray, label: str = "rho"
+) -> Any:
+    """A statistic of proxies (rows) on data sets or tasks (columns), as the paper's Figure 3.
+
+    Args:
+        proxies, datasets: names, in order (`correlation_report.grid`).
+        values_KxD: in [-1, 1]; NaN is left grey.
+        label: of the colours.
+
+    Example:
+        >>> heat_map(["lswag"], ["cifar10"], np.array([[0.8]])).axes[0].texts[0].get_text()
+        '0.80'
+    """
+    values_KxD = np.asarray(values_KxD, np.float64)
+    figure = _figure((2.5 + 0.6 * len(datasets), 1.5 + 0.3 * len(proxies)))
+    axes = figure.subplots()
+    axes.set_facecolor(GREY)
+    image = axes.imshow(values_KxD, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
+    axes.set_xticks(np.arange(len(datasets)), datasets, rotation=45, ha="right")
+    axes.set_yticks(np.arange(len(proxies)), proxies)
+    for (k, d), value in np.ndenumerate(values_KxD):
+        if not np.isnan(value):
+            color = "white" if abs(value) > 0.6 else "black"
+            axes.text(d, k, f"{value:.2f}", color=color, ha="center", va="center", fontsize=7)
+    figure.colorbar(image, label=label)
+    return figure
+
+
+def averages(
+    proxies: Sequence[str], datasets: Sequence[str], values_KxD: np.ndarray, label: str = "rho"
+) -> Any:
+    """Bars of each proxy's mean over data sets or tasks, with every one as a dot (Figure 4).
+
+    Args:
+        proxies, datasets, values_KxD: as of `heat_map`; NaN does not count, and is told.
+        label: of the axis.
+
+    Example:
+        >>> figure = averages(["a", "b"], ["x", "y"], np.array([[0.2, 0.4], [0.1, np.nan]]))
+        >>> [text.get_text() for text in figure.axes[0].get_yticklabels()]
+        ['a', 'b (1 of 2)']
+    """
+    values_KxD = np.asarray(values_KxD, np.float64)
+    figure = _figure((6.4, 1.2 + 0.3 * len(proxies)))
+    axes = figure.subplots()
+    _style(axes, f"mean {label} over {len(datasets)} data set{'s' * (len(datasets) > 1)}", "")
+    counts, place = (~np.isnan(values_KxD)).sum(1), np.arange(len(proxies))
+    axes.barh(place, np.nanmean(values_KxD, axis=1), color=BLUE, alpha=0.6)
+    for k, values in enumerate(values_KxD):
+        axes.scatter(values, np.full(len(values), k), color=ORANGE, zorder=3, **_DOTS)
+    names = zip(proxies, counts, strict=True)
+    whole = len(datasets)
+    axes.set_yticks(place, [n if c == whole else f"{n} ({c} of {whole})" for n, c in names])
+    axes.invert_yaxis()
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.grid(visible=False, axis="y")
     return figure
 
 

@@ -167,12 +167,9 @@ class ScoreTable:
         Raises:
             ValueError: an unknown policy or proxy.
         """
-        if nan_policy not in NAN_POLICIES:
-            raise ValueError(f"nan_policy must be one of {NAN_POLICIES}, got {nan_policy!r}.")
-        scores = self[proxy]
+        scores = self[proxy]  # raises for an unknown one
         failed = np.isin(self.statuses[proxy], STATUSES[2:])
-        stand_in = {"worst_rank": -np.inf, "fill": FILL, "drop": np.nan}[nan_policy]
-        return np.where(failed, stand_in, scores)
+        return replace_failures(scores, failed, nan_policy)
 
     def rank(self, proxy: str) -> np.ndarray:
         """Rank of each architecture, 1 is best, ties averaged; failures share the worst ranks."""
@@ -233,6 +230,22 @@ class ScoreTable:
         """
         lines = pathlib.Path(path).read_text().splitlines()
         return cls([json.loads(line) for line in lines], proxies)
+
+
+def replace_failures(values: np.ndarray, failed: np.ndarray, nan_policy: str) -> np.ndarray:
+    """Values with what a policy puts in the place of failures (see `ScoreTable.values`).
+
+    Example:
+        >>> replace_failures([1.0, 0.0], [False, True], "fill").tolist()
+        [1.0, -100000000.0]
+
+    Raises:
+        ValueError: an unknown policy.
+    """
+    if nan_policy not in NAN_POLICIES:
+        raise ValueError(f"nan_policy must be one of {NAN_POLICIES}, got {nan_policy!r}.")
+    stand_in = {"worst_rank": -np.inf, "fill": FILL, "drop": np.nan}[nan_policy]
+    return np.where(failed, stand_in, values)
 
 
 def dump_row(row: Row) -> str:

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from lswag_jax import window
+from lswag_jax import spaces, window
 
 ROOT = pathlib.Path(__file__).parent.parent
 SMALL = "configs/quickstart.py:runlocal"
@@ -145,3 +145,36 @@ def test_convolutional_spaces(config, tmp_path):
         rows = list(csv.DictReader(file))
     assert len(rows) == 2
     assert {row["lswag_status"] for row in rows} <= {"ok", "degenerate"}
+
+
+PRUNING = "--config=configs/pruning.py:runlocal"
+
+
+@pytest.mark.parametrize(
+    "proxies", ["params", pytest.param("ntk,linear_regions", marks=pytest.mark.slow)]
+)
+def test_pruning(proxies, tmp_path):
+    """Super-networks in the archive, and an ordinary network as the result."""
+    arguments = (f"--config.proxies={proxies}", f"--config.search.fitness={proxies}")
+    result = run("search", PRUNING, f"--workdir={tmp_path}", *arguments)
+    assert "search 58/58" in result.stderr
+    assert len((tmp_path / "archive.jsonl").read_text().splitlines()) == 58
+    best = json.loads((tmp_path / "best.json").read_text())
+    space = spaces.get("nasbench201", width=4, cells=1)
+    assert space.parse(best["id"]) == space.from_json(best["genotype"])
+    if proxies == "params":  # what has no parameters is missed least
+        assert set(best["genotype"]["ops"]) == {"nor_conv_3x3"}
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--config.search.params_window=(0.0, 1.0)", "search.params_window must not be set for"),
+        ("--config.search.strategy=prune", "must be one of ('evolution', 'random', 'pruning')"),
+        ("--config.search.prune_number=0", "prune_number must be an integer >= 1"),
+    ],
+)
+def test_mistakes_of_pruning(argument, message, tmp_path):
+    result = run("search", PRUNING, argument, f"--workdir={tmp_path}/out", check=False)
+    assert result.returncode == 2, result.stderr
+    assert message in result.stderr.strip().splitlines()[-1]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lswag_jax import correlation
+from lswag_jax import correlation, correlation_report
 
 VALUES = st.one_of(st.integers(-3, 3).map(float), st.floats(-1e6, 1e6), st.just(-np.inf))
 
@@ -169,7 +169,7 @@ def test_summary(rng):
     good[:3] = -np.inf
     dropped = np.where(np.isinf(good), np.nan, good)
     scores = {"good": good, "dropped": dropped, "flat": np.ones(60), "params": params}
-    rows = {row["proxy"]: row for row in correlation.summary(scores, truth, params, n=100)}
+    rows = {row["proxy"]: row for row in correlation_report.summary(scores, truth, params, n=100)}
     assert list(rows) == list(scores)
     row = rows["good"]
     assert row["rho"] == correlation.spearman(good, truth)
@@ -186,11 +186,11 @@ def test_summary(rng):
 
 
 def test_summary_of_nothing_left_and_of_a_bad_truth():
-    (row,) = correlation.summary({"a": [np.nan, np.nan]}, [1.0, 2.0])
+    (row,) = correlation_report.summary({"a": [np.nan, np.nan]}, [1.0, 2.0])
     assert (row["n"], row["failures"], row["undefined"]) == (0, 2, True)
     assert np.isnan(row["rho_low"])
     assert "partial_rho" not in row
     with pytest.raises(ValueError, match="must not hold NaN"):
-        correlation.summary({"a": [1.0, 2.0]}, [np.nan, 1.0])
+        correlation_report.summary({"a": [1.0, 2.0]}, [np.nan, 1.0])
     with pytest.raises(ValueError, match="one shape"):
-        correlation.summary({"a": [1.0, 2.0, 3.0]}, [1.0, 2.0])
+        correlation_report.summary({"a": [1.0, 2.0, 3.0]}, [1.0, 2.0])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lswag_jax import spaces
+from lswag_jax import spaces, tables
 from lswag_jax.search import lookup
 
 SPACE = spaces.get("nasbench201")
@@ -28,6 +28,15 @@ def test_read(tmp_path):
     path.write_text("arch,acc\n|what~0|,10.0\n")
     with pytest.raises(ValueError):
         lookup.read(str(path), SPACE, "arch", "acc")
+
+
+def test_read_a_table(tmp_path):
+    path = tmp_path / "truth.parquet"
+    records = tables.Records("cifar10", "acc", [NONE, CONV], [10.0, -1e8], "here")
+    tables.GroundTruth.from_records([records]).write(path)
+    assert lookup.read(str(path), SPACE, "cifar10", "acc") == {NONE: 10.0}
+    with pytest.raises(ValueError, match="no 'top1' on cifar10, it has acc"):
+        lookup.read(str(path), SPACE, "cifar10", "top1")
 
 
 def test_the_whole_benchmark(shared_data):

@@ -7,15 +7,14 @@ import pytest
 from scipy import stats
 
 from lswag_jax import merge as merge_module
-from lswag_jax import proxies
-from lswag_jax.merge import RULES, merge, merge_table
-from lswag_jax.scores import ScoreTable
+from lswag_jax.merge import RULES, merge
 
 # Ranks of the two proxies: 1, 2, 3, 4 and 1.5, 4, 3, 1.5 (a tie).
 VALUES = np.array([[0.1, 0.2, 0.4, 0.8], [1.0, 5.0, 2.0, 1.0]])
 BY_HAND = {
     "log_rank_sum": [np.log(1.5 / 16), np.log(8 / 16), np.log(9 / 16), np.log(6 / 16)],
     "rank_sum": [2.5, 6, 6, 5.5],
+    "dense_rank_sum": [2, 5, 5, 5],
     "min_rank": [1, 2, 3, 1.5],
     "top_log": [-np.log(14 / 16), -np.log(3 / 16), -np.log(4 / 16), -np.log(3.5 / 16)],
     "product": [0.1, 1.0, 0.8, 0.8],
@@ -120,38 +119,3 @@ def test_errors(values, rule, expected):
     with pytest.raises(ValueError, match=expected) as error:
         merge(values, rule)
     assert "\n" not in str(error.value)
-
-
-def table(swap, nwot):
-    rows = [
-        {
-            "id": str(i),
-            "genotype": {},
-            "params": i,
-            "macs": i,
-            "seconds": 0.0,
-            "degenerate": [False],
-            "parts": {"swap": {"score": [a]}, "nwot": {"score": [b]}},
-        }
-        for i, (a, b) in enumerate(zip(swap, nwot, strict=True))
-    ]
-    return ScoreTable(rows, proxies.resolve(("swap", "nwot")))
-
-
-def test_merge_table():
-    pool = table([1.0, 2.0, "NaN"], ["-Infinity", 5.0, 6.0])
-    np.testing.assert_array_equal(merge_table(pool, "swap"), [1, 2, -np.inf])
-    np.testing.assert_array_equal(merge_table(pool, ("swap", "nwot"), "rank_sum"), [3, 5, 4])
-    with pytest.raises(ValueError, match="no proxy 'zen', it has swap, nwot"):
-        merge_table(pool, ("swap", "zen"))
-    with pytest.raises(ValueError, match="unknown merge rule"):
-        merge_table(pool, "swap", "best")
-
-
-def test_pool_changes_a_merged_order():
-    """A rank sums up who else is there: this is why a search ranks its whole archive anew."""
-    before = merge_table(table([1.0, 9.0], [2.0, 1.0]), ("swap", "nwot"), "rank_sum")
-    after = merge_table(table([1.0, 9.0, 5.0], [2.0, 1.0, 0.0]), ("swap", "nwot"), "rank_sum")
-    assert before[0] == before[1]
-    assert after[1] > after[2]
-    np.testing.assert_array_equal(after, [4, 5, 3])

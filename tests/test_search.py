@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
+from lswag_jax.fitness import Fitness
 from lswag_jax.search import (
     EvolutionOptions,
     RandomOptions,
@@ -65,7 +66,7 @@ def test_merged_fitness_is_ranked_anew_over_the_whole_archive(monkeypatch):
 
     propose = evolution.propose
     monkeypatch.setattr(evolution, "propose", spy)
-    both = {"proxies": ("swap", "nwot"), "fitness": ("swap", "nwot"), "merge_rule": "rank_sum"}
+    both = {"proxies": ("swap", "nwot"), "fitness": Fitness(("swap", "nwot"), "rank_sum")}
     result = search(WIDE, fake(WIDE), EVOLUTION, [], **both)
     seen.append((result.table.rows, result.fitness))
     for generation, (rows, fitness) in enumerate(seen[1:], start=1):
@@ -94,8 +95,6 @@ def test_bad_fitness_is_reported_before_any_work():
 
     with pytest.raises(ValueError, match="no proxy 'lswag', it has swap"):
         search(WIDE, evaluate, EVOLUTION, [], proxies="swap")
-    with pytest.raises(ValueError, match="unknown merge rule 'best'"):
-        search(WIDE, evaluate, EVOLUTION, [], **FAKE, merge_rule="best")
 
 
 def test_progress():

@@ -116,17 +116,37 @@ def load_space(config: ConfigDict) -> Any:
     return spaces.get(**given)
 
 
-def load_proxies(config: ConfigDict) -> tuple:
-    """The configured proxies of a config."""
+def load_proxies(config: ConfigDict, more: Sequence[str] = ()) -> tuple:
+    """The configured proxies of a config.
+
+    Args:
+        config: of the run.
+        more: names of proxies that are needed too.
+    """
     from lswag_jax import proxies, window
 
-    resolved = []
-    for name in proxies.expand(split(config.proxies)):
+    names, resolved = proxies.expand(split(config.proxies)), []
+    names += [name for name in dict.fromkeys(more) if name not in names]
+    for name in names:
         options = dict(config.options.get(name, {}))
         if name == "lswag":
             options["window"] = window.parse(config.window, options["bins"])
         resolved.append(proxies.get(name, **options))
     return proxies.resolve(resolved)
+
+
+def load_truth(text: str, space: Any) -> Any:
+    """A table of ground truth from its file, or from that of a benchmark as KIND:file."""
+    from lswag_jax import table_converters, tables
+
+    kind, _, path = text.rpartition(":")
+    return table_converters.convert(kind, path, space) if kind else tables.read(path, space)
+
+
+def scores_file(path: str) -> pathlib.Path:
+    """The file of scores of a workdir, or the file itself."""
+    folder = pathlib.Path(path)
+    return folder / "scores.parquet" if folder.is_dir() else folder
 
 
 def load_data(config: ConfigDict, space: Any) -> Any:

@@ -9,6 +9,7 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from lswag_jax import proxies, spaces
+from lswag_jax.libra import LibraOptions
 
 
 def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigDict:
@@ -45,15 +46,16 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
     config.score = {
         "num": 64,  # random genotypes, where none are given
         "genotypes": "",  # a file of genotypes instead: a JSON list, JSON lines or a best.json
+        "fitness": "",  # rank by proxies merged by rank, or by a selection.json of lswag-libra
         "repeats": 1,  # initialisations; scores are averaged
         "chunk": 0,  # genotypes evaluated at once; 0 is 1 on a CPU and 8 elsewhere
         "precision": "highest",  # of matrix products
         "batch_norm": "frozen",  # or eval, batch1_train, through: docs/spaces.md
     }
     config.search = {
-        "strategy": "evolution",  # or random
-        "fitness": "lswag",  # proxies searched by; several are merged by rank
-        "merge_rule": "log_rank_sum",  # see lswag_jax.merge
+        "strategy": "evolution",  # or random, or pruning
+        "fitness": "lswag",  # proxies searched by, several merged by rank, or a selection.json
+        "merge_rule": "log_rank_sum",  # of named proxies, see lswag_jax.merge
         "params_window": (0.0, float("inf")),  # allowed parameters, in millions
         "macs_window": (0.0, float("inf")),  # allowed multiply-accumulates, in millions
         "num": 1000,  # genotypes of a random search
@@ -65,7 +67,30 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
         "m_prob": 0.2,  # probabilities of mutation, whose meaning is the space's (its `mutate`):
         "s_prob": 0.4,  # of AutoFormer, of redrawing one block's genes, and the depth and width
         "merge_last": True,  # evaluate the last generation's children too
-        "truth": "",  # file:column of genotypes:column of accuracies, to look up what was found
+        "prune_number": 1,  # operations that pruning removes from each edge in a round
+        "decimals": -1,  # that relative losses of pruning are rounded to; -1 keeps all, TE-NAS 3
+        "truth": "",  # table:data set:metric, to look up what was found (see lswag_jax.cli.search)
+    }
+    config.correlate = {
+        "truth": "",  # a table, or KIND:file of a benchmark (docs/benchmarks.md); empty: the scores
+        "scores": "",  # [data set=]workdir of lswag-score, comma-separated; empty: the table's own
+        "metric": "val_accuracy",  # of the table that is the truth
+        "datasets": "",  # of the table; empty for all that have the metric
+        "proxies": "",  # empty for all but accuracies
+        "params": "params",  # metric of parameter counts, which the space gives where it is missing
+        "reference": "params",  # proxy that the others are compared with; empty for none
+        "nan_policy": "worst_rank",  # of failures; or fill (-1e8), drop
+        "resamples": 1000,  # of the bootstrap; 0 for no intervals
+        "level": 0.95,  # of the intervals
+    }
+    config.libra = {
+        "truth": "",  # a table, or KIND:file of a benchmark (docs/benchmarks.md)
+        "scores": "",  # workdir of lswag-score, joined by genotype; empty: the table's own
+        "metric": "val_accuracy",  # of the table that is to be ranked
+        "dataset": "",  # of the table; empty for its first
+        "proxies": "",  # candidates, NAME or NAME=METRIC; empty for all that are no accuracies
+        "seeds": 5,  # random halvings
+        "options": dataclasses.asdict(LibraOptions()),  # see lswag_jax.libra.LibraOptions
     }
     config.profile = {
         "num": 100,  # random genotypes

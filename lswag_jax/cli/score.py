@@ -3,7 +3,9 @@
     python -m lswag_jax.cli.score --config=configs/quickstart.py --workdir=results/score
 
 The working directory receives config.json, archive.jsonl (a row a genotype, as it comes),
-scores.csv, scores.parquet and a plot. A killed run that is started again goes on where it was.
+scores.csv, scores.parquet and a plot; with --config.score.fitness, a file that lswag-libra wrote or
+names of proxies to merge, also ranking.csv, ranking.parquet and best.json. A killed run that is
+started again goes on where it was.
 """
 
 import hashlib
@@ -20,10 +22,13 @@ from lswag_jax.cli import common
 
 def main(config: ConfigDict, workdir: str) -> None:
     """Scores as `config` says and writes the results to `workdir`."""
-    from lswag_jax import plots
+    from lswag_jax import plots, search
+    from lswag_jax.fitness import Fitness
     from lswag_jax.scores import ScoreTable
 
-    space, proxies = common.load_space(config), common.load_proxies(config)
+    fitness = Fitness.parse(config.score.fitness) if config.score.fitness else None
+    needed = fitness.proxies if fitness else ()
+    space, proxies = common.load_space(config), common.load_proxies(config, needed)
     settings = common.score_settings(config)
     genotypes = load_genotypes(config, space)
     start = time.perf_counter()
@@ -35,13 +40,16 @@ def main(config: ConfigDict, workdir: str) -> None:
         "score", workdir, identity, space, genotypes, batch, proxies, settings, timing
     )
     table = ScoreTable(rows, proxies)
-    folder, name = pathlib.Path(workdir), proxies[0].key
+    folder = pathlib.Path(workdir)
     table.to_csv(folder / "scores.csv")
     table.to_parquet(folder / "scores.parquet")
-    best = table.best(name)
-    figure = plots.score_against_params(table, name, best)
+    by = fitness or Fitness(proxies[0].key)
+    result = search.SearchResult(table, by(table))
+    if fitness:
+        search.write_results(result, folder)
+    figure = plots.score_against_params(table, by.proxies[0], result.best)
     plots.save(figure, folder / "score_against_params.png")
-    logging.info("best of %d by %s: %s", len(table), name, table.ids[best])
+    logging.info("best of %d by %s: %s", len(table), by.name, table.ids[result.best])
     common.log_seconds(seconds | timing)
     logging.info("results in %s", folder.resolve())
 

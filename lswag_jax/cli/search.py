@@ -4,8 +4,9 @@
 
 The working directory receives config.json, archive.jsonl (a row an evaluated genotype, as it
 comes), ranking.csv, ranking.parquet, best.json and three plots, and benchmark.json where a table of
-accuracies is given (--config.search.truth=file:column of genotypes:column of accuracies). A killed
-run that is started again goes on where it was.
+accuracies is given (--config.search.truth=table:data set:metric, docs/benchmarks.md, or of another
+CSV file :column of genotypes:column of accuracies). A killed run that is started again goes on. Of
+pruning (configs/pruning.py) the archive has super-networks, the other files what is left of them.
 """
 
 import json
@@ -17,19 +18,23 @@ from ml_collections import ConfigDict
 
 from lswag_jax.cli import common
 
+STRATEGIES = ("evolution", "random", "pruning")
+WINDOWS = ("params_window", "macs_window")
+
 
 def main(config: ConfigDict, workdir: str) -> None:
     """Searches as `config` says and writes the results to `workdir`."""
-    from lswag_jax import plots, search
+    from lswag_jax import search
+    from lswag_jax.fitness import Fitness
 
-    space, proxies = common.load_space(config), common.load_proxies(config)
+    fitness = Fitness.parse(config.search.fitness, config.search.merge_rule)
+    space, proxies = common.load_space(config), common.load_proxies(config, fitness.proxies)
     options, accuracies = _options(config), _accuracies(config, space)
-    fitness = common.split(config.search.fitness)
     settings = common.score_settings(config)
     start = time.perf_counter()
     batch = common.load_data(config, space)
     seconds = {"data": time.perf_counter() - start}
-    with common.progress_bar("search", options.total) as show:
+    with common.progress_bar("search", search.total(space, options)) as show:
         result = search.run(
             space,
             batch.images,
@@ -37,29 +42,20 @@ def main(config: ConfigDict, workdir: str) -> None:
             proxies,
             options,
             workdir,
-            config=common.identity(config, space, proxies, search=_decisive(config)),
+            config=common.identity(config, space, proxies, search=_decisive(config, fitness)),
             fitness=fitness,
-            merge_rule=config.search.merge_rule,
             score_settings=settings,
             progress=lambda p: show(p.done, f"best {p.fitness:.6g}"),
         )
     seconds |= result.table.timing
     start = time.perf_counter()
     folder, best = pathlib.Path(workdir), result.best
-    name = "+".join(fitness)
-    plots.save(plots.best_so_far(result.fitness, name), folder / "best_so_far.png")
-    shown = fitness[0] if len(fitness) == 1 else proxies[0].key
-    plots.save(
-        plots.score_against_params(result.table, shown, best), folder / "score_against_params.png"
-    )
-    parts = result.table.parts.get("lswag", {})
-    if "lambda_l" in parts:
-        plots.save(plots.layer_factors(parts, best), folder / "best_layers.png")
+    _plot(result, fitness, folder)
     row = result.table.rows[best]
     logging.info(
         "best of %d by %s: %s (%.3f M parameters, %.1f M MACs, fitness %.6g)",
         len(result.table),
-        name,
+        fitness.name,
         row["id"],
         row["params"] / 1e6,
         row["macs"] / 1e6,
@@ -73,13 +69,27 @@ def main(config: ConfigDict, workdir: str) -> None:
     logging.info("results in %s", folder.resolve())
 
 
-def _decisive(config: ConfigDict) -> dict:
-    """Options that decide which networks are evaluated."""
-    return {key: value for key, value in common.plain(config.search).items() if key != "truth"}
+def _plot(result, fitness, folder: pathlib.Path) -> None:
+    """The search, its networks by size, and the best one's layers."""
+    from lswag_jax import plots
+
+    if len(result.table) > 1:
+        plots.save(plots.best_so_far(result.fitness, fitness.name), folder / "best_so_far.png")
+        figure = plots.score_against_params(result.table, fitness.proxies[0], result.best)
+        plots.save(figure, folder / "score_against_params.png")
+    parts = result.table.parts.get("lswag", {})
+    if "lambda_l" in parts:
+        plots.save(plots.layer_factors(parts, result.best), folder / "best_layers.png")
+
+
+def _decisive(config: ConfigDict, fitness) -> dict:
+    """Options that decide which networks are evaluated; a fitness counts by what it holds."""
+    options = common.plain(config.search) | {"fitness": fitness.to_json()}
+    return {key: value for key, value in options.items() if key not in ("truth", "merge_rule")}
 
 
 def _accuracies(config: ConfigDict, space) -> dict[str, float] | None:
-    """Accuracies of a tabular benchmark, where one is given as file:column:metric."""
+    """Accuracies of a tabular benchmark, where one is given."""
     from lswag_jax.search import lookup
 
     if not config.search.truth:
@@ -87,7 +97,8 @@ def _accuracies(config: ConfigDict, space) -> dict[str, float] | None:
     parts = config.search.truth.rsplit(":", 2)
     if len(parts) != 3:
         raise ValueError(
-            "search.truth must be file:column of genotypes:column of accuracies, got "
+            "search.truth must be file:data set:metric, or for a file that is no table "
+            "file:column of genotypes:column of accuracies, got "
             f"{config.search.truth!r}."
         )
     path, column, metric = parts
@@ -121,15 +132,18 @@ def _options(config: ConfigDict):
     from lswag_jax import search
 
     s = config.search
-    shared = {
-        "seed": config.seed,
-        "params_window": tuple(1e6 * bound for bound in s.params_window),
-        "macs_window": tuple(1e6 * bound for bound in s.macs_window),
-    }
+    if s.strategy not in STRATEGIES:
+        raise ValueError(f"search.strategy must be one of {STRATEGIES}, got {s.strategy!r}.")
+    windows = {key: tuple(1e6 * bound for bound in s[key]) for key in WINDOWS}
+    if s.strategy == "pruning":
+        for key, window in windows.items():
+            if window != (0.0, float("inf")):
+                raise ValueError(f"search.{key} must not be set for pruning, got {s[key]}.")
+        decimals = None if s.decimals < 0 else s.decimals
+        return search.PruningOptions(prune_number=s.prune_number, decimals=decimals)
+    shared = {"seed": config.seed} | windows
     if s.strategy == "random":
         return search.RandomOptions(num=s.num, **shared)
-    if s.strategy != "evolution":
-        raise ValueError(f"search.strategy must be 'evolution' or 'random', got {s.strategy!r}.")
     keys = ("epochs", "population", "select", "crossover", "mutation", "m_prob", "s_prob")
     return search.EvolutionOptions(
         **shared, **{key: s[key] for key in keys}, merge_last=s.merge_last

@@ -16,7 +16,6 @@ from lswag_jax.search.archive import Archive, Evaluate, check_complete, extend
 from lswag_jax.search.random_search import SearchOptions, is_legal, require_legal, sample_legal
 from lswag_jax.spaces import Space
 
-Fitness = Callable[[Sequence[Row]], np.ndarray]
 _PAIR_DRAWS = 50  # pairs of parents drawn until two can be crossed
 
 
@@ -77,7 +76,7 @@ class EvolutionOptions(SearchOptions):
 def search(
     space: Space,
     evaluate: Evaluate,
-    fitness: Fitness,
+    fitness: Callable[[Sequence[Row]], np.ndarray],
     options: EvolutionOptions,
     archive: list[Row] | Archive,
 ) -> None:

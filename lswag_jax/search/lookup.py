@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lswag_jax import table_files, tables
 from lswag_jax.scores import Row
 from lswag_jax.spaces import Space
 
@@ -31,24 +32,23 @@ def read(path: str, space: Space, column: str, metric: str) -> dict[str, float]:
     """A benchmark's accuracies by the text of their genotypes in the space.
 
     Args:
-        path: a CSV file, may be compressed.
+        path: a table (`lswag_jax.tables`), or another CSV or Parquet file with a column a metric.
         space: whose `parse` reads the genotypes.
-        column: of the genotypes.
-        metric: column of the accuracies; empty ones are left out.
+        column: of the genotypes; of a table its data set.
+        metric: column of the accuracies, or metric of the table; missing ones are left out.
 
     Raises:
         ValueError: a column is not there, a genotype is not of the space, or nothing is left.
         OSError: the file cannot be read.
     """
-    import pyarrow.csv
-
-    table = pyarrow.csv.read_csv(path)
-    for name in (column, metric):
-        if name not in table.column_names:
-            known = ", ".join(table.column_names)
-            raise ValueError(f"{path} has no column {name!r}, it has {known}.")
-    pairs = zip(table[column].to_pylist(), table[metric].to_pylist(), strict=True)
-    found = {space.format(space.parse(text)): float(v) for text, v in pairs if v is not None}
+    columns = table_files.read_wide(path)
+    if set(table_files.COLUMNS) <= set(columns):
+        table = tables.read(path, space)
+        texts, values = table.genotypes, table.values(column, metric, "drop")
+    else:
+        columns = table_files.read_wide(path, (column, metric))
+        texts, values = tables.own_texts(columns[column], space, path), columns[metric]
+    found = {t: float(v) for t, v in zip(texts, values, strict=True) if v is not None}
     found = {text: value for text, value in found.items() if np.isfinite(value)}
     if not found:
         raise ValueError(f"column {metric!r} of {path} has no values.")

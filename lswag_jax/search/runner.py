@@ -10,24 +10,25 @@ import numpy as np
 
 from lswag_jax import proxies as proxy_registry
 from lswag_jax import scoring
-from lswag_jax.merge import merge_table
+from lswag_jax.fitness import Fitness
 from lswag_jax.proxies import Proxy
 from lswag_jax.scores import Row, ScoreTable
-from lswag_jax.search import evolution, random_search
+from lswag_jax.search import evolution, pruning, random_search
 from lswag_jax.search.archive import Archive, Evaluate
 from lswag_jax.search.evolution import EvolutionOptions
+from lswag_jax.search.pruning import PruningOptions
 from lswag_jax.search.random_search import RandomOptions
 from lswag_jax.search.results import SearchResult, write_results
-from lswag_jax.spaces import Space
+from lswag_jax.spaces import Space, supernet_of
 
-Options = EvolutionOptions | RandomOptions
+Options = EvolutionOptions | RandomOptions | PruningOptions
 
 
 class Progress(NamedTuple):
     """Where a search stands: rows done, rows expected in total, and the best row so far.
 
     The best is looked for whenever the archive has grown by a tenth, since scores may depend on
-    the pool.
+    the pool. Of pruning it is the best super-network.
     """
 
     done: int
@@ -43,26 +44,27 @@ def search(
     archive: list[Row] | Archive,
     *,
     proxies: scoring.Proxies = ("lswag",),
-    fitness: str | Sequence[str] = ("lswag",),
-    merge_rule: str = "log_rank_sum",
+    fitness: str | Sequence[str] | Fitness = ("lswag",),
     progress: Callable[[Progress], None] | None = None,
 ) -> SearchResult:
-    """Searches by evolution or at random, whichever the options are of.
+    """Searches by evolution, at random or by pruning, whichever the options are of.
 
     Args:
         space: the search space.
-        evaluate: yields a row for each genotype, in order.
-        options: `EvolutionOptions` or `RandomOptions`.
+        evaluate: yields a row for each genotype, in order; those of `searched`.
+        options: `EvolutionOptions`, `RandomOptions` or `PruningOptions`.
         archive: rows evaluated before, from which the search resumes; receives the new ones.
         proxies: the proxies that the rows hold.
-        fitness: names of those searched by; several are merged over the whole archive, anew in
-            each generation.
-        merge_rule: see `lswag_jax.merge`.
+        fitness: those searched by, see `Fitness.parse`; several are merged over the whole
+            archive, anew in each generation, or over the removals of a round.
         progress: called after each new row, and once for an archive that is resumed.
 
+    Returns:
+        All that was evaluated; of pruning the network alone that is left, as one of `space`.
+
     Raises:
-        ValueError: bad proxies, fitness or rule, windows that cannot be met, or an archive of
-            another search.
+        ValueError: bad proxies or fitness, windows that cannot be met, a space that cannot be
+            pruned, or an archive of another search.
 
     Example:
         >>> from lswag_jax import spaces
@@ -74,19 +76,67 @@ def search(
         >>> result.table["params"].max() == result.fitness[result.best] <= 6e6
         np.True_
     """
-    resolved = proxy_registry.resolve(proxies)
+    resolved, fitness = proxy_registry.resolve(proxies), Fitness.parse(fitness)
 
     def rank(rows: Sequence[Row]) -> np.ndarray:
-        return merge_table(ScoreTable(rows, resolved), fitness, merge_rule)
+        return fitness(ScoreTable(rows, resolved))
 
-    rank([])  # a bad fitness or rule is reported before any work
+    rank([])  # a proxy that the rows will not hold is reported before any work
     if progress:
-        evaluate = _reporting(evaluate, archive, options.total, rank, progress)
+        evaluate = _reporting(evaluate, archive, total(space, options), rank, progress)
+    rows: Sequence[Row] = archive
     if isinstance(options, EvolutionOptions):
         evolution.search(space, evaluate, rank, options, archive)
-    else:
+    elif isinstance(options, RandomOptions):
         random_search.search(space, evaluate, options, archive)
-    return SearchResult(ScoreTable(archive, resolved), rank(archive))
+    else:
+        rows = [_prune(space, evaluate, options, archive, resolved, fitness)]
+    return SearchResult(ScoreTable(rows, resolved), rank(rows))
+
+
+def _prune(
+    space: Space,
+    evaluate: Evaluate,
+    options: PruningOptions,
+    archive: list[Row] | Archive,
+    proxies: Sequence[Proxy],
+    fitness: Fitness,
+) -> Row:
+    """The row of the network that is left, as one of `space`."""
+    if fitness.rule == "product" and len(fitness.proxies) > 1:
+        raise ValueError("pruning merges losses, which may be negative: not by rule 'product'.")
+
+    def appeal(rows: Sequence[Row]) -> np.ndarray:
+        return pruning.appeal_of(ScoreTable(rows, proxies), fitness, options.decimals)
+
+    supernet = supernet_of(space)
+    final = supernet.final(pruning.search(supernet, evaluate, appeal, options, archive))
+    return archive[-1] | {"id": space.format(final), "genotype": final.to_json()}
+
+
+def searched(space: Space, options: Options) -> Space:
+    """The space whose genotypes a search evaluates: of pruning the super-network.
+
+    Raises:
+        ValueError: the space cannot be pruned.
+    """
+    return supernet_of(space) if isinstance(options, PruningOptions) else space
+
+
+def total(space: Space, options: Options) -> int:
+    """Genotypes that a search evaluates; fewer only if the space has no more legal ones.
+
+    Raises:
+        ValueError: the space cannot be pruned.
+
+    Example:
+        >>> from lswag_jax import spaces
+        >>> total(spaces.get("nasbench201"), PruningOptions())
+        58
+    """
+    if isinstance(options, PruningOptions):
+        return pruning.num_evaluations(supernet_of(space), options)
+    return options.total
 
 
 def _reporting(
@@ -127,8 +177,7 @@ def run(
     *,
     config: Mapping[str, Any] | None = None,
     exempt: Sequence[str] = (),
-    fitness: str | Sequence[str] = ("lswag",),
-    merge_rule: str = "log_rank_sum",
+    fitness: str | Sequence[str] | Fitness = ("lswag",),
     score_settings: Mapping[str, Any] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> SearchResult:
@@ -142,13 +191,12 @@ def run(
         space: the search space.
         images, labels: as in `lswag_jax.score`.
         proxies: names or configured proxies to score by.
-        options: `EvolutionOptions` or `RandomOptions`.
+        options: `EvolutionOptions`, `RandomOptions` or `PruningOptions`.
         workdir: folder of the run.
         config: what the run is, compared when it is resumed; None takes these arguments. A
             checksum of the images and labels is added as `data_sha256`.
         exempt: keys of the config, dotted where nested, that may differ on resuming.
-        fitness: names of the proxies searched by; several are merged.
-        merge_rule: see `lswag_jax.merge`.
+        fitness: see `search`.
         score_settings: further arguments of `lswag_jax.scoring.stream`, such as `seed`.
         progress: see `search`.
 
@@ -158,18 +206,18 @@ def run(
     Raises:
         ValueError: bad arguments, a workdir of another config, windows that cannot be met.
     """
-    resolved = proxy_registry.resolve(proxies)
-    fitness = (fitness,) if isinstance(fitness, str) else tuple(fitness)
+    resolved, fitness = proxy_registry.resolve(proxies), Fitness.parse(fitness)
     settings = dict(score_settings or {})
     timing = {"compile": 0.0, "score": 0.0}
     if config is None:
-        config = _describe(space, resolved, options, fitness, merge_rule, settings)
+        config = _describe(space, resolved, options, fitness, settings)
     config = dict(config) | {"data_sha256": data_sha256(images, labels)}
+    scored = searched(space, options)
 
     def evaluate(genotypes: Sequence[Any]) -> Iterator[Row]:
         spent: dict[str, float] = {}
         yield from scoring.stream(
-            space, genotypes, images, labels, resolved, timing=spent, **settings
+            scored, genotypes, images, labels, resolved, timing=spent, **settings
         )
         for key in timing:
             timing[key] += spent[key]
@@ -182,7 +230,6 @@ def run(
             archive,
             proxies=resolved,
             fitness=fitness,
-            merge_rule=merge_rule,
             progress=progress,
         )
     result.table.timing |= timing
@@ -190,14 +237,13 @@ def run(
     return result
 
 
-def _describe(space, proxies: Iterable[Proxy], options, fitness, merge_rule, settings) -> dict:
+def _describe(space, proxies: Iterable[Proxy], options, fitness, settings) -> dict:
     """The arguments of a run as plain values."""
     return {
         "space": dataclasses.asdict(space),
         "proxies": {p.key: {"name": p.name} | dataclasses.asdict(p) for p in proxies},
         "search": {"kind": type(options).__name__} | dataclasses.asdict(options),
-        "fitness": fitness,
-        "merge_rule": merge_rule,
+        "fitness": fitness.to_json(),
         "score": {
             key: value.__qualname__ if callable(value) else value for key, value in settings.items()
         },

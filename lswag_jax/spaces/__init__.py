@@ -9,10 +9,13 @@ from lswag_jax.spaces.autoformer_genotype import AutoFormerGenotype
 from lswag_jax.spaces.base import Block, Space
 from lswag_jax.spaces.darts import Darts
 from lswag_jax.spaces.darts_genotype import DartsGenotype
+from lswag_jax.spaces.darts_supernet import DartsSupernet
 from lswag_jax.spaces.nasbench101 import NasBench101
 from lswag_jax.spaces.nasbench101_genotype import NasBench101Genotype
 from lswag_jax.spaces.nasbench201 import NasBench201
 from lswag_jax.spaces.nasbench201_genotype import NasBench201Genotype
+from lswag_jax.spaces.nasbench201_supernet import NasBench201Supernet
+from lswag_jax.spaces.supernet import OpSets, Supernet
 from lswag_jax.spaces.transnas_genotype import TransNASMacroGenotype, TransNASMicroGenotype
 from lswag_jax.spaces.transnas_macro import TransNASMacro
 from lswag_jax.spaces.transnas_micro import TransNASMicro
@@ -46,6 +49,11 @@ _SPACES: dict[str, tuple[type[Space], dict[str, Any]]] = {
     "darts": (Darts, {}),
     "transnas_micro": (TransNASMicro, {}),
     "transnas_macro": (TransNASMacro, {}),
+}
+
+_SUPERNETS: dict[type[Space], type[Supernet]] = {
+    NasBench201: NasBench201Supernet,
+    Darts: DartsSupernet,
 }
 
 
@@ -90,6 +98,22 @@ def get(name: str, **fields: Any) -> Space:
     return cls(name=name, **(own | fields))
 
 
+def supernet_of(space: Space) -> Supernet:
+    """The super-network of a space, whose genotypes have sets of operations.
+
+    Raises:
+        ValueError: the space has none.
+
+    Example:
+        >>> supernet_of(get("darts", layers=3, width=1)).name
+        'darts_supernet'
+    """
+    if type(space) not in _SUPERNETS:
+        known = ", ".join(cls.__name__ for cls in _SUPERNETS)
+        raise ValueError(f"{space.name} has no super-network, spaces with one are {known}.")
+    return _SUPERNETS[type(space)](space)
+
+
 def _known(name: str) -> None:
     if name not in _SPACES:
         near = difflib.get_close_matches(str(name), _SPACES, n=len(_SPACES), cutoff=0.0)
@@ -102,11 +126,15 @@ __all__ = [
     "Block",
     "Darts",
     "DartsGenotype",
+    "DartsSupernet",
     "NasBench101",
     "NasBench101Genotype",
     "NasBench201",
     "NasBench201Genotype",
+    "NasBench201Supernet",
+    "OpSets",
     "Space",
+    "Supernet",
     "TransNASMacro",
     "TransNASMacroGenotype",
     "TransNASMicro",
@@ -114,4 +142,5 @@ __all__ = [
     "arguments",
     "get",
     "names",
+    "supernet_of",
 ]

@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -66,6 +66,10 @@ class Space(abc.ABC):
     @abc.abstractmethod
     def parse(self, text: str) -> Any:
         """The inverse of `format`; ValueError for another form."""
+
+    def spellings(self, g: Any) -> Iterator[str]:
+        """Texts of the genotypes that are the same network as `g`, its own first."""
+        yield self.format(g)
 
     def from_json(self, data: Mapping[str, Any]) -> Any:
         """A checked genotype of this space from its JSON dictionary."""

@@ -108,12 +108,7 @@ class Darts(Space):
             ValueError: an unknown rule.
         """
         self.check(g)
-        if rule not in ("exact", "naslib"):
-            raise ValueError(f"rule must be 'exact' or 'naslib', got {rule!r}.")
-        layers = darts_layers.layers_of(self, g)
-        if rule == "naslib":
-            return darts_layers.tensorwatch_flops(layers)
-        return sum(layer.macs for layer in layers)
+        return darts_layers.count_macs(darts_layers.layers_of(self, g), rule)
 
     # Genotypes --------------------------------------------------------------------------------
 

@@ -64,7 +64,10 @@ class Block(NamedTuple):
 
 
 def blocks_of(space: Any, g: DartsGenotype) -> Iterator[Block]:
-    """`g`'s exact network in the space (a `Darts`), in order of execution."""
+    """`g`'s exact network in the space (a `Darts`), in order of execution.
+
+    `g` may be anything that has the edges `normal` and `reduce`, any number of them.
+    """
     yield Block(tuple(_stem(space)))
     if space.stem == "imagenet":
         widths, sizes = (space.width,) * 2, (space.image_size // 4, space.image_size // 8)
@@ -97,6 +100,17 @@ def layers_of(space: Any, g: DartsGenotype) -> list[Layer]:
 def edge_stride(reduces: bool, source: int) -> int:
     """2 for the edges of a reduction cell that leave the cell's inputs, else 1."""
     return 2 if reduces and source < 2 else 1
+
+
+def count_macs(layers: Iterable[Layer], rule: str) -> int:
+    """Multiply-accumulates of layers by a rule of `Darts.macs`.
+
+    Raises:
+        ValueError: an unknown rule.
+    """
+    if rule not in ("exact", "naslib"):
+        raise ValueError(f"rule must be 'exact' or 'naslib', got {rule!r}.")
+    return tensorwatch_flops(layers) if rule == "naslib" else sum(layer.macs for layer in layers)
 
 
 def tensorwatch_flops(layers: Iterable[Layer]) -> int:

@@ -20,8 +20,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from lswag_jax.layers import BatchNorm, Conv, ElasticConv, Feature, torch_uniform
-from lswag_jax.spaces.darts_genotype import NODES, OPS, DartsGenotype, Edge
+from lswag_jax.layers import (
+    BatchNorm,
+    Conv,
+    ElasticConv,
+    Feature,
+    if_there,
+    only_there,
+    torch_uniform,
+)
+from lswag_jax.spaces.darts_genotype import NODES, OPS, DartsGenotype
 from lswag_jax.spaces.darts_layers import Place, cells, edge_stride
 from lswag_jax.spaces.darts_ops import average_pool, depthwise, max_pool, spread
 
@@ -63,11 +71,15 @@ class Depthwise(nn.Module):
     dilation: int = 1
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """Maps `x` [B, H, W, C] to [B, H / strides, W / strides, C]."""
+    def __call__(self, x: Array, there: Array | None = None) -> Array:
+        """Maps `x` [B, H, W, C] to [B, H / strides, W / strides, C]; `there`: see `if_there`."""
         shape = (self.size, self.size, 1, x.shape[-1])
         kernel = self.param("kernel", torch_uniform(self.size**2), shape)
-        return depthwise(x, kernel, self.dilation, self.strides, self.dilation)
+        return if_there(there, _depthwise, x, kernel, dilation=self.dilation, strides=self.strides)
+
+
+def _depthwise(x: Array, kernel: Array, dilation: int, strides: int) -> Array:
+    return depthwise(x, kernel, dilation, strides, dilation)
 
 
 class ElasticDepthwise(nn.Module):
@@ -132,7 +144,7 @@ def _both_halves(x: Array, first, second) -> Array:
 
 
 class ExactEdge(nn.Module):
-    """One operation of a cell."""
+    """One operation of a cell, or of a super-network's edge."""
 
     op: str
     strides: int
@@ -140,26 +152,38 @@ class ExactEdge(nn.Module):
     pool_norm: bool
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
-        """Maps `x` [B, H, W, C] to [B, H / strides, W / strides, C]."""
+    def __call__(self, x: Array, train: bool, there: Array | None = None) -> Array:
+        """Maps `x` [B, H, W, C] to [B, H / strides, W / strides, C].
+
+        Args:
+            x: the source.
+            train: whether BatchNorm updates its statistics.
+            there: 0 where a super-network has not the operation; None for an exact network.
+        """
         names = slots(self.op, self.strides, self.pool_norm)
+        active = None if there is None else x.shape[-1] * there
+        x = only_there(there, x)
         if self.op in POOLS:
-            x = POOLS[self.op](x, 1, self.strides, 1)
+            x = if_there(there, _pool, x, op=self.op, strides=self.strides)
         elif "half_1" in names:
             halves = [Conv(x.shape[-1] // 2, 1, 2, name=name) for name in HALVES]
-            x = _both_halves(nn.relu(x), *halves)
+            x = _both_halves(nn.relu(x), *(functools.partial(f, there=there) for f in halves))
         elif "depthwise_1" in names:
-            x = self._separable(x, "1", self.strides)
+            x = self._separable(x, "1", self.strides, there)
         if "norm_1" in names:
-            x = _norm(self, "norm_1")(x, train)
+            x = _norm(self, "norm_1")(x, train, active=active)
         if "norm_2" in names:
-            x = _norm(self, "norm_2")(self._separable(x, "2", 1), train)
+            x = _norm(self, "norm_2")(self._separable(x, "2", 1, there), train, active=active)
         return x
 
-    def _separable(self, x: Array, number: str, strides: int) -> Array:
+    def _separable(self, x: Array, number: str, strides: int, there: Array | None) -> Array:
         size, dilation = DEPTHWISE[self.op]
-        layer = Depthwise(size, strides, dilation, name=f"depthwise_{number}")
-        return Conv(x.shape[-1], 1, name=f"pointwise_{number}")(layer(nn.relu(x)))
+        x = Depthwise(size, strides, dilation, name=f"depthwise_{number}")(nn.relu(x), there)
+        return Conv(x.shape[-1], 1, name=f"pointwise_{number}")(x, there)
+
+
+def _pool(x: Array, op: str, strides: int) -> Array:
+    return POOLS[op](x, 1, strides, 1)
 
 
 class ElasticEdge(nn.Module):
@@ -258,7 +282,7 @@ class Cell(nn.Module):
     """
 
     place: Place
-    edges: tuple[Edge, ...]
+    edges: tuple
     affine: bool
     pool_norm: bool
 
@@ -279,11 +303,19 @@ class Cell(nn.Module):
             preprocess(self.place.width, name="preprocess_0")(first, train),
             ReLUConvBN(self.place.width, name="preprocess_1")(second, train),
         ]
-        run = self._exact_edge if codes is None else self._elastic_edge
         for node in range(NODES):
-            left, right = (run(2 * node + i, states, codes, train) for i in range(2))
-            states.append(left + right)
+            states.append(self._node(node, states, codes, train))
         return jnp.concatenate(states[2:], axis=-1)
+
+    @staticmethod
+    def codes_of(encoded: Mapping[str, Any], kind: int) -> dict[str, Array]:
+        """The entries of an encoding that concern a normal (0) or a reduction cell (1)."""
+        return {key: encoded[key][kind] for key in CODES}
+
+    def _node(self, node: int, states: list[Array], codes: Any, train: bool) -> Array:
+        run = self._exact_edge if codes is None else self._elastic_edge
+        left, right = (run(2 * node + i, states, codes, train) for i in range(2))
+        return left + right
 
     def _exact_edge(self, i: int, states: list[Array], codes: None, train: bool) -> Array:
         op, source = self.edges[i]
@@ -307,16 +339,18 @@ class DartsNetwork(nn.Module):
         normal, reduce: edges of the exact network's cells.
         layers: number of cells.
         width, stem, affine, pool_norm, num_classes: see `Darts`.
+        cell_class: `Cell`, or another with edges of its own.
     """
 
-    normal: tuple[Edge, ...]
-    reduce: tuple[Edge, ...]
+    normal: tuple
+    reduce: tuple
     layers: int
     width: int
     stem: str
     affine: bool
     pool_norm: bool
     num_classes: int
+    cell_class: type[Cell] = Cell
 
     @nn.compact
     def __call__(
@@ -331,11 +365,11 @@ class DartsNetwork(nn.Module):
         """
         first, second = self._stem(images, train)
         for i, place in enumerate(cells(self.layers, self.width, self.stem)):
-            codes = None
+            codes, kind = None, int(place.reduces)
             if encoded is not None:
-                codes = {key: encoded[key][int(place.reduces)] for key in CODES}
-            edges = self.reduce if place.reduces else self.normal
-            cell = Cell(place, edges, self.affine, self.pool_norm, name=f"cells_{i}")
+                codes = self.cell_class.codes_of(encoded, kind)
+            edges = (self.normal, self.reduce)[kind]
+            cell = self.cell_class(place, edges, self.affine, self.pool_norm, name=f"cells_{i}")
             first, second = second, cell(first, second, codes, train)
             second = Feature(name=f"feature_{i}")(second)
         x = second.mean(axis=(1, 2))

@@ -164,6 +164,17 @@ class NasBench101(Space):
         vertices = zip(g.ops[1:], range(1, g.num_vertices), strict=True)
         return "|".join(f"{op}~{','.join(map(str, g.sources(v)))}" for op, v in vertices)
 
+    def spellings(self, g: NasBench101Genotype) -> Iterator[str]:
+        """Texts of the isomorphic cells, its own first: the inner vertices in every valid order."""
+        inner = range(1, g.num_vertices - 1)
+        for order in itertools.permutations(inner):
+            place = {v: i for i, v in enumerate((0, *order))}
+            sources = [sorted(place[u] for u in g.sources(v)) for v in (*order, g.num_vertices - 1)]
+            if all(max(into) < v for v, into in enumerate(sources, start=1)):
+                ops = (*(g.ops[v] for v in order), g.ops[-1])
+                vertices = zip(ops, sources, strict=True)
+                yield "|".join(f"{op}~{','.join(map(str, into))}" for op, into in vertices)
+
     def parse(self, text: str) -> NasBench101Genotype:
         """The inverse of `format`.
 

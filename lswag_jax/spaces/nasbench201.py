@@ -6,7 +6,7 @@ Search", ICLR 2020; code D-X-Y/AutoDL-Projects (xautodl).
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -66,12 +66,16 @@ class NasBench201(Space):
 
     def num_params(self, g: NasBench201Genotype) -> int:
         """Trainable parameters of `g`."""
+        return self.params_of(g.ops)
+
+    def params_of(self, ops: Sequence[str]) -> int:
+        """Trainable parameters where a cell's edges have these operations together."""
         c, k = self.width, self.num_classes
         total = 9 * self.channels * c + 2 * c
         total += 2 * 4 * c + 4 * c * k + k
         for channels in (c, 2 * c):  # residual blocks
             total += (9 + 18 + 1) * 2 * channels**2 + 2 * 2 * 2 * channels
-        for size in self._conv_sizes(g):
+        for size in _conv_sizes(ops):
             total += self.cells * sum(size**2 * ch**2 + 2 * ch for ch, _ in self._stages())
         return total
 
@@ -87,6 +91,10 @@ class NasBench201(Space):
         Raises:
             ValueError: an unknown rule.
         """
+        return self.macs_of(g.ops, rule)
+
+    def macs_of(self, ops: Sequence[str], rule: str = "exact") -> int:
+        """`macs` where a cell's edges have these operations together."""
         if rule not in ("exact", "naslib"):
             raise ValueError(f"rule must be 'exact' or 'naslib', got {rule!r}.")
         stages = self._stages()
@@ -94,23 +102,19 @@ class NasBench201(Space):
         total += 4 * self.width * self.num_classes
         for channels, pixels in stages[1:]:
             total += (9 + 18 + 1) * channels**2 // 2 * pixels
-        for size in self._conv_sizes(g):
+        for size in _conv_sizes(ops):
             total += self.cells * sum(size**2 * ch**2 * pixels for ch, pixels in stages)
-        return total + (self._elementwise(g) if rule == "naslib" else 0)
+        return total + (self._elementwise(ops) if rule == "naslib" else 0)
 
-    def _elementwise(self, g: NasBench201Genotype) -> int:
+    def _elementwise(self, ops: Sequence[str]) -> int:
         """What tensorwatch counts besides the multiply-accumulates."""
         units = [channels * pixels for channels, pixels in self._stages()]
-        per_edge = 3 * len(self._conv_sizes(g)) + 9 * g.ops.count("avg_pool_3x3")
+        per_edge = 3 * len(_conv_sizes(ops)) + 9 * ops.count("avg_pool_3x3")
         total = 2 * units[0] + self.cells * per_edge * sum(units)
         for before, after in itertools.pairwise(units):
             total += before + (2 + 1 + 2 + 4 // 2) * after  # ReLU, BN, ReLU, BN, pooling
         window = (self.image_size // 4 + 1) ** 2  # of the global pooling, as it counts
         return total + 3 * units[2] + 4 * self.width * window
-
-    def _conv_sizes(self, g: NasBench201Genotype) -> list[int]:
-        """Kernel sizes of a cell's convolutions."""
-        return [networks.CONV_SIZES[op] for op in g.ops if op in networks.CONV_SIZES]
 
     # Genotypes --------------------------------------------------------------------------------
 
@@ -178,6 +182,14 @@ class NasBench201(Space):
     def _encode_one(self, g: NasBench201Genotype) -> dict[str, np.ndarray]:
         """`codes` [6] of the operations, and the active sizes."""
         is_conv = np.array([op in networks.CONV_SIZES for op in g.ops])
+        return {"codes": np.array(g.codes)} | self.active_sizes(is_conv)
+
+    def active_sizes(self, is_conv: np.ndarray) -> dict[str, np.ndarray]:
+        """`in_units`, `out_units` and `act_units` (see `encode`).
+
+        Args:
+            is_conv: of each convolution that a cell may have, in order, whether it is there.
+        """
         units = [channels * pixels for channels, pixels in self._stages()]
         pixels = self.image_size**2 * self.channels
         in_units, out_units, act_units = [pixels], [units[0]], []
@@ -190,7 +202,6 @@ class NasBench201(Space):
             cells = np.tile(is_conv * size, self.cells).tolist()
             in_units, out_units, act_units = in_units + cells, out_units + cells, act_units + cells
         return {
-            "codes": np.array(g.codes),
             "in_units": np.array([*in_units, 4 * self.width]),
             "out_units": np.array([*out_units, self.num_classes]),
             "act_units": np.array([*act_units, units[2]]),
@@ -229,3 +240,8 @@ class NasBench201(Space):
                 is_small = size == 1 and path[-1] == "kernel"
                 cut[path] = value[1:2, 1:2] if is_small else value
         return traverse_util.unflatten_dict(cut)
+
+
+def _conv_sizes(ops: Sequence[str]) -> list[int]:
+    """Kernel sizes of a cell's convolutions."""
+    return [networks.CONV_SIZES[op] for op in ops if op in networks.CONV_SIZES]

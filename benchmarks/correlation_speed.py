@@ -1,0 +1,67 @@
+"""Seconds of every rank statistic over all 423,624 cells of NAS-Bench-101.
+
+    python benchmarks/correlation_speed.py --data=../shared/data
+
+The proxy is the parameter count, the truth the mean test accuracy; medians of five runs, in seconds
+of the processor, on one core.
+"""
+
+import argparse
+import functools
+import pathlib
+import statistics
+import time
+
+import numpy as np
+from scipy import stats
+
+from lswag_jax import correlation, correlation_parts, correlation_report
+
+
+def seconds(function) -> float:
+    """Median of five runs."""
+    found = []
+    for _ in range(5):
+        start = time.process_time()
+        function()
+        found.append(time.process_time() - start)
+    return statistics.median(found)
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="../shared/data")
+    arguments = parser.parse_args()
+    path = pathlib.Path(arguments.data) / "tables" / "nasbench101_full.npz"
+    with np.load(path, allow_pickle=False) as arrays:
+        params, truth = (arrays[name].astype(float) for name in ("params_M", "mean_test_acc_108"))
+    noisy = params + np.random.default_rng(0).normal(size=len(params))
+    of_two = {
+        name: getattr(correlation, name) for name in ("spearman", "kendall", "weighted_kendall")
+    }
+    of_two |= {
+        "top_overlap": functools.partial(correlation_parts.top_overlap, k=len(params) // 10),
+        "regret": correlation_parts.regret,
+        "within_best": functools.partial(correlation_parts.within_best, fraction=0.1),
+        "scipy.stats.spearmanr": stats.spearmanr,
+        "scipy.stats.kendalltau": stats.kendalltau,
+        "scipy.stats.weightedtau": stats.weightedtau,
+    }
+    of_three = {
+        "partial_spearman": correlation.partial_spearman,
+        "within_bins": correlation_parts.within_bins,
+    }
+    print(f"{len(params)} architectures")
+    for name, function in of_two.items():
+        print(f"{name:26}{seconds(functools.partial(function, noisy, truth)):.2f} s", flush=True)
+    for name, function in of_three.items():
+        run = functools.partial(function, noisy, truth, params)
+        print(f"{name:26}{seconds(run):.2f} s", flush=True)
+    scores = {"params and noise": noisy}
+    row = functools.partial(correlation_report.summary, scores, truth, params, n=0)
+    print(f"{'all of them, one proxy':26}{seconds(row):.2f} s")
+
+
+if __name__ == "__main__":
+    main()

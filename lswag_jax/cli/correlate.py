@@ -1,0 +1,136 @@
+"""Correlates proxies with ground truth: scores of runs, or the proxies that a table publishes.
+
+    python -m lswag_jax.cli.correlate --config=configs/correlate.py --workdir=results/correlate \\
+        --config.correlate.truth=nbsz_json:zc_nasbench201.json
+
+The working directory receives correlation.csv and correlation.parquet, a row a proxy and data set,
+heat_map.png, averages.png, and for each data set the ranks of its best proxy. Nothing is written
+before all of it is there.
+"""
+
+import pathlib
+import time
+
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from lswag_jax.cli import common
+
+SHOWN = ("n", "failures", "missing", "rho", "tau", "weighted_tau", "partial_rho", "top_overlap")
+
+
+def main(config: ConfigDict, workdir: str) -> None:
+    """Correlates as `config` says and writes the results to `workdir`."""
+    from lswag_jax import correlation_report, plots
+
+    space, options = common.load_space(config), config.correlate
+    start = time.perf_counter()
+    table = _table(options, space)
+    seconds = {"tables": time.perf_counter() - start}
+    start = time.perf_counter()
+    rows = correlation_report.report(
+        table,
+        options.metric,
+        common.split(options.datasets),
+        common.split(options.proxies),
+        params=options.params,
+        reference=options.reference,
+        nan_policy=options.nan_policy,
+        n=options.resamples,
+        level=options.level,
+        seed=config.seed,
+    )
+    seconds["correlation"] = time.perf_counter() - start
+    grid = correlation_report.grid(rows)
+    figures = {"heat_map": plots.heat_map(*grid), "averages": plots.averages(*grid)}
+    for dataset in grid[1]:
+        figures |= _ranks(table, rows, dataset, options)
+    folder = pathlib.Path(workdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    correlation_report.write(rows, folder)
+    for name, figure in figures.items():
+        plots.save(figure, folder / f"{name}.png")
+    _show(rows)
+    common.log_seconds(seconds)
+    logging.info("results in %s", folder.resolve())
+
+
+def _table(options: ConfigDict, space):
+    """The table of proxies and truth of a config.
+
+    Raises:
+        ValueError: neither truth nor scores are given, or they have nothing in common.
+    """
+    from lswag_jax import tables
+
+    if not options.truth and not options.scores:
+        raise ValueError("give correlate.truth, a table, or correlate.scores, or both.")
+    truth = common.load_truth(options.truth, space) if options.truth else None
+    table = truth
+    if options.scores:
+        table = tables.union(_scores(options, space, truth))
+    if options.scores and truth:
+        table, match = table.join(truth.only([options.metric]), space)
+        logging.info("scores in %s: %s", options.truth, match)
+        if len(match.unmatched) == len(table):
+            raise ValueError(
+                f"none of the scored genotypes is in {options.truth}: "
+                f"{tables.name_some(match.unmatched)}."
+            )
+    for (dataset, metric), count in table.failures.items():
+        logging.info("%s on %s: %d failed", metric, dataset, count)
+    if table.duplicates:
+        logging.warning("listed more than once: %s", tables.name_some(table.duplicates))
+    return table.with_params(space) if options.params == "params" else table
+
+
+def _scores(options: ConfigDict, space, truth) -> list:
+    """Tables of scores, [data set=]path; without a data set, for all that the truth has."""
+    from lswag_jax import table_converters
+
+    found = []
+    for entry in common.split(options.scores):
+        dataset, _, path = entry.rpartition("=")
+        everywhere = common.split(options.datasets) or (
+            truth.datasets if truth else (pathlib.Path(path).stem,)
+        )
+        file = common.scores_file(path)
+        for each in (dataset,) if dataset else everywhere:
+            found.append(table_converters.scores(file, space, each))
+    return found
+
+
+def _ranks(table, rows, dataset: str, options: ConfigDict) -> dict:
+    """The ranks of a data set's best proxy, under the name of its file."""
+    from lswag_jax import plots
+
+    best = max((row for row in rows if row["dataset"] == dataset), key=lambda row: row["rho"])
+    name = best["proxy"]
+    truth = table.values(dataset, options.metric, "drop")
+    known = ~np.isnan(truth)
+    scores = table.values(dataset, name, options.nan_policy)[known]
+    return {f"ranks_{dataset}": plots.ranks(scores, truth[known], name, options.metric)}
+
+
+def _show(rows) -> None:
+    """Prints the main columns as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    keys = [key for key in SHOWN if key in rows[0]]
+    table = Table("data set", "proxy", *keys)
+    for row in rows:
+        values = (row[key] for key in keys)
+        texts = (str(v) if isinstance(v, int) else f"{v:.3f}" for v in values)
+        table.add_row(row["dataset"], row["proxy"], *texts)
+    Console(stderr=True, width=120).print(table)
+
+
+def run() -> None:
+    """Entry point."""
+    common.run(main, __doc__, "results/correlate")
+
+
+if __name__ == "__main__":
+    run()
