@@ -4,12 +4,16 @@
 
 The working directory receives config.json, archive.jsonl (a row a genotype, as it comes),
 scores.csv, scores.parquet and a plot. A killed run that is started again goes on where it was.
+
+With --shard=k/n a worker scores every n-th genotype into shard-k-of-n of the working directory;
+without it the binary takes the rows of all shards. docs/scaling.md has the commands.
 """
 
 import hashlib
 import json
 import pathlib
 import time
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -18,9 +22,9 @@ from ml_collections import ConfigDict
 from lswag_jax.cli import common
 
 
-def main(config: ConfigDict, workdir: str) -> None:
-    """Scores as `config` says and writes the results to `workdir`."""
-    from lswag_jax import plots
+def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
+    """Scores as `config` says and writes the results to `workdir`, or a shard's rows alone."""
+    from lswag_jax import distributed, plots
     from lswag_jax.scores import ScoreTable
 
     space, proxies = common.load_space(config), common.load_proxies(config)
@@ -31,9 +35,13 @@ def main(config: ConfigDict, workdir: str) -> None:
     seconds, timing = {"data": time.perf_counter() - start}, {}
     ids = hashlib.sha256("\n".join(map(space.format, genotypes)).encode()).hexdigest()
     identity = common.identity(config, space, proxies, genotypes_sha256=ids)
+    if shard:
+        genotypes, workdir = shard.of(genotypes), shard.folder(workdir)
     rows = common.score_archive(
         "score", workdir, identity, space, genotypes, batch, proxies, settings, timing
     )
+    if shard or not distributed.is_first():
+        return
     table = ScoreTable(rows, proxies)
     folder, name = pathlib.Path(workdir), proxies[0].key
     table.to_csv(folder / "scores.csv")

@@ -5,12 +5,14 @@
 The working directory receives config.json, archive.jsonl (a row an evaluated genotype, as it
 comes), ranking.csv, ranking.parquet, best.json and three plots, and benchmark.json where a table of
 accuracies is given (--config.search.truth=file:column of genotypes:column of accuracies). A killed
-run that is started again goes on where it was.
+run that is started again goes on where it was. --shard=k/n works as in lswag_jax.cli.score, for a
+random search.
 """
 
 import json
 import pathlib
 import time
+from typing import Any
 
 from absl import logging
 from ml_collections import ConfigDict
@@ -18,12 +20,12 @@ from ml_collections import ConfigDict
 from lswag_jax.cli import common
 
 
-def main(config: ConfigDict, workdir: str) -> None:
-    """Searches as `config` says and writes the results to `workdir`."""
-    from lswag_jax import plots, search
+def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
+    """Searches as `config` says and writes the results to `workdir`, or a shard's rows alone."""
+    from lswag_jax import distributed, plots, search
 
     space, proxies = common.load_space(config), common.load_proxies(config)
-    options, accuracies = _options(config), _accuracies(config, space)
+    options, accuracies = _options(config, shard), _accuracies(config, space)
     fitness = common.split(config.search.fitness)
     settings = common.score_settings(config)
     start = time.perf_counter()
@@ -43,6 +45,8 @@ def main(config: ConfigDict, workdir: str) -> None:
             score_settings=settings,
             progress=lambda p: show(p.done, f"best {p.fitness:.6g}"),
         )
+    if shard or not distributed.is_first():
+        return
     seconds |= result.table.timing
     start = time.perf_counter()
     folder, best = pathlib.Path(workdir), result.best
@@ -116,7 +120,7 @@ def _look_up(result, accuracies: dict[str, float], source: str, folder: pathlib.
     )
 
 
-def _options(config: ConfigDict):
+def _options(config: ConfigDict, shard: Any):
     """The search's options; windows come in millions."""
     from lswag_jax import search
 
@@ -127,9 +131,14 @@ def _options(config: ConfigDict):
         "macs_window": tuple(1e6 * bound for bound in s.macs_window),
     }
     if s.strategy == "random":
-        return search.RandomOptions(num=s.num, **shared)
+        return search.RandomOptions(num=s.num, shard=shard, **shared)
     if s.strategy != "evolution":
         raise ValueError(f"search.strategy must be 'evolution' or 'random', got {s.strategy!r}.")
+    if shard:
+        raise ValueError(
+            "evolution proposes children of all networks so far, so --shard is for "
+            "search.strategy=random: use --distributed."
+        )
     keys = ("epochs", "population", "select", "crossover", "mutation", "m_prob", "s_prob")
     return search.EvolutionOptions(
         **shared, **{key: s[key] for key in keys}, merge_last=s.merge_last

@@ -5,6 +5,7 @@ from lswag_jax.search.evolution import EvolutionOptions
 from lswag_jax.search.random_search import RandomOptions
 from lswag_jax.search.results import SearchResult, write_results
 from lswag_jax.search.runner import Progress, data_sha256, run, search
+from lswag_jax.search.shards import Shard, open_archive, reuse
 
 __all__ = [
     "Archive",
@@ -12,8 +13,11 @@ __all__ = [
     "Progress",
     "RandomOptions",
     "SearchResult",
+    "Shard",
     "data_sha256",
     "extend",
+    "open_archive",
+    "reuse",
     "run",
     "search",
     "write_results",

@@ -49,7 +49,7 @@ class Archive(Sequence[Row]):
         exempt: Sequence[str] = (),
     ) -> None:
         workdir = pathlib.Path(workdir)
-        new = _plain(config)
+        new = plain(config)
         self.path = workdir / ARCHIVE
         self._rows, size = read_rows(self.path) if self.path.exists() else ([], 0)
         if self._rows:
@@ -134,8 +134,12 @@ def _lock(file: IO) -> None:
         raise ValueError(f"another process is writing {file.name}.") from None
 
 
-def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config as JSON gives it back."""
+def plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config as JSON gives it back.
+
+    Raises:
+        ValueError: it holds something that JSON cannot.
+    """
     try:
         return json.loads(dump_row(dict(config)))
     except TypeError as error:
