@@ -28,19 +28,19 @@ class Devices:
 
     Args:
         local: devices of this process.
-        counts: number of devices of each process that shares the work.
+        processes: number of processes that share the work, all with as many devices.
         process: this one's place among them.
 
     Example:
-        >>> devices = Devices(("device 2", "device 3", "device 4"), counts=(2, 3), process=1)
+        >>> devices = Devices(("device 2", "device 3"), processes=2, process=1)
         >>> devices.total
-        5
-        >>> devices.own(list("abcdefgh"), each=2)
-        ['e', 'f', 'g', 'h']
+        4
+        >>> devices.own(list("abcdefg"), each=2)
+        ['e', 'f', 'g']
     """
 
     local: tuple[jax.Device, ...]
-    counts: tuple[int, ...]
+    processes: int
     process: int
 
     @classmethod
@@ -56,30 +56,28 @@ class Devices:
         """
         process = jax.process_index()
         if devices is None:
-            owners = [device.process_index for device in jax.devices()]
-            counts = tuple(owners.count(p) for p in range(jax.process_count()))
-            return cls(tuple(jax.local_devices()), counts, process)
+            return cls(tuple(jax.local_devices()), jax.process_count(), process)
         if not devices or any(device.process_index != process for device in devices):
             raise ValueError(f"devices must be some of this process, got {list(devices)}.")
-        return cls(tuple(devices), (len(devices),), 0)
+        return cls(tuple(devices), processes=1, process=0)
 
     @property
     def total(self) -> int:
         """Devices of all processes."""
-        return sum(self.counts)
+        return self.processes * len(self.local)
 
     def one_each(self) -> Self:
         """The first device of each process."""
-        return dataclasses.replace(self, local=self.local[:1], counts=(1,) * len(self.counts))
+        return dataclasses.replace(self, local=self.local[:1])
 
     def own(self, members: Sequence[Any], each: int) -> Sequence[Any]:
         """This process's part of a round in which each device takes so many; the last is short."""
-        start = each * sum(self.counts[: self.process])
-        return members[start : start + each * len(self.local)]
+        size = each * len(self.local)
+        return members[self.process * size : (self.process + 1) * size]
 
     def gather(self, rows: list) -> list:
         """Rows of the processes that share the work, in their order."""
-        return rows if len(self.counts) == 1 else gather(rows)
+        return rows if self.processes == 1 else gather(rows)
 
 
 def shardings(devices: Sequence[jax.Device]) -> tuple[NamedSharding, NamedSharding]:

@@ -119,7 +119,7 @@ def _parse(line: bytes) -> Row | None:
 
 
 def _lock(file: IO) -> None:
-    """Refuses a second process on one archive; the lock ends with its process.
+    """Refuses a second process on one archive, closing the file; a lock ends with its process.
 
     Raises:
         ValueError: another process holds it.
@@ -131,6 +131,7 @@ def _lock(file: IO) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
+        file.close()
         raise ValueError(f"another process is writing {file.name}.") from None
 
 

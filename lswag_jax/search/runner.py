@@ -137,8 +137,8 @@ def run(
 
     Killed at any moment and called again with the same arguments it goes on where it was, and
     ends with the same archive. `workdir` receives `config.json`, `archive.jsonl` (a row an
-    evaluated genotype), and at the end `ranking.csv`, `ranking.parquet` and `best.json`. In a job of
-    several processes (`jax.distributed`) all of them make the same call; the first writes.
+    evaluated genotype), and at the end `ranking.csv`, `ranking.parquet` and `best.json`. In a job
+    of several processes (`jax.distributed`) all of them make the same call; the first writes.
 
     A random search with a `shard` writes its rows to `workdir/shard-k-of-n` and no results; the
     same search without one, when the workers have ended, takes their rows.

@@ -107,9 +107,10 @@ def reuse(space: Space, found: Mapping[str, Row], evaluate: Evaluate) -> Evaluat
         evaluate: yields a row for each genotype, in order.
 
     Example:
+        >>> import numpy as np
         >>> from lswag_jax import spaces
         >>> space = spaces.get("nasbench201")
-        >>> a, b = space.parse("(0, 0, 0, 0, 0, 0)"), space.parse("(1, 1, 1, 1, 1, 1)")
+        >>> a, b = space.sample(np.random.default_rng(0), 2)
         >>> found = {space.format(b): "found"}
         >>> list(reuse(space, found, lambda genotypes: ["new" for g in genotypes])([a, b]))
         ['new', 'found']
