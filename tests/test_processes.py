@@ -29,10 +29,11 @@ def get_config():
 
 
 def tiny():
-    """A config of tiny networks whose proxies compile quickly."""
+    """A config of tiny networks, with proxies that compile quickly."""
     config = shrink(default_config("autoformer_tiny", channels=1, num_classes=10))
     config.space.update({"embed_dims": (12, 24), "head_counts": (1, 2)})
     config.space.update({"depths": (1, 2), "head_dim": 8})
+    config.space.mlp_ratios = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5)  # enough networks to be killed among
     config.proxies, config.search.fitness = "nwot,swap,params", "nwot"
     config.score.num = 120
     return config
@@ -115,9 +116,8 @@ def test_evolution_by_two_processes_goes_on_where_one_was_stopped(config_file, t
     archive = (whole / "archive.jsonl").read_bytes()
     (job / "archive.jsonl").write_bytes(archive[: archive.index(b"\n") * 5 // 2])
     flags = ["--distributed", f"--coordinator={coordinator()}", f"--num_processes={PROCESSES}"]
-    finish(
-        binary("search", config_file, job, *flags, f"--process_id={i}") for i in range(PROCESSES)
-    )
+    ids = [f"--process_id={i}" for i in range(PROCESSES)]
+    finish([binary("search", config_file, job, *flags, i) for i in ids])
     assert len(rows(whole)) == 12
     assert [row["id"] for row in rows(job)] == [row["id"] for row in rows(whole)]
     best = [json.loads((path / "best.json").read_text()) for path in (job, whole)]
