@@ -11,7 +11,7 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, Self
 
 from lswag_jax import distributed
@@ -98,12 +98,12 @@ def _read_shards(workdir, config, exempt) -> dict[str, Row]:
     return rows
 
 
-def reuse(space: Space, found: Mapping[str, Row], evaluate: Evaluate) -> Evaluate:
+def reuse(space: Space, found: MutableMapping[str, Row], evaluate: Evaluate) -> Evaluate:
     """`evaluate`, but rows that were found are taken as they are.
 
     Args:
         space: of the genotypes.
-        found: rows by their ids.
+        found: rows by their ids; one that is taken is removed, so that memory holds it once.
         evaluate: yields a row for each genotype, in order.
 
     Example:
@@ -120,7 +120,7 @@ def reuse(space: Space, found: Mapping[str, Row], evaluate: Evaluate) -> Evaluat
         ids = [space.format(g) for g in genotypes]
         new = iter(evaluate([g for g, i in zip(genotypes, ids, strict=True) if i not in found]))
         for i in ids:
-            yield found[i] if i in found else next(new)
+            yield found.pop(i) if i in found else next(new)
         yield from new  # none, but `evaluate` comes to its end
 
     return reusing
