@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import rankdata
 
 import lswag_jax
+from lswag_jax.distributed import Devices
 from tests.searches import SPACE, images
 from tests.workers import COUNTS, GENOTYPES, finish, start
 
@@ -36,6 +37,18 @@ def test_one_trace_for_each_number_of_devices(found):
     """And all devices, the default, are the eight."""
     assert [found[str(n)]["traced"] for n in COUNTS] == [1, 2, 3, 4]
     assert found["None"] == found["8"]
+
+
+@pytest.mark.parametrize(("number", "processes", "each"), [(1, 1, 4), (2, 3, 2), (3, 2, 1)])
+def test_parts_of_a_round_are_the_round(number, processes, each):
+    workers = [Devices(("device",) * number, processes, p) for p in range(processes)]
+    assert {w.total for w in workers} == {number * processes}
+    for size in range(each * number * processes + 1):
+        parts = [w.own(list(range(size)), each) for w in workers]
+        assert [i for part in parts for i in part] == list(range(size))
+        assert max(map(len, parts)) <= each * number
+    alone = [w.one_each() for w in workers]  # as chains run
+    assert [w.own(list(range(processes)), 1) for w in alone] == [[p] for p in range(processes)]
 
 
 def test_bad_devices_are_refused():
