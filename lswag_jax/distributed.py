@@ -9,6 +9,7 @@ Importing this module starts nothing; `jax.distributed.initialize` is the caller
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -125,7 +126,7 @@ def gather(items: list) -> list:
 
     text = np.frombuffer(json.dumps(items).encode(), np.uint8)
     texts = [b""] * jax.process_count()
-    for start in range(0, 2**63, _BLOCK):
+    for start in itertools.count(0, _BLOCK):
         block = text[start : start + _BLOCK]
         sizes = process_allgather(np.array([len(block)]))[:, 0]
         # Powers of two, since each shape is a program to compile.

@@ -226,26 +226,22 @@ def stream(
     timing = {} if timing is None else timing
     timing |= {"compile": 0.0, "score": 0.0}
     adapters.check_mode(batch_norm)
-    workers, each = Devices.of(devices), max(len(genotypes), 1)
+    hardware, each = Devices.of(devices), max(len(genotypes), 1)
     run, initial = None, []
     if genotypes and any(proxy.passes for proxy in resolved):
         began = time.perf_counter()
         options = {"gradient_batch": gradient_batch, "loss": loss, "batch_norm": batch_norm}
         shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (images, labels)]
         chained = space.chain(genotypes[0]) is not None
-        workers, each = (workers.one_each(), 1) if chained else (workers, _chunk(batch_size))
+        hardware, each = (hardware.one_each(), 1) if chained else (hardware, _chunk(batch_size))
         runner = _chain_runner if chained else _elastic_runner
-        run = runner(space, resolved, options, shapes, each, workers.local, precision)
-        initial = [
-            (_initial(space, seed + r, images.dtype), jax.random.key(seed + r))
-            for r in range(repeats)
-        ]
-        everywhere, _ = distributed.shardings(workers.local)
-        images, labels, initial = jax.device_put((images, labels, initial), everywhere)
+        run = runner(space, resolved, options, shapes, each, hardware.local, precision)
+        seeds = range(seed, seed + repeats)
+        images, labels, initial = _placed(space, seeds, images, labels, hardware.local)
         timing["compile"] = time.perf_counter() - began
-    chunk, step = each * len(workers.local), each * workers.total
+    chunk, step = each * len(hardware.local), each * hardware.total
     for start in range(0, len(genotypes), step):
-        members = list(workers.own(genotypes[start : start + step], each))
+        members = list(hardware.own(genotypes[start : start + step], each))
         began = time.perf_counter()
         try:
             results = _run_chunk(members, chunk, run, initial, images, labels)
@@ -254,7 +250,14 @@ def stream(
         elapsed = time.perf_counter() - began
         timing["score"] += elapsed
         rows = _rows(space, members, results, resolved, elapsed / max(len(members), 1))
-        yield from workers.gather(list(rows))
+        yield from hardware.gather(list(rows))
+
+
+def _placed(space, seeds, images, labels, devices) -> Any:
+    """What every device holds: the batch, and for each seed the initial variables and a key."""
+    initial = [(_initial(space, seed, images.dtype), jax.random.key(seed)) for seed in seeds]
+    everywhere, _ = distributed.shardings(devices)
+    return jax.device_put((images, labels, initial), everywhere)
 
 
 def _chunk(batch_size: int | None) -> int:
