@@ -8,10 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from lswag_jax import adapters, tape
+from lswag_jax import adapters, distributed, tape
 from lswag_jax import proxies as proxy_registry
 from lswag_jax.candidate import Candidate, Draws
 from lswag_jax.chain import Chain
+from lswag_jax.distributed import Devices
 from lswag_jax.inputs import check_inputs
 from lswag_jax.measuring import measure
 from lswag_jax.patterns import PATTERN_LIMIT
@@ -102,18 +103,19 @@ def make_scorer(
 
 
 @functools.lru_cache(maxsize=32)
-def _compiled(space, proxies, options, images, labels, chunk, precision):
-    """Executable of `make_scorer` for chunks of genotypes."""
+def _compiled(space, proxies, options, images, labels, each, devices, precision):
+    """Executable of `make_scorer` for chunks of so many genotypes on each of the devices."""
     scorer = make_scorer(space, proxies, **dict(options))
     variables = jax.eval_shape(space.init, jax.random.key(0))
     variables = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, images.dtype), variables)
     encoded = {
-        key: jax.ShapeDtypeStruct((chunk, *value.shape[1:]), value.dtype)
+        key: jax.ShapeDtypeStruct((each * len(devices), *value.shape[1:]), value.dtype)
         for key, value in space.encode(space.sample(np.random.default_rng(0), 1)).items()
     }
     with jax.default_matmul_precision(precision):
         key = jax.eval_shape(lambda: jax.random.key(0))
-        return jax.jit(scorer).lower(variables, encoded, images, labels, key).compile()
+        run = distributed.over_devices(scorer, devices)
+        return run.lower(variables, encoded, images, labels, key).compile()
 
 
 @functools.lru_cache(maxsize=8)
@@ -181,6 +183,7 @@ def stream(
     batch_norm: str = "frozen",
     loss: tape.Loss | None = None,
     precision: str = "highest",
+    devices: Sequence[jax.Device] | None = None,
     timing: dict[str, float] | None = None,
 ) -> Iterator[Row]:
     """Rows of `score` as they come, so that a caller can append each to a file.
@@ -191,11 +194,14 @@ def stream(
         repeats: initialisations; scores are averaged, `ScoreTable.per_repeat` keeps each.
         gradient_batch: the first so many samples are the gradient batch, all are the pattern
             batch; None takes all for both.
-        batch_size: architectures evaluated at once; None is 1 on a CPU and 8 elsewhere, and always
-            1 where networks are chains (`Space.chain`).
+        batch_size: architectures evaluated at once on each device; None is 1 on a CPU and 8
+            elsewhere, and always 1 where networks are chains (`Space.chain`).
         batch_norm: see `adapters.linen_network`.
         loss: per-sample loss of (logits, labels); None for that of the space's task.
         precision: of matrix products, see `jax.default_matmul_precision`.
+        devices: of this process, over which each chunk is split; a chain runs on the first. None
+            takes all, and in a job of several processes (`jax.distributed`) also the other
+            processes': all of them then make the same calls and receive the same rows.
         timing: receives the seconds spent as `compile` and `score`.
 
     Yields:
@@ -220,22 +226,22 @@ def stream(
     timing = {} if timing is None else timing
     timing |= {"compile": 0.0, "score": 0.0}
     adapters.check_mode(batch_norm)
-    run, chunk, initial = None, max(len(genotypes), 1), []
+    hardware, each = Devices.of(devices), max(len(genotypes), 1)
+    run, initial = None, []
     if genotypes and any(proxy.passes for proxy in resolved):
         began = time.perf_counter()
         options = {"gradient_batch": gradient_batch, "loss": loss, "batch_norm": batch_norm}
         shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (images, labels)]
         chained = space.chain(genotypes[0]) is not None
-        chunk = 1 if chained else _chunk(batch_size)
+        hardware, each = (hardware.one_each(), 1) if chained else (hardware, _chunk(batch_size))
         runner = _chain_runner if chained else _elastic_runner
-        run = runner(space, resolved, options, shapes, chunk, precision)
-        initial = [
-            (_initial(space, seed + r, images.dtype), jax.random.key(seed + r))
-            for r in range(repeats)
-        ]
+        run = runner(space, resolved, options, shapes, each, hardware.local, precision)
+        seeds = range(seed, seed + repeats)
+        images, labels, initial = _placed(space, seeds, images, labels, hardware.local)
         timing["compile"] = time.perf_counter() - began
-    for start in range(0, len(genotypes), chunk):
-        members = list(genotypes[start : start + chunk])
+    chunk, step = each * len(hardware.local), each * hardware.total
+    for start in range(0, len(genotypes), step):
+        members = list(hardware.own(genotypes[start : start + step], each))
         began = time.perf_counter()
         try:
             results = _run_chunk(members, chunk, run, initial, images, labels)
@@ -243,24 +249,37 @@ def stream(
             results = str(error).splitlines()[0]
         elapsed = time.perf_counter() - began
         timing["score"] += elapsed
-        yield from _rows(space, members, results, resolved, elapsed / len(members))
+        rows = _rows(space, members, results, resolved, elapsed / max(len(members), 1))
+        yield from hardware.gather(list(rows))
+
+
+def _placed(space, seeds, images, labels, devices) -> Any:
+    """What every device holds: the batch, and for each seed the initial variables and a key."""
+    initial = [(_initial(space, seed, images.dtype), jax.random.key(seed)) for seed in seeds]
+    everywhere, _ = distributed.shardings(devices)
+    return jax.device_put((images, labels, initial), everywhere)
 
 
 def _chunk(batch_size: int | None) -> int:
-    """Architectures evaluated at once."""
+    """Architectures evaluated at once on each device."""
     return batch_size or (1 if jax.default_backend() == "cpu" else 8)
 
 
-def _elastic_runner(space, proxies, options, shapes, chunk, precision) -> Callable:
+def _elastic_runner(space, proxies, options, shapes, each, devices, precision) -> Callable:
     """A function of (variables, members, images, labels, key) by the space's compiled program."""
-    options = (*options.items(), ("batch_size", chunk if chunk > 1 else None))
-    run = _compiled(space, proxies, options, *shapes, chunk, precision)
-    return lambda variables, members, *batch: run(variables, space.encode(members), *batch)
+    options = (*options.items(), ("batch_size", each if each > 1 else None))
+    run = _compiled(space, proxies, options, *shapes, each, devices, precision)
+    _, split = distributed.shardings(devices)
+
+    def scored(variables, members, *batch):
+        return run(variables, jax.device_put(space.encode(members), split), *batch)
+
+    return scored
 
 
-def _chain_runner(space, proxies, options, shapes, chunk, precision) -> Callable:
+def _chain_runner(space, proxies, options, shapes, each, devices, precision) -> Callable:
     """The same by a chain of compiled blocks, which are found when they are first met."""
-    del shapes, chunk
+    del shapes, each, devices
     if options["batch_norm"] == "through":
         raise ValueError(
             f"batch_norm='through' needs one program for a network, which {space.name} has not."
@@ -295,6 +314,8 @@ def _run_chain(space, proxies, options, precision, variables, members, images, l
 
 def _run_chunk(members, chunk, run, initial, images, labels) -> list[dict[str, Any]]:
     """Results of each repeat, as arrays with leading axis len(members)."""
+    if not members:  # of a process that has none in the last round
+        return []
     padded = members + members[-1:] * (chunk - len(members))
     results = [run(v, padded, images, labels, key) for v, key in initial]
     return [

@@ -114,6 +114,9 @@ def mistakes(tmp_path):
             ("--config=configs/transnas.py:runlocal", "--config.space.task=normal"),
             "which normal cannot use",
         ),
+        "bad shard": ((config, "--shard=3"), "a shard is written k/n, such as 0/8, got '3'."),
+        "job without a flag": ((config, "--num_processes=2"), "must be given together"),
+        "no job": ((config, "--distributed"), "no job of processes: coordinator_address"),
         "too few classes": ((config, "--config.space.num_classes=3"), "has 10 classes"),
     }
 

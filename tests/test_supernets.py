@@ -116,7 +116,9 @@ def test_elastic_logits_are_the_exact_ones(x64, space):
     ("space", "proxies"),
     [
         (SUPERNETS[0], PROXIES),
-        pytest.param(SUPERNETS[0], (*PROXIES, "zico", "snip", "zen", "ntk"), marks=pytest.mark.slow),
+        pytest.param(
+            SUPERNETS[0], (*PROXIES, "zico", "snip", "zen", "ntk"), marks=pytest.mark.slow
+        ),
         pytest.param(SUPERNETS[2], PROXIES, marks=pytest.mark.slow),
     ],
     ids=["nasbench201", "nasbench201-more", "darts"],

@@ -13,9 +13,12 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 USER_ERRORS = (ValueError, OSError, ImportError)
+JOB = ("coordinator", "num_processes", "process_id")  # flags that describe a job of processes
 
 
-def run(main: Callable[[ConfigDict, str], None], description: str, default_workdir: str) -> None:
+def run(
+    main: Callable[..., None], description: str, default_workdir: str, shared: bool = False
+) -> None:
     """Runs a binary: parses flags, logs the devices, calls `main(config, workdir)`.
 
     A user's mistake is printed as one sentence and ends the program with exit code 2.
@@ -24,19 +27,26 @@ def run(main: Callable[[ConfigDict, str], None], description: str, default_workd
         main: the program.
         description: what `--help` says first.
         default_workdir: folder of the results unless `--workdir` is given.
+        shared: its work can be shared by workers and processes: it has the flags for that, and
+            `main` takes the shard too.
     """
     config = config_flags.DEFINE_config_file(
         "config", None, "Config file, for example configs/quickstart.py or its :runlocal variant."
     )
     flags.DEFINE_string("workdir", default_workdir, "Folder of the results; a run there goes on.")
     flags.DEFINE_bool("compile_cache", True, "Keep compiled programs in ~/.cache/lswag_jax.")
+    keys = ["config", "workdir", "compile_cache"]
+    if shared:
+        keys += _define_sharing()
 
     def body(_: list[str]) -> None:
+        if shared:
+            _join(flags.FLAGS)
         _prepare(flags.FLAGS.compile_cache)
-        main(_loaded(config), flags.FLAGS.workdir)
+        shard = (_shard(flags.FLAGS.shard),) if shared else ()
+        main(_loaded(config), flags.FLAGS.workdir, *shard)
 
     if any(arg in ("--help", "-help", "-h", "--helpfull") for arg in sys.argv[1:]):
-        keys = ("config", "workdir", "compile_cache")
         sys.stdout.write(f"{description}\n\nflags:\n")
         for key in keys:
             flag = flags.FLAGS[key]
@@ -95,14 +105,56 @@ def _sentence(error: Any) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
+def _define_sharing() -> list[str]:
+    """Defines the flags of work that is shared, and returns their names."""
+    flags.DEFINE_string("shard", None, "k/n: work as worker k (from 0) of n independent ones.")
+    flags.DEFINE_bool("distributed", False, "Work as one process of a job (docs/scaling.md).")
+    flags.DEFINE_string("coordinator", None, "HOST:PORT of the job's process 0, if not found.")
+    flags.DEFINE_integer("num_processes", None, "Processes of the job, if not found.")
+    flags.DEFINE_integer("process_id", None, "This one of them, from 0, if not found.")
+    return ["shard", "distributed", *JOB]
+
+
+def _join(values: flags.FlagValues) -> None:
+    """Joins the job of `--distributed`, before anything else of JAX.
+
+    Raises:
+        ValueError: the flags do not describe a job, and no cluster was found that does.
+    """
+    import jax
+
+    job = [values[key].value for key in JOB]
+    names = ", ".join(f"--{key}" for key in JOB)
+    if any(value is not None for value in job) and (None in job or not values.distributed):
+        raise ValueError(f"{names} must be given together, and with --distributed.")
+    if values.distributed:
+        try:
+            jax.distributed.initialize(*job)
+        except ValueError as error:
+            raise ValueError(f"no job of processes: {error} Give {names}.") from None
+
+
+def _shard(text: str | None):
+    """The shard of `--shard`, None without it."""
+    from lswag_jax.search import Shard
+
+    return None if text is None else Shard.parse(text)
+
+
 def _prepare(compile_cache: bool) -> None:
     import jax
 
+    from lswag_jax import distributed
+
+    if not distributed.is_first():
+        logging.set_verbosity(logging.WARNING)
     if compile_cache:
         folder = pathlib.Path.home() / ".cache" / "lswag_jax"
         jax.config.update("jax_compilation_cache_dir", str(folder))
     devices = jax.devices()
     logging.info("%d %s device(s): %s", len(devices), devices[0].platform, devices[0].device_kind)
+    if jax.process_count() > 1:
+        logging.info("%d processes, this is the one that writes", jax.process_count())
 
 
 def load_space(config: ConfigDict) -> Any:
@@ -251,7 +303,8 @@ def score_archive(
     from lswag_jax import scoring, search
 
     identity = {**identity, "data_sha256": search.data_sha256(batch.images, batch.labels)}
-    with search.Archive(workdir, identity) as archive, progress_bar(title, len(genotypes)) as show:
+    bar = progress_bar(title, len(genotypes))
+    with search.open_archive(workdir, identity) as (archive, found), bar as show:
 
         def evaluate(missing: Sequence[Any]) -> Iterator[dict[str, Any]]:
             for row in scoring.stream(
@@ -260,7 +313,7 @@ def score_archive(
                 yield row
                 show(len(archive), "")
 
-        search.extend(archive, 0, space, genotypes, evaluate)
+        search.extend(archive, 0, space, genotypes, search.reuse(space, found, evaluate))
         return list(archive)
 
 
@@ -284,12 +337,14 @@ def plain(config: ConfigDict) -> dict[str, Any]:
 
 @contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Callable[[int, str], None]]:
-    """A progress bar on a terminal, a plain line every few seconds otherwise.
+    """A progress bar on a terminal, a plain line every few seconds otherwise; of the first process.
 
     Yields:
         A function of (rows done, what to say beside it).
     """
-    if sys.stderr.isatty():
+    from lswag_jax import distributed
+
+    if sys.stderr.isatty() and distributed.is_first():
         from rich.console import Console
         from rich.progress import Progress
 

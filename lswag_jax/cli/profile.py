@@ -3,11 +3,13 @@
     python -m lswag_jax.cli.profile --config=configs/quickstart.py --workdir=results/profile
 
 The working directory receives config.json, archive.jsonl, window.json (which `--config.window`
-takes) and profile.png. A killed run that is started again goes on where it was.
+takes) and profile.png. A killed run that is started again goes on where it was; --shard=k/n works
+as in lswag_jax.cli.score.
 """
 
 import pathlib
 import time
+from typing import Any
 
 from absl import logging
 from ml_collections import ConfigDict
@@ -15,9 +17,9 @@ from ml_collections import ConfigDict
 from lswag_jax.cli import common
 
 
-def main(config: ConfigDict, workdir: str) -> None:
-    """Profiles as `config` says and writes the window to `workdir`."""
-    from lswag_jax import layer_profile, plots, window
+def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
+    """Profiles as `config` says and writes the window to `workdir`, or a shard's rows alone."""
+    from lswag_jax import distributed, layer_profile, plots, window
     from lswag_jax.scores import ScoreTable
 
     space, settings = common.load_space(config), common.score_settings(config)
@@ -38,9 +40,13 @@ def main(config: ConfigDict, workdir: str) -> None:
     batch = common.load_data(config, space)
     seconds, timing = {"data": time.perf_counter() - start}, {}
     identity = common.identity(config, space, (proxy,))
+    if shard:
+        genotypes, workdir = shard.of(genotypes), shard.folder(workdir)
     rows = common.score_archive(
         "profile", workdir, identity, space, genotypes, batch, (proxy,), settings, timing
     )
+    if shard or not distributed.is_first():
+        return
     profile = layer_profile.aggregate(ScoreTable(rows, (proxy,)))
     picked = pickers[picker](profile.mean)
     folder = pathlib.Path(workdir)
@@ -55,7 +61,7 @@ def main(config: ConfigDict, workdir: str) -> None:
 
 def run() -> None:
     """Entry point."""
-    common.run(main, __doc__, "results/profile")
+    common.run(main, __doc__, "results/profile", shared=True)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,16 @@ The working directory receives config.json, archive.jsonl (a row a genotype, as 
 scores.csv, scores.parquet and a plot; with --config.score.fitness, a file that lswag-libra wrote or
 names of proxies to merge, also ranking.csv, ranking.parquet and best.json. A killed run that is
 started again goes on where it was.
+
+With --shard=k/n a worker scores every n-th genotype into shard-k-of-n of the working directory;
+without it the binary takes the rows of all shards. docs/scaling.md has the commands.
 """
 
 import hashlib
 import json
 import pathlib
 import time
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -20,9 +24,9 @@ from ml_collections import ConfigDict
 from lswag_jax.cli import common
 
 
-def main(config: ConfigDict, workdir: str) -> None:
-    """Scores as `config` says and writes the results to `workdir`."""
-    from lswag_jax import plots, search
+def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
+    """Scores as `config` says and writes the results to `workdir`, or a shard's rows alone."""
+    from lswag_jax import distributed, plots, search
     from lswag_jax.fitness import Fitness
     from lswag_jax.scores import ScoreTable
 
@@ -36,9 +40,13 @@ def main(config: ConfigDict, workdir: str) -> None:
     seconds, timing = {"data": time.perf_counter() - start}, {}
     ids = hashlib.sha256("\n".join(map(space.format, genotypes)).encode()).hexdigest()
     identity = common.identity(config, space, proxies, genotypes_sha256=ids)
+    if shard:
+        genotypes, workdir = shard.of(genotypes), shard.folder(workdir)
     rows = common.score_archive(
         "score", workdir, identity, space, genotypes, batch, proxies, settings, timing
     )
+    if shard or not distributed.is_first():
+        return
     table = ScoreTable(rows, proxies)
     folder = pathlib.Path(workdir)
     table.to_csv(folder / "scores.csv")
@@ -97,7 +105,7 @@ def _items(path: pathlib.Path) -> list:
 
 def run() -> None:
     """Entry point."""
-    common.run(main, __doc__, "results/score")
+    common.run(main, __doc__, "results/score", shared=True)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,13 @@ comes), ranking.csv, ranking.parquet, best.json and three plots, and benchmark.j
 accuracies is given (--config.search.truth=table:data set:metric, docs/benchmarks.md, or of another
 CSV file :column of genotypes:column of accuracies). A killed run that is started again goes on. Of
 pruning (configs/pruning.py) the archive has super-networks, the other files what is left of them.
+--shard=k/n works as in lswag_jax.cli.score, for a random search.
 """
 
 import json
 import pathlib
 import time
+from typing import Any
 
 from absl import logging
 from ml_collections import ConfigDict
@@ -22,14 +24,14 @@ STRATEGIES = ("evolution", "random", "pruning")
 WINDOWS = ("params_window", "macs_window")
 
 
-def main(config: ConfigDict, workdir: str) -> None:
-    """Searches as `config` says and writes the results to `workdir`."""
-    from lswag_jax import search
+def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
+    """Searches as `config` says and writes the results to `workdir`, or a shard's rows alone."""
+    from lswag_jax import distributed, search
     from lswag_jax.fitness import Fitness
 
     fitness = Fitness.parse(config.search.fitness, config.search.merge_rule)
     space, proxies = common.load_space(config), common.load_proxies(config, fitness.proxies)
-    options, accuracies = _options(config), _accuracies(config, space)
+    options, accuracies = _options(config, shard), _accuracies(config, space)
     settings = common.score_settings(config)
     start = time.perf_counter()
     batch = common.load_data(config, space)
@@ -47,6 +49,8 @@ def main(config: ConfigDict, workdir: str) -> None:
             score_settings=settings,
             progress=lambda p: show(p.done, f"best {p.fitness:.6g}"),
         )
+    if shard or not distributed.is_first():
+        return
     seconds |= result.table.timing
     start = time.perf_counter()
     folder, best = pathlib.Path(workdir), result.best
@@ -127,13 +131,18 @@ def _look_up(result, accuracies: dict[str, float], source: str, folder: pathlib.
     )
 
 
-def _options(config: ConfigDict):
+def _options(config: ConfigDict, shard: Any):
     """The search's options; windows come in millions."""
     from lswag_jax import search
 
     s = config.search
     if s.strategy not in STRATEGIES:
         raise ValueError(f"search.strategy must be one of {STRATEGIES}, got {s.strategy!r}.")
+    if shard and s.strategy != "random":
+        raise ValueError(
+            f"{s.strategy} proposes networks by all those so far, so --shard is for "
+            "search.strategy=random: use --distributed."
+        )
     windows = {key: tuple(1e6 * bound for bound in s[key]) for key in WINDOWS}
     if s.strategy == "pruning":
         for key, window in windows.items():
@@ -143,7 +152,7 @@ def _options(config: ConfigDict):
         return search.PruningOptions(prune_number=s.prune_number, decimals=decimals)
     shared = {"seed": config.seed} | windows
     if s.strategy == "random":
-        return search.RandomOptions(num=s.num, **shared)
+        return search.RandomOptions(num=s.num, shard=shard, **shared)
     keys = ("epochs", "population", "select", "crossover", "mutation", "m_prob", "s_prob")
     return search.EvolutionOptions(
         **shared, **{key: s[key] for key in keys}, merge_last=s.merge_last
@@ -152,7 +161,7 @@ def _options(config: ConfigDict):
 
 def run() -> None:
     """Entry point."""
-    common.run(main, __doc__, "results/search")
+    common.run(main, __doc__, "results/search", shared=True)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ class Archive(Sequence[Row]):
         exempt: Sequence[str] = (),
     ) -> None:
         workdir = pathlib.Path(workdir)
-        new = _plain(config)
+        new = plain(config)
         self.path = workdir / ARCHIVE
         self._rows, size = read_rows(self.path) if self.path.exists() else ([], 0)
         if self._rows:
@@ -119,7 +119,7 @@ def _parse(line: bytes) -> Row | None:
 
 
 def _lock(file: IO) -> None:
-    """Refuses a second process on one archive; the lock ends with its process.
+    """Refuses a second process on one archive, closing the file; a lock ends with its process.
 
     Raises:
         ValueError: another process holds it.
@@ -131,11 +131,16 @@ def _lock(file: IO) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
+        file.close()
         raise ValueError(f"another process is writing {file.name}.") from None
 
 
-def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config as JSON gives it back."""
+def plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config as JSON gives it back.
+
+    Raises:
+        ValueError: it holds something that JSON cannot.
+    """
     try:
         return json.loads(dump_row(dict(config)))
     except TypeError as error:

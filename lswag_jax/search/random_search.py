@@ -9,6 +9,7 @@ import numpy as np
 
 from lswag_jax.scores import Row
 from lswag_jax.search.archive import Archive, Evaluate, check_complete, extend
+from lswag_jax.search.shards import Shard
 from lswag_jax.spaces import Space
 
 Window = tuple[float, float]
@@ -58,6 +59,7 @@ class RandomOptions(SearchOptions):
 
     Args:
         num: genotypes to evaluate, all different.
+        shard: this worker's share of them; None takes all.
 
     Example:
         >>> RandomOptions(num=500, params_window=(4e6, 9e6)).total
@@ -65,6 +67,7 @@ class RandomOptions(SearchOptions):
     """
 
     num: int = 1000
+    shard: Shard | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,13 +76,17 @@ class RandomOptions(SearchOptions):
     @property
     def total(self) -> int:
         """Genotypes to evaluate."""
-        return self.num
+        return len(self.own(range(self.num)))
+
+    def own(self, genotypes: Sequence[Any]) -> Sequence[Any]:
+        """Of all genotypes those of the shard."""
+        return self.shard.of(genotypes) if self.shard else genotypes
 
 
 def search(
     space: Space, evaluate: Evaluate, options: RandomOptions, archive: list[Row] | Archive
 ) -> None:
-    """Evaluates `options.num` random legal genotypes; resumes where the archive ends.
+    """Evaluates `options.total` random legal genotypes; resumes where the archive ends.
 
     Args:
         space: the search space.
@@ -99,7 +106,7 @@ def search(
         7
     """
     genotypes = require_legal(space, np.random.default_rng([options.seed, 0]), options.num, options)
-    check_complete(archive, extend(archive, 0, space, genotypes, evaluate))
+    check_complete(archive, extend(archive, 0, space, options.own(genotypes), evaluate))
 
 
 def is_legal(space: Space, genotype: Any, options: SearchOptions, seen: set[str]) -> bool:

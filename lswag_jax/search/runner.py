@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lswag_jax import distributed, scoring
 from lswag_jax import proxies as proxy_registry
-from lswag_jax import scoring
 from lswag_jax.fitness import Fitness
 from lswag_jax.proxies import Proxy
 from lswag_jax.scores import Row, ScoreTable
@@ -19,6 +19,7 @@ from lswag_jax.search.evolution import EvolutionOptions
 from lswag_jax.search.pruning import PruningOptions
 from lswag_jax.search.random_search import RandomOptions
 from lswag_jax.search.results import SearchResult, write_results
+from lswag_jax.search.shards import open_archive, reuse
 from lswag_jax.spaces import Space, supernet_of
 
 Options = EvolutionOptions | RandomOptions | PruningOptions
@@ -185,7 +186,11 @@ def run(
 
     Killed at any moment and called again with the same arguments it goes on where it was, and
     ends with the same archive. `workdir` receives `config.json`, `archive.jsonl` (a row an
-    evaluated genotype), and at the end `ranking.csv`, `ranking.parquet` and `best.json`.
+    evaluated genotype), and at the end `ranking.csv`, `ranking.parquet` and `best.json`. In a job
+    of several processes (`jax.distributed`) all of them make the same call; the first writes.
+
+    A random search with a `shard` writes its rows to `workdir/shard-k-of-n` and no results; the
+    same search without one, when the workers have ended, takes their rows.
 
     Args:
         space: the search space.
@@ -222,10 +227,12 @@ def run(
         for key in timing:
             timing[key] += spent[key]
 
-    with Archive(workdir, config, exempt) as archive:
+    shard = options.shard if isinstance(options, RandomOptions) else None
+    folder = shard.folder(workdir) if shard else workdir
+    with open_archive(folder, config, exempt) as (archive, found):
         result = search(
             space,
-            evaluate,
+            reuse(scored, found, evaluate),
             options,
             archive,
             proxies=resolved,
@@ -233,19 +240,23 @@ def run(
             progress=progress,
         )
     result.table.timing |= timing
-    write_results(result, workdir)
+    if not shard:
+        distributed.on_first(lambda: write_results(result, workdir))
     return result
 
 
 def _describe(space, proxies: Iterable[Proxy], options, fitness, settings) -> dict:
-    """The arguments of a run as plain values."""
+    """The arguments of a run as plain values, but for those that say where it runs."""
+    decisive = {k: v for k, v in dataclasses.asdict(options).items() if k != "shard"}
     return {
         "space": dataclasses.asdict(space),
         "proxies": {p.key: {"name": p.name} | dataclasses.asdict(p) for p in proxies},
-        "search": {"kind": type(options).__name__} | dataclasses.asdict(options),
+        "search": {"kind": type(options).__name__} | decisive,
         "fitness": fitness.to_json(),
         "score": {
-            key: value.__qualname__ if callable(value) else value for key, value in settings.items()
+            key: value.__qualname__ if callable(value) else value
+            for key, value in settings.items()
+            if key != "devices"
         },
     }
 
