@@ -162,8 +162,14 @@ class Probe:
 
         def compute() -> list[Layer]:
             network = self.candidate.network(self.candidate.batch_mode)
-            pairs = zip(jnp.split(self.images, n), jnp.split(self.labels, n), strict=True)
-            return _concatenated([self.record(network, *pair) for pair in pairs])
+
+            def layers_of(batch: tuple[Array, Array]) -> list[Layer]:
+                return self.record(network, *batch).layers
+
+            batches = [a.reshape(n, -1, *a.shape[1:]) for a in (self.images, self.labels)]
+            if n > 1 and isinstance(self.images, jax.core.Tracer):
+                return _unstacked(jax.lax.map(layers_of, tuple(batches)))
+            return _concatenated([layers_of(batch) for batch in zip(*batches, strict=True)])
 
         return self.once(("batches", n), compute)
 
@@ -281,22 +287,36 @@ class Probe:
         return self._cache[key]
 
 
-def _concatenated(tapes: Sequence[Tape]) -> list[Layer]:
+def _concatenated(batches: Sequence[list[Layer]]) -> list[Layer]:
     """The weight layers of consecutive mini-batches, each recorded by itself, as one batch's."""
 
     def join(calls: Sequence[tape.Call]) -> tape.Call:
-        inputs = jnp.concatenate([call.inputs for call in calls])
-        cotangent = None
-        if calls[0].cotangent is not None:
-            cotangent = jnp.concatenate([call.cotangent for call in calls])
-        return dataclasses.replace(calls[0], inputs=inputs, cotangent=cotangent)
+        return _of_all(calls[0], lambda get: jnp.concatenate([get(call) for call in calls]))
 
     return [
         dataclasses.replace(
             same[0], calls=[join(calls) for calls in zip(*(x.calls for x in same), strict=True)]
         )
-        for same in zip(*(recorded.layers for recorded in tapes), strict=True)
+        for same in zip(*batches, strict=True)
     ]
+
+
+def _unstacked(layers: list[Layer]) -> list[Layer]:
+    """The same of layers whose arrays have the mini-batches as a leading axis."""
+
+    def join(call: tape.Call) -> tape.Call:
+        first = jax.tree.map(lambda leaf: leaf[0], (call.params, call.extra))
+        call = dataclasses.replace(call, params=first[0], extra=first[1])
+        return _of_all(call, lambda get: get(call).reshape(-1, *get(call).shape[2:]))
+
+    return [dataclasses.replace(x, calls=[join(call) for call in x.calls]) for x in layers]
+
+
+def _of_all(call: tape.Call, joined: Callable[[Callable], Array]) -> tape.Call:
+    """A call with the inputs and the cotangents of all mini-batches."""
+    has = call.cotangent is not None
+    cotangent = joined(lambda c: c.cotangent) if has else None
+    return dataclasses.replace(call, inputs=joined(lambda c: c.inputs), cotangent=cotangent)
 
 
 def _same_layer(by_name: Mapping[str, Any], layer: Layer) -> Any:
