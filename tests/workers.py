@@ -33,7 +33,7 @@ def finish(processes):
     """Waits for processes that depend on each other; none is left over."""
     try:
         for process in processes:
-            assert process.wait(timeout=240) == 0
+            assert process.wait(timeout=500) == 0
     finally:
         for process in processes:
             process.kill()
