@@ -14,6 +14,7 @@ from lswag_jax.tables import GroundTruth, Records, is_accuracy
 NBSZ = ("epe_nas", "fisher", "flops", "grad_norm", "grasp", "jacov", "l2_norm", "nwot", "params",
         "plain", "snip", "synflow", "zen")  # fmt: skip
 AZ_NAS = ("az_expressivity", "az_progressivity", "az_trainability", "macs")
+COVERED = 0.9  # share of our networks that a column must have
 LATER = ("zen", "synflow", "epe_nas")  # of the June-2022 files, where the first files lack them
 
 
@@ -108,22 +109,35 @@ def _of(table: GroundTruth, dataset: str) -> GroundTruth:
     return dataclasses.replace(table, columns=columns)
 
 
-def with_own(table: GroundTruth, case: Case, folder: pathlib.Path) -> GroundTruth:
-    """The table at the networks of archives of ours, with the proxies that it does not have."""
-    space, records = spaces.get(case.space), []
+def with_own(case: Case, root: pathlib.Path, folder: pathlib.Path) -> GroundTruth:
+    """The networks of archives of ours: our proxies, and the published ones that we lack.
+
+    Of the case's files the one that has more of the networks is taken, and of its columns those
+    that have nine in ten of them.
+    """
+    space, own = spaces.get(case.space), _own(case, folder)
+    files = [published(case, root)]
+    if case.later:
+        files.append(_of(convert("nbsz_csv", root / case.later, space), case.dataset))
+    table = min(files, key=lambda t: len(own.align(t.genotypes).unmatched) - len(t))
+    more = [name for name in table.metrics(case.dataset) if name not in own.metrics(case.dataset)]
+    joined, _ = own.join(table.only(more), space)
+    known = joined.column(case.dataset, "val_accuracy").tried
+    covered = {k: c for k, c in joined.columns.items() if c.tried[known].mean() >= COVERED}
+    return dataclasses.replace(joined, columns=covered).with_params(space)
+
+
+def _own(case: Case, folder: pathlib.Path) -> GroundTruth:
+    """All archives in a folder as one table."""
+    records = []
     for path in sorted(folder.rglob("archive.jsonl")):
         rows, _ = read_rows(path)
         names = {name for row in rows for name in row.get("parts", {})} & set(proxies.PROXIES)
-        scores = ScoreTable(rows, proxies.resolve(sorted(names | {"macs"})))
+        scores = ScoreTable(rows, proxies.resolve(sorted(names | {"macs"}))) if rows else ()
         for name in scores:
-            records.append(
-                Records(case.dataset, name, scores.ids, scores.values(name), f"ours: {folder.name}")
-            )
-    own = GroundTruth.from_records(records)
-    missing = [
-        name for name in own.metrics(case.dataset) if name not in table.metrics(case.dataset)
-    ]
-    return own.only(missing).join(table, space)[0]
+            values = scores.values(name)
+            records.append(Records(case.dataset, name, scores.ids, values, f"ours: {folder}"))
+    return GroundTruth.from_records(records)
 
 
 def benchmark(table: GroundTruth, dataset: str) -> libra.Benchmark:

@@ -114,7 +114,7 @@ def main() -> None:
     own = dict(pair.split("=") for pair in arguments.scores.split(",") if pair)
     for name, path in own.items():
         dataset = CASES[name].dataset
-        table = with_own(tables[name], CASES[name], pathlib.Path(path))
+        table = with_own(CASES[name], root, pathlib.Path(path))
         row = row_of_table_1(name, benchmark(table, dataset), az_nas(table, dataset))
         rows.setdefault("table_1_own", []).append(row)
     for name, table in rows.items():

@@ -1,4 +1,4 @@
-"""Merging proxies: one score from several, by their ranks over a pool (METHODS 3.5).
+"""Merging proxies: one score from several, by their ranks over a pool.
 
 Sources of the rules: log_rank_sum AZ-NAS (Lee and Ham, CVPR 2024), rank_sum TE-NAS (Chen et al.,
 ICLR 2021). In the formulas r is the ascending rank of an architecture by one proxy, in 1..P with

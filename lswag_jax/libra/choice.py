@@ -10,7 +10,7 @@ from lswag_jax import information
 from lswag_jax.merge import check_rule
 from lswag_jax.proxies import GROUPS
 
-# `flops` is NAS-Bench-Suite-Zero's name; every other proxy is gradient-based (METHODS 3.6).
+# `flops` is NAS-Bench-Suite-Zero's name; every other proxy is gradient-based.
 GRADIENT_FREE = frozenset({*GROUPS["gradient_free"], "flops"})
 _CHOICES = {
     "bins": information.BINS,
@@ -167,7 +167,7 @@ def _pair(
 
 PRESETS = {
     "published": LibraOptions(),
-    # METHODS 3.3: bins that hold equally many, few of them, and a corrected estimator.
+    # Bins that hold equally many, few of them, and a corrected estimator.
     "recommended": LibraOptions(
         bins="equal_freq", n_bins="cube_root", estimator="miller_madow", fill="worst_rank"
     ),
