@@ -78,8 +78,8 @@ def _table(options: ConfigDict, space):
                 f"none of the scored genotypes is in {options.truth}: "
                 f"{tables.name_some(match.unmatched)}."
             )
-    for (dataset, metric), count in table.failures.items():
-        logging.info("%s on %s: %d failed", metric, dataset, count)
+    failed = (f"{metric} on {of} {count}" for (of, metric), count in table.failures.items())
+    logging.info("%d genotypes; failures: %s", len(table), ", ".join(failed) or "none")
     if table.duplicates:
         logging.warning("listed more than once: %s", tables.name_some(table.duplicates))
     return table.with_params(space) if options.params == "params" else table
@@ -94,12 +94,18 @@ def _truth(text: str, space):
 
 
 def _scores(options: ConfigDict, space, truth) -> list:
-    """Tables of scores, [data set=]path; without a data set, for all that the truth has."""
+    """Tables of scores, [data set=]path; without a data set, for all that the truth has.
+
+    The proxies that a benchmark publishes, KIND:file, are of its own data sets.
+    """
     from lswag_jax import table_converters
 
     found = []
     for entry in common.split(options.scores):
         dataset, _, name = entry.rpartition("=")
+        if ":" in name:
+            found.append(_truth(name, space))
+            continue
         path = pathlib.Path(name)
         everywhere = common.split(options.datasets) or (truth.datasets if truth else (path.stem,))
         file = path / "scores.parquet" if path.is_dir() else path
