@@ -23,6 +23,7 @@ from lswag_jax.fitness import Fitness
 from lswag_jax.libra import PRESETS, LibraOptions
 
 BINS = {name: PRESETS[name] for name in ("published", "recommended")}
+PUBLISHED = ("published", "min_ig", "log_rank_sum", "0.1", "equal")
 WINDOWS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
 RULES = ("log_rank_sum", "rank_sum", "min_rank", "top_log", "z_sum", "vote")
 
@@ -88,18 +89,24 @@ def main() -> None:
         for i in np.argsort(-means.mean(1))
     ]
     keep(rows, folder / "grid.csv")
-    published_key = ("published", "min_ig", "log_rank_sum", "0.1", "equal")
-    shown = [row for row in rows if tuple(row[c] for c in columns) == published_key]
-    shown += [row for row in rows if row["second"] == "none"]
-    print(markdown([{k: r[k] for k in (*columns, "mean")} for r in rows[:12] + shown]))
+    named = {PUBLISHED: "published", ("", "none", "", "", ""): "best proxy alone"}
+    shown = rows[:12] + [row for row in rows if tuple(row[c] for c in columns) in named]
+    print(markdown([{k: row[k] for k in (*columns, "mean")} for row in shown]))
     spaces = np.array([case.space for case in CASES.values()])
-    held = np.empty(len(spaces))
+    print(f"\npublished {means[keys.index(PUBLISHED)].mean():.4f}; chosen on the other spaces from")
+    print(f"everything: {elsewhere(keys, means, spaces)}")
+    own = [i for i, key in enumerate(keys) if key[:2] == PUBLISHED[:2]]
+    print(f"rules, windows and weights: {elsewhere([keys[i] for i in own], means[own], spaces)}")
+
+
+def elsewhere(keys: list[tuple[str, ...]], means: np.ndarray, spaces: np.ndarray) -> str:
+    """Mean of each space's rho by what is best on the other spaces, and what that is."""
+    held, chosen = np.empty(len(spaces)), []
     for space in dict.fromkeys(spaces):
         best = means[:, spaces != space].mean(1).argmax()
         held[spaces == space] = means[best, spaces == space]
-        print(f"without {space}: best {' '.join(keys[best])}")
-    print(f"the best on other spaces: {held.mean():.4f}; "
-          f"published: {means[keys.index(published_key)].mean():.4f}")  # fmt: skip
+        chosen.append(f"{' '.join(keys[best])} (for {space})")
+    return f"{held.mean():.4f}, by {'; '.join(chosen)}"
 
 
 if __name__ == "__main__":
