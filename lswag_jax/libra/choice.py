@@ -171,4 +171,6 @@ PRESETS = {
     "recommended": LibraOptions(
         bins="equal_freq", n_bins="cube_root", estimator="miller_madow", fill="worst_rank"
     ),
+    # The merge and window that do best on split halves over 15 benchmarks (docs/reproduce.md).
+    "split_half": LibraOptions(window=0.2, double_best=True),
 }
