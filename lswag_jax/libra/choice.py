@@ -167,9 +167,13 @@ def _pair(
 
 PRESETS = {
     "published": LibraOptions(),
-    # Bins that hold equally many, few of them, and a corrected estimator.
+    # Few bins, which hold equally many, a corrected estimator, and whether a gain may be chance.
     "recommended": LibraOptions(
-        bins="equal_freq", n_bins="cube_root", estimator="miller_madow", fill="worst_rank"
+        bins="equal_freq",
+        n_bins="cube_root",
+        estimator="miller_madow",
+        fill="worst_rank",
+        permutations=100,
     ),
     # The merge and window that do best on split halves over 15 benchmarks (docs/reproduce.md).
     "split_half": LibraOptions(window=0.2, double_best=True),

@@ -1,5 +1,6 @@
 """What a choice by LIBRA is worth: on the architectures it was made on, and on others."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -55,10 +56,11 @@ def evaluate(
     size = len(pool[1])
     if size < 4:
         raise ValueError(f"split halves need at least 4 architectures, got {size}.")
+    unreported = dataclasses.replace(options, permutations=0)
     rhos, chosen = [], []
     for seed in range(seeds):
         half, rest = halves(size, seed)
-        picked = choose_from(*_take(pool, half), options)
+        picked = choose_from(*_take(pool, half), unreported)
         rhos.append(_rho(picked, *_take(pool, rest)))
         chosen.append(picked.proxies)
     return Evaluation(selection, _rho(selection, *pool), np.array(rhos), tuple(chosen))
