@@ -9,7 +9,7 @@ Where the file is from: docs/benchmarks.md. The selection that it writes is sear
     python -m lswag_jax.cli.search --config=configs/nasbench201.py \
         --config.search.strategy=evolution --config.search.fitness=results/libra/selection.json
 
-`configs/libra.py:recommended` has the bins of METHODS 3.3 instead of the published ones, and
+`configs/libra.py:recommended` cuts scores into few bins that hold equally many;
 `:runlocal` takes the toy benchmark that comes with the package: 48 cells trained on Fashion-MNIST.
 """
 

@@ -40,7 +40,8 @@ def summary(
     Args:
         scores: for each proxy `ScoreTable.values`: failures are -inf, or NaN to leave them out.
         truth: accuracy or another target [P], larger is better.
-        params: parameter counts [P]; None leaves out what is given or within them.
+        params: parameter counts [P]; architectures that are NaN do not enter what needs them, and
+            None leaves that out.
         reference: a proxy that the others are compared with; empty for none.
         n: resamples of the bootstrap, 0 for no intervals; all proxies see the same ones unless
             failures are left out.
@@ -58,7 +59,7 @@ def summary(
         bootstrap). What is not defined is NaN.
 
     Raises:
-        ValueError: NaN in `truth` or `params`, shapes that differ, or an unknown reference.
+        ValueError: NaN in `truth`, shapes that differ, or an unknown reference.
 
     Example:
         >>> rows = summary({"a": [1, 2, 3, -np.inf]}, [0.5, 0.7, 0.6, 0.4])
@@ -76,8 +77,8 @@ def summary(
 
 def _summary_row(name, scores, truth, params, options: Mapping[str, Any]) -> Row:
     scores, truth = np.asarray(scores, np.float64), np.asarray(truth, np.float64)
-    # Of the scores only the shape is checked: they may hold NaN.
-    checked(np.zeros_like(scores), truth, *(() if params is None else (params,)))
+    others = () if params is None else (params,)
+    checked(truth, *map(np.zeros_like, (scores, *others)))  # these may hold NaN
     failed, kept = ~np.isfinite(scores), ~np.isnan(scores)
     scores, truth = scores[kept], truth[kept]
     row: Row = {"proxy": name}
@@ -91,15 +92,17 @@ def _summary_row(name, scores, truth, params, options: Mapping[str, Any]) -> Row
     row |= {"n": len(scores), "failures": int(failed.sum()), "undefined": bool(undefined)}
     row |= _best(scores, truth)
     if params is not None:
-        given = np.asarray(params, np.float64)[kept]
-        partial = partial_spearman(scores, truth, given, undefined=np.nan)
-        row |= {
-            "partial_rho": float(np.nan_to_num(partial)),
-            "partial_undefined": bool(np.isnan(partial)),
-        }
-        within = within_bins(scores, truth, given, SIZES)
-        row |= {f"rho_size{i}": float(rho) for i, rho in enumerate(within, start=1)}
+        row |= _given_params(scores, truth, np.asarray(params, np.float64)[kept])
     return row
+
+
+def _given_params(scores: np.ndarray, truth: np.ndarray, params: np.ndarray) -> Row:
+    known = ~np.isnan(params)
+    arrays = scores[known], truth[known], params[known]
+    rho = partial_spearman(*arrays, undefined=np.nan)
+    row = {"partial_rho": float(np.nan_to_num(rho)), "partial_undefined": bool(np.isnan(rho))}
+    within = within_bins(*arrays, SIZES)
+    return row | {f"rho_size{i}": float(rho) for i, rho in enumerate(within, start=1)}
 
 
 def _best(scores: np.ndarray, truth: np.ndarray) -> Row:

@@ -1,4 +1,4 @@
-"""Entropy and information gain of discretised scores (METHODS 3.3).
+"""Entropy and information gain of discretised scores.
 
 Source: the plotting notebook of NAS-Bench-Suite-Zero (Krishnakumar et al., NeurIPS 2022), whose
 rules are the defaults; the others are ours. All quantities are in bits; n architectures.

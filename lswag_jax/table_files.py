@@ -97,9 +97,9 @@ def _load(path: str | os.PathLike, types: dict[str, str]) -> Any:
     """An Arrow table of a file; columns named in `types` are read as such from CSV."""
     from pyarrow import csv, parquet
 
-    suffix = _suffix(path)
     if not pathlib.Path(path).is_file():
         raise FileNotFoundError(f"there is no table {path}.")
+    suffix = _suffix(path)
     try:
         if suffix == ".parquet":
             return parquet.read_table(path)

@@ -225,7 +225,7 @@ class GroundTruth:
         columns = dict(self.columns)
         for (dataset, metric), column in other.columns.items():
             if (dataset, metric) in columns:
-                raise ValueError(f"both tables have {metric!r} on {dataset}, name one otherwise.")
+                raise ValueError(f"both tables have {metric!r} on {dataset}: rename one.")
             values = np.where(there, column.values[match.index], np.nan)
             failed = there & column.failed[match.index]
             columns[dataset, metric] = Column(values, failed, column.provenance)
@@ -253,6 +253,11 @@ class GroundTruth:
         """This table without other metrics than these."""
         kept = set(metrics)
         columns = {key: column for key, column in self.columns.items() if key[1] in kept}
+        return dataclasses.replace(self, columns=columns)
+
+    def rename(self, names: Mapping[str, str]) -> Self:
+        """This table with other names of metrics, for example of those that a join has twice."""
+        columns = {(of, names.get(m, m)): column for (of, m), column in self.columns.items()}
         return dataclasses.replace(self, columns=columns)
 
     def with_params(self, space: Space) -> Self:

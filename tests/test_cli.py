@@ -7,7 +7,9 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from scipy.stats import rankdata
 
 from lswag_jax import spaces, window
 
@@ -42,7 +44,7 @@ def tiny_config(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("binary", ["score", "profile", "search"])
+@pytest.mark.parametrize("binary", ["score", "profile", "search", "libra"])
 def test_help(binary):
     result = run(binary, "--help")
     assert "--config" in result.stdout
@@ -72,8 +74,17 @@ def test_profile_score_search(tiny_config, tmp_path):
     run("score", *arguments, "--config.score.num=5")
     strip = lambda line: {k: v for k, v in json.loads(line).items() if k != "seconds"}  # noqa: E731
     assert list(map(strip, archive.read_text().splitlines())) == list(map(strip, kept))
-    run("score", config, f"--config.score.genotypes={genotypes}", f"--workdir={tmp_path}/file")
+    selection = tmp_path / "selection.json"
+    selection.write_text('{"fitness": {"proxies": ["nwot", "l2_norm"], "rule": "rank_sum"}}')
+    by = f"--config.score.fitness={selection}"
+    run("score", config, f"--config.score.genotypes={genotypes}", f"--workdir={tmp_path}/file", by)
+    with open(tmp_path / "file" / "ranking.csv") as file:
+        ranked = list(csv.DictReader(file))
+    both = np.array([[float(row[name]) for row in ranked] for name in ("nwot", "l2_norm")])
+    fitness = [float(row["fitness"]) for row in ranked]
+    np.testing.assert_array_equal(fitness, rankdata(both, axis=1).sum(0))
     search = (config, f"--config.window={picked}", f"--workdir={tmp_path}/search")
+    search += (f"--config.search.fitness={selection}",)
     result = run("search", *search, "--config.search.params_window=(0.0, 0.02)")
     best = json.loads((tmp_path / "search" / "best.json").read_text())
     assert best["params"] <= 20_000
@@ -87,6 +98,10 @@ def test_profile_score_search(tiny_config, tmp_path):
     refused = run("search", *search, "--config.seed=1", check=False)
     assert refused.returncode == 2
     assert "seed" in refused.stderr
+    # The same file with another content is another search.
+    selection.write_text('{"fitness": {"proxies": ["nwot", "l2_norm"]}}')
+    refused = run("search", *search, "--config.search.params_window=(0.0, 0.02)", check=False)
+    assert "differs in search.fitness.rule" in refused.stderr
 
 
 def mistakes(tmp_path):
@@ -104,6 +119,7 @@ def mistakes(tmp_path):
         "unknown space": ((config, "--config.space.name=vit"), "unknown search space 'vit'"),
         "unknown proxy": ((config, "--config.proxies=lswga"), "unknown proxy 'lswga'"),
         "unknown source": ((config, "--config.data.source=cats"), "unknown source 'cats'"),
+        "bad fitness": ((config, "--config.score.fitness=no.json"), "no.json is not a readable"),
         "bad window": ((config, "--config.window=7,3"), "window must hold bins"),
         "bad option": ((config, "--config.options.lswag.ddof=-1"), "ddof of lswag must be"),
         "missing genotypes": ((config, "--config.score.genotypes=no.json"), "no genotype file"),

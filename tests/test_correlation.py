@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lswag_jax import correlation, correlation_report
+from lswag_jax import correlation, correlation_parts, correlation_report, spaces
+from lswag_jax.table_converters import convert
 
 VALUES = st.one_of(st.integers(-3, 3).map(float), st.floats(-1e6, 1e6), st.just(-np.inf))
 
@@ -36,6 +37,62 @@ def test_spearman_and_kendall_are_scipys(xy):
         for statistic in (correlation.spearman, correlation.kendall):
             assert statistic(x, y) == 0.0
             assert np.isnan(statistic(x, y, undefined=np.nan))
+
+
+@settings(deadline=None, max_examples=200)
+@given(columns(2))
+def test_weighted_tau_is_scipys(xy):
+    x, y = xy
+    expected = stats.weightedtau(x, y).statistic
+    found = correlation.weighted_kendall(x, y, undefined=np.nan)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    if not varies(x, y):
+        assert correlation.weighted_kendall(x, y) == 0.0
+
+
+@settings(deadline=None)
+@given(columns(2), st.data())
+def test_top_overlap_is_the_mean_over_orders_of_ties(xy, data):
+    """Against draws of random orders; exact where nothing ties at the border."""
+    k = data.draw(st.integers(1, len(xy[0])))
+    rng = np.random.default_rng(0)
+    shares = []
+    for _ in range(400):
+        tops = [set(np.lexsort((rng.random(len(v)), -v))[:k].tolist()) for v in xy]
+        shares.append(len(tops[0] & tops[1]) / k)
+    found = correlation_parts.top_overlap(*xy, k)
+    assert found == pytest.approx(np.mean(shares), abs=5 * np.std(shares) / 20 + 1e-12)
+    assert correlation_parts.top_overlap(*xy, len(xy[0])) == pytest.approx(1)
+
+
+def test_regret_within_bins_and_within_best(rng):
+    x, y, sizes = rng.normal(size=(3, 100))
+    assert correlation_parts.regret(x, y) == y.max() - y[x.argmax()]
+    assert correlation_parts.regret(y, y) == 0
+    assert correlation_parts.regret([1, 1, 0], [4, 6, 9]) == 4
+    found = correlation_parts.within_bins(x, y, sizes)
+    for rho, part in zip(found, np.split(np.argsort(sizes), 5), strict=True):
+        assert rho == pytest.approx(stats.spearmanr(x[part], y[part]).statistic)
+    assert np.isnan(correlation_parts.within_bins(x, y, np.ones(100))[1:]).all()
+    best = np.argsort(-y)[:10]
+    expected = stats.spearmanr(x[best], y[best]).statistic
+    assert correlation_parts.within_best(x, y, 0.1) == pytest.approx(expected)
+    assert correlation_parts.within_best(x, y, 1.0) == correlation.spearman(x, y)
+
+
+def test_restricted_ranges_of_published_proxies(shared_data):
+    """METHODS 7.4: all of NAS-Bench-201, its best half and tenth, failures ranked last."""
+    path = shared_data / "tables" / "nasbench201.csv.gz"
+    table = convert("nasbench201_csv", path, spaces.get("nasbench201"))
+    for dataset, proxy, expected in (
+        ("cifar10", "freerea_naswot", (0.793, 0.543, -0.061)),
+        ("cifar10", "freerea_logsynflow", (0.826, 0.612, 0.191)),
+        ("cifar100", "freerea_synflow", (0.761, 0.583, 0.391)),
+        ("ImageNet16-120", "freerea_naswot", (0.780, 0.609, 0.252)),
+    ):
+        x, y = (table.values(dataset, m) for m in (proxy, "test_accuracy"))
+        found = [correlation_parts.within_best(x, y, fraction) for fraction in (1, 0.5, 0.1)]
+        assert found == pytest.approx(expected, abs=2e-3), (dataset, proxy)
 
 
 @settings(deadline=None)
@@ -145,6 +202,9 @@ def test_paired_bootstrap_resamples_both_proxies_together(rng):
 
 def test_bootstrap_arguments_are_checked():
     x = np.arange(5.0)
+    for k in (0, 6):
+        with pytest.raises(ValueError, match=f"k must be from 1 to the 5 architectures, got {k}"):
+            correlation_parts.top_overlap(x, x, k)
     for arrays, options, message in (
         ((x[:1], x[:1]), {}, "at least 2 architectures, got 1"),
         ((x, x), {"level": 1.0}, r"level must be in \(0, 1\), got 1.0"),
@@ -179,10 +239,35 @@ def test_summary(rng):
     assert (row["rho_low"], row["rho_high"]) == interval
     assert row["tau_low"] < row["tau"] < row["tau_high"]
     assert (row["n"], row["failures"], row["undefined"]) == (60, 3, False)
+    assert row["weighted_tau"] == pytest.approx(stats.weightedtau(good, truth).statistic)
+    assert row["top_overlap"] == correlation_parts.top_overlap(good, truth, 6)
+    within = [row[f"rho_size{i}"] for i in range(1, 6)]
+    assert within == correlation_parts.within_bins(good, truth, params).tolist()
     assert rows["dropped"]["rho"] == correlation.spearman(good[3:], truth[3:])
     assert (rows["dropped"]["n"], rows["dropped"]["failures"]) == (57, 3)
     assert (rows["flat"]["rho"], rows["flat"]["undefined"]) == (0.0, True)
     assert (rows["params"]["partial_rho"], rows["params"]["partial_undefined"]) == (0.0, True)
+
+
+def test_gain_over_a_reference(rng):
+    truth = rng.normal(size=80)
+    good, bad = truth + 0.3 * rng.normal(size=80), rng.normal(size=80)
+    good[:5] = np.nan
+    scores = {"good": good, "bad": bad}
+    first, second = correlation_report.summary(scores, truth, reference="bad", n=100)
+    pair = [correlation.spearman(v[5:], truth[5:]) for v in (good, bad)]
+    assert first["gain"] == pair[0] - pair[1]
+    arrays = good[5:], bad[5:], truth[5:]
+    interval = correlation.paired_bootstrap(correlation.spearman, *arrays, n=100)
+    assert (first["gain_low"], first["gain_high"]) == interval
+    assert (second["gain"], second["gain_low"], second["gain_high"]) == (0, 0, 0)
+    with pytest.raises(ValueError, match="no reference 'params' among good, bad"):
+        correlation_report.summary(scores, truth, reference="params")
+
+
+def test_no_resamples_no_intervals(rng):
+    (row,) = correlation_report.summary({"a": rng.normal(size=9)}, rng.normal(size=9), n=0)
+    assert np.isnan([row["rho_low"], row["tau_high"]]).all()
 
 
 def test_summary_of_nothing_left_and_of_a_bad_truth():

@@ -132,3 +132,17 @@ def test_pyplot_is_never_imported(tmp_path):
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_heat_map_and_averages():
+    """A cell a value, grey where there is none; bars of the means of what there is."""
+    values = np.array([[0.9, 0.7], [0.5, np.nan], [-0.25, 0.05]])
+    names = ["nwot", "synflow", "plain"], ["scene", "normal"]
+    axes, bar = drawn(plots.heat_map(*names, values)).axes
+    assert [text.get_text() for text in axes.texts] == ["0.90", "0.70", "0.50", "-0.25", "0.05"]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == names[0]
+    assert bar.get_ylabel() == "rho"
+    (axes,) = drawn(plots.averages(*names, values, "tau")).axes
+    assert [b.get_width() for b in axes.patches] == pytest.approx([0.8, 0.5, -0.1])
+    assert axes.get_yticklabels()[1].get_text() == "synflow (1 of 2)"
+    assert axes.get_xlabel() == "mean tau over 2 data sets"

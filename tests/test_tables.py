@@ -129,8 +129,20 @@ def test_union_and_join():
     np.testing.assert_array_equal(joined.values("cifar10", "swap"), [np.nan, 5])
     assert joined.failures == {}
     assert str(match) == "1 of 2 genotypes matched; unmatched 1 (0)"
-    with pytest.raises(ValueError, match="both tables have 'nwot' on cifar10"):
+    with pytest.raises(ValueError, match="both tables have 'nwot' on cifar10: rename one"):
         first.join(first)
+    twice, _ = first.join(first.rename({"nwot": "again"}))
+    assert twice.metrics("cifar10") == ("nwot", "again")
+    assert twice.only(["again"]).metrics("cifar10") == ("again",)
+
+
+def test_with_params():
+    """Exact counts of the space, beside what the table has."""
+    genotypes = [NB201.format(g) for g in NB201.genotypes()[:3]]
+    made = table([1.0, 2.0, 3.0], genotypes=genotypes).with_params(NB201)
+    expected = [NB201.num_params(g) for g in NB201.genotypes()[:3]]
+    assert made.values("cifar10", "params").tolist() == expected
+    assert made.with_params(NB201) is made
 
 
 def test_isomorphic_cells_are_found():

@@ -78,24 +78,29 @@ def _table(options: ConfigDict, space):
                 f"none of the scored genotypes is in {options.truth}: "
                 f"{tables.name_some(match.unmatched)}."
             )
-    for (dataset, metric), count in table.failures.items():
-        logging.info("%s on %s: %d failed", metric, dataset, count)
+    failed = (f"{metric} on {of} {count}" for (of, metric), count in table.failures.items())
+    logging.info("%d genotypes; failures: %s", len(table), ", ".join(failed) or "none")
     if table.duplicates:
         logging.warning("listed more than once: %s", tables.name_some(table.duplicates))
     return table.with_params(space) if options.params == "params" else table
 
 
 def _scores(options: ConfigDict, space, truth) -> list:
-    """Tables of scores, [data set=]path; without a data set, for all that the truth has."""
+    """Tables of scores, [data set=]path; without a data set, for all that the truth has.
+
+    The proxies that a benchmark publishes, KIND:file, are of its own data sets.
+    """
     from lswag_jax import table_converters
 
     found = []
     for entry in common.split(options.scores):
-        dataset, _, path = entry.rpartition("=")
-        everywhere = common.split(options.datasets) or (
-            truth.datasets if truth else (pathlib.Path(path).stem,)
-        )
-        file = common.scores_file(path)
+        dataset, _, name = entry.rpartition("=")
+        if ":" in name:
+            found.append(common.load_truth(name, space))
+            continue
+        file = common.scores_file(name)
+        everywhere = common.split(options.datasets)
+        everywhere = everywhere or (truth.datasets if truth else (pathlib.Path(name).stem,))
         for each in (dataset,) if dataset else everywhere:
             found.append(table_converters.scores(file, space, each))
     return found

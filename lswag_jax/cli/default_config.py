@@ -73,7 +73,7 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
     }
     config.correlate = {
         "truth": "",  # a table, or KIND:file of a benchmark (docs/benchmarks.md); empty: the scores
-        "scores": "",  # [data set=]workdir of lswag-score, comma-separated; empty: the table's own
+        "scores": "",  # [data set=]workdir of lswag-score or KIND:file, ...; empty: the table's own
         "metric": "val_accuracy",  # of the table that is the truth
         "datasets": "",  # of the table; empty for all that have the metric
         "proxies": "",  # empty for all but accuracies

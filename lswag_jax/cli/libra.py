@@ -111,9 +111,11 @@ def _log(selection: Any, report: list[dict[str, Any]], benchmark: Any, source: A
     )  # fmt: skip
     for c in sorted(selection.candidates, key=lambda c: -c.rho):
         chosen = selection.proxies.index(c.name) + 1 if c.name in selection.proxies else " "
+        chance = "" if np.isnan(c.p_value) else f"  p {c.p_value:.3f}"
         logging.info(
-            "z%s %-16s rho %6.3f  gain %.3f bits  bias %6.3f", chosen, c.name, c.rho, c.ig, c.bias
-        )
+            "z%s %-16s rho %6.3f  gain %6.3f bits%s  bias %6.3f",
+            chosen, c.name, c.rho, c.ig, chance, c.bias,
+        )  # fmt: skip
     for row in report:
         logging.info(
             "%-10s %s: rho %.3f in-sample, %.3f +- %.3f on the other half",

@@ -1,7 +1,7 @@
 """LIBRA: the proxies of a benchmark that complement each other, chosen by its accuracies.
 
-Source: Algorithm 1 of the L-SWAG paper (Casarin et al., CVPR 2025, arXiv 2505.07300); METHODS 3
-fixes what it leaves open. P architectures.
+Source: Algorithm 1 of the L-SWAG paper (Casarin et al., CVPR 2025, arXiv 2505.07300); what it
+leaves open are the options. P architectures.
 
     rho_z = Spearman(z, y)                    z1 = argmax rho_z
     W     = {z != z1 : rho_z1 - 0.1 < rho_z <= rho_z1}
@@ -14,7 +14,7 @@ seen: `evaluate`.
 """
 
 from lswag_jax.libra.choice import PRESETS, Candidate, LibraOptions, choose
-from lswag_jax.libra.evaluation import Evaluation, evaluate
+from lswag_jax.libra.evaluation import Evaluation, evaluate, halves
 from lswag_jax.libra.gather import Benchmark, gather
 from lswag_jax.libra.selection import Selection, select
 
@@ -28,5 +28,6 @@ __all__ = [
     "choose",
     "evaluate",
     "gather",
+    "halves",
     "select",
 ]

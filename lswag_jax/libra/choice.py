@@ -10,7 +10,7 @@ from lswag_jax import information
 from lswag_jax.merge import check_rule
 from lswag_jax.proxies import GROUPS
 
-# `flops` is NAS-Bench-Suite-Zero's name; every other proxy is gradient-based (METHODS 3.6).
+# `flops` is NAS-Bench-Suite-Zero's name; every other proxy is gradient-based.
 GRADIENT_FREE = frozenset({*GROUPS["gradient_free"], "flops"})
 _CHOICES = {
     "bins": information.BINS,
@@ -43,7 +43,8 @@ class LibraOptions:
             "gradient_free" or "gradient_based" proxies, the best of each ("mixed"), two "random"
             ones, or "none".
         third: the published "bias_match"; or, as in Table 4b, "min_bias" |b_z|, "random" or "none".
-        pool: where the second and third are looked for, "window" or "all" proxies.
+        pool: where "max_ig", "min_bias" and a random third are looked for, "window" or "all"
+            proxies; "min_ig" and "bias_match" keep to the window.
         permutations: of the null of the information gain, for the report; 0 leaves it out.
         seed: of permutations and random choices.
 
@@ -125,52 +126,55 @@ def choose(
     options = options or LibraOptions()
     rng = np.random.default_rng(options.seed)
     ordered = sorted(candidates, key=lambda c: (-c.rho, c.name))
-    lowest = ordered[0].rho - options.window
-    chosen = _pair(ordered, lowest, options, rng)
-    pool = _without(ordered, chosen, lowest, options)
+    window = [c for c in ordered if c.rho > ordered[0].rho - options.window]
+    ablated = window if options.pool == "window" else ordered
+    chosen = _pair(ordered, window, ablated, options.second, rng)
+    pool = window if options.third == "bias_match" else ablated
     third = {
         "bias_match": lambda c: (abs(accuracy_bias - c.bias), c.name),
         "min_bias": lambda c: (abs(c.bias), c.name),
         "random": lambda c: rng.random(),
     }
     if options.third != "none":
-        chosen += sorted(pool, key=third[options.third])[:1]
+        chosen += sorted((c for c in pool if c not in chosen), key=third[options.third])[:1]
     return tuple(c.name for c in chosen)
 
 
 def _pair(
-    ordered: list[Candidate], lowest: float, options: LibraOptions, rng: np.random.Generator
+    ordered: list[Candidate],
+    window: list[Candidate],
+    ablated: list[Candidate],
+    rule: str,
+    rng: np.random.Generator,
 ) -> list[Candidate]:
-    """The first and the second by the rule of `options.second`."""
+    """The first and the second."""
+    first = ordered[:1]
     free = [c for c in ordered if c.name in GRADIENT_FREE]
     based = [c for c in ordered if c.name not in GRADIENT_FREE]
-    families = {"gradient_free": free[:2], "gradient_based": based[:2]}
-    families |= {"mixed": sorted(free[:1] + based[:1], key=ordered.index)}
-    if options.second in families:
-        if len(families[options.second]) < 2:
-            raise ValueError(f"second {options.second!r} needs more proxies of these families.")
-        return families[options.second]
-    if options.second == "random":
-        return [ordered[i] for i in rng.permutation(len(ordered))[:2]]
-    first = ordered[:1]
-    if options.second == "none":
-        return first
-    sign = -1 if options.second == "max_ig" else 1
-    pool = _without(ordered, first, lowest, options)
-    return first + sorted(pool, key=lambda c: (sign * c.ig, c.name))[:1]
-
-
-def _without(
-    ordered: list[Candidate], chosen: list[Candidate], lowest: float, options: LibraOptions
-) -> list[Candidate]:
-    """What is left of the pool."""
-    return [c for c in ordered if c not in chosen and (options.pool == "all" or c.rho > lowest)]
+    pairs = {
+        "min_ig": first + sorted(window[1:], key=lambda c: (c.ig, c.name))[:1],
+        "max_ig": first + sorted(ablated[1:], key=lambda c: (-c.ig, c.name))[:1],
+        "gradient_free": free[:2],
+        "gradient_based": based[:2],
+        "mixed": sorted(free[:1] + based[:1], key=ordered.index),
+        "random": [ordered[i] for i in rng.permutation(len(ordered))[:2]],
+        "none": first,
+    }
+    if rule in ("gradient_free", "gradient_based", "mixed") and len(pairs[rule]) < 2:
+        raise ValueError(f"second {rule!r} needs more proxies of these families.")
+    return pairs[rule]
 
 
 PRESETS = {
     "published": LibraOptions(),
-    # METHODS 3.3: bins that hold equally many, few of them, and a corrected estimator.
+    # Few bins, which hold equally many, a corrected estimator, and whether a gain may be chance.
     "recommended": LibraOptions(
-        bins="equal_freq", n_bins="cube_root", estimator="miller_madow", fill="worst_rank"
+        bins="equal_freq",
+        n_bins="cube_root",
+        estimator="miller_madow",
+        fill="worst_rank",
+        permutations=100,
     ),
+    # The merge and window that do best on split halves over 15 benchmarks (docs/reproduce.md).
+    "split_half": LibraOptions(window=0.2, double_best=True),
 }

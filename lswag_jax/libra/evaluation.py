@@ -1,5 +1,6 @@
 """What a choice by LIBRA is worth: on the architectures it was made on, and on others."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -55,14 +56,25 @@ def evaluate(
     size = len(pool[1])
     if size < 4:
         raise ValueError(f"split halves need at least 4 architectures, got {size}.")
+    unreported = dataclasses.replace(options, permutations=0)
     rhos, chosen = [], []
     for seed in range(seeds):
-        order = np.random.default_rng(seed).permutation(size)
-        half, rest = order[: size // 2], order[size // 2 :]
-        picked = choose_from(*_take(pool, half), options)
+        half, rest = halves(size, seed)
+        picked = choose_from(*_take(pool, half), unreported)
         rhos.append(_rho(picked, *_take(pool, rest)))
         chosen.append(picked.proxies)
     return Evaluation(selection, _rho(selection, *pool), np.array(rhos), tuple(chosen))
+
+
+def halves(size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of a random half of so many architectures, and of the others.
+
+    Example:
+        >>> [sorted(half.tolist()) for half in halves(5, 0)]
+        [[2, 4], [0, 1, 3]]
+    """
+    order = np.random.default_rng(seed).permutation(size)
+    return order[: size // 2], order[size // 2 :]
 
 
 def _take(pool, index: np.ndarray):
