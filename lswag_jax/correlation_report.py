@@ -222,7 +222,9 @@ def grid(rows: Iterable[Row], key: str = "rho") -> tuple[list[str], list[str], n
     values = {(row["proxy"], row["dataset"]): row[key] for row in rows}
     proxies, datasets = (list(dict.fromkeys(names)) for names in zip(*values, strict=True))
     values_KxD = np.array([[values.get((p, d), np.nan) for d in datasets] for p in proxies])
-    order = np.argsort(-np.nanmean(values_KxD, axis=1), kind="stable")
+    counts = (~np.isnan(values_KxD)).sum(1)
+    mean = np.nansum(values_KxD, axis=1) / np.maximum(counts, 1)
+    order = np.argsort(np.where(counts, -mean, np.inf), kind="stable")
     return [proxies[k] for k in order], datasets, values_KxD[order]
 
 
