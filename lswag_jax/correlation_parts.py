@@ -52,7 +52,7 @@ def regret(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def within_bins(x: np.ndarray, y: np.ndarray, given: np.ndarray, bins: int = 5) -> np.ndarray:
-    """Spearman's rho inside each quantile bin of a third quantity (METHODS 6.4).
+    """Spearman's rho inside each quantile bin of a third quantity.
 
     Args:
         x, y: values [n]; -inf is the worst rank.
@@ -74,7 +74,7 @@ def within_bins(x: np.ndarray, y: np.ndarray, given: np.ndarray, bins: int = 5) 
 
 
 def within_best(x: np.ndarray, y: np.ndarray, fraction: float) -> float:
-    """Spearman's rho among the best by y, with those that tie with the last (METHODS 6.2).
+    """Spearman's rho among the best by y, with those that tie with the last.
 
     Args:
         x, y: values [n], larger is better.

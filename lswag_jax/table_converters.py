@@ -183,7 +183,7 @@ def _transnas_csv(path: pathlib.Path, space: Space) -> Iterator[Records]:
     """NASGraph's transbench101_TASK.csv: best epoch of each metric, one row an architecture.
 
     The last 4,096 rows are the micro space in the order of its codes. Losses are left out: of those
-    the file has the worst epoch (METHODS 7.4).
+    the file has the worst epoch.
     """
     if space.name != "transnas_micro":
         raise ValueError(f"{path.name} names no architectures; only those of transnas_micro are "

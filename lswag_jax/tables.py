@@ -179,7 +179,7 @@ class GroundTruth:
 
         Args:
             dataset, metric: the column.
-            nan_policy: of what failed (METHODS 0.2): "worst_rank" is -inf, "fill" -1e8, "drop" NaN.
+            nan_policy: of what failed: "worst_rank" is -inf, "fill" -1e8, "drop" NaN.
         """
         column = self.column(dataset, metric)
         return replace_failures(column.values, column.failed, nan_policy)
@@ -210,7 +210,7 @@ class GroundTruth:
         """This table with the columns of another at its genotypes; the other may be much larger.
 
         The edges of one table being in another order than thought leaves every count right. So
-        where both have accuracies on a data set, they must agree (METHODS 5.3: rho .99 with the
+        where both have accuracies on a data set, they must agree (NAS-Bench-201: rho .99 with the
         right order, .73 with a wrong one).
 
         Args:

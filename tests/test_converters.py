@@ -74,7 +74,7 @@ def test_published_correlations(name, dataset, nbsz):
 
 
 def test_edges_are_in_the_right_order(nbsz, shared_data):
-    """NASLib's tuples list edges by source, the benchmark's strings by target (METHODS 5.3)."""
+    """NASLib's tuples list edges by source, the benchmark's strings by target."""
     space, early = spaces.get("nasbench201"), nbsz("early725_nasbench201")
     path = shared_data / "tables" / "nasbench201.csv.gz"
     whole = convert("nasbench201_csv", path, space)

@@ -1,4 +1,4 @@
-"""Discretisers and entropies: the test vectors of METHODS 3.3, SciPy, and closed forms."""
+"""Discretisers and entropies: worked vectors, SciPy and closed forms."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""LIBRA against METHODS: the worked oracle of 7.3, the measured table of 7.4, and closed forms."""
+"""LIBRA against figures measured on published tables by other code, and closed forms."""
 
 import dataclasses
 import json
@@ -32,7 +32,7 @@ def first500(shared_data):
     return read
 
 
-# Names, options -> {data set: (chosen, rho)}; METHODS 7.4, three decimals.
+# Names, options -> {data set: (chosen, rho)}, three decimals.
 EQUAL_WIDTH = {
     ("nasbench201", "cifar10"): ("jacov, epe_nas, synflow", 0.880),
     ("nasbench201", "cifar100"): ("synflow, jacov, l2_norm", 0.882),
@@ -69,7 +69,7 @@ def test_table_of_methods(first500, space, dataset, options, chosen, rho):
 
 
 def test_worked_oracle_of_nasbench301():
-    """METHODS 7.3: rho of NAS-Bench-Suite-Zero, gains given nwot, biases; b_y = .47."""
+    """Worked by hand: rho of NAS-Bench-Suite-Zero, gains given nwot, biases; b_y = .47."""
     figures = {  # rho, gain, bias
         "nwot": (0.47, 0.0, 0.95),
         "params": (0.46, 0.61, 1.0),

@@ -47,7 +47,7 @@ def table(*rows):
 
 
 def test_te_nas_by_hand():
-    """METHODS 4.3, the whole having k = 100 and 200, r = 1000 and 800 in its two repeats.
+    """Worked by hand, the whole having k = 100 and 200, r = 1000 and 800 in its two repeats.
 
     Delta_k, descending:  .5, .1, .1, -.2     -> ranks 1, 2, 2, 3
     Delta_r, ascending:   .3, .001, .1, .0    -> ranks 4, 2, 3, 1    sums 5, 4, 5, 4
@@ -113,7 +113,7 @@ def fake(space):
 
 @pytest.mark.parametrize("name", PRUNED)
 def test_search(name):
-    """What is scored (METHODS 4.3: 54 and 308 removals), what is left, and every resume."""
+    """What is scored (54 and 308 removals), what is left, and every resume."""
     space, options = PRUNED[name]
     supernet, whole = spaces.supernet_of(space), []
     arguments = {"proxies": TE_NAS.proxies, "fitness": TE_NAS}

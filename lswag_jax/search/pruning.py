@@ -1,4 +1,4 @@
-"""Pruning search (METHODS 4.3): a super-network loses the operations that it misses least.
+"""Pruning search: a super-network loses the operations that it misses least.
 
 Source: VITA-Group/TENAS (Chen et al., ICLR 2021). In a round every removal of one operation from
 one edge is scored with the weights of the whole. With z a proxy's score, larger is better,

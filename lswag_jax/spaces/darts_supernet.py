@@ -88,7 +88,7 @@ class DartsSupernet(Supernet):
     """The super-network of the DARTS space.
 
     Compilation grows with `space.layers`: TE-NAS prunes thin networks, and `Darts(layers=3,
-    width=1)` has a normal cell before two reduction cells (METHODS 4.3).
+    width=1)` has a normal cell before two reduction cells.
 
     Args:
         space: whose networks have two edges a node, and one operation an edge.

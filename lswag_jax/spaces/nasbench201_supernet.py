@@ -15,7 +15,7 @@ from lswag_jax.spaces.supernet import OpSets, Path, Supernet
 class NasBench201Supernet(Supernet):
     """The super-network of NAS-Bench-201.
 
-    TE-NAS prunes it at `NasBench201(width=3, cells=1)` (METHODS 4.3).
+    TE-NAS prunes it at `NasBench201(width=3, cells=1)`.
 
     Args:
         space: whose networks have one operation an edge.

@@ -1,6 +1,6 @@
 """Super-networks: each edge has a set of operations whose outputs are added.
 
-What a pruning search narrows down to a network of an ordinary space (METHODS 4.3). The set of an
+What a pruning search narrows down to a network of an ordinary space. The set of an
 edge is an input of the compiled program, as any genotype is. Operations have weights of their own,
 which a smaller set shares with a larger one.
 """
