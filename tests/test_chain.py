@@ -65,7 +65,7 @@ def test_window_stops_the_backward_pass(batch):
     assert has_cotangent == [False] * 16 + [True] * 6
 
 
-@pytest.mark.parametrize("kind", ["micro", "macro"])
+@pytest.mark.parametrize("kind", ["micro", pytest.param("macro", marks=pytest.mark.slow)])
 def test_encoder_only(kind):
     """The loss goes through the decoder, whose layers and activations are not seen."""
     shape = {"image_size": 32, "modules": (4, 1)} if kind == "micro" else {"image_size": 64}

@@ -81,7 +81,7 @@ def test_regret_within_bins_and_within_best(rng):
 
 
 def test_restricted_ranges_of_published_proxies(shared_data):
-    """Measured by other code: all of NAS-Bench-201, its best half and tenth, failures ranked last."""
+    """As measured by other code: all of NAS-Bench-201, its best half, its best tenth."""
     path = shared_data / "tables" / "nasbench201.csv.gz"
     table = convert("nasbench201_csv", path, spaces.get("nasbench201"))
     for dataset, proxy, expected in (

@@ -200,11 +200,12 @@ def test_elastic_logits_are_the_exact_ones(x64, space):
     ("space", "proxies"),
     [
         (AFFINE, ("lswag", "swap", "nwot", "snip", "fisher", "l2_norm", "params")),
-        pytest.param(AFFINE, ("lswag", "zico"), marks=pytest.mark.slow),
-        pytest.param(SMALL, ("lswag", "swap"), marks=pytest.mark.slow),
+        (AFFINE, ("lswag", "zico")),
+        (SMALL, ("lswag", "swap")),
     ],
     ids=["affine", "affine-zico", "small"],
 )
+@pytest.mark.slow
 def test_elastic_scores_are_the_exact_ones(x64, space, proxies, monkeypatch):
     weights = variables(space)
     monkeypatch.setattr(scoring, "_initial", lambda *_: weights)

@@ -22,6 +22,7 @@ PROXIES = (
 )
 
 
+@pytest.mark.slow
 def test_options(x64):
     """A cell with a factorised reduction, an absent edge and a 1x1 convolution."""
     rng = np.random.default_rng(0)
@@ -37,6 +38,7 @@ def test_options(x64):
                 assert found.parts[proxy.key][part][0] == exact.parts[proxy.key][part][0]
 
 
+@pytest.mark.slow
 def test_positions_of_padded_maps():
     """Means over pixels are refused where the elastic network's maps are larger."""
     space = spaces.get("darts", layers=3, width=2, image_size=8, num_classes=3)

@@ -191,6 +191,7 @@ def test_elastic_logits_are_the_exact_ones(x64, batch, mode):
         np.testing.assert_allclose(elastic(encoded), expected, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_elastic_scores_are_the_exact_ones(x64, batch, monkeypatch):
     """Every proxy, windows included, layer by layer."""
     names = ("lswag", "swap", "nwot", "snip", "fisher", "l2_norm", "params")
