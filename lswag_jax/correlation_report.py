@@ -84,9 +84,8 @@ def _summary_row(name, scores, truth, params, options: Mapping[str, Any]) -> Row
     row: Row = {"proxy": name}
     for key, statistic in (("rho", spearman), ("tau", kendall)):
         row[key] = statistic(scores, truth)
-        row[f"{key}_low"], row[f"{key}_high"] = _interval(
-            bootstrap, statistic, scores, truth, options
-        )
+        interval = _interval(options, bootstrap, statistic, scores, truth)
+        row[f"{key}_low"], row[f"{key}_high"] = interval
     row["weighted_tau"] = weighted_kendall(scores, truth)
     undefined = len(scores) < 2 or np.ptp(truth) == 0 or (scores == scores[0]).all()
     row |= {"n": len(scores), "failures": int(failed.sum()), "undefined": bool(undefined)}
@@ -118,13 +117,13 @@ def _best(scores: np.ndarray, truth: np.ndarray) -> Row:
 def _gain(scores, reference, truth, options: Mapping[str, Any]) -> Row:
     both = ~np.isnan(scores) & ~np.isnan(reference)
     arrays = [np.asarray(values, np.float64)[both] for values in (scores, reference, truth)]
-    low, high = _interval(paired_bootstrap, spearman, *arrays, options)
+    low, high = _interval(options, paired_bootstrap, spearman, *arrays)
     gain = spearman(arrays[0], arrays[2]) - spearman(arrays[1], arrays[2])
     return {"gain": gain, "gain_low": low, "gain_high": high}
 
 
-def _interval(method, statistic, *arrays_and_options) -> tuple[float, float]:
-    *arrays, options = arrays_and_options
+def _interval(options: Mapping[str, Any], method, statistic, *arrays) -> tuple[float, float]:
+    """Of a bootstrap; NaN where none is asked for or possible."""
     if not options["n"] or len(arrays[0]) < 2:
         return np.nan, np.nan
     return method(statistic, *arrays, **options)
@@ -189,7 +188,7 @@ def _report(table, truth, dataset, proxies, params, reference, nan_policy, optio
         names = [*names, reference]
     scores = {name: table.values(dataset, name, nan_policy)[known] for name in names}
     tried = {name: table.column(dataset, name).tried[known] for name in names}
-    scores = {name: values for name, values in scores.items() if tried[name].any()}
+    scores = {name: values for name, values in scores.items() if not np.isnan(values).all()}
     given = table.values(dataset, params, "drop")[known] if params else None
     rows = summary(scores, target, given, reference=reference, **options)
     for row in rows:
@@ -222,7 +221,9 @@ def grid(rows: Iterable[Row], key: str = "rho") -> tuple[list[str], list[str], n
     values = {(row["proxy"], row["dataset"]): row[key] for row in rows}
     proxies, datasets = (list(dict.fromkeys(names)) for names in zip(*values, strict=True))
     values_KxD = np.array([[values.get((p, d), np.nan) for d in datasets] for p in proxies])
-    order = np.argsort(-np.nanmean(values_KxD, axis=1), kind="stable")
+    counts = (~np.isnan(values_KxD)).sum(1)
+    mean = np.nansum(values_KxD, axis=1) / np.maximum(counts, 1)
+    order = np.argsort(np.where(counts, -mean, np.inf), kind="stable")
     return [proxies[k] for k in order], datasets, values_KxD[order]
 
 

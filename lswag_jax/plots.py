@@ -282,7 +282,8 @@ def averages(
     axes = figure.subplots()
     _style(axes, f"mean {label} over {len(datasets)} data set{'s' * (len(datasets) > 1)}", "")
     counts, place = (~np.isnan(values_KxD)).sum(1), np.arange(len(proxies))
-    axes.barh(place, np.nanmean(values_KxD, axis=1), color=BLUE, alpha=0.6)
+    mean = np.nansum(values_KxD, axis=1) / np.maximum(counts, 1)
+    axes.barh(place, mean, color=BLUE, alpha=0.6)
     for k, values in enumerate(values_KxD):
         axes.scatter(values, np.full(len(values), k), color=ORANGE, zorder=3, **_DOTS)
     names = zip(proxies, counts, strict=True)

@@ -44,12 +44,12 @@ def tiny_config(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("binary", ["score", "profile", "search", "libra"])
+@pytest.mark.parametrize("binary", ["score", "profile", "search", "correlate", "libra"])
 def test_help(binary):
     result = run(binary, "--help")
     assert "--config" in result.stdout
     assert "--workdir" in result.stdout
-    assert "configs/quickstart.py" in result.stdout
+    assert "--config=configs/" in result.stdout
 
 
 def test_profile_score_search(tiny_config, tmp_path):

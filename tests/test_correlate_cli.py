@@ -127,6 +127,8 @@ def mistakes(rng):
         "all missing": ({"metric": "a_acc", "proxies": "b"},
                         {"a_acc": np.where(np.arange(50) < 25, rng.normal(size=50), np.nan),
                          "b": np.where(np.arange(50) < 25, np.nan, 1.0)}, "'b' has no value"),
+        "all failed": ({"proxies": "zen", "nan_policy": "drop"}, {"zen": np.full(50, -1e8)},
+                       "'zen' has no value"),
         "bad scores": ({"scores": "nowhere"}, {}, "there is no table nowhere"),
         "no resample": ({"resamples": -1}, {}, "at least 1 resample"),
     }  # fmt: skip

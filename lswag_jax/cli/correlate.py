@@ -9,6 +9,7 @@ before all of it is there.
 """
 
 import pathlib
+import re
 import time
 
 import numpy as np
@@ -115,7 +116,8 @@ def _ranks(table, rows, dataset: str, options: ConfigDict) -> dict:
     truth = table.values(dataset, options.metric, "drop")
     known = ~np.isnan(truth)
     scores = table.values(dataset, name, options.nan_policy)[known]
-    return {f"ranks_{dataset}": plots.ranks(scores, truth[known], name, options.metric)}
+    file = re.sub(r"[^\w.-]", "_", f"ranks_{dataset}")
+    return {file: plots.ranks(scores, truth[known], name, options.metric)}
 
 
 def _show(rows) -> None:
