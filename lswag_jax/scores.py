@@ -167,8 +167,9 @@ class ScoreTable:
         Raises:
             ValueError: an unknown policy or proxy.
         """
+        scores = self[proxy]  # raises for an unknown one
         failed = np.isin(self.statuses[proxy], STATUSES[2:])
-        return replace_failures(self[proxy], failed, nan_policy)
+        return replace_failures(scores, failed, nan_policy)
 
     def rank(self, proxy: str) -> np.ndarray:
         """Rank of each architecture, 1 is best, ties averaged; failures share the worst ranks."""
