@@ -112,19 +112,23 @@ def _of(table: GroundTruth, dataset: str) -> GroundTruth:
 def with_own(case: Case, root: pathlib.Path, folder: pathlib.Path) -> GroundTruth:
     """The networks of archives of ours: our proxies, and the published ones that we lack.
 
-    Of the case's files the one that has more of the networks is taken, and of its columns those
+    Of the case's files the one that has more of the networks is taken, and of all columns those
     that have nine in ten of them.
     """
-    space, own = spaces.get(case.space), _own(case, folder)
+    space, own = spaces.get(case.space), _covered(_own(case, folder))
     files = [published(case, root)]
     if case.later:
         files.append(_of(convert("nbsz_csv", root / case.later, space), case.dataset))
     table = min(files, key=lambda t: len(own.align(t.genotypes).unmatched) - len(t))
     more = [name for name in table.metrics(case.dataset) if name not in own.metrics(case.dataset)]
     joined, _ = own.join(table.only(more), space)
-    known = joined.column(case.dataset, "val_accuracy").tried
-    covered = {k: c for k, c in joined.columns.items() if c.tried[known].mean() >= COVERED}
-    return dataclasses.replace(joined, columns=covered).with_params(space)
+    return _covered(joined).with_params(space)
+
+
+def _covered(table: GroundTruth) -> GroundTruth:
+    """A table without the columns that lack more than a tenth of its networks."""
+    columns = {k: c for k, c in table.columns.items() if c.tried.mean() >= COVERED}
+    return dataclasses.replace(table, columns=columns)
 
 
 def _own(case: Case, folder: pathlib.Path) -> GroundTruth:
