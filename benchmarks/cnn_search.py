@@ -3,10 +3,10 @@
     python benchmarks/cnn_search.py --data=../shared/data --workdir=results/cnn_search
 
 Random search, evolution and pruning on CIFAR-100 images at 16 px, looked up in the published
-accuracies on ImageNet16-120. All of them score thin networks, as TE-NAS does;
-parameters are the benchmark's own. TE-NAS's criteria are measured three times on half of the
-images, since their cost grows with the square of the batch, all others once.
-The triple is LIBRA's for ImageNet16-120 chosen by accuracies of this benchmark.
+accuracies on ImageNet16-120. All of them score thin networks, as TE-NAS does; parameters are the
+benchmark's own. TE-NAS's criteria are measured three times on half of the images, since their cost
+grows with the square of the batch, all others once. The triple is LIBRA's for ImageNet16-120
+(synflow, jacov, l2_norm), chosen by accuracies of this benchmark.
 Searches of one fitness, strategy and seed resume. Seconds are of scoring, without compilation.
 """
 
