@@ -10,6 +10,7 @@ import lswag_jax
 from lswag_jax import proxies
 from lswag_jax.layers import Feature
 from lswag_jax.proxies import AzTrainability, GradSign, LinearRegions, LogSynFlow, MeCo
+from lswag_jax.proxies.az_nas import _entropy
 from lswag_jax.proxies.input_jacobian import EpeNas, Jacov
 
 BATCH = 6
@@ -161,6 +162,16 @@ def test_features_must_be_marked(data):
     assert table.statuses["dss"][0] == "not_applicable"
     assert table.statuses["snip"][0] == "ok"
     assert table.values("dss")[0] == -np.inf
+
+
+def test_entropy_of_few_directions(rng):
+    """Features that use k directions alike have entropy log k, also in float32."""
+    orthogonal = np.linalg.qr(rng.normal(size=(64, 64)))[0]
+    for k in (2, 5):
+        directions = np.linalg.qr(rng.normal(size=(64, k)))[0]
+        centred = np.concatenate([orthogonal[:, :k], -orthogonal[:, :k]])
+        features = (1e3 * centred @ directions.T).astype(np.float32)
+        assert float(_entropy(jnp.asarray(features))) == pytest.approx(np.log(k), abs=1e-3)
 
 
 def test_az_nas_punishes_one_bad_rank():

@@ -56,6 +56,7 @@ def _entropy(f: Array) -> Array:
     f_NxC = f.reshape(-1, f.shape[-1])
     f_NxC = f_NxC - f_NxC.mean(0, keepdims=True)
     s_C = jnp.linalg.eigvalsh(f_NxC.T @ f_NxC / len(f_NxC))
+    s_C = jnp.maximum(s_C, 0)  # of fewer directions than channels some are negative by rounding
     p_C = s_C / s_C.sum()
     return -(p_C * jnp.log(p_C + 1e-8)).sum()
 
