@@ -20,12 +20,7 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
     """
     config = ConfigDict()
     config.seed = 0  # of genotypes, batch and initial weights
-    # Choices are empty for the space's own.
-    own = spaces.arguments(space).items()
-    own = {key: () if isinstance(value, tuple) else value for key, value in own}
-    own["num_classes"] = own["num_classes"] or 0  # 0 for the task's own
-    own = {key: value for key, value in own.items() if isinstance(value, bool | int | str | tuple)}
-    config.space = {"name": space} | own | space_arguments
+    config.space = space_config(space, **space_arguments)
     config.data = {
         "source": "embedded",  # embedded, tfds:NAME, an .npz file, or a folder of class folders
         "split": "train",
@@ -74,6 +69,15 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
         "tau": 1.0,  # robust z above which a bin is a peak
     }
     return config
+
+
+def space_config(space: str, **space_arguments) -> dict:
+    """Name and arguments of a space; choices are empty for the space's own."""
+    own = spaces.arguments(space).items()
+    own = {key: () if isinstance(value, tuple) else value for key, value in own}
+    own["num_classes"] = own["num_classes"] or 0  # 0 for the task's own
+    own = {key: value for key, value in own.items() if isinstance(value, bool | int | str | tuple)}
+    return {"name": space} | own | space_arguments
 
 
 def _options(name: str) -> dict:
