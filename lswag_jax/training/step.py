@@ -144,7 +144,7 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         ema = _average(state, {"params": params, **_statistics(batch_stats)}, options.ema)
         new = TrainState(state.step + 1, params, batch_stats, opt_state, ema)
-        return new, {"loss": loss, "grad_norm": optax.global_norm(grads)}
+        return new, {"loss": loss, "grad_norm": optax.tree.norm(grads)}
 
     return step
 
