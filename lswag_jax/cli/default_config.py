@@ -60,6 +60,10 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
         "m_prob": 0.2,  # probabilities of mutation, whose meaning is the space's (its `mutate`):
         "s_prob": 0.4,  # of AutoFormer, of redrawing one block's genes, and the depth and width
         "merge_last": True,  # evaluate the last generation's children too
+        # Folder of a super-network of lswag-train, whose sub-networks' accuracies on its own
+        # validation images, held out of the training set, become the proxy inherited_accuracy.
+        "supernet": "",
+        "hold_out": 0.1,  # share of data.split that was held out when it was trained
         "truth": "",  # file:column of genotypes:column of accuracies, to look up what was found
     }
     config.profile = {

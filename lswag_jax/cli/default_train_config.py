@@ -23,7 +23,7 @@ def default_train_config(space: str = "autoformer_tiny", **space_arguments) -> C
         **space_arguments: arguments of the space, such as `image_size` (pixels) or `num_classes`.
     """
     config = ConfigDict()
-    # A genotype's text, or a file with one, such as a search's best.json.
+    # A genotype's text, or a file with one, such as a search's best.json; or "supernet".
     config.genotype = ""
     config.space = space_config(space, **space_arguments)
     config.data = {

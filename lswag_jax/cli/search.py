@@ -23,6 +23,7 @@ def main(config: ConfigDict, workdir: str) -> None:
     from lswag_jax import plots, search
 
     space, proxies = common.load_space(config), common.load_proxies(config)
+    proxies, complete = _with_supernet(config, space, proxies)
     options, accuracies = _options(config), _accuracies(config, space)
     fitness = common.split(config.search.fitness)
     settings = common.score_settings(config)
@@ -41,6 +42,7 @@ def main(config: ConfigDict, workdir: str) -> None:
             fitness=fitness,
             merge_rule=config.search.merge_rule,
             score_settings=settings,
+            complete=complete,
             progress=lambda p: show(p.done, f"best {p.fitness:.6g}"),
         )
     seconds |= result.table.timing
@@ -71,6 +73,35 @@ def main(config: ConfigDict, workdir: str) -> None:
     logging.info("status: %s", {s: int((statuses == s).sum()) for s in sorted(set(statuses))})
     common.log_seconds(seconds | {"plots": time.perf_counter() - start})
     logging.info("results in %s", folder.resolve())
+
+
+def _with_supernet(config: ConfigDict, space, proxies: tuple):
+    """The proxies, with `inherited_accuracy` where a super-network is given, and what adds it.
+
+    Raises:
+        ValueError: the super-network is of another space, or the images held out are not those
+            that it was not trained on.
+    """
+    if not config.search.supernet:
+        return proxies, iter
+    from lswag_jax import sources
+    from lswag_jax.training import model_files, supernet
+
+    model, data = model_files.load(config.search.supernet), config.data
+    pool = sources.open_pool(
+        data.source, data.split, data.label_key, data.data_dir or None, data.download
+    )
+    _, held = sources.hold_out(pool, config.search.hold_out, config.seed)
+    if model.space != space:
+        raise ValueError(f"the super-network {config.search.supernet} is of another space.")
+    trained = model.provenance["validation images"]
+    if trained != f"{held.where} ({held.size})":
+        raise ValueError(
+            f"the super-network {config.search.supernet} was not trained without {held.where} "
+            f"({held.size}), its validation images being {trained}."
+        )
+    accuracies = supernet.Accuracies(model, held)
+    return (*proxies, supernet.InheritedAccuracy()), accuracies.complete
 
 
 def _decisive(config: ConfigDict) -> dict:

@@ -1,4 +1,4 @@
-"""Trains one genotype on images; resumable by its working directory.
+"""Trains a genotype, or a super-network, on images; resumable by its working directory.
 
     python -m lswag_jax.cli.train --config=configs/train_fashion_mnist.py \\
         --config.genotype=results/quickstart/best.json --workdir=results/train
@@ -27,12 +27,9 @@ def main(config: ConfigDict, workdir: str) -> None:
     space, options = common.load_space(config), load_options(config)
     genotype = load_genotype(config, space)
     training, validation = load_pools(config, options.seed)
-    logging.info(
-        "%s: %.3f M parameters, %.1f M MACs",
-        space.format(genotype),
-        space.num_params(genotype) / 1e6,
-        space.macs(genotype) / 1e6,
-    )
+    if genotype is not None:
+        size = space.num_params(genotype) / 1e6, space.macs(genotype) / 1e6
+        logging.info("%s: %.3f M parameters, %.1f M MACs", space.format(genotype), *size)
     logging.info("training: %s, %d images", training.where, training.size)
     logging.info("validation: %s, %d images", validation.where, validation.size)
     steps = options.epochs * (training.size // options.batch_size)
@@ -68,7 +65,7 @@ def load_options(config: ConfigDict):
 
 
 def load_genotype(config: ConfigDict, space):
-    """The genotype of a config, a text or a file.
+    """The genotype of a config, a text or a file; None for the super-network.
 
     Raises:
         ValueError: none, several, or one of another space.
@@ -78,6 +75,8 @@ def load_genotype(config: ConfigDict, space):
         raise ValueError(
             "give a genotype, for example --config.genotype=results/quickstart/best.json."
         )
+    if text == "supernet":
+        return None
     if not pathlib.Path(text).suffix.startswith(".json") and not os.path.isfile(text):
         return space.parse(text)
     genotypes = read_genotypes(text, space)

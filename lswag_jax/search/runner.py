@@ -130,6 +130,7 @@ def run(
     fitness: str | Sequence[str] = ("lswag",),
     merge_rule: str = "log_rank_sum",
     score_settings: Mapping[str, Any] | None = None,
+    complete: Callable[[Iterable[Row]], Iterable[Row]] = iter,
     progress: Callable[[Progress], None] | None = None,
 ) -> SearchResult:
     """Searches a space by scoring its networks on images, and writes the result files.
@@ -150,6 +151,8 @@ def run(
         fitness: names of the proxies searched by; several are merged.
         merge_rule: see `lswag_jax.merge`.
         score_settings: further arguments of `lswag_jax.scoring.stream`, such as `seed`.
+        complete: adds to the rows what is not measured on untrained networks, such as
+            `training.supernet.InheritedAccuracy`, named in `proxies` too.
         progress: see `search`.
 
     Returns:
@@ -168,8 +171,9 @@ def run(
 
     def evaluate(genotypes: Sequence[Any]) -> Iterator[Row]:
         spent: dict[str, float] = {}
-        yield from scoring.stream(
-            space, genotypes, images, labels, resolved, timing=spent, **settings
+        probed = [proxy for proxy in resolved if proxy.untrained]
+        yield from complete(
+            scoring.stream(space, genotypes, images, labels, probed, timing=spent, **settings)
         )
         for key in timing:
             timing[key] += spent[key]

@@ -13,7 +13,7 @@ from lswag_jax import data, sources
 from lswag_jax.scores import dump_row
 from lswag_jax.search import Archive
 from lswag_jax.spaces import Space
-from lswag_jax.training import inherit, loop, model_files
+from lswag_jax.training import inherit, loop, model_files, supernet
 from lswag_jax.training.augment import AugmentOptions
 from lswag_jax.training.checkpoints import Checkpoints
 from lswag_jax.training.input_pipeline import Pipeline
@@ -89,7 +89,8 @@ def train(
     On a CPU the weights are then those of an uninterrupted training, bit by bit.
 
     Args:
-        space, genotype: the network.
+        space, genotype: the network; None for the super-network of the space (`supernet`), of which
+            each part of a batch trains a genotype of its own.
         training, validation: pools of images (`sources.open_pool`, `sources.hold_out`).
         options: see `TrainOptions`.
         workdir: folder of the run; receives `config.json`, `metrics.jsonl`, `checkpoints/` and at
@@ -114,7 +115,10 @@ def train(
     run = {"sha256": hashlib.sha256(dump_row(decided).encode()).hexdigest()}
     with Archive(folder, config, exempt=("free",), name=METRICS) as archive:
         metrics = loop.Metrics(archive, writer)
-        metrics.write("start", 0, _sizes(space, genotype))
+        sizes = {}
+        if genotype is not None:
+            sizes = {"params": space.num_params(genotype), "macs": space.macs(genotype)}
+        metrics.write("start", 0, sizes)
         with Checkpoints(folder / "checkpoints", run) as checkpoints:
             found = _fit(
                 space,
@@ -164,14 +168,20 @@ def _fit(
     held = Pipeline(validation, batch_size=options.batch_size, **size, **rest)
     init_key, key = jax.random.split(jax.random.key(options.seed))
     variables = inherit.inherited(space, genotype, options.init, init_key)
+    batches, eval_step = pipeline.training, make_eval_step(problem)
+    if genotype is None:
+        batches = supernet.with_genotypes(batches, space, options.step.accumulate, options.seed)
+        evaluate = supernet.make_evaluate(eval_step, held.validation, space, options.seed, devices)
+    else:
+        evaluate = loop.make_evaluate(eval_step, held.validation, devices)
     state, scores = loop.fit(
         init_state(variables, optimizer, options.step),
         make_train_step(problem, optimizer, options.augment, options.step),
-        pipeline.training,
+        batches,
         key,
         steps,
         schedule=schedule,
-        evaluate=loop.make_evaluate(make_eval_step(problem), held.validation, devices),
+        evaluate=evaluate,
         metrics=metrics,
         checkpoints=checkpoints,
         devices=devices,
@@ -196,7 +206,9 @@ def make_problem(
     space: Space, genotype: Any, training: sources.Pool, options: TrainOptions, normalize: str
 ) -> Problem:
     """The network of a genotype and the statistics of its images."""
-    module = space.build(genotype)
+    if genotype is None:
+        supernet.check(space)
+    module = space.network() if genotype is None else space.build(genotype)
     if options.drop_path:
         if not hasattr(module, "drop_path"):
             raise ValueError(
@@ -220,17 +232,13 @@ def describe(
     values = dataclasses.asdict(options)
     return {
         "space": dataclasses.asdict(space),
-        "genotype": space.format(genotype),
+        "genotype": "super-network" if genotype is None else space.format(genotype),
         "training": {"where": training.where, "size": training.size},
         "validation": {"where": validation.where, "size": validation.size},
         "normalize": normalize,
         "options": {key: value for key, value in values.items() if key not in FREE},
         "free": {key: values[key] for key in FREE},
     }
-
-
-def _sizes(space: Space, genotype: Any) -> dict[str, int]:
-    return {"params": space.num_params(genotype), "macs": space.macs(genotype)}
 
 
 def _provenance(training: sources.Pool, validation: sources.Pool, options: TrainOptions) -> dict:

@@ -89,26 +89,17 @@ class Problem:
         module: called as `module.apply(variables, images, encoded, train=...)`.
         num_classes: width of its logits.
         mean, std: a channel, for pixels in [0, 1].
-        adapt: variables that the module is run with, from the trained ones and a genotype's
-            encoding; None where they are the same.
     """
 
     module: nn.Module
     num_classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    adapt: Callable[[Variables, Any], Variables] | None = None
 
     def normalise(self, images: Array) -> Array:
         """float32 of uint8 images [B, H, W, C]."""
         mean, std = (np.reshape(np.float32(x), (1, 1, 1, -1)) for x in (self.mean, self.std))
         return (images.astype(jnp.float32) / 255 - mean) / std
-
-    def run(self, variables: Variables, images: Array, encoded: Any, **more: Any) -> Any:
-        """What the network makes of normalised images."""
-        if self.adapt is not None:
-            variables = {**variables, **self.adapt(variables, encoded)}
-        return self.module.apply(variables, images, encoded, **more)
 
 
 def make_train_step(
@@ -156,7 +147,7 @@ def _make_loss(problem: Problem, options: StepOptions) -> Callable:
         images, targets, encoded, key = part
         if options.bfloat16:
             params, images = jax.tree.map(lambda x: x.astype(jnp.bfloat16), (params, images))
-        logits, changed = problem.run(
+        logits, changed = problem.module.apply(
             {"params": params, **_statistics(batch_stats)},
             images,
             encoded,
@@ -213,7 +204,8 @@ def make_eval_step(problem: Problem) -> Callable[[Variables, Mapping[str, Array]
 
     def step(variables, batch):
         images = problem.normalise(batch["image"])
-        logits = problem.run(variables, images, batch.get("encoded")).astype(jnp.float32)
+        logits = problem.module.apply(variables, images, batch.get("encoded"))
+        logits = logits.astype(jnp.float32)
         labels, weight = batch["label"], batch["weight"]
         own = jnp.take_along_axis(logits, labels[:, None], axis=1)
         # Ties count against the network, and so does NaN.
