@@ -4,9 +4,9 @@
         --config.genotype=results/search/best.json --config.train.init=supernet-tiny.safetensors
 
 The classifier of 37 breeds is drawn anew. `init` is the state dict of microsoft/Cream's
-super-network (`model` of supernet-tiny.pth, saved once as safetensors), or the folder of one trained
-here (docs/train.md). Not run here, and no figure of this recipe is published; minutes of one
-accelerator.
+super-network (`model` of supernet-tiny.pth, saved once as safetensors), or the folder of one that
+was trained here (docs/train.md). Not run here, and no figure of this recipe is published; minutes
+of one accelerator.
 """
 
 from lswag_jax.cli.default_train_config import default_train_config, shrink

@@ -108,6 +108,8 @@ def train(
         OSError: the disk is full; what was saved before stays.
     """
     check_data(space, training, validation)
+    if genotype is None:
+        supernet.check(space)
     folder = pathlib.Path(workdir)
     config = describe(space, genotype, training, validation, options, normalize)
     problem = make_problem(space, genotype, training, options, normalize)
@@ -206,8 +208,6 @@ def make_problem(
     space: Space, genotype: Any, training: sources.Pool, options: TrainOptions, normalize: str
 ) -> Problem:
     """The network of a genotype and the statistics of its images."""
-    if genotype is None:
-        supernet.check(space)
     module = space.network() if genotype is None else space.build(genotype)
     if options.drop_path:
         if not hasattr(module, "drop_path"):
