@@ -73,19 +73,12 @@ def make_benchmark(
         done = {row["id"] for row in archive}
         for name, pools in data_sets.items():
             for seed in seeds:
-                ids = {
-                    g: f"{t} on {name}, seed {seed}" for g, t in zip(genotypes, texts, strict=True)
-                }
-                missing = [g for g in genotypes if ids[g] not in done]
+                missing = [g for g in genotypes if _id(space, g, name, seed) not in done]
                 settings = dataclasses.replace(options, seed=seed)
                 for g, found in train_together(space, missing, pools, settings, at_once):
+                    about = {"id": _id(space, g, name, seed), "genotype": space.format(g)}
+                    about |= {"dataset": name, "seed": seed}
                     sizes = {"params": space.num_params(g), "macs": space.macs(g)}
-                    about = {
-                        "id": ids[g],
-                        "genotype": space.format(g),
-                        "dataset": name,
-                        "seed": seed,
-                    }
                     archive.append(about | sizes | found)
                     progress(len(archive), f"{name} {found['accuracy'][-1]:.4f}")
         rows = list(archive)
@@ -145,6 +138,8 @@ def train_together(
         Each genotype, and its `accuracy`, `loss` and `train_loss` by epoch, and its share of
         `seconds` without compilation.
     """
+    if not genotypes:
+        return
     training, validation = pools
     size = (space.image_size, space.channels, options.batch_size, options.augment, options.seed)
     pipeline, held = Pipeline(training, *size, options.workers), Pipeline(validation, *size)
