@@ -2,12 +2,16 @@
 
 import dataclasses
 import functools
+import json
 
 import jax
 import numpy as np
 import pytest
 
-from lswag_jax import search, spaces
+from lswag_jax import search, sources, spaces
+from lswag_jax.cli import common
+from lswag_jax.cli import search as search_binary
+from lswag_jax.cli.default_config import default_config
 from lswag_jax.spaces import AutoFormer
 from lswag_jax.training import inherit, model_files, runner, step, supernet
 from lswag_jax.training.augment import AugmentOptions
@@ -148,3 +152,35 @@ def test_published_super_network(goldens, tmp_path):
 def test_no_super_network_of_batch_norm():
     with pytest.raises(ValueError, match="super-networks are trained of AutoFormer's spaces"):
         supernet.check(spaces.get("nasbench201"))
+
+
+def test_binary_searches_by_inherited_accuracy(tmp_path):
+    """On the part of the training images that was held out, and on no other."""
+    config = default_config("autoformer_tiny", image_size=8, patch_size=4, channels=1)
+    config.space.update({"embed_dims": (12, 24), "head_counts": (1, 2), "depths": (1, 2)})
+    config.space.update({"head_dim": 8, "num_classes": 10})
+    config.proxies = "params"
+    config.data.update({"batch_size": 4, "gradient_batch": 4})
+    config.search.update({"strategy": "random", "num": 3, "fitness": "inherited_accuracy"})
+    config.search.supernet = str(tmp_path / "super")
+    space = common.load_space(config)
+    _, held = sources.hold_out(sources.open_pool("embedded"), 0.1, seed=0)
+    model = model_files.Model(
+        space,
+        None,
+        inherit.initial(space, None, jax.random.key(0)),
+        mean=(0.3,),
+        std=(0.3,),
+        crop="none",
+        classes=range(10),
+        metrics={},
+        provenance={"validation images": f"{held.where} ({held.size})"},
+    )
+    model_files.save(config.search.supernet, model)
+    search_binary.main(config, str(tmp_path / "search"))
+    best = json.loads((tmp_path / "search" / "best.json").read_text())
+    (found,) = supernet.Accuracies(model, held)([space.from_json(best["genotype"])])
+    assert best["score"] == best["proxies"]["inherited_accuracy"] == found["top1"]
+    config.seed = 1
+    with pytest.raises(ValueError, match="was not trained without embedded split 'train', 51 held"):
+        search_binary.main(config, str(tmp_path / "other"))

@@ -14,7 +14,7 @@ import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ from lswag_jax.spaces import Space
 from lswag_jax.training.input_pipeline import Pipeline
 from lswag_jax.training.optimizer import make_optimizer, make_schedule
 from lswag_jax.training.runner import TrainOptions, check_data, make_problem
-from lswag_jax.training.step import init_state, make_eval_step, make_train_step
+from lswag_jax.training.step import Problem, init_state, make_eval_step, make_train_step
 
 ROWS, TABLE = "rows.jsonl", "table.csv"
 Pools = tuple[Pool, Pool]
@@ -145,36 +145,69 @@ def train_together(
     pipeline, held = Pipeline(training, *size, options.workers), Pipeline(validation, *size)
     problem = make_problem(space, None, training, options, "dataset")
     epoch = pipeline.steps_per_epoch
-    schedule = make_schedule(options.optimizer, options.epochs * epoch, epoch)
-    optimizer = make_optimizer(options.optimizer, schedule)
-    init_key, key = jax.random.split(jax.random.key(options.seed))
-    elastic = jax.jit(space.init)(init_key)
-    one = make_train_step(problem, optimizer, options.augment, options.step)
-    train = jax.jit(jax.vmap(_with_genotype(one, 1), in_axes=(0, 0, None, None)), donate_argnums=0)
-    validate = jax.jit(jax.vmap(_with_genotype(make_eval_step(problem)), in_axes=(0, 0, None)))
-
-    @jax.jit
-    @jax.vmap
-    def start(encoded):
-        return init_state(space.active_variables(elastic, encoded), optimizer, options.step)
-
+    programs, key = make_programs(space, problem, options, epoch)
     for first in range(0, len(genotypes), at_once):
         members = list(genotypes[first : first + at_once])
         filled = members + members[-1:] * (at_once - len(members))
         encoded = {k: jnp.asarray(v) for k, v in space.encode(filled).items()}
-        state, curves, clock = start(encoded), [], _Clock()
+        state, curves, clock = programs.start(encoded), [], _Clock()
         batches = pipeline.training()
         for _ in range(options.epochs):
             losses = []
             for _ in range(epoch):
-                state, metrics = train(state, encoded, next(batches), key)
+                state, metrics = programs.train(state, encoded, next(batches), key)
                 losses.append(metrics["loss"])
                 clock.after_first(metrics)
-            curves.append(_epoch(validate, state.variables, encoded, held.validation(), losses))
+            validated = held.validation()
+            curves.append(_epoch(programs, state.variables, encoded, validated, losses))
         seconds = clock.seconds() / len(members)
         for i, g in enumerate(members):
             curve = {k: [float(c[k][i]) for c in curves] for k in curves[0]}
             yield g, curve | {"seconds": seconds}
+
+
+class Programs(NamedTuple):
+    """Compiled functions of several networks, whose trees have a leading axis of them.
+
+    Attributes:
+        start: encoding -> initial states.
+        train: (states, encoding, batch, key) -> (states, metrics).
+        validate: (variables, encoding, batch) -> sums.
+    """
+
+    start: Callable
+    train: Callable
+    validate: Callable
+
+
+def make_programs(
+    space: Space, problem: Problem, options: TrainOptions, steps_per_epoch: int
+) -> tuple[Programs, jax.Array]:
+    """The programs that train networks of a space together, and the key of their random numbers.
+
+    Args:
+        space: with an elastic network, which `problem` holds.
+        problem: see `runner.make_problem`.
+        options: see `TrainOptions`.
+        steps_per_epoch: of the training images.
+    """
+    total = options.epochs * steps_per_epoch
+    schedule = make_schedule(options.optimizer, total, steps_per_epoch)
+    optimizer = make_optimizer(options.optimizer, schedule)
+    init_key, key = jax.random.split(jax.random.key(options.seed))
+    elastic = jax.jit(space.init)(init_key)
+
+    def start(encoded):
+        return init_state(space.active_variables(elastic, encoded), optimizer, options.step)
+
+    train = _with_genotype(make_train_step(problem, optimizer, options.augment, options.step), 1)
+    validate = _with_genotype(make_eval_step(problem))
+    programs = Programs(
+        start=jax.jit(jax.vmap(start)),
+        train=jax.jit(jax.vmap(train, in_axes=(0, 0, None, None)), donate_argnums=0),
+        validate=jax.jit(jax.vmap(validate, in_axes=(0, 0, None))),
+    )
+    return programs, key
 
 
 def _with_genotype(step: Callable, leading: int = 0) -> Callable:
@@ -203,9 +236,9 @@ class _Clock:
         return time.perf_counter() - self._start
 
 
-def _epoch(validate, variables, encoded, batches, losses) -> dict[str, np.ndarray]:
+def _epoch(programs, variables, encoded, batches, losses) -> dict[str, np.ndarray]:
     """Validation and mean training loss [k] after an epoch; NaN where a network diverged."""
-    sums = jax.device_get([validate(variables, encoded, batch) for batch in batches])
+    sums = jax.device_get([programs.validate(variables, encoded, batch) for batch in batches])
     totals = {key: sum(np.asarray(s[key], np.float64) for s in sums) for key in sums[0]}
     train_loss = np.mean(jax.device_get(losses), axis=0)
     count = np.where(np.isfinite(train_loss), totals["count"], math.nan)
