@@ -119,7 +119,9 @@ def hold_out(pool: Pool, share: float, seed: int) -> tuple[Pool, Pool]:
             image=lambda i: pool.image(int(index[i])),
         )
 
-    return part(order[count:], f"all but {count}"), part(order[:count], f"{count} held out")
+    draw = f"(seed {seed})"
+    rest = part(order[count:], f"all but {count} {draw}")
+    return rest, part(order[:count], f"{count} held out {draw}")
 
 
 def array_pool(
