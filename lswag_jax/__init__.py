@@ -12,11 +12,13 @@ from lswag_jax.model_scoring import score_model
 from lswag_jax.scores import ScoreTable
 from lswag_jax.scoring import make_scorer, score
 from lswag_jax.torch_weights import from_torch
+from lswag_jax.training.model_files import load
 
 __version__ = "0.1.0"
 __all__ = [
     "ScoreTable",
     "from_torch",
+    "load",
     "make_scorer",
     "proxies",
     "score",

@@ -97,6 +97,7 @@ def load_batch(
 
     Args:
         source: "embedded" (512 images of Fashion-MNIST, 28x28x1), "tfds:NAME[/CONFIG][:VERSION]",
+            "sphere:SOURCE" for another source's images on a sphere (`lswag_jax.sphere`),
             the path of an `.npz` file (`image` or `images` [N, H, W, C], `label` or `labels` [N],
             optional `classes`; another split's keys begin with its name, as in `test_image`), or
             the path of a folder of class folders, with or without a folder a split above them.
@@ -184,7 +185,7 @@ def _assemble(pool: sources.Pool, options: _Options) -> Batch:
     """Draws, converts, resizes and normalises."""
     index = _draw(pool, options)
     channels = options.channels or pool.channels
-    images = [_convert(pool.image(i), pool.where, channels, options.image_size) for i in index]
+    images = [convert(pool.image(i), pool.where, channels, options.image_size) for i in index]
     shapes = sorted({image.shape for image in images})
     if len(shapes) != 1:
         raise ValueError(
@@ -198,15 +199,15 @@ def _assemble(pool: sources.Pool, options: _Options) -> Batch:
     draw = "in order" if options.batch_size is None else f"{draw}, seed {options.seed}"
     return Batch(
         images=(pixels - mean) / std,
-        labels=np.array([_label(pool, i) for i in index], np.int32),
+        labels=np.array([label_of(pool, i) for i in index], np.int32),
         num_classes=pool.num_classes,
         source=f"{pool.where}, {len(index)} of {pool.size} images, {draw}, "
         f"{height}x{width}x{channels}",
     )
 
 
-def _label(pool: sources.Pool, i: int) -> int:
-    """Label of example i, checked."""
+def label_of(pool: sources.Pool, i: int) -> int:
+    """Label of example i of a pool; ValueError for one that is not of its classes."""
     label = int(pool.label(i))
     if not 0 <= label < pool.num_classes:
         raise ValueError(
@@ -235,7 +236,7 @@ def _draw(pool: sources.Pool, options: _Options) -> list[int]:
     # not all read.
     missing, drawn = quotas.copy(), []
     for i in order:
-        label = _label(pool, i)
+        label = label_of(pool, i)
         if missing[label]:
             missing[label] -= 1
             drawn.append(i)
@@ -249,8 +250,18 @@ def _draw(pool: sources.Pool, options: _Options) -> list[int]:
     )
 
 
-def _convert(image: np.ndarray, where: str, channels: int | None, size: int | None) -> np.ndarray:
-    """Float32 [size, size, channels] in [0, 1] of an image as `Pool.image` gives it."""
+def convert(image: np.ndarray, where: str, channels: int | None, size: int | None) -> np.ndarray:
+    """Float32 [size, size, channels] in [0, 1] of an image as `Pool.image` gives it.
+
+    Args:
+        image: [H, W, C] uint8, uint16, or floating point in [0, 1].
+        where: what messages call its source.
+        channels: 1, 3 or None for its own.
+        size: side in pixels (`load_batch`), or None for its own.
+
+    Raises:
+        ValueError: the image has another shape or range.
+    """
     if image.ndim != 3 or image.shape[-1] not in (1, 3):
         raise ValueError(f"images of {where} must be [H, W, 1 or 3], not {list(image.shape)}.")
     if image.dtype != np.uint8:  # Bytes are resized as bytes, to the very values of Pillow.
@@ -304,17 +315,52 @@ def _resize(image: np.ndarray, size: int | None) -> np.ndarray:
     return resized if resized.dtype == np.uint8 else np.clip(resized, 0, 1)
 
 
+def statistics(
+    pool: sources.Pool,
+    channels: int,
+    normalize: str = "dataset",
+    *,
+    image_size: int | None = None,
+    num: int = 1024,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation a channel for pixels in [0, 1], float32 [C] each.
+
+    Args:
+        pool: of the images.
+        channels: 1 or 3, to which images are converted.
+        normalize: as in `load_batch`; those of an unknown data set are measured.
+        image_size: to which images are resized; None where they all have one size.
+        num: images measured, at most.
+        seed: of their draw.
+
+    >>> [x.tolist() for x in statistics(sources.open_pool("embedded"), 1, "symmetric")]
+    [[0.5], [0.5]]
+    """
+    options = _Options(None, seed, False, image_size, channels, normalize, None, None)
+    known = normalize != "dataset" or _published(pool.name, channels)
+    order = np.random.default_rng(seed).permutation(pool.size)
+    index = order[: 1 if known else num].tolist()
+    images = [convert(pool.image(i), pool.where, channels, image_size) for i in index]
+    return _mean_and_std(np.stack(images), pool.name, options)
+
+
+def _published(name: str, channels: int) -> tuple | None:
+    """Published mean and deviation of the data set that a source's name begins with."""
+    known = next((v for k, v in _STATISTICS.items() if name.lower().startswith(k)), None)
+    return known if known and len(known[0]) in (1, channels) else None
+
+
 def _mean_and_std(pixels: np.ndarray, name: str, options: _Options) -> tuple:
     """Mean and standard deviation a channel, float32 [C], for pixels [B, H, W, C] in [0, 1]."""
     channels = pixels.shape[-1]
-    known = next((v for k, v in _STATISTICS.items() if name.lower().startswith(k)), None)
     if options.mean is not None:
         mean, std = options.mean, options.std
     elif options.normalize == "unit":
         mean, std = 0.0, 1.0
     elif options.normalize == "symmetric":
         mean, std = 0.5, 0.5
-    elif known and len(known[0]) in (1, channels):
+    elif known := _published(name, channels):
         mean, std = known
     else:
         mean = pixels.mean(axis=(0, 1, 2), dtype=np.float64)

@@ -57,6 +57,11 @@ def open_pool(
     (512, (28, 28, 1), 'trouser')
     """
     text = os.fspath(source)
+    if text.startswith("sphere:"):
+        from lswag_jax import sphere
+
+        plane = text.removeprefix("sphere:")
+        return sphere.on_sphere(open_pool(plane, split, label_key, data_dir, download))
     if text == "embedded":
         asset = resources.files("lswag_jax") / "assets" / "fashion_mnist_512.npz"
         with asset.open("rb") as file:
@@ -78,6 +83,45 @@ def open_pool(
         f"unknown source {text!r}: give 'embedded', 'tfds:NAME', the path of an .npz file or the "
         "path of a folder of class folders."
     )
+
+
+def hold_out(pool: Pool, share: float, seed: int) -> tuple[Pool, Pool]:
+    """Divides a pool at random.
+
+    Args:
+        pool: to divide.
+        share: of the examples that are held out, at least one.
+        seed: of the draw.
+
+    Returns:
+        The pool of the other examples, and that of those held out.
+
+    Raises:
+        ValueError: a share that leaves one of them empty.
+
+    >>> rest, held = hold_out(open_pool("embedded"), 0.25, seed=0)
+    >>> rest.size, held.size
+    (384, 128)
+    """
+    count = max(1, round(share * pool.size))
+    if not 0 < share < 1 or count >= pool.size:
+        raise ValueError(
+            f"the share held out must be above 0 and leave examples of {pool.where}, got {share}."
+        )
+    order = np.random.default_rng(seed).permutation(pool.size)
+
+    def part(index: np.ndarray, what: str) -> Pool:
+        return dataclasses.replace(
+            pool,
+            where=f"{pool.where}, {what}",
+            size=len(index),
+            label=lambda i: pool.label(int(index[i])),
+            image=lambda i: pool.image(int(index[i])),
+        )
+
+    draw = f"(seed {seed})"
+    rest = part(order[count:], f"all but {count} {draw}")
+    return rest, part(order[:count], f"{count} held out {draw}")
 
 
 def array_pool(

@@ -21,12 +21,7 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
     """
     config = ConfigDict()
     config.seed = 0  # of genotypes, batch and initial weights
-    # Choices are empty for the space's own.
-    own = spaces.arguments(space).items()
-    own = {key: () if isinstance(value, tuple) else value for key, value in own}
-    own["num_classes"] = own["num_classes"] or 0  # 0 for the task's own
-    own = {key: value for key, value in own.items() if isinstance(value, bool | int | str | tuple)}
-    config.space = {"name": space} | own | space_arguments
+    config.space = space_config(space, **space_arguments)
     config.data = {
         "source": "embedded",  # embedded, tfds:NAME, an .npz file, or a folder of class folders
         "split": "train",
@@ -69,6 +64,10 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
         "merge_last": True,  # evaluate the last generation's children too
         "prune_number": 1,  # operations that pruning removes from each edge in a round
         "decimals": -1,  # that relative losses of pruning are rounded to; -1 keeps all, TE-NAS 3
+        # Folder of a super-network of lswag-train, whose sub-networks' accuracies on its own
+        # validation images, held out of the training set, become the proxy inherited_accuracy.
+        "supernet": "",
+        "hold_out": 0.1,  # share of data.split that was held out when it was trained
         "truth": "",  # table:data set:metric, to look up what was found (see lswag_jax.cli.search)
     }
     config.correlate = {
@@ -99,6 +98,15 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
         "tau": 1.0,  # robust z above which a bin is a peak
     }
     return config
+
+
+def space_config(space: str, **space_arguments) -> dict:
+    """Name and arguments of a space; choices are empty for the space's own."""
+    own = spaces.arguments(space).items()
+    own = {key: () if isinstance(value, tuple) else value for key, value in own}
+    own["num_classes"] = own["num_classes"] or 0  # 0 for the task's own
+    own = {key: value for key, value in own.items() if isinstance(value, bool | int | str | tuple)}
+    return {"name": space} | own | space_arguments
 
 
 def _options(name: str) -> dict:

@@ -63,18 +63,23 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
 
 
 def load_genotypes(config: ConfigDict, space) -> list:
-    """Distinct genotypes of a config: of its file, or random ones.
-
-    Raises:
-        ValueError: a genotype that is not of the space, named by its place in the file.
-        FileNotFoundError: no such file.
-    """
+    """Distinct genotypes of a config: of its file, or random ones."""
     if not config.score.genotypes:
         if config.score.num < 1:
             raise ValueError(f"score.num must be at least 1, got {config.score.num}.")
         genotypes = space.sample(np.random.default_rng(config.seed), config.score.num)
         return list(dict.fromkeys(genotypes))
-    path = pathlib.Path(config.score.genotypes)
+    return read_genotypes(config.score.genotypes, space)
+
+
+def read_genotypes(path: str, space) -> list:
+    """Distinct genotypes of a file: a JSON list, JSON lines, or a search's best.json.
+
+    Raises:
+        ValueError: a genotype that is not of the space, named by its place in the file.
+        FileNotFoundError: no such file.
+    """
+    path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no genotype file {path}.")
     genotypes = []

@@ -22,6 +22,7 @@ from lswag_jax.cli import common
 
 STRATEGIES = ("evolution", "random", "pruning")
 WINDOWS = ("params_window", "macs_window")
+INHERITED = "inherited_accuracy"  # the proxy of `search.supernet`
 
 
 def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
@@ -30,7 +31,9 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     from lswag_jax.fitness import Fitness
 
     fitness = Fitness.parse(config.search.fitness, config.search.merge_rule)
-    space, proxies = common.load_space(config), common.load_proxies(config, fitness.proxies)
+    measured = [name for name in fitness.proxies if name != INHERITED or not config.search.supernet]
+    space, proxies = common.load_space(config), common.load_proxies(config, measured)
+    proxies, complete = _with_supernet(config, space, proxies)
     options, accuracies = _options(config, shard), _accuracies(config, space)
     settings = common.score_settings(config)
     start = time.perf_counter()
@@ -47,6 +50,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
             config=common.identity(config, space, proxies, search=_decisive(config, fitness)),
             fitness=fitness,
             score_settings=settings,
+            complete=complete,
             progress=lambda p: show(p.done, f"best {p.fitness:.6g}"),
         )
     if shard or not distributed.is_first():
@@ -84,6 +88,35 @@ def _plot(result, fitness, folder: pathlib.Path) -> None:
     parts = result.table.parts.get("lswag", {})
     if "lambda_l" in parts:
         plots.save(plots.layer_factors(parts, result.best), folder / "best_layers.png")
+
+
+def _with_supernet(config: ConfigDict, space, proxies: tuple):
+    """The proxies, with `inherited_accuracy` where a super-network is given, and what adds it.
+
+    Raises:
+        ValueError: the super-network is of another space, or the images held out are not those
+            that it was not trained on.
+    """
+    if not config.search.supernet:
+        return proxies, iter
+    from lswag_jax import sources
+    from lswag_jax.training import model_files, supernet
+
+    model, data = model_files.load(config.search.supernet), config.data
+    pool = sources.open_pool(
+        data.source, data.split, data.label_key, data.data_dir or None, data.download
+    )
+    _, held = sources.hold_out(pool, config.search.hold_out, config.seed)
+    if model.space != space:
+        raise ValueError(f"the super-network {config.search.supernet} is of another space.")
+    trained = model.provenance["validation images"]
+    if trained != f"{held.where} ({held.size})":
+        raise ValueError(
+            f"the super-network {config.search.supernet} was not trained without {held.where} "
+            f"({held.size}), its validation images being {trained}."
+        )
+    accuracies = supernet.Accuracies(model, held)
+    return (*proxies, supernet.InheritedAccuracy()), accuracies.complete
 
 
 def _decisive(config: ConfigDict, fitness) -> dict:

@@ -35,6 +35,7 @@ class Proxy:
     networks: ClassVar[str] = "any"  # what a network must have for it to apply
     weakness: ClassVar[str] = ""
     higher_is_better: ClassVar[bool] = True  # of the quantity as published, before orientation
+    untrained: ClassVar[bool] = True  # False for a fitness that others measure, on trained weights
 
     def _check_choice(self, option: str, choices: Sequence[str]) -> None:
         """Raise ValueError unless an option is one of its choices."""

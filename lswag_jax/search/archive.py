@@ -28,6 +28,7 @@ class Archive(Sequence[Row]):
         workdir: folder of the run; made if absent.
         config: what the run is; plain values that JSON can hold, nested at will.
         exempt: keys, dotted where nested, that may differ because they do not affect the result.
+        name: of the file.
 
     Raises:
         ValueError: the folder holds a run of another config, or a line before the last is no row.
@@ -47,10 +48,11 @@ class Archive(Sequence[Row]):
         workdir: str | os.PathLike,
         config: Mapping[str, Any],
         exempt: Sequence[str] = (),
+        name: str = ARCHIVE,
     ) -> None:
         workdir = pathlib.Path(workdir)
         new = plain(config)
-        self.path = workdir / ARCHIVE
+        self.path = workdir / name
         self._rows, size = read_rows(self.path) if self.path.exists() else ([], 0)
         if self._rows:
             _compare(workdir, new, exempt)
@@ -153,7 +155,7 @@ def _compare(workdir: pathlib.Path, config: Mapping[str, Any], exempt: Sequence[
     try:
         there = dict(_flatten(json.loads(path.read_bytes())))
     except (FileNotFoundError, ValueError):
-        raise ValueError(f"{workdir} holds {ARCHIVE} but no readable {CONFIG}.") from None
+        raise ValueError(f"{workdir} holds a run but no readable {CONFIG}.") from None
     here = dict(_flatten(config))
     differing = [
         f"{key} ({_show(there, key)} there, {_show(here, key)} here)"

@@ -180,6 +180,7 @@ def run(
     exempt: Sequence[str] = (),
     fitness: str | Sequence[str] | Fitness = ("lswag",),
     score_settings: Mapping[str, Any] | None = None,
+    complete: Callable[[Iterable[Row]], Iterable[Row]] = iter,
     progress: Callable[[Progress], None] | None = None,
 ) -> SearchResult:
     """Searches a space by scoring its networks on images, and writes the result files.
@@ -203,6 +204,8 @@ def run(
         exempt: keys of the config, dotted where nested, that may differ on resuming.
         fitness: see `search`.
         score_settings: further arguments of `lswag_jax.scoring.stream`, such as `seed`.
+        complete: adds to the rows what is not measured on untrained networks, such as
+            `training.supernet.InheritedAccuracy`, named in `proxies` too.
         progress: see `search`.
 
     Returns:
@@ -221,8 +224,9 @@ def run(
 
     def evaluate(genotypes: Sequence[Any]) -> Iterator[Row]:
         spent: dict[str, float] = {}
-        yield from scoring.stream(
-            scored, genotypes, images, labels, resolved, timing=spent, **settings
+        probed = [proxy for proxy in resolved if proxy.untrained]
+        yield from complete(
+            scoring.stream(scored, genotypes, images, labels, probed, timing=spent, **settings)
         )
         for key in timing:
             timing[key] += spent[key]

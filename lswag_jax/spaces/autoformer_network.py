@@ -192,16 +192,25 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """x + Attention(LN(x)), then x + MLP(LN(x))."""
+    """x + Attention(LN(x)), then x + MLP(LN(x)); in training a branch may be dropped."""
 
     num_heads: int
     hidden: int
     head_dim: int | None
     relative_position: bool
     norm_eps: float
+    drop_path: float
+
+    def _branch(self, x: Array, train: bool) -> Array:
+        """`x`, dropped for each sample with probability `drop_path`, its mean kept."""
+        if not train or not self.drop_path:
+            return x
+        keep = 1 - self.drop_path
+        kept = jax.random.bernoulli(self.make_rng("drop_path"), keep, (x.shape[0], 1, 1))
+        return x * kept.astype(x.dtype) / keep
 
     @nn.compact
-    def __call__(self, x: Array, mask: Array | float, sizes: tuple | None) -> Array:
+    def __call__(self, x: Array, mask: Array | float, sizes: tuple | None, train: bool) -> Array:
         """Maps `x` [B, N, D] to the same shape; `sizes` are active channels, heads and hidden."""
         dim, heads, hidden = (None, None, None) if sizes is None else sizes
         active = None if sizes is None else dim * (heads > 0)
@@ -209,14 +218,14 @@ class Block(nn.Module):
         h = LayerNorm(self.norm_eps, name="attn_norm")(x, mask)
         if self.head_dim is None and sizes is not None:
             attention = ElasticHeadAttention(self.num_heads, name="attn")
-            x += attention(h, out_mask, dim, heads)
+            x += self._branch(attention(h, out_mask, dim, heads), train)
         else:
             head_dim = self.head_dim or x.shape[-1] // self.num_heads
             attention = Attention(self.num_heads, head_dim, self.relative_position, name="attn")
-            x += attention(h, out_mask, heads)
+            x += self._branch(attention(h, out_mask, heads), train)
         x = Feature(name="attn_feature")(x, active)
         h = LayerNorm(self.norm_eps, name="mlp_norm")(x, mask)
-        x += MLP(self.hidden, name="mlp")(h, out_mask, hidden)
+        x += self._branch(MLP(self.hidden, name="mlp")(h, out_mask, hidden), train)
         return Feature(name="mlp_feature")(x, active)
 
 
@@ -231,6 +240,8 @@ class VisionTransformer(nn.Module):
         norm_eps: epsilon of LayerNorm.
         patch_size: in pixels.
         num_classes: width of the logits.
+        drop_path: probability that training drops a branch of the last block (stochastic depth);
+            it grows linearly from 0 at the first.
     """
 
     embed_dim: int
@@ -241,15 +252,19 @@ class VisionTransformer(nn.Module):
     norm_eps: float
     patch_size: int
     num_classes: int
+    drop_path: float = 0.0
 
     @nn.compact
-    def __call__(self, images: Array, encoded: Mapping[str, Array] | None = None) -> Array:
+    def __call__(
+        self, images: Array, encoded: Mapping[str, Array] | None = None, train: bool = False
+    ) -> Array:
         """Logits [B, C] of `images` [B, H, W, channels].
 
         Args:
             images: the batch; its dtype and the variables' decide the precision.
             encoded: one genotype of `AutoFormer.encode` (no leading axis); None for the exact
                 network.
+            train: whether branches are dropped, by the random stream "drop_path".
         """
         mask = unit_mask(
             self.embed_dim, None if encoded is None else encoded["embed_dim"], images.dtype
@@ -268,12 +283,13 @@ class VisionTransformer(nn.Module):
                 self.head_dim,
                 self.relative_position,
                 self.norm_eps,
+                self.drop_path * i / max(len(self.num_heads) - 1, 1),
                 name=f"blocks_{i}",
             )
             sizes = None
             if encoded is not None:
                 sizes = encoded["embed_dim"], encoded["num_heads"][i], encoded["hidden"][i]
-            x = block(x, mask, sizes)
+            x = block(x, mask, sizes, train)
         x = LayerNorm(self.norm_eps, name="norm")(x, mask)[:, 1:].mean(axis=1)
         return nn.Dense(self.num_classes, kernel_init=_linear_init, name="head")(x)
 

@@ -1,0 +1,98 @@
+"""Training networks together against training them one by one, in seconds a network and step.
+
+    python benchmarks/train_speed.py --together=1,4,16 --separate=2
+
+Together: k genotypes in one vmapped elastic program. Separate: exact networks, each compiled for
+itself; the mean over `--separate` of them stands for any number. Compilation is told apart.
+"""
+
+import argparse
+import json
+import time
+
+import jax
+import numpy as np
+from vit_benchmark import SPACE
+
+from lswag_jax import sources
+from lswag_jax.training import benchmark, inherit, runner, step
+from lswag_jax.training.augment import AugmentOptions
+from lswag_jax.training.optimizer import OptimizerOptions, make_optimizer, make_schedule
+
+POOL = sources.open_pool("embedded")
+
+
+def timed(compiled, state, *rest, steps: int) -> float:
+    """Seconds a step, after a first one."""
+    state, metrics = compiled(state, *rest)
+    jax.block_until_ready(metrics)
+    start = time.perf_counter()
+    for _ in range(steps):
+        state, metrics = compiled(state, *rest)
+    jax.block_until_ready(metrics)
+    return (time.perf_counter() - start) / steps
+
+
+def compile_and_time(train, *arguments, steps: int) -> tuple[float, float]:
+    """Seconds of compilation and of a step."""
+    start = time.perf_counter()
+    compiled = train.lower(*arguments).compile()
+    seconds = time.perf_counter() - start
+    return seconds, timed(compiled, *arguments, steps=steps)
+
+
+def together(k: int, options: runner.TrainOptions, batch: dict, steps: int) -> tuple[float, float]:
+    """Compilation and seconds a network and step of k genotypes at once."""
+    problem = runner.make_problem(SPACE, None, POOL, options, "dataset")
+    programs, key = benchmark.make_programs(SPACE, problem, options, 100)
+    encoded = SPACE.encode(SPACE.sample(np.random.default_rng(0), k))
+    arguments = (programs.start(encoded), encoded, batch, key)
+    compilation, seconds = compile_and_time(programs.train, *arguments, steps=steps)
+    return compilation, seconds / k
+
+
+def separate(num: int, options: runner.TrainOptions, batch: dict, steps: int) -> tuple:
+    """Mean compilation and seconds a step of exact networks."""
+    optimizer = make_optimizer(options.optimizer, make_schedule(options.optimizer, 100, 100))
+    found = []
+    for g in SPACE.sample(np.random.default_rng(0), num):
+        problem = runner.make_problem(SPACE, g, POOL, options, "dataset")
+        state = step.init_state(
+            inherit.initial(SPACE, g, jax.random.key(0)), optimizer, options.step
+        )
+        train = step.make_train_step(problem, optimizer, options.augment, options.step)
+        train = jax.jit(train, donate_argnums=0)
+        found.append(compile_and_time(train, state, batch, jax.random.key(0), steps=steps))
+    return tuple(np.mean(found, axis=0))
+
+
+def main() -> None:
+    """Measures and prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--together", default="1,4,16")
+    parser.add_argument("--separate", type=int, default=2)
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=10, help="steps that are timed")
+    arguments = parser.parse_args()
+    print(json.dumps(vars(arguments)), jax.devices())
+    options = runner.TrainOptions(
+        epochs=1, optimizer=OptimizerOptions(), augment=AugmentOptions(flip=True)
+    )
+    size = arguments.batch_size
+    batch = {
+        "image": np.stack([POOL.image(i) for i in range(size)]),
+        "label": np.array([POOL.label(i) for i in range(size)], np.int32),
+    }
+    print("| networks | s a network and step | compilation, s | s with it, 1000 steps |")
+    print("|---|---|---|---|")
+    for k in map(int, arguments.together.split(",")):
+        compilation, seconds = together(k, options, batch, arguments.steps)
+        whole = seconds + compilation / k / 1000
+        print(f"| {k} together | {seconds:.4f} | {compilation:.1f} | {whole:.4f} |", flush=True)
+    compilation, seconds = separate(arguments.separate, options, batch, arguments.steps)
+    whole = seconds + compilation / 1000
+    print(f"| each by itself | {seconds:.4f} | {compilation:.1f} each | {whole:.4f} |")
+
+
+if __name__ == "__main__":
+    main()

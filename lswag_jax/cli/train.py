@@ -1,0 +1,137 @@
+"""Trains a genotype, or a super-network, on images; resumable by its working directory.
+
+    python -m lswag_jax.cli.train --config=configs/train_fashion_mnist.py \\
+        --config.genotype=results/quickstart/best.json --workdir=results/train
+
+The working directory receives config.json, metrics.jsonl (training and validation, as they come),
+checkpoints/ and at the end model/: genotype, weights (safetensors and orbax) and a model card,
+which `lswag_jax.load` reads. A killed run that is started again goes on where it was.
+"""
+
+import os
+import pathlib
+from contextlib import contextmanager
+
+from absl import logging
+from ml_collections import ConfigDict
+
+from lswag_jax.cli import common
+from lswag_jax.cli.score import read_genotypes
+
+
+def main(config: ConfigDict, workdir: str) -> None:
+    """Trains as `config` says and writes the results to `workdir`."""
+    from lswag_jax.training import runner
+
+    _quiet()
+    space, options = common.load_space(config), load_options(config)
+    genotype = load_genotype(config, space)
+    training, validation = load_pools(config, options.seed)
+    if genotype is not None:
+        size = space.num_params(genotype) / 1e6, space.macs(genotype) / 1e6
+        logging.info("%s: %.3f M parameters, %.1f M MACs", space.format(genotype), *size)
+    logging.info("training: %s, %d images", training.where, training.size)
+    logging.info("validation: %s, %d images", validation.where, validation.size)
+    steps = options.epochs * (training.size // options.batch_size)
+    with common.progress_bar("train", steps) as show, _writer(config, workdir) as writer:
+        model = runner.train(
+            space,
+            genotype,
+            training,
+            validation,
+            options,
+            workdir,
+            normalize=config.data.normalize,
+            writer=writer,
+            progress=show,
+        )
+    logging.info("validation: %s", ", ".join(f"{k} {v:.4f}" for k, v in model.metrics.items()))
+    logging.info("results in %s", pathlib.Path(workdir).resolve())
+
+
+def load_options(config: ConfigDict):
+    """The training's options of a config."""
+    from lswag_jax.training.augment import AugmentOptions
+    from lswag_jax.training.optimizer import OptimizerOptions
+    from lswag_jax.training.runner import TrainOptions
+    from lswag_jax.training.step import StepOptions
+
+    return TrainOptions(
+        **config.train,
+        optimizer=OptimizerOptions(**config.optimizer),
+        augment=AugmentOptions(**config.augment),
+        step=StepOptions(**config.step),
+    )
+
+
+def load_genotype(config: ConfigDict, space):
+    """The genotype of a config, a text or a file; None for the super-network.
+
+    Raises:
+        ValueError: none, several, or one of another space.
+    """
+    text = config.genotype
+    if not text:
+        raise ValueError(
+            "give a genotype, for example --config.genotype=results/quickstart/best.json."
+        )
+    if text == "supernet":
+        return None
+    if not pathlib.Path(text).suffix.startswith(".json") and not os.path.isfile(text):
+        return space.parse(text)
+    genotypes = read_genotypes(text, space)
+    if len(genotypes) > 1:
+        raise ValueError(f"{text} holds {len(genotypes)} genotypes, a training is of one.")
+    return genotypes[0]
+
+
+def load_pools(config: ConfigDict, seed: int):
+    """Pools of training and validation images of a config."""
+    from lswag_jax import sources
+
+    data = config.data
+
+    def open_split(split: str):
+        return sources.open_pool(
+            data.source, split, data.label_key, data.data_dir or None, data.download
+        )
+
+    if data.eval_split:
+        return open_split(data.split), open_split(data.eval_split)
+    return sources.hold_out(open_split(data.split), data.hold_out, seed)
+
+
+@contextmanager
+def _writer(config: ConfigDict, workdir: str):
+    """TensorBoard's writer where it is wanted, else None."""
+    if not config.tensorboard:
+        yield None
+        return
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        raise ImportError(
+            "--config.tensorboard needs tensorboardX: pip install 'lswag_jax[tensorboard]'."
+        ) from None
+    with SummaryWriter(os.path.join(workdir, "tensorboard")) as writer:
+        yield writer
+
+
+def _quiet() -> None:
+    """Orbax and grain tell of every file they touch: leave them their warnings."""
+    libraries = ("orbax", "grain", "tensorstore")
+    logging.get_absl_handler().addFilter(
+        lambda record: (
+            record.levelno >= logging.converter.STANDARD_WARNING
+            or not any(name in record.pathname for name in libraries)
+        )
+    )
+
+
+def run() -> None:
+    """Entry point."""
+    common.run(main, __doc__, "results/train")
+
+
+if __name__ == "__main__":
+    run()

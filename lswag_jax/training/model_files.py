@@ -1,0 +1,214 @@
+"""A trained network as a folder: genotype, weights in two formats, and a model card."""
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from flax import traverse_util
+
+from lswag_jax import spaces
+from lswag_jax.scores import write_atomically
+from lswag_jax.training.augment import AugmentOptions, evaluation_image
+
+DESCRIPTION, WEIGHTS, ORBAX, CARD = "model.json", "model.safetensors", "orbax", "README.md"
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A trained network, or a super-network.
+
+    Attributes:
+        space: of the genotype.
+        genotype: None for a super-network.
+        variables: of `module`.
+        mean, std: a channel, for pixels in [0, 1].
+        crop: of the training images, which decides how others are cropped (`AugmentOptions.crop`).
+        classes: names, or numbers where there are none.
+        metrics: of the validation.
+        provenance: how it came about: data, seed, epochs and so on.
+    """
+
+    space: spaces.Space
+    genotype: Any
+    variables: Mapping[str, Any]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    crop: str
+    classes: Sequence[str]
+    metrics: Mapping[str, float]
+    provenance: Mapping[str, Any]
+
+    @property
+    def module(self) -> nn.Module:
+        """The network: `build(genotype)`, or the elastic one of a super-network."""
+        if self.genotype is None:
+            return self.space.network()
+        return self.space.build(self.genotype)
+
+    def prepare(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Images as the network takes them.
+
+        Args:
+            images: each [H, W, C] of any size, C 1 or 3, uint8, uint16, or floats in [0, 1].
+
+        Returns:
+            float32 [B, size, size, channels], resized, cropped and normalised.
+        """
+        size, channels = self.space.image_size, self.space.channels
+        options = AugmentOptions(crop=self.crop)
+        pixels = [evaluation_image(x, "the input", channels, size, options) for x in images]
+        scaled = np.stack(pixels).astype(np.float32) / np.float32(255)
+        return (scaled - np.float32(self.mean)) / np.float32(self.std)
+
+    def predict(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Probabilities [B, C] of images of any size; `prepare` and one call of the network.
+
+        Raises:
+            ValueError: of a super-network, which needs a genotype (`inherit`).
+        """
+        if self.genotype is None:
+            raise ValueError("a super-network predicts nothing by itself: give it a genotype.")
+        logits = _apply(self.module, self.variables, self.prepare(images))
+        return np.asarray(jax.nn.softmax(logits))
+
+    def inherit(self, genotype: Any) -> "Model":
+        """The network of a genotype with this super-network's weights.
+
+        Raises:
+            ValueError: this is no super-network, or the genotype is not of its space.
+        """
+        if self.genotype is not None:
+            raise ValueError("only a super-network gives weights to other genotypes.")
+        variables = self.space.extract(self.variables, genotype)
+        return dataclasses.replace(self, genotype=genotype, variables=variables, metrics={})
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(module: nn.Module, variables: Any, images: jax.Array) -> jax.Array:
+    return module.apply(variables, images)
+
+
+def save(folder: str | os.PathLike, model: Model) -> None:
+    """Writes `model.json`, `model.safetensors`, `orbax/` and a model card, all or nothing.
+
+    Args:
+        folder: is replaced if it is there.
+        model: what to write.
+
+    Raises:
+        OSError: the disk does not take it; a folder that was there stays.
+    """
+    import orbax.checkpoint as ocp
+    from safetensors import numpy as safetensors
+
+    folder = pathlib.Path(folder)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        variables = jax.device_get(model.variables)
+        flat = traverse_util.flatten_dict(variables, sep="/")
+        arrays = {key: np.ascontiguousarray(value) for key, value in flat.items()}
+        write_atomically(temporary / WEIGHTS, safetensors.save(arrays))
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save((temporary / ORBAX).resolve(), variables)
+        description = json.dumps(_describe(model), indent=2)
+        write_atomically(temporary / DESCRIPTION, description + "\n")
+        write_atomically(temporary / CARD, card(model))
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _describe(model: Model) -> dict[str, Any]:
+    """What `model.json` holds."""
+    genotype = None if model.genotype is None else model.genotype.to_json()
+    return {
+        "space": {"class": type(model.space).__name__} | dataclasses.asdict(model.space),
+        "genotype": genotype,
+        "id": None if genotype is None else model.space.format(model.genotype),
+        "input": {"mean": list(model.mean), "std": list(model.std), "crop": model.crop},
+        "classes": list(model.classes),
+        "metrics": dict(model.metrics),
+        "provenance": dict(model.provenance),
+    }
+
+
+def load(path: str | os.PathLike) -> Model:
+    """A trained network from its folder, or from the working directory of its training.
+
+    Args:
+        path: of the folder; weights are read from `model.safetensors`.
+
+    Returns:
+        The model, with `module`, `variables`, and `predict` for images of any size.
+
+    Raises:
+        FileNotFoundError: there is no trained network.
+        ValueError: its files are damaged or do not belong together.
+    """
+    from safetensors import SafetensorError
+    from safetensors import numpy as safetensors
+
+    folder = pathlib.Path(path)
+    if (folder / "model" / DESCRIPTION).is_file():
+        folder /= "model"
+    for name in (DESCRIPTION, WEIGHTS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"there is no trained network in {path}: {name} is missing.")
+    try:
+        found = json.loads((folder / DESCRIPTION).read_bytes())
+        flat = safetensors.load_file(folder / WEIGHTS)
+        space = _space(found["space"])
+        genotype = None if found["genotype"] is None else space.from_json(found["genotype"])
+        fields = {key: found[key] for key in ("classes", "metrics", "provenance")}
+        fields |= {key: tuple(found["input"][key]) for key in ("mean", "std")}
+        crop = found["input"]["crop"]
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise ValueError(f"the files of {folder} are damaged: {error}.") from error
+    variables = traverse_util.unflatten_dict(flat, sep="/")
+    return Model(space, genotype, variables, crop=crop, **fields)
+
+
+def _space(data: Mapping[str, Any]) -> spaces.Space:
+    """A space from `_describe`; ValueError for an unknown class."""
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "class"}
+    cls = getattr(spaces, data["class"], None)
+    if not (isinstance(cls, type) and issubclass(cls, spaces.Space)):
+        raise ValueError(f"unknown search space class {data['class']!r}.")
+    return cls(**fields)
+
+
+def card(model: Model) -> str:
+    """The model card, Markdown."""
+    space, g = model.space, model.genotype
+    size = f"{space.image_size} x {space.image_size} x {space.channels}"
+    rows = {"search space": f"{space.name} ({type(space).__name__})", "input": size}
+    if g is not None:
+        rows |= {
+            "genotype": f"`{space.format(g)}`",
+            "parameters": f"{space.num_params(g):,}",
+            "multiply-accumulates": f"{space.macs(g):,}",
+        }
+    rows["classes"] = f"{len(model.classes)}: {', '.join(map(str, model.classes[:10]))}"
+    rows["classes"] += ", ..." if len(model.classes) > 10 else ""
+    rows |= {f"validation {key}": f"{value:.4f}" for key, value in model.metrics.items()}
+    rows |= {key: f"`{json.dumps(value)}`" for key, value in model.provenance.items()}
+    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
+    what = "super-network" if g is None else "network"
+    return (
+        f"# A {what} trained by lswag_jax\n\n| | |\n|---|---|\n{table}\n\n"
+        '```python\nimport lswag_jax\n\nmodel = lswag_jax.load("this folder")\n'
+        "model.predict(images)  # probabilities [B, C]\n```\n\n"
+        f"`{DESCRIPTION}` describes it, `{WEIGHTS}` and `{ORBAX}/` hold the same weights. It was "
+        "validated on the data above only; whether it serves other images is not known.\n"
+    )

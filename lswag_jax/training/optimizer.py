@@ -1,0 +1,94 @@
+"""AdamW with warm-up and cosine decay; only kernels are decayed."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import optax
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerOptions:
+    """How weights are updated.
+
+    Attributes:
+        learning_rate: at the end of the warm-up.
+        final_learning_rate: at the last step.
+        warmup_epochs: epochs of linear warm-up, from a thousandth.
+        weight_decay: of kernels, times the learning rate a step; biases, norms, tokens and
+            position tables are not decayed.
+        b1, b2: of Adam's moments.
+        clip_norm: largest norm of the whole gradient; 0 for no clipping.
+    """
+
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 0.0
+    warmup_epochs: float = 0.0
+    weight_decay: float = 0.05
+    b1: float = 0.9
+    b2: float = 0.999
+    clip_norm: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}.")
+        for field in ("final_learning_rate", "warmup_epochs", "weight_decay", "clip_norm"):
+            if not getattr(self, field) >= 0:
+                raise ValueError(f"{field} must be at least 0, got {getattr(self, field)}.")
+        for field in ("b1", "b2"):
+            if not 0 <= getattr(self, field) < 1:
+                raise ValueError(f"{field} must be in [0, 1), got {getattr(self, field)}.")
+
+
+def make_schedule(
+    options: OptimizerOptions, total_steps: int, steps_per_epoch: int
+) -> optax.Schedule:
+    """Learning rate of a step: linear warm-up, then half a cosine.
+
+    Args:
+        options: see `OptimizerOptions`.
+        total_steps: of the training; steps are numbered from 0.
+        steps_per_epoch: in which the warm-up is counted.
+
+    Raises:
+        ValueError: the warm-up does not end before the training does.
+
+    Example:
+        >>> schedule = make_schedule(OptimizerOptions(0.1, warmup_epochs=1), 100, 10)
+        >>> [round(float(schedule(step)), 4) for step in (0, 10, 55, 100)]
+        [0.0001, 0.1, 0.05, 0.0]
+    """
+    warmup = round(options.warmup_epochs * steps_per_epoch)
+    if warmup >= total_steps:
+        raise ValueError(
+            f"a warm-up of {warmup} steps must end before the training of {total_steps} steps does."
+        )
+    return optax.warmup_cosine_decay_schedule(
+        options.learning_rate / 1000 if warmup else options.learning_rate,
+        options.learning_rate,
+        warmup,
+        total_steps,
+        options.final_learning_rate,
+    )
+
+
+def make_optimizer(
+    options: OptimizerOptions, schedule: optax.Schedule
+) -> optax.GradientTransformation:
+    """AdamW by a schedule, its gradient clipped."""
+    adamw = optax.adamw(
+        schedule, options.b1, options.b2, weight_decay=options.weight_decay, mask=is_kernel
+    )
+    if not options.clip_norm:
+        return adamw
+    return optax.chain(optax.clip_by_global_norm(options.clip_norm), adamw)
+
+
+def is_kernel(params: Any) -> Any:
+    """For each parameter whether it is a kernel.
+
+    Example:
+        >>> is_kernel({"head": {"kernel": 1.0, "bias": 1.0}})
+        {'head': {'bias': False, 'kernel': True}}
+    """
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
