@@ -4,14 +4,15 @@
 
 One exact network of each setting; calls are interleaved with the gradient of the batch's loss, and
 figures are medians of ratios. The program of each proxy is compiled by itself, so that a figure
-holds the forward pass that proxies share when they are asked for together. About 25 minutes on 2
-CPU cores.
+holds the forward pass that proxies share when they are asked for together. An hour on one CPU core;
+figures are kept as they come, and a run that is started again goes on.
 """
 
 import argparse
 import json
 import pathlib
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,9 @@ import numpy as np
 from lswag_jax import adapters, proxies, spaces, tape
 from lswag_jax.candidate import Candidate, Draws
 from lswag_jax.measuring import measure
+from lswag_jax.scores import write_atomically
 
+FAMILY_KEY = "family"  # of these, over L-SWAG alone
 FAMILY = ("lswag", "zico", "snip", "fisher", "grad_norm", "plain", "l2_norm", "nwot", "swap")
 VIT, CNN = "AutoFormer-Tiny, 32 px, batch 32", "NAS-Bench-201, C 16, N 1, 32 px, batch 64"
 
@@ -69,41 +72,53 @@ def seconds(function) -> float:
     return time.perf_counter() - start
 
 
-def ratio(job, base, rounds: int = 7) -> float:
+def ratio(job, base, rounds: int = 5) -> float:
     """Median ratio of interleaved calls."""
     seconds(job), seconds(base)
     return float(np.median([seconds(job) / seconds(base) for _ in range(rounds)]))
 
 
-def cost(space, genotype, batch: int) -> tuple[dict[str, float], float]:
-    """Cost of each proxy in passes, and of the family over L-SWAG alone."""
-    jobs = jobs_of(space, genotype, batch)
+def cost(setting: tuple, found: dict[str, float], keep: Callable[[], None]) -> None:
+    """Adds to `found` the family over L-SWAG alone, and each proxy's cost in passes.
+
+    Args:
+        setting: space, genotype and batch size.
+        found: receives the figures; what is there is not measured again.
+        keep: called after each.
+    """
+    jobs = jobs_of(*setting)
     gradient, program = jobs["gradient"], jobs["program"]
-    measured, found = [name for name in proxies.names() if proxies.get(name).passes], {}
-    for name in measured:
-        job = program([name])
-        if "not_applicable" in job()[name]:
+    if FAMILY_KEY not in found:
+        found[FAMILY_KEY] = round(ratio(program(FAMILY), program(["lswag"])), 2)
+        keep()
+    for name in proxies.names():
+        if not proxies.get(name).passes or name in found:
             continue
-        found[name] = round(ratio(job, gradient), 2)
+        job = program([name])
+        applies = "not_applicable" not in job()[name]
+        found[name] = round(ratio(job, gradient), 2) if applies else None
         print(name, found[name], flush=True)
-    family = ratio(program(FAMILY), program(["lswag"]))
-    print("family", family, flush=True)
-    return found, round(family, 2)
+        keep()
 
 
 def main() -> None:
     """Runs both settings."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", default="benchmarks/proxy_cost.json")
+    parser.add_argument("--settings", default=f"{VIT};{CNN}", help="between semicolons")
     arguments = parser.parse_args()
-    results = {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
-    results |= {"cost": {}, "family over lswag": {}}
-    with jax.default_matmul_precision("highest"):
-        for name, setting in settings().items():
-            print(name, flush=True)
-            results["cost"][name], results["family over lswag"][name] = cost(*setting)
     path = pathlib.Path(arguments.output)
-    path.write_text(json.dumps(results, indent=2) + "\n")
+    results = json.loads(path.read_text()) if path.exists() else {"cost": {}}
+    results |= {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
+    with jax.default_matmul_precision("highest"):
+        for name in arguments.settings.split(";"):
+            print(name, flush=True)
+            found = results["cost"].setdefault(name, {})
+            cost(
+                settings()[name],
+                found,
+                lambda: write_atomically(path, json.dumps(results, indent=2) + "\n"),
+            )
     print(path)
 
 

@@ -34,7 +34,8 @@ def table(costs: Mapping[str, Mapping[str, float]]) -> str:
     """Markdown table of every registered proxy.
 
     Args:
-        costs: for each measured setting the cost of each proxy in forward + backward passes.
+        costs: for each measured setting the cost of each proxy in forward + backward passes; None
+            where it does not apply.
 
     Example:
         >>> table({}).splitlines()[0].startswith("| proxy | paper |")
@@ -49,7 +50,7 @@ def table(costs: Mapping[str, Mapping[str, float]]) -> str:
 
 def _cells(proxy: type[Proxy], costs: Mapping[str, Mapping[str, float]]) -> list[str]:
     fields = [field.name for field in dataclasses.fields(proxy) if field.name != "label"]
-    figures = [f"{each[proxy.name]:.2f}" for each in costs.values() if proxy.name in each]
+    figures = [each.get(proxy.name) for each in costs.values()]
     return [
         f"`{proxy.name}`",
         proxy.paper,
@@ -60,7 +61,7 @@ def _cells(proxy: type[Proxy], costs: Mapping[str, Mapping[str, float]]) -> list
         proxy.networks,
         ", ".join(f"`{name}`" for name in fields) or "none",
         proxy.weakness,
-        " / ".join(figures),
+        " / ".join("-" if f is None else f"{f:.2f}" for f in figures) if any(figures) else "",
     ]
 
 
