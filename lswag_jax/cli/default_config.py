@@ -47,7 +47,30 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
         "precision": "highest",  # of matrix products
         "batch_norm": "frozen",  # or eval, batch1_train, through: docs/spaces.md
     }
-    config.search = {
+    config.search = _search()
+    config.correlate = _correlate()
+    config.libra = _libra()
+    config.profile = {
+        "num": 100,  # random genotypes
+        "statistic": "mean_log_sigma",  # of a layer, see lswag_jax.layer_profile
+        "picker": "runs",  # or hull, or steep
+        "tau": 1.0,  # robust z above which a bin is a peak
+    }
+    return config
+
+
+def space_config(space: str, **space_arguments) -> dict:
+    """Name and arguments of a space; choices are empty for the space's own."""
+    own = spaces.arguments(space).items()
+    own = {key: () if isinstance(value, tuple) else value for key, value in own}
+    own["num_classes"] = own["num_classes"] or 0  # 0 for the task's own
+    own = {key: value for key, value in own.items() if isinstance(value, bool | int | str | tuple)}
+    return {"name": space} | own | space_arguments
+
+
+def _search() -> dict:
+    """Keys of `lswag-search`."""
+    return {
         "strategy": "evolution",  # or random, or pruning
         "fitness": "lswag",  # proxies searched by, several merged by rank, or a selection.json
         "merge_rule": "log_rank_sum",  # of named proxies, see lswag_jax.merge
@@ -70,7 +93,11 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
         "hold_out": 0.1,  # share of data.split that was held out when it was trained
         "truth": "",  # table:data set:metric, to look up what was found (see lswag_jax.cli.search)
     }
-    config.correlate = {
+
+
+def _correlate() -> dict:
+    """Keys of `lswag-correlate`."""
+    return {
         "truth": "",  # a table, or KIND:file of a benchmark (docs/benchmarks.md); empty: the scores
         "scores": "",  # [data set=]workdir of lswag-score or KIND:file, ...; empty: the table's own
         "metric": "val_accuracy",  # of the table that is the truth
@@ -82,7 +109,11 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
         "resamples": 1000,  # of the bootstrap; 0 for no intervals
         "level": 0.95,  # of the intervals
     }
-    config.libra = {
+
+
+def _libra() -> dict:
+    """Keys of `lswag-libra`."""
+    return {
         "truth": "",  # a table, or KIND:file of a benchmark (docs/benchmarks.md)
         "scores": "",  # workdir of lswag-score, joined by genotype; empty: the table's own
         "metric": "val_accuracy",  # of the table that is to be ranked
@@ -91,22 +122,6 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
         "seeds": 5,  # random halvings
         "options": dataclasses.asdict(LibraOptions()),  # see lswag_jax.libra.LibraOptions
     }
-    config.profile = {
-        "num": 100,  # random genotypes
-        "statistic": "mean_log_sigma",  # of a layer, see lswag_jax.layer_profile
-        "picker": "runs",  # or hull, or steep
-        "tau": 1.0,  # robust z above which a bin is a peak
-    }
-    return config
-
-
-def space_config(space: str, **space_arguments) -> dict:
-    """Name and arguments of a space; choices are empty for the space's own."""
-    own = spaces.arguments(space).items()
-    own = {key: () if isinstance(value, tuple) else value for key, value in own}
-    own["num_classes"] = own["num_classes"] or 0  # 0 for the task's own
-    own = {key: value for key, value in own.items() if isinstance(value, bool | int | str | tuple)}
-    return {"name": space} | own | space_arguments
 
 
 def _options(name: str) -> dict:
