@@ -11,6 +11,7 @@ from lswag_jax import proxies
 from lswag_jax.layers import Feature
 from lswag_jax.proxies import AzTrainability, GradSign, LinearRegions, LogSynFlow, MeCo
 from lswag_jax.proxies.az_nas import _entropy
+from lswag_jax.proxies.base import log_determinants
 from lswag_jax.proxies.input_jacobian import EpeNas, Jacov
 
 BATCH = 6
@@ -172,6 +173,17 @@ def test_entropy_of_few_directions(rng):
         centred = np.concatenate([orthogonal[:, :k], -orthogonal[:, :k]])
         features = (1e3 * centred @ directions.T).astype(np.float32)
         assert float(_entropy(jnp.asarray(features))) == pytest.approx(np.log(k), abs=1e-3)
+
+
+def test_singular_kernels_in_any_order(rng):
+    """Counts of agreeing bits with two equal samples: -inf however rows and columns are ordered."""
+    bits = rng.integers(0, 2, (8, 200))
+    bits[5] = bits[2]
+    kernel = (bits @ bits.T + (1 - bits) @ (1 - bits).T).astype(float)
+    orders = [rng.permutation(8) for _ in range(50)]
+    assert np.isneginf(log_determinants(np.stack([kernel[p][:, p] for p in orders]))).all()
+    keep = np.delete(kernel, 5, 0)[:, np.delete(np.arange(8), 5)]
+    assert log_determinants(keep) == pytest.approx(np.linalg.slogdet(keep)[1])
 
 
 def test_az_nas_punishes_one_bad_rank():

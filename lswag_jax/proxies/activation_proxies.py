@@ -15,7 +15,7 @@ import numpy as np
 
 from lswag_jax import patterns, tape
 from lswag_jax.probe import Probe
-from lswag_jax.proxies.base import Parts, Proxy
+from lswag_jax.proxies.base import Parts, Proxy, log_determinants
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,5 +144,5 @@ class Nwot(_Patterns):
 
     def finish(self, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The score again in float64; the kernel is not kept."""
-        _, score = np.linalg.slogdet(np.asarray(parts["kernel"], np.float64))
+        score = log_determinants(parts["kernel"])
         return {"score": np.where(np.isnan(parts["score"]), np.nan, score)}

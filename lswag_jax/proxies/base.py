@@ -128,6 +128,22 @@ def eigenvalues(kernels: np.ndarray) -> np.ndarray:
     return np.where(good, np.linalg.eigvalsh(np.where(good[..., None], kernels, 0.0)), np.nan)
 
 
+def log_determinants(kernels: np.ndarray) -> np.ndarray:
+    """log det [...] of positive semidefinite matrices [..., B, B] in float64.
+
+    -inf of one that is singular up to rounding, whatever the order of its rows; NaN of one that is
+    not finite.
+
+    Example:
+        >>> log_determinants(np.array([np.diag([2.0, 3.0]), np.ones((2, 2))])).round(3)
+        array([1.792,  -inf])
+    """
+    v = eigenvalues(kernels)
+    limit = v.shape[-1] * np.finfo(np.float64).eps * v[..., -1:]
+    with np.errstate(divide="ignore"):
+        return np.log(np.where(v <= limit, 0.0, v)).sum(-1)
+
+
 def merged(columns: Sequence[np.ndarray], status: np.ndarray, rule: str) -> np.ndarray:
     """Several measurements [P] or [P, R] of a pool as one score, repeat by repeat; see `merge`.
 

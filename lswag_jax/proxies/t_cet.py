@@ -19,7 +19,7 @@ import numpy as np
 
 from lswag_jax import patterns
 from lswag_jax.probe import Probe
-from lswag_jax.proxies.base import Parts, Proxy
+from lswag_jax.proxies.base import Parts, Proxy, log_determinants
 
 Array = jax.Array
 _TRANSFORMS = {"identity": lambda x: x, "log": np.log, "log1p": np.log1p}
@@ -55,8 +55,8 @@ class TCet(Proxy):
 
     def finish(self, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The score in float64; a layer with a singular kernel or no saliency counts nothing."""
-        sign, logs = np.linalg.slogdet(np.asarray(parts["kernels"], np.float64))
-        lw = np.where((sign > 0) & np.isfinite(logs), logs, 0.0)
+        logs = log_determinants(parts["kernels"])
+        lw = np.where(np.isfinite(logs), logs, 0.0)
         snr = np.asarray(parts["snr"], np.float64)
         with np.errstate(divide="ignore"):
             weights = _TRANSFORMS[self.transform](np.where(snr > 0, snr, 1.0))
