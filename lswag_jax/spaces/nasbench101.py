@@ -5,7 +5,7 @@ Source: google-research/nasbench (Ying et al., ICML 2019).
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -161,8 +161,7 @@ class NasBench101(Space):
 
         Vertices count from the input, 0. The benchmark itself has no text form.
         """
-        vertices = zip(g.ops[1:], range(1, g.num_vertices), strict=True)
-        return "|".join(f"{op}~{','.join(map(str, g.sources(v)))}" for op, v in vertices)
+        return _text(g.ops[1:], map(g.sources, range(1, g.num_vertices)))
 
     def spellings(self, g: NasBench101Genotype) -> Iterator[str]:
         """Texts of the isomorphic cells, its own first: the inner vertices in every valid order."""
@@ -171,9 +170,7 @@ class NasBench101(Space):
             place = {v: i for i, v in enumerate((0, *order))}
             sources = [sorted(place[u] for u in g.sources(v)) for v in (*order, g.num_vertices - 1)]
             if all(max(into) < v for v, into in enumerate(sources, start=1)):
-                ops = (*(g.ops[v] for v in order), g.ops[-1])
-                vertices = zip(ops, sources, strict=True)
-                yield "|".join(f"{op}~{','.join(map(str, into))}" for op, into in vertices)
+                yield _text((*(g.ops[v] for v in order), g.ops[-1]), sources)
 
     def parse(self, text: str) -> NasBench101Genotype:
         """The inverse of `format`.
@@ -400,3 +397,9 @@ class NasBench101(Space):
         last = MAX_VERTICES - 1
         stack = int(path[1].removeprefix("cells_")) // self.cells
         return stack, kind, last if vertex == "output" else int(vertex)
+
+
+def _text(ops: Iterable[str], sources: Iterable[Iterable[int]]) -> str:
+    """Vertices after the input as text: operations and where each takes its inputs from."""
+    pairs = zip(ops, sources, strict=True)
+    return "|".join(f"{op}~{','.join(map(str, into))}" for op, into in pairs)
