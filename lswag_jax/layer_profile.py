@@ -66,6 +66,11 @@ class LayerProfile(Proxy):
                     f"{getattr(self, field)!r}."
                 )
 
+    @property
+    def samples(self) -> bool:
+        """Its moments over samples are of |g| or of g."""
+        return self.grad_abs
+
     def measure(self, probe: Probe) -> Parts:
         """`values` [L], NaN for a layer without a varying weight; `bins` [L], -1 if absent.
 
@@ -83,9 +88,7 @@ class LayerProfile(Proxy):
         }
 
     def _sigma(self, probe: Probe, layer: Layer) -> Array:
-        moments = probe.moments(
-            layer, ("kernel",), groups=None, absolute=self.grad_abs, scale=1.0, ddof=self.ddof
-        )
+        moments = probe.moments(layer, absolute=self.grad_abs, ddof=self.ddof)
         return jnp.sqrt(moments["kernel"].variance)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 from lswag_jax import tape
 from lswag_jax.candidate import Candidate, Draws
 from lswag_jax.depth import all_present
-from lswag_jax.probe import Probe, sizes_of
+from lswag_jax.probe import Probe, Wants, sizes_of
 from lswag_jax.proxies import NotApplicable, Proxy
 
 Array = jax.Array
@@ -74,12 +75,20 @@ def measure(
         loss,
         functools.partial(tape.record, **options),
         draws or Draws(jax.random.key(0)),
+        _wants(proxies, len(batch[0])),
     )
     parts = {proxy.key: _parts(proxy, probe) for proxy in proxies if proxy.passes}
     finite = jnp.isfinite(logits).all()
     for part in parts.values():
         part["score"] = jnp.where(finite, part["score"], jnp.nan)
     return parts | {"degenerate": _constant(logits)}
+
+
+def _wants(proxies: Sequence[Proxy], num_gradients: int) -> Wants:
+    """What the proxies read of the gradients of so many samples."""
+    samples = [proxy.samples for proxy in proxies if proxy.samples is not None]
+    batches = math.lcm(*(proxy.batches for proxy in proxies))
+    return Wants(samples[0] if samples else None, 1 if num_gradients % batches else batches)
 
 
 def _parts(proxy: Proxy, probe: Probe) -> dict[str, Any]:

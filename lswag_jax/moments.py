@@ -1,4 +1,4 @@
-"""Mean and variance of per-sample (or mini-batch) gradients, weight by weight, in one stream."""
+"""Mean and variance of gradients, weight by weight: over samples in one stream, or mini-batches."""
 
 import functools
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ class Moments(NamedTuple):
 
     Attributes:
         mean_abs: mean_i |g_i|.
-        variance: of |g_i|, or of g_i where `absolute` was False, with divisor n - ddof.
+        variance: of |g_i|, or of g_i where `absolute` was False, with divisor n.
         mean: of the same.
     """
 
@@ -25,37 +25,55 @@ class Moments(NamedTuple):
     variance: Array
     mean: Array
 
+    def rescaled(self, n: int, scale: float = 1.0, ddof: int = 0) -> "Moments":
+        """Moments of the gradients times `scale`, the variance with divisor n - ddof.
 
-def gradient_moments(
-    layer: Layer,
-    names: Sequence[str] = ("kernel",),
-    *,
-    groups: int | None = None,
-    absolute: bool = True,
-    scale: float = 1.0,
-    ddof: int = 0,
-) -> dict[str, Moments]:
-    """Moments of a layer's gradients in one stream; never more than four gradients are held.
+        Raises:
+            ValueError: ddof is not below the number n of gradients.
+        """
+        if ddof >= n:
+            raise ValueError(f"ddof must be below the number of gradients {n}, got {ddof}.")
+        factor = scale**2 * n / (n - ddof)
+        return Moments(self.mean_abs * scale, self.variance * factor, self.mean * scale)
 
-    Chan's form of Welford's update, which does not cancel as E[v^2] - E[v]^2 does. With mean m_k
-    and sum of squared deviations M2_k of the next k values v = |g| or g, after i of them,
+
+class Stream(NamedTuple):
+    """What one pass over the samples keeps of one parameter.
+
+    Attributes:
+        samples: moments over the samples' own gradients.
+        batches: gradients [m, ...] of the mean losses of m mini-batches of consecutive samples.
+    """
+
+    samples: Moments
+    batches: Array
+
+
+def stream(
+    layer: Layer, names: Sequence[str] = ("kernel",), *, absolute: bool = True, batches: int = 1
+) -> dict[str, Stream]:
+    """Per-sample moments of a layer's gradients and mini-batch gradients, in one pass.
+
+    Never more than four samples' gradients are held. Chan's form of Welford's update, which does
+    not cancel as E[v^2] - E[v]^2 does: with mean m_k and sum of squared deviations M2_k of the
+    next k values v = |g| or g, after i of them,
 
         delta    = m_k - m
         m       <- m + delta k / (i + k)
         M2      <- M2 + M2_k + delta^2 i k / (i + k)
-        variance = M2 / (n - ddof)
+        variance = M2 / B
 
     Args:
         layer: with output cotangents of the summed loss [B, ...].
         names: parameters wanted.
-        groups: number n of gradients: each is of the mean loss of B / n consecutive samples;
-            None takes every sample by itself, n = B.
         absolute: variance of |g| instead of g.
-        scale: factor on every gradient.
-        ddof: delta degrees of freedom of the variance.
+        batches: number m of mini-batches.
 
     Returns:
-        For each name its moments.
+        For each name what was kept.
+
+    Raises:
+        ValueError: the samples cannot be cut into so many mini-batches.
 
     Example:
         >>> from lswag_jax import adapters, tape
@@ -64,66 +82,88 @@ def gradient_moments(
         >>> variables = {"params": {"kernel": jnp.ones((2, 1)), "bias": jnp.zeros(1)}}
         >>> squared = lambda out, y: 0.5 * (out[:, 0] - y) ** 2
         >>> t = tape.record(adapters.linen_network(model, variables), x, jnp.zeros(3), loss=squared)
-        >>> gradient_moments(t.layers[0])["kernel"].mean_abs.ravel()  # mean of (x0 + x1) x
+        >>> stream(t.layers[0])["kernel"].samples.mean_abs.ravel()  # mean of (x0 + x1) x
         Array([15.333334, 20.333334], dtype=float32)
     """
-    batch = layer.calls[0].inputs.shape[0]
-    n = batch if groups is None else groups
-    if n < 1 or batch % n:
-        raise ValueError(f"{batch} samples cannot be cut into {n} equal mini-batches.")
-    if ddof >= n:
-        raise ValueError(f"ddof must be below the number of gradients {n}, got {ddof}.")
-    return _stream(layer.anonymous(), tuple(names), n, absolute, scale, ddof)
+    check_batches(len(layer.calls[0].inputs), batches)
+    return _stream(layer.anonymous(), tuple(names), absolute, batches)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4, 5))
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def _stream(
-    layer: Layer, names: tuple[str, ...], n: int, absolute: bool, scale: float, ddof: int
-) -> dict[str, Moments]:
-    """Moments of `n` gradients; traced once for all layers of one kind and shape."""
-    batch = layer.calls[0].inputs.shape[0]
-    k = next(k for k in (4, 3, 2, 1) if n % k == 0)
+    layer: Layer, names: tuple[str, ...], absolute: bool, batches: int
+) -> dict[str, Stream]:
+    """See `stream`; traced once for all layers of one kind and shape."""
+    n = len(layer.calls[0].inputs)
+    size = n // batches
+    k = next(k for k in (4, 3, 2, 1) if size % k == 0)
     pairs = [
-        tuple(a.reshape(n // k, k, batch // n, *a.shape[1:]) for a in (c.inputs, c.cotangent))
+        tuple(a.reshape(batches, size // k, k, 1, *a.shape[1:]) for a in (c.inputs, c.cotangent))
         for c in layer.calls
     ]
-    factor = scale * n / batch
 
     def step(carry, pairs):
-        count, state = carry
+        count, state, totals = carry
         stacked = jax.vmap(lambda *pairs: layer.gradient(names, pairs))(*pairs)
-        grads = [jax.tree.map(lambda g, j=j: g[j], stacked) for j in range(k)]
-        state = {
-            name: _update(*state[name], count, [g[name] * factor for g in grads], absolute)
-            for name in names
-        }
-        return (count + k, state), None
+        grads = {name: [stacked[name][j] for j in range(k)] for name in names}
+        state = {name: _update(*state[name], count, grads[name], absolute) for name in names}
+        totals = {name: totals[name] + sum(grads[name]) for name in names}
+        return (count + k, state, totals), None
 
-    zeros = {name: (jnp.zeros_like(layer.params[name]),) * 3 for name in names}
+    def batch(carry, pairs):
+        (*carry, totals), _ = jax.lax.scan(step, (*carry, zeros), pairs)
+        return tuple(carry), jax.tree.map(lambda total: total / size, totals)
+
+    zeros = {name: jnp.zeros_like(layer.params[name]) for name in names}
     start = jnp.zeros((), layer.calls[0].inputs.dtype)
-    (_, state), _ = jax.lax.scan(step, (start, zeros), pairs)
-    return _moments(state, n - ddof)
+    nothing = {name: (zero,) * 3 for name, zero in zeros.items()}
+    (_, state), gradients = jax.lax.scan(batch, (start, nothing), pairs)
+    return {name: Stream(_moments(*state[name], n), gradients[name]) for name in names}
 
 
-def coupled_moments(
-    tape: Tape,
-    names: Sequence[str] = ("kernel",),
-    *,
-    absolute: bool = True,
-    scale: float = 1.0,
-    ddof: int = 0,
-) -> dict[str, dict[str, Moments]]:
-    """Moments of every weight layer where samples interact: one backward pass a loss term.
+def batch_gradients(layer: Layer, names: Sequence[str], batches: int) -> dict[str, Array]:
+    """Gradients [m, ...] of the mean losses of m mini-batches, without those of single samples.
+
+    Args:
+        layer, names, batches: as in `stream`.
+
+    Raises:
+        ValueError: the samples cannot be cut into so many mini-batches.
+    """
+    n = len(layer.calls[0].inputs)
+    check_batches(n, batches)
+    pairs = [(call.inputs, call.cotangent) for call in layer.calls]
+    if batches == 1:
+        return jax.tree.map(lambda g: g[None] / n, layer.gradient(names, pairs))
+    cut = jax.tree.map(lambda a: a.reshape(batches, -1, *a.shape[1:]), pairs)
+    grads = jax.vmap(lambda *pairs: layer.gradient(names, pairs))(*cut)
+    return jax.tree.map(lambda g: g * (batches / n), grads)
+
+
+def moments_of(gradients_n: Array, absolute: bool = True) -> Moments:
+    """Moments over gradients that are all at hand [n, ...].
+
+    Example:
+        >>> moments_of(jnp.array([-1.0, 3.0])).variance  # of 1 and 3
+        Array(1., dtype=float32)
+    """
+    nothing = (jnp.zeros_like(gradients_n[0]),) * 3
+    none = jnp.zeros((), gradients_n.dtype)
+    return _moments(*_update(*nothing, none, list(gradients_n), absolute), len(gradients_n))
+
+
+def coupled_moments(tape: Tape, *, absolute: bool = True) -> dict[str, dict[str, Moments]]:
+    """Moments of every layer's parameters where samples interact: a backward pass a loss term.
 
     The gradient of sample i's loss is summed over all samples, since through the statistics of
     BatchNorm it depends on their activations too. B backward passes for B samples.
 
     Args:
         tape: with gradients, of a network that is differentiated through its statistics.
-        names, absolute, scale, ddof: as in `gradient_moments`.
+        absolute: as in `stream`.
 
     Returns:
-        For each layer's name what `gradient_moments` returns.
+        For each layer's name the moments of each parameter.
     """
     n = len(tape.losses)
 
@@ -133,28 +173,34 @@ def coupled_moments(
         for layer in tape.pull(weights_B):
             if layer.name not in states:  # below the first layer that is wanted
                 continue
-            grads = layer.gradient(names, [(c.inputs, c.cotangent) for c in layer.calls])
+            state = states[layer.name]
+            grads = layer.gradient(tuple(state), [(c.inputs, c.cotangent) for c in layer.calls])
             new[layer.name] = {
-                name: _update(*states[layer.name][name], count, [grads[name] * scale], absolute)
-                for name in names
+                name: _update(*state[name], count, [grads[name]], absolute) for name in state
             }
         return (count + 1, new), None
 
     zeros = {
-        layer.name: {name: (jnp.zeros_like(layer.params[name]),) * 3 for name in names}
+        layer.name: {name: (jnp.zeros_like(p),) * 3 for name, p in layer.params.items()}
         for layer in tape.layers
         if layer.calls[0].cotangent is not None
     }
     weights_BxB = jnp.eye(n, dtype=tape.losses.dtype)
     (_, states), _ = jax.lax.scan(step, (jnp.zeros((), tape.losses.dtype), zeros), weights_BxB)
-    return {layer: _moments(state, n - ddof) for layer, state in states.items()}
-
-
-def _moments(state: dict[str, tuple[Array, Array, Array]], divisor: int) -> dict[str, Moments]:
-    """Of each parameter's mean |g|, mean and sum of squared deviations."""
     return {
-        name: Moments(mean_abs, m2 / divisor, mean) for name, (mean_abs, mean, m2) in state.items()
+        layer: {name: _moments(*one, n) for name, one in state.items()}
+        for layer, state in states.items()
     }
+
+
+def check_batches(n: int, batches: int) -> None:
+    """Raise ValueError unless n samples can be cut into so many equal mini-batches."""
+    if batches < 1 or n % batches:
+        raise ValueError(f"{n} samples cannot be cut into {batches} equal mini-batches.")
+
+
+def _moments(mean_abs: Array, mean: Array, m2: Array, n: int) -> Moments:
+    return Moments(mean_abs, m2 / n, mean)
 
 
 def _update(

@@ -12,10 +12,32 @@ import numpy as np
 from lswag_jax import patterns, tape
 from lswag_jax.candidate import Candidate, Draws
 from lswag_jax.depth import NUM_BINS, BinRange, Window, can_be_in, depth_bins
-from lswag_jax.moments import Moments, coupled_moments, gradient_moments
+from lswag_jax.moments import (
+    Moments,
+    Stream,
+    batch_gradients,
+    check_batches,
+    coupled_moments,
+    moments_of,
+    stream,
+)
 from lswag_jax.tape import Activation, Layer, Loss, Tape
 
 Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Wants:
+    """What the proxies of a run read of the gradients, so that one pass over samples serves all.
+
+    Attributes:
+        samples: whether moments over samples are of |g| (True) or g (False); None where no proxy
+            wants any.
+        batches: mini-batches whose gradients are kept: all numbers that are wanted divide it.
+    """
+
+    samples: bool | None = None
+    batches: int = 1
 
 
 @dataclasses.dataclass
@@ -35,6 +57,7 @@ class Probe:
         loss: per-sample loss.
         record: `tape.record` of (network, images, labels) for the gradients that are wanted.
         draws: random tensors.
+        wants: what all proxies together read of the samples' gradients.
     """
 
     candidate: Candidate
@@ -50,6 +73,7 @@ class Probe:
     loss: Loss
     record: Callable[..., Tape]
     draws: Draws
+    wants: "Wants"
     _cache: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -90,38 +114,80 @@ class Probe:
         """Whether any architecture of the space has each layer in the window, bool [L]."""
         return can_be_in(self.bin_range(rule), window)
 
-    def moments(self, layer: Layer, names: Sequence[str], **options: Any) -> dict[str, Moments]:
-        """`gradient_moments` of a layer, computed once for equal arguments; zeros if not there.
+    def moments(
+        self,
+        layer: Layer,
+        names: Sequence[str] = ("kernel",),
+        *,
+        batches: int | None = None,
+        absolute: bool = True,
+        scale: float = 1.0,
+        ddof: int = 0,
+    ) -> dict[str, Moments]:
+        """Moments of a layer's gradients, computed once for equal arguments; zeros if not there.
+
+        Args:
+            layer: of weights or a normalisation.
+            names: parameters wanted.
+            batches: number n of mini-batches whose mean losses' gradients are meant; None takes
+                every sample's own.
+            absolute: variance of |g| instead of g.
+            scale: factor on every gradient.
+            ddof: delta degrees of freedom of the variance.
 
         Raises:
-            ValueError: a normalisation layer where BatchNorm makes samples interact.
+            ValueError: a normalisation layer where BatchNorm makes samples interact, unequal
+                mini-batches, or ddof that is not below their number.
         """
-        groups, names = options.get("groups"), tuple(names)
-        key = (names, tuple(sorted(options.items())))
-        if groups is not None and self._has_batches:
-            layers = self.batches(groups)
-            layer = _same_layer({other.name: other for other in layers}, layer)
+        n = batches or len(self.images)
+        if batches is not None:
+            gradients = self.gradients(layer, names, batches)
+            found = {name: moments_of(gradients[name], absolute) for name in names}
         elif self.candidate.is_coupled and self.candidate.batch_norm == "through":
-            return self._coupled_moments(layer, names, options)
+            coupled = self.once(
+                ("coupled", absolute), lambda: coupled_moments(self.tape, absolute=absolute)
+            )
+            found = _same_layer(coupled, layer)
+        else:
+            streams = self._stream(layer, absolute)
+            found = {name: streams[name].samples for name in names}
+        return {name: found[name].rescaled(n, scale, ddof) for name in names}
 
-        def compute() -> dict[str, Moments]:
-            return gradient_moments(layer, names, **options)
+    def gradients(self, layer: Layer, names: Sequence[str], batches: int) -> dict[str, Array]:
+        """Gradients [n, ...] of the mean losses of n mini-batches; zeros if not there.
 
-        def of_layer() -> dict[str, Moments]:
-            if layer.kind == "norm":
-                return compute()
-            names = [other.name for other in self.layers]
-            return self.if_present(names.index(layer.name), compute)
+        They come out of the pass over the samples where a proxy asks for one and BatchNorm does not
+        give mini-batches their own statistics; all n are held at once.
 
-        return self.once(("moments", layer.name, *key), of_layer)
+        Raises:
+            ValueError: a normalisation layer where mini-batches have their own statistics, or the
+                gradient batch cannot be cut into n equal parts.
+        """
+        if self._has_batches:
+            layer = _same_layer({other.name: other for other in self.batches(batches)}, layer)
+        elif self.wants.samples is not None and self.wants.batches % batches == 0:
+            streams = self._stream(layer, self.wants.samples)
+            return {name: _coarser(streams[name].batches, batches) for name in names}
+        return self.once(
+            ("gradients", layer.name, tuple(names), batches),
+            lambda: self._if_there(layer, lambda: batch_gradients(layer, names, batches)),
+        )
 
-    def _coupled_moments(self, layer: Layer, names: tuple, options: dict) -> dict[str, Moments]:
-        """Moments of one layer; those of all layers come out of one computation."""
-        options = {key: value for key, value in options.items() if key != "groups"}
-        key = ("coupled", tuple(sorted(options.items())))
-        moments = self.once(key, lambda: coupled_moments(self.tape, **options))
-        found = _same_layer(moments, layer)
-        return {name: found[name] for name in names}
+    def _stream(self, layer: Layer, absolute: bool) -> dict[str, Stream]:
+        """The pass over the samples' gradients of a layer, for all who read it."""
+        batches = 1 if self._has_batches else self.wants.batches
+
+        def compute() -> dict[str, Stream]:
+            return stream(layer, tuple(layer.params), absolute=absolute, batches=batches)
+
+        return self.once(("stream", layer.name, absolute), lambda: self._if_there(layer, compute))
+
+    def _if_there(self, layer: Layer, compute: Callable[[], Any]) -> Any:
+        """`if_present` for a layer; a normalisation is taken to be there."""
+        names = [other.name for other in self.layers]
+        return (
+            compute() if layer.kind == "norm" else self.if_present(names.index(layer.name), compute)
+        )
 
     def if_present(self, i: int, compute: Callable[[], Any]) -> Any:
         """What `compute` returns, or zeros where the architecture does not have weight layer i."""
@@ -155,10 +221,7 @@ class Probe:
         Raises:
             ValueError: the gradient batch cannot be cut into n equal parts.
         """
-        if len(self.images) % n:
-            raise ValueError(
-                f"{len(self.images)} samples cannot be cut into {n} equal mini-batches."
-            )
+        check_batches(len(self.images), n)
 
         def compute() -> list[Layer]:
             network = self.candidate.network(self.candidate.batch_mode)
@@ -172,27 +235,6 @@ class Probe:
             return _concatenated([layers_of(batch) for batch in zip(*batches, strict=True)])
 
         return self.once(("batches", n), compute)
-
-    def minibatch_gradients(self, i: int, n: int) -> Array:
-        """Gradients of n mini-batches' mean losses for the kernel of weight layer i [n, ...].
-
-        All n are held at once; `moments` streams them.
-
-        Raises:
-            ValueError: the gradient batch cannot be cut into n equal parts.
-        """
-        layer = self.batches(n)[i] if self._has_batches else self.layers[i]
-        size = len(self.images) // n
-        pairs = [
-            tuple(a.reshape(n, size, *a.shape[1:]) for a in (call.inputs, call.cotangent))
-            for call in layer.calls
-        ]
-
-        def compute() -> Array:
-            gradient = jax.vmap(lambda *pairs: layer.gradient(("kernel",), pairs)["kernel"])
-            return gradient(*pairs) / size
-
-        return self.if_present(i, compute)
 
     def batch_layers(self) -> list[Layer]:
         """Weight layers with the cotangents of the gradient batch's summed loss, training mode."""
@@ -211,13 +253,7 @@ class Probe:
 
     def batch_gradient(self, i: int) -> Array:
         """Gradient of the batch's mean loss with respect to the kernel of weight layer i."""
-        layer = self.batch_layers()[i]
-        pairs = [(call.inputs, call.cotangent) for call in layer.calls]
-
-        def compute() -> Array:
-            return layer.gradient(("kernel",), pairs)["kernel"] / len(pairs[0][0])
-
-        return self.once(("batch_gradient", i), lambda: self.if_present(i, compute))
+        return self.gradients(self.layers[i], ("kernel",), 1)["kernel"][0]
 
     def values(self, token_reduce: str = "none") -> list[Array]:
         """Unit values [B, U_a] of each activation layer.
@@ -317,6 +353,12 @@ def _of_all(call: tape.Call, joined: Callable[[Callable], Array]) -> tape.Call:
     has = call.cotangent is not None
     cotangent = joined(lambda c: c.cotangent) if has else None
     return dataclasses.replace(call, inputs=joined(lambda c: c.inputs), cotangent=cotangent)
+
+
+def _coarser(gradients_m: Array, n: int) -> Array:
+    """Gradients of n mini-batches from those of m, which n divides."""
+    m, *shape = gradients_m.shape
+    return gradients_m if m == n else gradients_m.reshape(n, m // n, *shape).mean(1)
 
 
 def _same_layer(by_name: Mapping[str, Any], layer: Layer) -> Any:

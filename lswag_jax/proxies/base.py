@@ -55,6 +55,16 @@ class Proxy:
         """The passes this configuration reads: of "gradients", "patterns"."""
         return self.needs
 
+    @property
+    def samples(self) -> bool | None:
+        """Whether it reads moments of |g| (True) or g (False) over samples; None for neither."""
+        return None
+
+    @property
+    def batches(self) -> int:
+        """Number of mini-batches whose gradients it reads; 1 for those of the whole batch."""
+        return 1
+
     @classmethod
     def computes_gradients(cls) -> bool:
         """Whether it runs a backward pass."""

@@ -116,7 +116,7 @@ def _layer_terms(options: Any, probe: Probe, layer: Layer, depth_bin: Array) -> 
     moments = probe.moments(
         layer,
         names,
-        groups=options.n_batches if minibatch else None,
+        batches=options.n_batches if minibatch else None,
         absolute=options.grad_abs,
         scale={"mean": 1.0, "sum": per_mean, "batch_mean": per_mean / batch}[
             options.loss_reduction

@@ -50,12 +50,16 @@ class Gsnr(LayerSum):
                 f"{self.xi}."
             )
 
+    @property
+    def batches(self) -> int:
+        """Its mini-batches."""
+        return self.n_batches
+
     def layer(self, probe: Probe, i: int) -> Array:
         """sum mean^2 / (var + xi)."""
         if self.accumulate:
-            sums_KxW = jnp.cumsum(probe.minibatch_gradients(i, self.n_batches), axis=0)
+            grads_KxW = probe.gradients(probe.layers[i], ("kernel",), self.n_batches)["kernel"]
+            sums_KxW = jnp.cumsum(grads_KxW, axis=0)
             return (sums_KxW.mean(0) ** 2 / (sums_KxW.var(0) + self.xi)).sum()
-        moments = probe.moments(
-            probe.layers[i], ("kernel",), groups=self.n_batches, absolute=False
-        )["kernel"]
+        moments = probe.moments(probe.layers[i], batches=self.n_batches, absolute=False)["kernel"]
         return (moments.mean**2 / (moments.variance + self.xi)).sum()

@@ -136,6 +136,17 @@ class LSwag(Proxy):
         """Psi alone needs no gradients."""
         return frozenset({"patterns"}) if self.lambda_kind == "none" else self.needs
 
+    @property
+    def samples(self) -> bool | None:
+        """Its moments over samples are of |g| or of g."""
+        is_read = "gradients" in self.passes and self.var_over == "sample"
+        return self.grad_abs if is_read else None
+
+    @property
+    def batches(self) -> int:
+        """Its mini-batches, where the variance is over those."""
+        return self.n_batches if self.var_over == "minibatch" else 1
+
     def first_layer(self, bin_range: BinRange) -> int:
         """The first layer that the window can reach; normalisation layers have no range."""
         if self.include_norm:

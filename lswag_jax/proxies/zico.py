@@ -38,6 +38,11 @@ class ZiCo(Proxy):
         if self.n_batches < 2:
             raise ValueError(f"n_batches of zico must be at least 2, got {self.n_batches}.")
 
+    @property
+    def batches(self) -> int:
+        """Its mini-batches."""
+        return self.n_batches
+
     def measure(self, probe: Probe) -> Parts:
         """The score and its layers; the same sums as L-SWAG's, weighted by mean |g|."""
         options = LSwag(
