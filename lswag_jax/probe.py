@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax import patterns, tape
+from lswag_jax import patterns
 from lswag_jax.candidate import Candidate, Draws
 from lswag_jax.depth import NUM_BINS, BinRange, Window, can_be_in, depth_bins
+from lswag_jax.minibatches import concatenated, unstacked
 from lswag_jax.moments import (
     Moments,
     Stream,
@@ -231,8 +232,8 @@ class Probe:
 
             batches = [a.reshape(n, -1, *a.shape[1:]) for a in (self.images, self.labels)]
             if n > 1 and isinstance(self.images, jax.core.Tracer):
-                return _unstacked(jax.lax.map(layers_of, tuple(batches)))
-            return _concatenated([layers_of(batch) for batch in zip(*batches, strict=True)])
+                return unstacked(jax.lax.map(layers_of, tuple(batches)))
+            return concatenated([layers_of(batch) for batch in zip(*batches, strict=True)])
 
         return self.once(("batches", n), compute)
 
@@ -321,38 +322,6 @@ class Probe:
         if key not in self._cache:
             self._cache[key] = compute()
         return self._cache[key]
-
-
-def _concatenated(batches: Sequence[list[Layer]]) -> list[Layer]:
-    """The weight layers of consecutive mini-batches, each recorded by itself, as one batch's."""
-
-    def join(calls: Sequence[tape.Call]) -> tape.Call:
-        return _of_all(calls[0], lambda get: jnp.concatenate([get(call) for call in calls]))
-
-    return [
-        dataclasses.replace(
-            same[0], calls=[join(calls) for calls in zip(*(x.calls for x in same), strict=True)]
-        )
-        for same in zip(*batches, strict=True)
-    ]
-
-
-def _unstacked(layers: list[Layer]) -> list[Layer]:
-    """The same of layers whose arrays have the mini-batches as a leading axis."""
-
-    def join(call: tape.Call) -> tape.Call:
-        first = jax.tree.map(lambda leaf: leaf[0], (call.params, call.extra))
-        call = dataclasses.replace(call, params=first[0], extra=first[1])
-        return _of_all(call, lambda get: get(call).reshape(-1, *get(call).shape[2:]))
-
-    return [dataclasses.replace(x, calls=[join(call) for call in x.calls]) for x in layers]
-
-
-def _of_all(call: tape.Call, joined: Callable[[Callable], Array]) -> tape.Call:
-    """A call with the inputs and the cotangents of all mini-batches."""
-    has = call.cotangent is not None
-    cotangent = joined(lambda c: c.cotangent) if has else None
-    return dataclasses.replace(call, inputs=joined(lambda c: c.inputs), cotangent=cotangent)
 
 
 def _coarser(gradients_m: Array, n: int) -> Array:
