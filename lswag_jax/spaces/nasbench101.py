@@ -5,15 +5,13 @@ Source: google-research/nasbench (Ying et al., ICML 2019).
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 
-from lswag_jax.layers import centre_scale, unit_mask
 from lswag_jax.spaces import nasbench101_network as networks
 from lswag_jax.spaces.base import Space
 from lswag_jax.spaces.nasbench101_genotype import (
@@ -26,6 +24,7 @@ from lswag_jax.spaces.nasbench101_genotype import (
     valid_cell,
     vertex_channels,
 )
+from lswag_jax.spaces.nasbench101_variables import active, cut
 
 _DIRECT = NasBench101Genotype([[0, 1], [0, 0]], ("input", "output"))
 
@@ -161,16 +160,11 @@ class NasBench101(Space):
 
         Vertices count from the input, 0. The benchmark itself has no text form.
         """
-        return _text(g.ops[1:], map(g.sources, range(1, g.num_vertices)))
+        return g.to_text()
 
     def spellings(self, g: NasBench101Genotype) -> Iterator[str]:
         """Texts of the isomorphic cells, its own first: the inner vertices in every valid order."""
-        inner = range(1, g.num_vertices - 1)
-        for order in itertools.permutations(inner):
-            place = {v: i for i, v in enumerate((0, *order))}
-            sources = [sorted(place[u] for u in g.sources(v)) for v in (*order, g.num_vertices - 1)]
-            if all(max(into) < v for v, into in enumerate(sources, start=1)):
-                yield _text((*(g.ops[v] for v in order), g.ops[-1]), sources)
+        return g.spellings()
 
     def parse(self, text: str) -> NasBench101Genotype:
         """The inverse of `format`.
@@ -178,18 +172,7 @@ class NasBench101(Space):
         Raises:
             ValueError: the text has another form or is not of this space.
         """
-        try:
-            ops, sources = zip(*(vertex.split("~") for vertex in text.split("|")), strict=True)
-            matrix = np.zeros((len(ops) + 1,) * 2, int)
-            for v, into in enumerate(sources, start=1):
-                for u in into.split(","):
-                    matrix[int(u), v] = 1
-            g = NasBench101Genotype(matrix.tolist(), ("input", *ops))
-        except (ValueError, IndexError) as error:
-            raise ValueError(
-                f"{text!r} is not of the form 'operation~sources|...|output~sources', for example "
-                f"'conv3x3~0|maxpool3x3~0,1|output~1,2' ({error})."
-            ) from None
+        g = NasBench101Genotype.from_text(text)
         self.check(g)
         return g
 
@@ -340,66 +323,10 @@ class NasBench101(Space):
     def active_variables(
         self, variables: Mapping[str, Any], encoded: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Kernels of a vertex are scaled to its own output channels, and zero beyond its channels.
-
-        A 1x1 kernel is the centre of the 3x3 one at three times the scale; layers that are not
-        there are zero.
-        """
-        size = jnp.array([0, *(KERNEL_SIZES.get(op, 0) for op in OPS)])[encoded["codes"]]
-        flat = traverse_util.flatten_dict(dict(variables))
-        for path, value in flat.items():
-            stack, kind, vertex = self._place(path)
-            if path[-1] != "kernel" or not kind:
-                continue
-            if vertex < MAX_VERTICES - 1:  # the output has all channels
-                width = encoded["widths"][stack, vertex - 1]
-                mask = unit_mask(value.shape[-1], width, value.dtype)
-                scale = jnp.sqrt(value.shape[-1] / jnp.maximum(width, 1).astype(value.dtype))
-                value = value * (mask * scale).reshape(1, 1, 1, -1)
-            if kind == "vertex":
-                value = value * mask.reshape(1, 1, -1, 1)
-                value = value * centre_scale(size[vertex - 1], 3, value.dtype)
-            else:
-                value = value * jnp.asarray(encoded["edges"][0, vertex], value.dtype)
-            flat[path] = value
-        return traverse_util.unflatten_dict(flat)
+        """Variables with what the cell does not have at zero and the rest at its own scale."""
+        return active(variables, encoded, self.cells)
 
     def extract(self, variables: Mapping[str, Any], g: NasBench101Genotype) -> dict[str, Any]:
         """The variables of `build(g)`, cut from those of the elastic module."""
         encoded = {key: value[0] for key, value in self.encode([g]).items()}
-        cut = {}
-        for path, value in traverse_util.flatten_dict(
-            self.active_variables(variables, encoded)
-        ).items():
-            stack, kind, vertex = self._place(path)
-            if not kind:
-                cut[path] = value
-                continue
-            widths = *encoded["widths"][stack].tolist(), self.width << stack
-            op = g.ops[vertex] if kind == "vertex" and vertex < g.num_vertices - 1 else ""
-            if not (op in KERNEL_SIZES if kind == "vertex" else encoded["edges"][0, vertex]):
-                continue
-            value = value[..., : widths[vertex - 1]]
-            if kind == "vertex" and path[-1] == "kernel":
-                value = value[:, :, : widths[vertex - 1]]
-                value = value[1:2, 1:2] if op == "conv1x1" else value
-            cut[path] = value
-        return traverse_util.unflatten_dict(cut)
-
-    def _place(self, path: tuple[str, ...]) -> tuple[int, str, int]:
-        """Stack, kind ("input" or "vertex") and vertex of a variable; kind "" outside cells.
-
-        The output is the largest cell's last vertex.
-        """
-        if not path[1].startswith("cells_"):
-            return 0, "", 0
-        kind, vertex = path[2].split("_")
-        last = MAX_VERTICES - 1
-        stack = int(path[1].removeprefix("cells_")) // self.cells
-        return stack, kind, last if vertex == "output" else int(vertex)
-
-
-def _text(ops: Iterable[str], sources: Iterable[Iterable[int]]) -> str:
-    """Vertices after the input as text: operations and where each takes its inputs from."""
-    pairs = zip(ops, sources, strict=True)
-    return "|".join(f"{op}~{','.join(map(str, into))}" for op, into in pairs)
+        return cut(self.active_variables(variables, encoded), encoded, g, self.cells)

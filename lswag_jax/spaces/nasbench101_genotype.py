@@ -5,7 +5,8 @@ Source: google-research/nasbench (Ying et al., ICML 2019).
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -86,6 +87,44 @@ class NasBench101Genotype:
                 for into, out, own in zip(matrix.T, matrix, hashes, strict=True)
             ]
         return _md5(str(sorted(hashes)))
+
+    def to_text(self) -> str:
+        """Operation~sources of each vertex after the input, as "conv3x3~0|output~0,1"."""
+        return _text(self.ops[1:], map(self.sources, range(1, self.num_vertices)))
+
+    def spellings(self) -> Iterator[str]:
+        """Texts of the isomorphic cells, its own first: the inner vertices in every valid order."""
+        inner = range(1, self.num_vertices - 1)
+        for order in itertools.permutations(inner):
+            place = {v: i for i, v in enumerate((0, *order))}
+            vertices = (*order, self.num_vertices - 1)
+            sources = [sorted(place[u] for u in self.sources(v)) for v in vertices]
+            if all(max(into) < v for v, into in enumerate(sources, start=1)):
+                yield _text((*(self.ops[v] for v in order), self.ops[-1]), sources)
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """The inverse of `to_text`.
+
+        Example:
+            >>> NasBench101Genotype.from_text("conv3x3~0|output~0,1").num_edges
+            3
+
+        Raises:
+            ValueError: the text has another form.
+        """
+        try:
+            ops, sources = zip(*(vertex.split("~") for vertex in text.split("|")), strict=True)
+            matrix = np.zeros((len(ops) + 1,) * 2, int)
+            for v, into in enumerate(sources, start=1):
+                for u in into.split(","):
+                    matrix[int(u), v] = 1
+            return cls(matrix.tolist(), ("input", *ops))
+        except (ValueError, IndexError) as error:
+            raise ValueError(
+                f"{text!r} is not of the form 'operation~sources|...|output~sources', for example "
+                f"'conv3x3~0|maxpool3x3~0,1|output~1,2' ({error})."
+            ) from None
 
     def to_naslib(self) -> tuple[int, ...]:
         """NASLib's encoding: the adjacency row by row, then the operations.
@@ -218,6 +257,12 @@ def _vertices_on_a_path(matrix: np.ndarray) -> list[int]:
         if any(matrix[v, w] for w in reaching):
             reaching.add(v)
     return sorted(reached & reaching)
+
+
+def _text(ops: Iterable[str], sources: Iterable[Iterable[int]]) -> str:
+    """Vertices after the input as text: operations and where each takes its inputs from."""
+    pairs = zip(ops, sources, strict=True)
+    return "|".join(f"{op}~{','.join(map(str, into))}" for op, into in pairs)
 
 
 def _md5(text: str) -> str:
