@@ -9,26 +9,29 @@ Where the file is from: docs/benchmarks.md. The selection that it writes is sear
     python -m lswag_jax.cli.search --config=configs/nasbench201.py \
         --config.search.strategy=evolution --config.search.fitness=results/libra/selection.json
 
-`configs/libra.py:recommended` cuts scores into few bins that hold equally many;
-`:runlocal` takes the toy benchmark that comes with the package: 48 cells trained on Fashion-MNIST.
+Other benchmarks stand behind the name: `configs/libra.py:nasbench101` and the others of
+docs/benchmarks.md. `:recommended` cuts scores into few bins that hold equally many; `:runlocal`
+takes the toy benchmark that comes with the package: 48 cells trained on Fashion-MNIST.
 """
 
 import pathlib
 
 import lswag_jax
-from lswag_jax.cli.default_config import default_config
+from lswag_jax.cli.default_config import benchmark_config
 from lswag_jax.libra import PRESETS
 
 TOY = pathlib.Path(lswag_jax.__file__).parent / "assets" / "toy_nasbench201.csv.gz"
+# What NAS-Bench-Suite-Zero published. Its flops are our macs; the others have the same names.
+SUITE_ZERO = "epe_nas,fisher,macs=flops,grad_norm,grasp,jacov,l2_norm,params,plain,snip,synflow"
+TRANSNAS = "fisher,macs=flops,grad_norm,grasp,jacov,l2_norm,params,plain,snip"  # of every task
 
 
 def get_config(variant=""):
-    config = default_config("nasbench201")
-    config.libra.dataset = "cifar10"
-    # Its flops are our macs; the other proxies have the same names.
-    config.libra.proxies = (
-        "epe_nas,fisher,macs=flops,grad_norm,grasp,jacov,l2_norm,params,plain,snip,synflow"
-    )
+    config = benchmark_config("" if variant in PRESETS else variant)
+    if config.space.name in ("nasbench201", "nasbench101", "darts"):
+        config.libra.update({"dataset": "cifar10", "proxies": SUITE_ZERO})
+    elif config.space.name.startswith("transnas"):
+        config.libra.proxies = TRANSNAS
     if variant in PRESETS:
         config.libra.options.update(vars(PRESETS[variant]))
     if variant == "runlocal":

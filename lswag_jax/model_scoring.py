@@ -20,7 +20,7 @@ from lswag_jax.measuring import measure
 from lswag_jax.patterns import PATTERN_LIMIT
 from lswag_jax.proxies import Proxy, finish
 from lswag_jax.scores import ScoreTable
-from lswag_jax.scoring import Proxies
+from lswag_jax.scoring import Proxies, merged
 from lswag_jax.tasks import Task
 
 
@@ -100,9 +100,12 @@ def score_model(
     leaves, structure = jax.tree.flatten(shapes)
     start = time.perf_counter()
     compiler = _compiled if _is_hashable(model) else _compiled.__wrapped__
-    run = compiler(model, resolved, settings, tuple(leaves), structure, precision)
+    programs = [
+        compiler(model, family, settings, tuple(leaves), structure, precision)
+        for family in proxy_registry.by_family(resolved) or [()]
+    ]
     compiled = time.perf_counter()
-    result = jax.device_get(run(*arguments))
+    result = merged([run(*arguments) for run in programs])
     elapsed = time.perf_counter() - compiled
     row = {
         "id": type(module).__name__,

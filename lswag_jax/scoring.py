@@ -1,6 +1,7 @@
-"""Scoring populations: one program compiled for all genotypes of a space and batch shape."""
+"""Scoring populations: one program for all genotypes of a space, batch shape and proxy family."""
 
 import functools
+import operator
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -137,7 +138,8 @@ def score(
     """Scores genotypes of a space at initialisation.
 
     All architectures see the same batch and slices of the same initial weights. One program is
-    compiled for all genotypes of a space and batch shape, and kept for later calls.
+    compiled for all genotypes of a space and batch shape, and kept for later calls; of proxies of
+    several families (`Proxy.family`) one for each.
 
     Args:
         space: the search space.
@@ -266,15 +268,29 @@ def _chunk(batch_size: int | None) -> int:
 
 
 def _elastic_runner(space, proxies, options, shapes, each, devices, precision) -> Callable:
-    """A function of (variables, members, images, labels, key) by the space's compiled program."""
+    """A function of (variables, members, images, labels, key) by the space's compiled programs."""
     options = (*options.items(), ("batch_size", each if each > 1 else None))
-    run = _compiled(space, proxies, options, *shapes, each, devices, precision)
+    programs = [
+        _compiled(space, family, options, *shapes, each, devices, precision)
+        for family in proxy_registry.by_family(proxies)
+    ]
     _, split = distributed.shardings(devices)
 
     def scored(variables, members, *batch):
-        return run(variables, jax.device_put(space.encode(members), split), *batch)
+        encoded = jax.device_put(space.encode(members), split)
+        return merged([run(variables, encoded, *batch) for run in programs])
 
     return scored
+
+
+def merged(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What `measure` returned for each family as one, on the host.
+
+    `degenerate` is what every program finds so: they look at no fewer samples than one of them.
+    """
+    results = jax.device_get(results)
+    degenerate = np.logical_and.reduce([result["degenerate"] for result in results])
+    return functools.reduce(operator.or_, results) | {"degenerate": degenerate}
 
 
 def _chain_runner(space, proxies, options, shapes, each, devices, precision) -> Callable:

@@ -5,11 +5,25 @@ A config file (see `configs/`) changes some of them; the command line overrides 
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from lswag_jax import proxies, spaces
 from lswag_jax.libra import LibraOptions
+
+# Of each benchmark the space that its tables are of, and the accuracy that they rank by.
+BENCHMARKS = {
+    "nasbench201": ("nasbench201", "val_accuracy"),
+    "nasbench101": ("nasbench101", "val_accuracy"),
+    "nasbench301": ("darts", "val_accuracy"),
+    "transnas_micro": ("transnas_micro", "val_accuracy"),
+    "transnas_macro": ("transnas_macro", "val_accuracy"),
+    "vitbench": ("vitbench_autoformer", "kd_acc"),
+    "autoformer_tiny": ("autoformer_tiny", "top1_inherited"),
+    "autoformer_small": ("autoformer_small", "top1_inherited"),
+}
 
 
 def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigDict:
@@ -57,6 +71,31 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
         "tau": 1.0,  # robust z above which a bin is a peak
     }
     return config
+
+
+def benchmark_config(variant: str) -> ConfigDict:
+    """The default config for a benchmark's tables: `lswag-correlate` and `lswag-libra`.
+
+    Raises:
+        ValueError: an unknown benchmark.
+    """
+    space, metric = chosen(variant, BENCHMARKS)
+    config = default_config(space)
+    config.correlate.metric = config.libra.metric = metric
+    return config
+
+
+def chosen(variant: str, choices: Mapping[str, Any]) -> Any:
+    """The choice that a config's variant names; the first for none and for `runlocal`.
+
+    Raises:
+        ValueError: another name.
+    """
+    if variant in ("", "runlocal"):
+        return next(iter(choices.values()))
+    if variant not in choices:
+        raise ValueError(f"unknown variant {variant!r}, known are {', '.join(choices)}.")
+    return choices[variant]
 
 
 def space_config(space: str, **space_arguments) -> dict:

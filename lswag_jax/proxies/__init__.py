@@ -88,6 +88,20 @@ def resolve(proxies: str | Proxy | Iterable[str | Proxy]) -> tuple[Proxy, ...]:
     return resolved
 
 
+def by_family(proxies: Iterable[Proxy]) -> list[tuple[Proxy, ...]]:
+    """Those that are measured, in the sets that are compiled together: each family by itself.
+
+    Example:
+        >>> [len(family) for family in by_family(resolve(["zico", "jacov", "snip", "params"]))]
+        [2, 1]
+    """
+    families: dict[str, list[Proxy]] = {}
+    for proxy in proxies:
+        if proxy.passes:
+            families.setdefault(proxy.family, []).append(proxy)
+    return [tuple(family) for family in families.values()]
+
+
 def expand(items: Iterable[str | Proxy]) -> list[str | Proxy]:
     """The items with each group's name replaced by its members that are not there yet.
 
@@ -140,6 +154,7 @@ __all__ = [
     "TeNas",
     "Zen",
     "ZiCo",
+    "by_family",
     "expand",
     "finish",
     "get",

@@ -107,6 +107,7 @@ class _Features(Proxy):
 
     paper: ClassVar[str] = "Lee and Ham, CVPR 2024"
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    family: ClassVar[str] = "features"
     data: ClassVar[str] = "none"
     networks: ClassVar[str] = "marked features"
 

@@ -37,6 +37,7 @@ class _Attention(Proxy):
     """Base: needs linear layers called as those of attention are."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    family: ClassVar[str] = "synaptic"
     data: ClassVar[str] = "none"
     gradients: ClassVar[bool] = True
 

@@ -34,6 +34,7 @@ class GradSign(Proxy):
     name: ClassVar[str] = "gradsign"
     paper: ClassVar[str] = "Zhang and Jia, ICLR 2022"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
+    family: ClassVar[str] = "training"
     weakness: ClassVar[str] = "grows with the number of weights; normalises a sample by itself"
 
     batch_norm: str = "batch1_train"

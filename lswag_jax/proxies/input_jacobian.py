@@ -53,6 +53,7 @@ class Jacov(Proxy):
     name: ClassVar[str] = "jacov"
     paper: ClassVar[str] = "Mellor et al., 2020"
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    family: ClassVar[str] = "inputs"
     data: ClassVar[str] = "images"
     gradients: ClassVar[bool] = True
     weakness: ClassVar[str] = "saturates near -B for good networks"
@@ -81,6 +82,7 @@ class EpeNas(Proxy):
     paper: ClassVar[str] = "Lopes et al., ICANN 2021"
     networks: ClassVar[str] = "class labels"
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    family: ClassVar[str] = "inputs"
     gradients: ClassVar[bool] = True
     weakness: ClassVar[str] = "depends on how often a class is in the batch"
 

@@ -31,6 +31,7 @@ class MeCo(Proxy):
     name: ClassVar[str] = "meco"
     paper: ClassVar[str] = "Jiang et al., NeurIPS 2023"
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    family: ClassVar[str] = "features"
     data: ClassVar[str] = "none"
     networks: ClassVar[str] = "outputs with positions"
     weakness: ClassVar[str] = "one image; counts layers"

@@ -84,6 +84,7 @@ class SynFlow(Proxy):
     name: ClassVar[str] = "synflow"
     paper: ClassVar[str] = "Tanaka et al., NeurIPS 2020"
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    family: ClassVar[str] = "synaptic"
     data: ClassVar[str] = "none"
     gradients: ClassVar[bool] = True
     weakness: ClassVar[str] = "grows with depth and width alone; no positive signal on ViTs"
@@ -117,6 +118,7 @@ class LogSynFlow(Proxy):
     name: ClassVar[str] = "logsynflow"
     paper: ClassVar[str] = "Cavagnero et al., WACV 2023"
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    family: ClassVar[str] = "synaptic"
     data: ClassVar[str] = "none"
     gradients: ClassVar[bool] = True
     weakness: ClassVar[str] = "as synflow, less so"

@@ -139,6 +139,7 @@ class Ntk(Proxy):
     name: ClassVar[str] = "ntk"
     paper: ClassVar[str] = "Chen et al., ICLR 2021"
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    family: ClassVar[str] = "inputs"
     data: ClassVar[str] = "images"
     gradients: ClassVar[bool] = True
     higher_is_better: ClassVar[bool] = False
@@ -180,6 +181,7 @@ class LinearRegions(Proxy):
     name: ClassVar[str] = "linear_regions"
     paper: ClassVar[str] = "Chen et al., ICLR 2021"
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    family: ClassVar[str] = "inputs"
     data: ClassVar[str] = "images"
     weakness: ClassVar[str] = "saturates at the number of crops"
 
@@ -211,6 +213,7 @@ class TeNas(Proxy):
     name: ClassVar[str] = "te_nas"
     paper: ClassVar[str] = "Chen et al., ICLR 2021"
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    family: ClassVar[str] = "inputs"
     data: ClassVar[str] = "images"
     gradients: ClassVar[bool] = True
     weakness: ClassVar[str] = "scores are relative to their table"

@@ -47,6 +47,7 @@ class Zen(Proxy):
     paper: ClassVar[str] = "Lin et al., ICCV 2021"
     networks: ClassVar[str] = "BatchNorm and marked features"
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    family: ClassVar[str] = "features"
     data: ClassVar[str] = "none"
     weakness: ClassVar[str] = "needs BatchNorm; grows with depth"
 
