@@ -2,30 +2,16 @@
 
 import csv
 import json
-import os
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from scipy.stats import rankdata
 
 from lswag_jax import spaces, window
+from tests.binaries import run
 
-ROOT = pathlib.Path(__file__).parent.parent
 SMALL = "configs/quickstart.py:runlocal"
-
-
-def run(binary, *arguments, check=True):
-    """A binary in a process of its own."""
-    command = [sys.executable, "-m", f"lswag_jax.cli.{binary}", "--nocompile_cache", *arguments]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    result = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False
-    )
-    assert not check or result.returncode == 0, result.stderr
-    return result
 
 
 @pytest.fixture(scope="module")

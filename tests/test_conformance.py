@@ -1,7 +1,7 @@
-"""What every registered proxy keeps, on a ViT and on a CNN space, all of them in one program.
+"""What every registered proxy keeps, on a ViT and on a CNN space, all of them asked for together.
 
-Jit and one-by-one against a population are the same program here: `score` compiles one for the
-space and runs it genotype by genotype; the exact networks are programs of their own.
+Jit and one-by-one against a population are the same programs here: `score` compiles one a family
+for the space and runs it genotype by genotype; the exact networks have programs of their own.
 """
 
 import functools
@@ -127,7 +127,7 @@ def test_float32(kind, name):
 
 @functools.cache
 def _both_precisions(kind):
-    space, g, (images, labels) = SPACES[kind], GENOTYPES[kind][1], data(kind)
+    space, g, (images, labels) = SPACES[kind], GENOTYPES[kind][0], data(kind)
     variables = space.extract(scoring._initial(space, 3, np.dtype(np.float32)), g)
     batch = images.astype(np.float32), labels
     narrow = lswag_jax.score_model(space.build(g), variables, *batch, CHOSEN, seed=3)
@@ -188,9 +188,11 @@ def test_disconnected_cell(name):
 @pytest.mark.parametrize("kind", ["vit"])
 def test_batch_of_one(kind):
     """No pair of samples, no deviation; what needs neither has a score."""
-    images, labels = data(kind)
+    (images, labels), g = data(kind), GENOTYPES["vit"][0]
     chosen = [p for p in CHOSEN if p.key not in ("zico", "gsnr")]
-    table = lswag_jax.score(VIT, GENOTYPES["vit"][:1], images[:1], labels[:1], chosen)
+    variables = VIT.extract(scoring._initial(VIT, 3, np.dtype(np.float32)), g)
+    images = images[:1].astype(np.float32)
+    table = lswag_jax.score_model(VIT.build(g), variables, images, labels[:1], chosen)
     assert np.isfinite(table["snip"]).all()
     assert np.isfinite(table["synflow"]).all()
 

@@ -1,10 +1,6 @@
 """The binary that correlates: results, a join with scores, and one sentence for a mistake."""
 
 import csv
-import os
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,8 +11,8 @@ from lswag_jax.cli import correlate
 from lswag_jax.cli.default_config import default_config
 from lswag_jax.scores import ScoreTable
 from lswag_jax.tables import GroundTruth, Records
+from tests.binaries import run
 
-ROOT = pathlib.Path(__file__).parent.parent
 SPACE = spaces.get("nasbench201")
 GENOTYPES = list(dict.fromkeys(SPACE.sample(np.random.default_rng(0), 60)))[:50]
 TEXTS = [SPACE.format(g) for g in GENOTYPES]
@@ -157,20 +153,14 @@ def test_scores_of_other_networks_are_refused(rng, tmp_path):
 def test_the_binary(rng, tmp_path):
     """Exit code 0 and results without any table; exit code 2 and a sentence, nothing written."""
     score_run(tmp_path / "scores", rng.normal(size=50))
-    command = [sys.executable, "-m", "lswag_jax.cli.correlate", "--nocompile_cache"]
-    command += ["--config=configs/correlate.py", f"--config.correlate.scores={tmp_path}/scores"]
+    command = ["--config=configs/correlate.py", f"--config.correlate.scores={tmp_path}/scores"]
     command += [f"--workdir={tmp_path}/out", "--config.correlate.metric=params"]
     command += ["--config.correlate.resamples=10", "--config.correlate.proxies=nwot,macs"]
-    run = lambda *more: subprocess.run(  # noqa: E731
-        [*command, *more], cwd=ROOT, capture_output=True, text=True, check=False,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
-    )  # fmt: skip
-    refused = run("--config.correlate.metric=top1")
+    refused = run("correlate", *command, "--config.correlate.metric=top1", check=False)
     assert refused.returncode == 2
     assert refused.stderr.strip().splitlines()[-1].startswith("error: the table has no 'top1'")
     assert "Traceback" not in refused.stderr
     assert not (tmp_path / "out").exists()
-    result = run()
-    assert result.returncode == 0, result.stderr
+    result = run("correlate", *command)
     assert float(rows_of(tmp_path / "out")["scores", "macs"]["rho"]) > 0.9
     assert "weighted_tau" in result.stderr

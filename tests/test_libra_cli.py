@@ -12,7 +12,7 @@ from lswag_jax.cli.default_config import default_config
 from lswag_jax.fitness import Fitness
 from lswag_jax.libra import gather
 from lswag_jax.tables import GroundTruth, Records
-from tests.test_cli import run
+from tests.binaries import run
 
 SPACE = spaces.get("nasbench201")
 

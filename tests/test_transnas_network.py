@@ -110,7 +110,7 @@ def test_scores_of_elastic_and_exact(x64):
     rng = np.random.default_rng(1)
     images, labels = rng.normal(size=(6, *space.image_shape)), np.arange(6) % 3
     proxies = ("lswag", "zico", "swap", "nwot", "snip", "fisher", "l2_norm")
-    genotypes = some(space, 2)
+    genotypes = [space.parse("4-4-1_23_031"), space.genotypes()[0]]  # every operation, and none
     table = lswag_jax.score(space, genotypes, images, labels, proxies)
     variables = jax.jit(space.init)(jax.random.key(0))
     variables = jax.tree.map(lambda v: v.astype(np.float64), variables)
