@@ -101,8 +101,8 @@ def score_model(
     start = time.perf_counter()
     compiler = _compiled if _is_hashable(model) else _compiled.__wrapped__
     programs = [
-        compiler(model, family, settings, tuple(leaves), structure, precision)
-        for family in proxy_registry.by_family(resolved) or [()]
+        compiler(model, some, settings, tuple(leaves), structure, precision)
+        for some in proxy_registry.programs(resolved)
     ]
     compiled = time.perf_counter()
     result = merged([run(*arguments) for run in programs])

@@ -1,4 +1,4 @@
-"""Scoring populations: one program for all genotypes of a space, batch shape and proxy family."""
+"""Scoring populations: one program compiled for all genotypes of a space and batch shape."""
 
 import functools
 import operator
@@ -138,8 +138,8 @@ def score(
     """Scores genotypes of a space at initialisation.
 
     All architectures see the same batch and slices of the same initial weights. One program is
-    compiled for all genotypes of a space and batch shape, and kept for later calls; of proxies of
-    several families (`Proxy.family`) one for each.
+    compiled for all genotypes of a space and batch shape, and kept for later calls; of many proxies
+    one for each of their families (`proxies.programs`).
 
     Args:
         space: the search space.
@@ -271,8 +271,8 @@ def _elastic_runner(space, proxies, options, shapes, each, devices, precision) -
     """A function of (variables, members, images, labels, key) by the space's compiled programs."""
     options = (*options.items(), ("batch_size", each if each > 1 else None))
     programs = [
-        _compiled(space, family, options, *shapes, each, devices, precision)
-        for family in proxy_registry.by_family(proxies)
+        _compiled(space, some, options, *shapes, each, devices, precision)
+        for some in proxy_registry.programs(proxies)
     ]
     _, split = distributed.shardings(devices)
 
@@ -284,7 +284,7 @@ def _elastic_runner(space, proxies, options, shapes, each, devices, precision) -
 
 
 def merged(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What `measure` returned for each family as one, on the host.
+    """What `measure` returned for each set of proxies as one, on the host.
 
     `degenerate` is what every program finds so: they look at no fewer samples than one of them.
     """

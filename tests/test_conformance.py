@@ -1,7 +1,7 @@
 """What every registered proxy keeps, on a ViT and on a CNN space, all of them asked for together.
 
 Jit and one-by-one against a population are the same programs here: `score` compiles one a family
-for the space and runs it genotype by genotype; the exact networks have programs of their own.
+for the space and runs them genotype by genotype; the exact networks have programs of their own.
 """
 
 import functools

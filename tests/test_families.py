@@ -1,5 +1,6 @@
-"""Families of proxies: a program each, and the results of one program."""
+"""Families of proxies: of many proxies a program each, and the results of one program."""
 
+import itertools
 import re
 
 import jax
@@ -8,6 +9,7 @@ import pytest
 
 import lswag_jax
 from lswag_jax import model_scoring, proxies, scoring
+from lswag_jax.proxies import LSwag
 from tests.conftest import ROOT
 from tests.spaces import WIDE, batch
 
@@ -20,14 +22,25 @@ def test_every_proxy_has_a_family_that_is_documented():
     assert {proxy.family for proxy in proxies.PROXIES.values()} == set(documented)
 
 
-def test_by_family():
-    found = proxies.by_family(proxies.resolve(NAMES))
-    names = [[proxy.name for proxy in family] for family in found]
-    assert names == [["snip", "l2_norm"], ["synflow", "logsynflow"], ["jacov"]]
-    assert proxies.by_family(proxies.resolve(("params", "macs"))) == []
+@pytest.fixture
+def few(monkeypatch):
+    """More than two proxies are many."""
+    monkeypatch.setattr(proxies, "ONE_PROGRAM", 2)
 
 
-def test_a_program_a_family_gives_what_one_program_gives(monkeypatch, x64):
+def test_programs():
+    def names(chosen):
+        return [[p.name for p in some] for some in proxies.programs(proxies.resolve(chosen))]
+
+    assert names(("synflow", "params", "snip")) == [["synflow", "snip"]]
+    assert names(("params", "macs")) == [[]]
+    every = names("all")
+    assert {*itertools.chain(*every)} == {*proxies.names()} - {"params", "macs"}
+    assert len(every) == len({proxy.family for proxy in proxies.PROXIES.values()})
+    assert len(proxies.programs([LSwag(label=str(i)) for i in range(20)])) == 1
+
+
+def test_a_program_a_family_gives_what_one_gives(few, monkeypatch, x64):
     """Also where the gradient batch is a part of the batch."""
     images, labels = batch(WIDE)
     images, genotypes = images.astype(float), [WIDE.parse("12/1/2"), WIDE.parse("24/2,1/2,3")]
@@ -57,16 +70,21 @@ def test_degenerate_is_what_every_program_finds():
     np.testing.assert_array_equal(merged["degenerate"], [True, False, False])
 
 
-def test_a_model_too():
+def test_a_model_too(few, monkeypatch):
     images, labels = batch(WIDE)
     g = WIDE.parse("12/1/2")
     variables = WIDE.extract(scoring._initial(WIDE, 0, np.dtype(np.float32)), g)
-    before = model_scoring._compiled.cache_info().misses
-    chosen = ("snip", "synflow", "params")
-    both = lswag_jax.score_model(WIDE.build(g), variables, images, labels, chosen)
-    assert model_scoring._compiled.cache_info().misses == before + 2
+    chosen = ("snip", "plain", "synflow", "params")
+
+    def scored():
+        before = model_scoring._compiled.cache_info().misses
+        table = lswag_jax.score_model(WIDE.build(g), variables, images, labels, chosen)
+        return table, model_scoring._compiled.cache_info().misses - before
+
+    several, programs = scored()
+    assert programs == 2
+    monkeypatch.setattr(proxies, "ONE_PROGRAM", 12)
+    one, programs = scored()
+    assert programs == 1
     for name in chosen:
-        alone = lswag_jax.score_model(WIDE.build(g), variables, images, labels, name)
-        assert both[name][0] == pytest.approx(alone[name][0], rel=1e-6)
-    programs = 2 + 1  # those of the families again, and one for params alone
-    assert model_scoring._compiled.cache_info().misses == before + programs
+        assert several[name][0] == pytest.approx(one[name][0], rel=1e-5)

@@ -33,6 +33,7 @@ _ALL = (
     *(Params, Macs),
 )
 PROXIES: dict[str, type[Proxy]] = {proxy.name: proxy for proxy in _ALL}
+ONE_PROGRAM = 12  # proxies that are always compiled together
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "all": tuple(PROXIES),
@@ -88,17 +89,21 @@ def resolve(proxies: str | Proxy | Iterable[str | Proxy]) -> tuple[Proxy, ...]:
     return resolved
 
 
-def by_family(proxies: Iterable[Proxy]) -> list[tuple[Proxy, ...]]:
-    """Those that are measured, in the sets that are compiled together: each family by itself.
+def programs(proxies: Iterable[Proxy]) -> list[tuple[Proxy, ...]]:
+    """The sets in which proxies are compiled: all that are measured, or of many each family.
+
+    Proxies of one program share passes; one of very many takes longer to compile than its families.
 
     Example:
-        >>> [len(family) for family in by_family(resolve(["zico", "jacov", "snip", "params"]))]
-        [2, 1]
+        >>> len(programs(resolve(["zico", "jacov", "snip"]))), len(programs(resolve("all")))
+        (1, 5)
     """
+    measured = tuple(proxy for proxy in proxies if proxy.passes)
+    if len(measured) <= ONE_PROGRAM:
+        return [measured]
     families: dict[str, list[Proxy]] = {}
-    for proxy in proxies:
-        if proxy.passes:
-            families.setdefault(proxy.family, []).append(proxy)
+    for proxy in measured:
+        families.setdefault(proxy.family, []).append(proxy)
     return [tuple(family) for family in families.values()]
 
 
@@ -154,10 +159,10 @@ __all__ = [
     "TeNas",
     "Zen",
     "ZiCo",
-    "by_family",
     "expand",
     "finish",
     "get",
     "names",
+    "programs",
     "resolve",
 ]

@@ -31,7 +31,7 @@ class Proxy:
     paper: ClassVar[str] = ""
     needs: ClassVar[frozenset[str]] = frozenset()  # "gradients", "patterns", "weights"
     data: ClassVar[str] = "images and labels"  # or "images", or "none"
-    family: ClassVar[str] = "batch"  # those that share passes; a family is compiled as one program
+    family: ClassVar[str] = "batch"  # those that share passes, see docs/proxies.md
     gradients: ClassVar[bool | None] = None  # whether it computes gradients; None as it needs
     networks: ClassVar[str] = "any"  # what a network must have for it to apply
     weakness: ClassVar[str] = ""
