@@ -286,7 +286,7 @@ def _elastic_runner(space, proxies, options, shapes, each, devices, precision) -
 def merged(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What `measure` returned for each set of proxies as one, on the host.
 
-    `degenerate` is what every program finds so: they look at no fewer samples than one of them.
+    `degenerate` is what every program finds so, since some of them see more samples than others.
     """
     results = jax.device_get(results)
     degenerate = np.logical_and.reduce([result["degenerate"] for result in results])

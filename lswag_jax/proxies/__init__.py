@@ -92,7 +92,7 @@ def resolve(proxies: str | Proxy | Iterable[str | Proxy]) -> tuple[Proxy, ...]:
 def programs(proxies: Iterable[Proxy]) -> list[tuple[Proxy, ...]]:
     """The sets in which proxies are compiled: all that are measured, or of many each family.
 
-    Proxies of one program share passes; one of very many takes longer to compile than its families.
+    Proxies of one program share passes, but one of very many takes too long to compile.
 
     Example:
         >>> len(programs(resolve(["zico", "jacov", "snip"]))), len(programs(resolve("all")))
