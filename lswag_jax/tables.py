@@ -307,10 +307,21 @@ def read(path: str | os.PathLike, space: Space | None = None) -> GroundTruth:
 def union(tables: Iterable[GroundTruth]) -> GroundTruth:
     """One table of several; each value is kept.
 
+    A column that two of them have with the same values, as `params` of several runs, counts once.
+
     Raises:
-        ValueError: two of them have the same column from other sources.
+        ValueError: two of them have the same column with other values, from other sources.
     """
-    return GroundTruth.from_records(r for table in tables for r in table.records())
+    first: dict[Key, Records] = {}
+    records = [r for table in tables for r in table.records()]
+    return GroundTruth.from_records(
+        r for r in records if (known := first.setdefault(r[:2], r)) is r or not _same(known, r)
+    )
+
+
+def _same(a: Records, b: Records) -> bool:
+    """Whether two columns hold the same values."""
+    return list(a.genotypes) == list(b.genotypes) and np.array_equal(a.values, b.values, True)
 
 
 def own_texts(texts: Iterable[Any], space: Space, source: Any, decode: Any = None) -> list[str]:

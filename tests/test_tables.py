@@ -173,3 +173,17 @@ def test_a_wrong_order_of_edges_is_noticed(rng):
     message = r"do not agree over \d+ common networks .* is the order of edges of one wrong"
     with pytest.raises(ValueError, match=message):
         wrong.join(whole)
+
+
+def test_union_takes_a_column_of_two_tables_once_where_they_agree():
+    """As `params` of two runs of one population; columns that differ are not mixed."""
+    key = ("cifar10", "params")
+    one, same, other = (
+        tables.GroundTruth.from_records([tables.Records(*key, ["a", "b"], values, where)])
+        for values, where in (([1.0, np.nan], "x"), ([1.0, np.nan], "y"), ([1.0, 2.0], "z"))
+    )
+    both = tables.union([one, same])
+    assert both.columns[key].provenance == "x"
+    assert both.duplicates == ()
+    with pytest.raises(ValueError, match="two sources are not mixed"):
+        tables.union([one, other])
