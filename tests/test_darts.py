@@ -16,6 +16,7 @@ from lswag_jax.spaces.darts import Darts
 from lswag_jax.spaces.darts_genotype import OPS
 from lswag_jax.spaces.darts_genotype import DartsGenotype as Genotype
 from lswag_jax.spaces.darts_layers import layers_of
+from lswag_jax.spaces.darts_network import FactorizedReduce
 
 DARTS_V2 = (
     "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), "
@@ -251,3 +252,25 @@ def test_every_bin_is_in_its_range(rule):
     assert np.all((bins <= highest) | ~present)
     narrow = (highest - lowest < depth.NUM_BINS - 1).mean()
     assert narrow > 0.9
+
+
+def test_reducing_an_image_of_odd_size(rng):
+    """As the same image with zeros behind it; TE-NAS takes crops of three pixels."""
+    module = FactorizedReduce(4)
+    x = rng.normal(size=(2, 3, 3, 5)).astype(np.float32)
+    padded = np.pad(x, [(0, 0), (0, 1), (0, 1), (0, 0)])
+    variables = module.init(jax.random.key(0), x, False)
+    found = module.apply(variables, x, False)
+    assert found.shape == (2, 2, 2, 4)
+    np.testing.assert_array_equal(found, module.apply(variables, padded, False))
+
+
+def test_linear_regions_of_small_crops(rng):
+    """Crops of three pixels go through both reductions."""
+    space = Darts(width=2, layers=3, image_size=8)
+    images = rng.normal(size=(4, 8, 8, 3)).astype(np.float32)
+    (g,) = space.sample(rng, 1)
+    proxy = lswag_jax.proxies.LinearRegions(crops=8)
+    variables = space.extract(space.init(jax.random.key(0)), g)
+    table = lswag_jax.score_model(space.build(g), variables, images, np.arange(4), proxy)
+    assert 1 <= table["linear_regions"][0] <= 8

@@ -140,6 +140,10 @@ class FactorizedReduce(nn.Module):
 
 
 def _both_halves(x: Array, first, second) -> Array:
+    """Both convolutions; images of odd size end in a row and a column of zeros, as in xautodl."""
+    h, w, _ = x.shape[-3:]
+    if h % 2 or w % 2:
+        x = jnp.pad(x, [*[(0, 0)] * (x.ndim - 3), (0, h % 2), (0, w % 2), (0, 0)])
     return jnp.concatenate([first(x), second(x[..., 1:, 1:, :])], axis=-1)
 
 
