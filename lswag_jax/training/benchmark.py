@@ -1,8 +1,8 @@
 """A benchmark of trained networks: many genotypes trained from scratch, several at once.
 
 Networks of an elastic space have one shape, so that `at_once` of them train in one program, side by
-side over weights and genotypes (`step.for_each_network`). What a genotype has not is zero forward and back: each network trains
-as its own `build(g)` would, on the same batches in the same order.
+side over weights and genotypes (`step.for_each_network`). What a genotype has not is zero forward
+and back: each network trains as its own `build(g)` would, on the same batches in the same order.
 """
 
 import csv
