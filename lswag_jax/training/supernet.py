@@ -89,7 +89,9 @@ def _for_several(eval_step: Callable) -> Callable:
     """An evaluation step of several genotypes: (variables, batch, encoded) -> sums [P]."""
 
     def several(variables, batch, encoded):
-        one = lambda own: eval_step(variables, {**batch, "encoded": own})  # noqa: E731
+        def one(encoded):
+            return eval_step(variables, {**batch, "encoded": encoded})
+
         return for_each_network(one)(encoded)
 
     return jax.jit(several)
