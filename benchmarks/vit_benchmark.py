@@ -18,7 +18,16 @@ import sys
 import jax
 import numpy as np
 
-from lswag_jax import correlation, data, proxies, scoring, search, sources, tables
+from lswag_jax import (
+    correlation,
+    correlation_report,
+    data,
+    proxies,
+    scoring,
+    search,
+    sources,
+    tables,
+)
 from lswag_jax.scores import ScoreTable, write_atomically
 from lswag_jax.spaces import AutoFormer
 from lswag_jax.training.augment import AugmentOptions
@@ -110,7 +119,9 @@ def report(rows: list[dict], table: ScoreTable) -> None:
     parts = table.parts["lswag"]
     scores |= {"Lambda": parts["lambda"], "Psi": parts["psi"]}
     print("\n| proxy | Spearman | 95 % interval | given #params |\n|---|---|---|---|")
-    for row in correlation.summary(scores, accuracy_PxS.mean(axis=1), table.column("params")):
+    for row in correlation_report.summary(
+        scores, accuracy_PxS.mean(axis=1), table.column("params")
+    ):
         print(
             f"| {row['proxy']} | {row['rho']:.3f} | [{row['rho_low']:.2f}, {row['rho_high']:.2f}] "
             f"| {row['partial_rho']:.3f} |"
@@ -133,7 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="../shared/data")
     parser.add_argument("--workdir", default="results/fashion_vits")
-    parser.add_argument("--num", type=int, default=40, help="genotypes")
+    parser.add_argument("--num", type=int, default=24, help="genotypes")
     parser.add_argument("--images", type=int, default=15000, help="training images")
     parser.add_argument("--validation", type=int, default=4000, help="validation images")
     parser.add_argument("--epochs", type=int, default=6)
