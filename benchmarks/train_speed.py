@@ -60,7 +60,7 @@ def together(k: int, options: runner.TrainOptions, batch: dict, steps: int) -> t
 def images_per_second(options: runner.TrainOptions) -> float:
     """Of a training of the largest network, the median over the epochs."""
     g = max(SPACE.sample(np.random.default_rng(0), 100), key=SPACE.macs)
-    options = dataclasses.replace(options, epochs=10, log_every=0)
+    options = dataclasses.replace(options, epochs=10, log_every=0, checkpoint_every=10**6)
     with tempfile.TemporaryDirectory() as folder:
         runner.train(SPACE, g, POOL, POOL, options, folder)
         rows, _ = read_rows(f"{folder}/{runner.METRICS}")
@@ -92,10 +92,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="steps that are timed")
     arguments = parser.parse_args()
     print(json.dumps(vars(arguments)), jax.devices())
-    options = runner.TrainOptions(
-        epochs=1, optimizer=OptimizerOptions(), augment=AugmentOptions(flip=True)
-    )
     size = arguments.batch_size
+    options = runner.TrainOptions(
+        epochs=1, batch_size=size, optimizer=OptimizerOptions(), augment=AugmentOptions(flip=True)
+    )
     batch = {
         "image": np.stack([POOL.image(i) for i in range(size)]),
         "label": np.array([POOL.label(i) for i in range(size)], np.int32),
