@@ -4,7 +4,7 @@
         --workdir=results/train_fashion_mnist
 
 Ten epochs were not run here. With --config.train.epochs=3 it reached a top-1 of 77.1 % on the test
-images, in about six minutes of CPU time of one core (docs/train.md).
+images, in 285 s of CPU time of one core (docs/train.md).
 
 `:quickstart` trains what a search by configs/quickstart.py has found, on embedded images.
 """
