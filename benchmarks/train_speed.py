@@ -1,20 +1,26 @@
 """Training networks together against training them one by one, in seconds a network and step.
 
-    python benchmarks/train_speed.py --together=1,4,16 --separate=2
+    python benchmarks/train_speed.py --together=1,4,16 --separate=4
 
-Together: k genotypes in one vmapped elastic program. Separate: exact networks, each compiled for
-itself; the mean over `--separate` of them stands for any number. Compilation is told apart.
+Together: k genotypes in one elastic program, as `make_benchmark` trains them, and vmapped, which
+on a CPU it does not do. Separate: exact networks, each compiled for itself; the mean over
+`--separate` of them stands for any number. Compilation is told apart. Last, images/s of a whole
+training by `lswag-train`'s loop, its input pipeline included.
 """
 
 import argparse
+import dataclasses
 import json
+import tempfile
 import time
+from unittest import mock
 
 import jax
 import numpy as np
 from vit_benchmark import SPACE
 
 from lswag_jax import sources
+from lswag_jax.search.archive import read_rows
 from lswag_jax.training import benchmark, inherit, runner, step
 from lswag_jax.training.augment import AugmentOptions
 from lswag_jax.training.optimizer import OptimizerOptions, make_optimizer, make_schedule
@@ -51,6 +57,17 @@ def together(k: int, options: runner.TrainOptions, batch: dict, steps: int) -> t
     return compilation, seconds / k
 
 
+def images_per_second(options: runner.TrainOptions) -> float:
+    """Of a training of the largest network, the median over the epochs."""
+    g = max(SPACE.sample(np.random.default_rng(0), 100), key=SPACE.macs)
+    options = dataclasses.replace(options, epochs=10, log_every=0, checkpoint_every=10**6)
+    with tempfile.TemporaryDirectory() as folder:
+        runner.train(SPACE, g, POOL, POOL, options, folder)
+        rows, _ = read_rows(f"{folder}/{runner.METRICS}")
+    rates = [row["images_per_second"] for row in rows if "images_per_second" in row]
+    return float(np.median(rates))
+
+
 def separate(num: int, options: runner.TrainOptions, batch: dict, steps: int) -> tuple:
     """Mean compilation and seconds a step of exact networks."""
     optimizer = make_optimizer(options.optimizer, make_schedule(options.optimizer, 100, 100))
@@ -70,28 +87,31 @@ def main() -> None:
     """Measures and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--together", default="1,4,16")
-    parser.add_argument("--separate", type=int, default=2)
+    parser.add_argument("--separate", type=int, default=4)
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--steps", type=int, default=10, help="steps that are timed")
     arguments = parser.parse_args()
     print(json.dumps(vars(arguments)), jax.devices())
-    options = runner.TrainOptions(
-        epochs=1, optimizer=OptimizerOptions(), augment=AugmentOptions(flip=True)
-    )
     size = arguments.batch_size
+    options = runner.TrainOptions(
+        epochs=1, batch_size=size, optimizer=OptimizerOptions(), augment=AugmentOptions(flip=True)
+    )
     batch = {
         "image": np.stack([POOL.image(i) for i in range(size)]),
         "label": np.array([POOL.label(i) for i in range(size)], np.int32),
     }
     print("| networks | s a network and step | compilation, s | s with it, 1000 steps |")
     print("|---|---|---|---|")
-    for k in map(int, arguments.together.split(",")):
-        compilation, seconds = together(k, options, batch, arguments.steps)
-        whole = seconds + compilation / k / 1000
-        print(f"| {k} together | {seconds:.4f} | {compilation:.1f} | {whole:.4f} |", flush=True)
+    for how, over in (("together", step.for_each_network), ("vmapped", jax.vmap)):
+        for k in map(int, arguments.together.split(",")):
+            with mock.patch.object(benchmark, "for_each_network", over):
+                compilation, seconds = together(k, options, batch, arguments.steps)
+            whole = seconds + compilation / k / 1000
+            print(f"| {k} {how} | {seconds:.4f} | {compilation:.1f} | {whole:.4f} |", flush=True)
     compilation, seconds = separate(arguments.separate, options, batch, arguments.steps)
     whole = seconds + compilation / 1000
     print(f"| each by itself | {seconds:.4f} | {compilation:.1f} each | {whole:.4f} |")
+    print(f"\nlswag-train, the largest network: {images_per_second(options):.0f} images/s")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     lswag-train --config=configs/train_fashion_mnist.py --config.data.data_dir=/data/tfds \
         --workdir=results/train_fashion_mnist
 
-Not run to its end here, so there is no figure yet: 469 steps an epoch, of which 250 brought the
-loss from 2.29 to 1.77 on one busy CPU core.
+Ten epochs were not run here. With --config.train.epochs=3 it reached a top-1 of 77.1 % on the test
+images, in 285 s of CPU time of one core (docs/train.md).
 
 `:quickstart` trains what a search by configs/quickstart.py has found, on embedded images.
 """

@@ -2,11 +2,13 @@
 
 import csv
 import json
+import pathlib
 
 import jax
 import numpy as np
 import pytest
 
+from lswag_jax import tables
 from lswag_jax.spaces import AutoFormer
 from lswag_jax.training import benchmark, loop, step
 from lswag_jax.training.augment import AugmentOptions
@@ -26,6 +28,7 @@ OPTIONS = TrainOptions(
     optimizer=OptimizerOptions(3e-3, clip_norm=0.5),
     augment=AugmentOptions(crop="pad", smoothing=0.1),
 )
+FASHION = pathlib.Path(__file__).parent.parent / "benchmarks" / "fashion_vits"
 POOLS = (training.pool(), training.pool(seed=1))
 
 
@@ -99,6 +102,20 @@ def test_table(finished):
     with open(folder / "broken.csv") as file:
         lines = [r for r in csv.DictReader(file) if r["genotype"] == broken["genotype"]]
     assert {r["metric"] for r in lines if not r["value"]} > {"accuracy", "accuracy_seed0"}
+
+
+def test_table_of_the_repository():
+    """Our trained networks are read as any ground truth; genotypes differ more than seeds do."""
+    recipe = json.loads(FASHION.with_suffix(".json").read_text())
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe["space"].items()}
+    space = AutoFormer(**fields)
+    table = tables.read(FASHION.with_suffix(".csv"), space)
+    seeds = [table.values("fashion_mnist", f"accuracy_seed{seed}") for seed in recipe["seeds"]]
+    accuracy = table.values("fashion_mnist", "accuracy")
+    np.testing.assert_allclose(accuracy, np.mean(seeds, axis=0))
+    sizes = [space.num_params(space.parse(text)) for text in table.genotypes]
+    np.testing.assert_array_equal(table.values("fashion_mnist", "params"), sizes)
+    assert accuracy.std(ddof=1) > 3 * np.sqrt(np.var(seeds, axis=0, ddof=1).mean())
 
 
 def test_bad_arguments(tmp_path):

@@ -20,6 +20,7 @@ from lswag_jax.training.runner import TrainOptions
 from lswag_jax.training.step import StepOptions
 from tests import training
 from tests.autoformer_goldens import load
+from tests.batches import message
 
 SPACE = AutoFormer(
     "shared", (12, 24), (1, 2), (2.0, 3.0), (1, 2), head_dim=8, image_size=8, patch_size=4,
@@ -132,6 +133,23 @@ def test_a_model_inherits(model, tmp_path):
         model_files.load(tmp_path / "one")
     with pytest.raises(FileNotFoundError, match="no trained network"):
         model_files.load(tmp_path)
+
+
+def test_a_full_disk_leaves_the_earlier_model(model, tmp_path, monkeypatch):
+    """Orbax tells of it by a ValueError of many lines."""
+    import orbax.checkpoint as ocp
+
+    def refuse(*arguments):
+        raise ValueError("RESOURCE_EXHAUSTED: no space left on device\nand where it happened")
+
+    model_files.save(tmp_path / "model", model)
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    monkeypatch.setattr(ocp.StandardCheckpointer, "save", refuse)
+    with pytest.raises(OSError, match=r"cannot be saved to .* no space left on device") as error:
+        model_files.save(tmp_path / "model", model.inherit(SPACE.parse("12/1/2")))
+    message(error)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+    assert model_files.load(tmp_path / "model").genotype is None
 
 
 def test_published_super_network(goldens, tmp_path):

@@ -125,7 +125,8 @@ def padded_crop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     size = image.shape[0]
     pad = size // 8
     top, left = rng.integers(2 * pad + 1, size=2)
-    padded = np.pad(image, ((pad, pad), (pad, pad), (0, 0)))
+    padded = np.zeros((size + 2 * pad, size + 2 * pad, image.shape[2]), image.dtype)
+    padded[pad : pad + size, pad : pad + size] = image
     return padded[top : top + size, left : left + size]
 
 

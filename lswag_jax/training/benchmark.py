@@ -1,8 +1,8 @@
 """A benchmark of trained networks: many genotypes trained from scratch, several at once.
 
-Networks of an elastic space have one shape, so that `at_once` of them train in one program, vmapped
-over weights and genotypes. What a genotype has not is zero forward and back: each network trains
-as its own `build(g)` would, on the same batches in the same order.
+Networks of an elastic space have one shape, so that `at_once` of them train in one program, side by
+side over weights and genotypes (`step.for_each_network`). What a genotype has not is zero forward
+and back: each network trains as its own `build(g)` would, on the same batches in the same order.
 """
 
 import csv
@@ -27,7 +27,13 @@ from lswag_jax.spaces import Space
 from lswag_jax.training.input_pipeline import Pipeline
 from lswag_jax.training.optimizer import make_optimizer, make_schedule
 from lswag_jax.training.runner import TrainOptions, check_data, make_problem
-from lswag_jax.training.step import Problem, init_state, make_eval_step, make_train_step
+from lswag_jax.training.step import (
+    Problem,
+    for_each_network,
+    init_state,
+    make_eval_step,
+    make_train_step,
+)
 
 ROWS, TABLE = "rows.jsonl", "table.csv"
 Pools = tuple[Pool, Pool]
@@ -203,20 +209,29 @@ def make_programs(
     train = _with_genotype(make_train_step(problem, optimizer, options.augment, options.step), 1)
     validate = _with_genotype(make_eval_step(problem))
     programs = Programs(
-        start=jax.jit(jax.vmap(start)),
-        train=jax.jit(jax.vmap(train, in_axes=(0, 0, None, None)), donate_argnums=0),
-        validate=jax.jit(jax.vmap(validate, in_axes=(0, 0, None))),
+        start=jax.jit(for_each_network(start)),
+        train=jax.jit(_on_one_batch(train), donate_argnums=0),
+        validate=jax.jit(_on_one_batch(validate)),
     )
     return programs, key
 
 
 def _with_genotype(step: Callable, leading: int = 0) -> Callable:
-    """A step of (state or variables, encoding, batch, ...), to be vmapped over the first two."""
+    """A step of (state or variables, encoding, batch, ...)."""
 
     @functools.wraps(step)
     def run(state, encoded, batch, *rest):
         encoded = {k: v[None] for k, v in encoded.items()} if leading else encoded
         return step(state, {**batch, "encoded": encoded}, *rest)
+
+    return run
+
+
+def _on_one_batch(step: Callable) -> Callable:
+    """A step of several networks: (states or variables, encoding, and what all of them share)."""
+
+    def run(states, encoded, *shared):
+        return for_each_network(lambda *own: step(*own, *shared))(states, encoded)
 
     return run
 

@@ -1,13 +1,33 @@
 """Checkpoints of a training, by orbax: whole or not there, and of one run only."""
 
+import contextlib
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 import jax
 
 KEEP = 2
+
+
+@contextlib.contextmanager
+def saving(refusal: str) -> Iterator[None]:
+    """Raises OSError, one sentence that begins with `refusal`, where the disk takes no more.
+
+    Of a full disk orbax raises what tensorstore does: ValueError or RuntimeError.
+
+    Example:
+        >>> with saving("the weights cannot be saved"):
+        ...     raise ValueError("no space left\\ninternal details")
+        Traceback (most recent call last):
+        OSError: the weights cannot be saved: no space left.
+    """
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+        raise OSError(f"{refusal}: {reason}.") from error
 
 
 class Checkpoints:
@@ -40,17 +60,12 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         args = self._ocp.args
-        try:
+        with saving(f"checkpoint {step} cannot be saved to {self.folder}, earlier ones stay"):
             self._manager.save(
                 step,
                 args=args.Composite(state=args.StandardSave(state), run=args.JsonSave(self._run)),
                 force=True,
             )
-        except (OSError, ValueError, RuntimeError) as error:  # what tensorstore raises, too
-            reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
-            raise OSError(
-                f"checkpoint {step} cannot be saved to {self.folder}, earlier ones stay: {reason}."
-            ) from error
 
     def restore(self, state: Any) -> Any:
         """The newest state, in the shapes and on the devices of `state`; None without one.

@@ -17,6 +17,7 @@ from flax import traverse_util
 from lswag_jax import spaces
 from lswag_jax.scores import write_atomically
 from lswag_jax.training.augment import AugmentOptions, evaluation_image
+from lswag_jax.training.checkpoints import saving
 
 DESCRIPTION, WEIGHTS, ORBAX, CARD = "model.json", "model.safetensors", "orbax", "README.md"
 
@@ -112,19 +113,20 @@ def save(folder: str | os.PathLike, model: Model) -> None:
     folder = pathlib.Path(folder)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
+    variables = jax.device_get(model.variables)
+    flat = traverse_util.flatten_dict(variables, sep="/")
+    arrays = {key: np.ascontiguousarray(value) for key, value in flat.items()}
+    description = json.dumps(_describe(model), indent=2)
     try:
-        temporary.mkdir(parents=True)
-        variables = jax.device_get(model.variables)
-        flat = traverse_util.flatten_dict(variables, sep="/")
-        arrays = {key: np.ascontiguousarray(value) for key, value in flat.items()}
-        write_atomically(temporary / WEIGHTS, safetensors.save(arrays))
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save((temporary / ORBAX).resolve(), variables)
-        description = json.dumps(_describe(model), indent=2)
-        write_atomically(temporary / DESCRIPTION, description + "\n")
-        write_atomically(temporary / CARD, card(model))
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temporary, folder)
+        with saving(f"the network cannot be saved to {folder}, what was there stays"):
+            temporary.mkdir(parents=True)
+            write_atomically(temporary / WEIGHTS, safetensors.save(arrays))
+            with ocp.StandardCheckpointer() as checkpointer:
+                checkpointer.save((temporary / ORBAX).resolve(), variables)
+            write_atomically(temporary / DESCRIPTION, description + "\n")
+            write_atomically(temporary / CARD, card(model))
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -23,7 +23,7 @@ from lswag_jax.training.augment import AugmentOptions
 from lswag_jax.training.input_pipeline import Batch, Pipeline
 from lswag_jax.training.loop import Devices, Evaluate
 from lswag_jax.training.model_files import Model
-from lswag_jax.training.step import Problem, TrainState, make_eval_step
+from lswag_jax.training.step import Problem, TrainState, for_each_network, make_eval_step
 
 VALIDATED = 8  # genotypes whose mean accuracy a training tells of
 _SIZES = ("embed_dim", "num_heads", "hidden")  # what the network reads of an encoding
@@ -88,10 +88,13 @@ def make_evaluate(
 def _for_several(eval_step: Callable) -> Callable:
     """An evaluation step of several genotypes: (variables, batch, encoded) -> sums [P]."""
 
-    def one(variables, batch, encoded):
-        return eval_step(variables, {**batch, "encoded": encoded})
+    def several(variables, batch, encoded):
+        def one(encoded):
+            return eval_step(variables, {**batch, "encoded": encoded})
 
-    return jax.jit(jax.vmap(one, in_axes=(None, None, 0)))
+        return for_each_network(one)(encoded)
+
+    return jax.jit(several)
 
 
 def _totals(
