@@ -178,7 +178,11 @@ def variables(space):
     )
 
 
-@pytest.mark.parametrize("space", [SMALL, AFFINE, STEMMED], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "space",
+    [pytest.param(SMALL, marks=pytest.mark.slow), AFFINE, STEMMED],
+    ids=lambda s: s.name,
+)
 def test_elastic_logits_are_the_exact_ones(x64, space):
     images, _ = batch(space)
     weights = variables(space)

@@ -145,6 +145,7 @@ def test_elastic_logits_are_the_exact_ones(x64, batch, variables, mode):
         np.testing.assert_allclose(elastic(encoded), expected, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow  # its programs compile for a minute
 def test_elastic_scores_are_the_exact_ones(x64, batch, variables, monkeypatch):
     """Genotypes with and without each kind of edge, and a disconnected one."""
     proxies = ("lswag", "zico", "swap", "nwot", "snip", "fisher", "l2_norm", "params")

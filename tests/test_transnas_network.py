@@ -104,6 +104,7 @@ def test_elastic_equals_exact(x64, task):
         np.testing.assert_allclose(elastic(encoded), exact(cut), atol=1e-11)
 
 
+@pytest.mark.slow  # its programs compile for half a minute
 def test_scores_of_elastic_and_exact(x64):
     """The law of every space, for proxies with gradients, mini-batches and patterns."""
     space = micro(tasks.classification(3), 16, **ONE_MODULE)
