@@ -99,6 +99,14 @@ def mistakes(tmp_path):
         "no config": ((), "give a config"),
         "missing config": (("--config=nowhere.py",), "nowhere.py"),
         "unknown key": ((config, "--config.sead=1"), "sead"),
+        "key with a hint": (
+            (config, "--config.search.nums=1"),
+            'overridden: \'nums\' Did you mean "num" instead of "nums"?',
+        ),
+        "unknown variant": (
+            ("--config=configs/vitbench.py:cifar",),
+            "unknown variant 'cifar', known are cifar100, flowers, chaoyang.",
+        ),
         "wrong type": ((config, "--config.seed=abc"), "abc"),
         "unknown flag": ((config, "--wrkdir=x"), "wrkdir"),
         "stray argument": ((config, "results"), "unknown argument 'results'"),

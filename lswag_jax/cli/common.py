@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import pathlib
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -98,11 +99,17 @@ def fail(error: Any) -> None:
 
 
 def _sentence(error: Any) -> str:
-    if isinstance(error, KeyError) and error.args:
-        error = error.args[0]
-    elif isinstance(error, OSError) and error.strerror:
+    """What an error says, without a traceback that absl put into it: a config file's own error."""
+    if isinstance(error, AttributeError | KeyError) and error.args:
+        while isinstance(error, Exception) and error.args:  # ml_collections wraps one in another
+            (error, *_) = error.args
+        return " ".join(str(error).split("\n"))
+    if isinstance(error, OSError) and error.strerror:
         error = f"{error.filename}: {error.strerror}."
-    return str(error).strip().split("\n")[0] or type(error).__name__
+    first, *rest = str(error).strip().split("\n")
+    if any(line.startswith("Traceback") for line in rest):
+        return re.sub(r"^[\w.]+: ", "", rest[-1])
+    return first or type(error).__name__
 
 
 def _define_sharing() -> list[str]:
