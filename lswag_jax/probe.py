@@ -74,7 +74,7 @@ class Probe:
     loss: Loss
     record: Callable[..., Tape]
     draws: Draws
-    wants: "Wants"
+    wants: Wants
     _cache: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
     @property

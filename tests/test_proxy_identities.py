@@ -9,7 +9,16 @@ import pytest
 import lswag_jax
 from lswag_jax import proxies
 from lswag_jax.layers import Feature
-from lswag_jax.proxies import AzTrainability, GradSign, LinearRegions, LogSynFlow, MeCo
+from lswag_jax.proxies import (
+    AzTrainability,
+    GradSign,
+    Gsnr,
+    LinearRegions,
+    LogSynFlow,
+    LSwag,
+    MeCo,
+    ZiCo,
+)
 from lswag_jax.proxies.az_nas import _entropy
 from lswag_jax.proxies.base import log_determinants
 from lswag_jax.proxies.input_jacobian import EpeNas, Jacov
@@ -211,3 +220,21 @@ def test_groups():
     assert set(groups["gradient_based"]) | set(groups["gradient_free"]) == set(groups["all"])
     assert not set(groups["gradient_based"]) & set(groups["gradient_free"])
     assert {p.key for p in proxies.resolve(("params", "data_free"))} == set(groups["data_free"])
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [LSwag(), LSwag(grad_abs=False), LSwag(include_bias=True)],
+    ids=["abs", "sign", "bias"],
+)
+def test_gradients_of_the_stream_are_those_without_it(data, samples):
+    """Beside L-SWAG mini-batch gradients come out of its pass over the samples, else of their own.
+
+    ZiCo's two and GSNR's three mini-batches are both made of the six that the stream keeps.
+    """
+    gradients = ("snip", "grad_norm", "plain", "fisher", ZiCo(), Gsnr(n_batches=3))
+    together = score(Chain(), data, (samples, *gradients))
+    for proxy in proxies.resolve(gradients):
+        alone = score(Chain(), data, proxy)
+        np.testing.assert_allclose(together[proxy.key], alone[proxy.key], rtol=1e-9)
+    np.testing.assert_allclose(together["lswag"], score(Chain(), data, samples)["lswag"], rtol=1e-9)
