@@ -1,0 +1,50 @@
+"""Our scores of one population as a table: the files of `benchmarks/scores/`.
+
+    python benchmarks/save_scores.py --dataset=cifar100 --output=benchmarks/scores/vitbench.csv.gz \
+        results/vitbench/lswag results/vitbench/synflow ...
+
+Each folder has the archive of a run that scored the same networks by other proxies; of a proxy that
+two of them have the first counts. RESULTS.md has the commands of the runs.
+"""
+
+import argparse
+import pathlib
+
+import numpy as np
+
+from lswag_jax import proxies
+from lswag_jax.scores import ScoreTable
+from lswag_jax.search.archive import read_rows
+from lswag_jax.tables import GroundTruth, Records
+
+PROVENANCE = "lswag_jax, seed 0, see benchmarks/RESULTS.md"
+SIZES = ("params", "macs")
+
+
+def records(folder: str, dataset: str) -> list[Records]:
+    """The scores of an archive, by the registry's proxies at their defaults."""
+    rows, _ = read_rows(pathlib.Path(folder) / "archive.jsonl")
+    names = [n for n in rows[0]["parts"] if n in proxies.PROXIES and n not in SIZES]
+    table = ScoreTable(rows, proxies.resolve([*names, *SIZES]))
+    return [
+        Records(dataset, name, table.ids, np.round(table.values(name), 12), PROVENANCE)
+        for name in table
+    ]
+
+
+def main() -> None:
+    """Writes one table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folders", nargs="+", help="of archives")
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--output", required=True, help="a .csv, .csv.gz or .parquet")
+    arguments = parser.parse_args()
+    found: dict[str, Records] = {}
+    for folder in arguments.folders:
+        for record in records(folder, arguments.dataset):
+            found.setdefault(record.metric, record)
+    GroundTruth.from_records(found.values()).write(arguments.output)
+
+
+if __name__ == "__main__":
+    main()
