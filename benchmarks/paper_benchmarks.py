@@ -5,11 +5,9 @@ import pathlib
 
 import numpy as np
 
-from lswag_jax import libra, proxies, spaces
-from lswag_jax.scores import ScoreTable
-from lswag_jax.search.archive import read_rows
+from lswag_jax import libra, spaces, tables
 from lswag_jax.table_converters import convert
-from lswag_jax.tables import GroundTruth, Records, is_accuracy
+from lswag_jax.tables import GroundTruth, is_accuracy
 
 NBSZ = ("epe_nas", "fisher", "flops", "grad_norm", "grasp", "jacov", "l2_norm", "nwot", "params",
         "plain", "snip", "synflow", "zen")  # fmt: skip
@@ -109,13 +107,13 @@ def _of(table: GroundTruth, dataset: str) -> GroundTruth:
     return dataclasses.replace(table, columns=columns)
 
 
-def with_own(case: Case, root: pathlib.Path, folder: pathlib.Path) -> GroundTruth:
-    """The networks of archives of ours: our proxies, and the published ones that we lack.
+def with_own(case: Case, root: pathlib.Path, scores: pathlib.Path) -> GroundTruth:
+    """The networks of a table of our scores: our proxies, and the published ones that we lack.
 
     Of the case's files the one that has more of the networks is taken, and of all columns those
     that have nine in ten of them.
     """
-    space, own = spaces.get(case.space), _covered(_own(case, folder))
+    space, own = spaces.get(case.space), _covered(tables.read(scores))
     files = [published(case, root)]
     if case.later:
         files.append(_of(convert("nbsz_csv", root / case.later, space), case.dataset))
@@ -129,19 +127,6 @@ def _covered(table: GroundTruth) -> GroundTruth:
     """A table without the columns that lack more than a tenth of its networks."""
     columns = {k: c for k, c in table.columns.items() if c.tried.mean() >= COVERED}
     return dataclasses.replace(table, columns=columns)
-
-
-def _own(case: Case, folder: pathlib.Path) -> GroundTruth:
-    """All archives in a folder as one table."""
-    records = []
-    for path in sorted(folder.rglob("archive.jsonl")):
-        rows, _ = read_rows(path)
-        names = {name for row in rows for name in row.get("parts", {})} & set(proxies.PROXIES)
-        scores = ScoreTable(rows, proxies.resolve(sorted(names | {"macs"}))) if rows else ()
-        for name in scores:
-            values = scores.values(name)
-            records.append(Records(case.dataset, name, scores.ids, values, f"ours: {folder}"))
-    return GroundTruth.from_records(records)
 
 
 def benchmark(table: GroundTruth, dataset: str) -> libra.Benchmark:

@@ -2,10 +2,10 @@
 
     python benchmarks/paper_tables.py --data=../shared/data --workdir=results/paper_tables
 
-No network is scored: the values are NAS-Bench-Suite-Zero's. With
-`--scores=nb201_cifar10=results/proxy_agreement,nb101=results/cnn_ground_truth/nb101` the proxies
-that they lack (L-SWAG, ZiCo, SWAP, ...) are added for the networks of such archives of ours, and
-AZ-NAS's merge where its parts are there. The tables are printed as Markdown and kept as CSV.
+No network is scored: the values are NAS-Bench-Suite-Zero's. A third table is of the networks that
+we scored ourselves (`benchmarks/scores/`): the proxies that the Suite lacks (L-SWAG, ZiCo, SWAP,
+...) are added, and AZ-NAS's merge where its parts are there. The tables are printed as Markdown and
+kept as CSV.
 """
 
 import argparse
@@ -103,7 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="../shared/data")
     parser.add_argument("--workdir", default="results/paper_tables")
-    parser.add_argument("--scores", default="", help="benchmark=folder of archives, ...")
+    parser.add_argument("--scores", default="benchmarks/scores", help="folder of CASE.csv.gz")
     arguments = parser.parse_args()
     root, folder = pathlib.Path(arguments.data) / "tables", pathlib.Path(arguments.workdir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,10 +111,11 @@ def main() -> None:
     found = {name: benchmark(tables[name], case.dataset) for name, case in CASES.items()}
     rows = {"table_1": [row_of_table_1(name, b, None) for name, b in found.items()]}
     rows["table_4"] = rows_of_table_4(found)
-    own = dict(pair.split("=") for pair in arguments.scores.split(",") if pair)
-    for name, path in own.items():
-        dataset = CASES[name].dataset
-        table = with_own(CASES[name], root, pathlib.Path(path))
+    for name, case in CASES.items():
+        scores, dataset = pathlib.Path(arguments.scores) / f"{name}.csv.gz", case.dataset
+        if not scores.exists():
+            continue
+        table = with_own(case, root, scores)
         row = row_of_table_1(name, benchmark(table, dataset), az_nas(table, dataset))
         rows.setdefault("table_1_own", []).append(row)
     for name, table in rows.items():

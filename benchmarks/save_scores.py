@@ -3,8 +3,9 @@
     python benchmarks/save_scores.py --dataset=cifar100 --output=benchmarks/scores/vitbench.csv.gz \
         results/vitbench/lswag results/vitbench/synflow ...
 
-Each folder has the archive of a run that scored the same networks by other proxies; of a proxy that
-two of them have the first counts. RESULTS.md has the commands of the runs.
+Each folder has the archive of a run that scored the same networks by other proxies; a file is a
+table made before, some of whose proxies were scored again. Of a proxy that two of them have the
+first counts. RESULTS.md has the commands of the runs.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import pathlib
 
 import numpy as np
 
-from lswag_jax import proxies
+from lswag_jax import proxies, tables
 from lswag_jax.scores import ScoreTable
 from lswag_jax.search.archive import read_rows
 from lswag_jax.tables import GroundTruth, Records
@@ -21,9 +22,11 @@ PROVENANCE = "lswag_jax, seed 0, see benchmarks/RESULTS.md"
 SIZES = ("params", "macs")
 
 
-def records(folder: str, dataset: str) -> list[Records]:
-    """The scores of an archive, by the registry's proxies at their defaults."""
-    rows, _ = read_rows(pathlib.Path(folder) / "archive.jsonl")
+def records(source: str, dataset: str) -> list[Records]:
+    """Scores of a table, or of an archive by the proxies of the registry at their defaults."""
+    if pathlib.Path(source).is_file():
+        return [r for r in tables.read(source).records() if r.dataset == dataset]
+    rows, _ = read_rows(pathlib.Path(source) / "archive.jsonl")
     names = [n for n in rows[0]["parts"] if n in proxies.PROXIES and n not in SIZES]
     table = ScoreTable(rows, proxies.resolve([*names, *SIZES]))
     return [
@@ -35,13 +38,13 @@ def records(folder: str, dataset: str) -> list[Records]:
 def main() -> None:
     """Writes one table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folders", nargs="+", help="of archives")
+    parser.add_argument("sources", nargs="+", help="folders of archives, or tables")
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--output", required=True, help="a .csv, .csv.gz or .parquet")
     arguments = parser.parse_args()
     found: dict[str, Records] = {}
-    for folder in arguments.folders:
-        for record in records(folder, arguments.dataset):
+    for source in arguments.sources:
+        for record in records(source, arguments.dataset):
             found.setdefault(record.metric, record)
     GroundTruth.from_records(found.values()).write(arguments.output)
 

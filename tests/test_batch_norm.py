@@ -77,6 +77,17 @@ def test_norm_parameters(problem, mode):
     np.testing.assert_allclose(table.parts["lswag"]["lambda_l"][0][-1], np.log(inverse), rtol=1e-8)
 
 
+@pytest.mark.parametrize("mode", adapters.BATCH_NORM_MODES)
+def test_biases(problem, mode):
+    """The head's bias among its weights; before BatchNorm's statistics a bias has no gradient."""
+    images, labels, variables = problem
+    proxy = LSwag(include_bias=True, window=(5, 9))
+    table = lswag_jax.score_model(Net(), variables, images, labels, proxy, batch_norm=mode)
+    jacobian = jax.jacrev(losses, argnums=1)(mode, variables["params"], variables, images, labels)
+    inverse = sum((1 / np.abs(g).std(0)).sum() for g in jacobian["head"].values())
+    np.testing.assert_allclose(table.parts["lswag"]["lambda"], np.log(inverse), rtol=1e-8)
+
+
 def test_modes_that_have_no_norm_gradients(problem):
     images, labels, variables = problem
     with pytest.raises(ValueError, match="normalisation layers of a network with BatchNorm"):
