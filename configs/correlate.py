@@ -18,7 +18,7 @@ from lswag_jax.cli.default_config import benchmark_config, default_config, shrin
 
 def get_config(variant=""):
     if variant != "runlocal":
-        return benchmark_config(variant)
+        return benchmark_config(variant, "runlocal")
     config = shrink(default_config("autoformer_tiny", channels=1, num_classes=10))
     config.correlate.metric = "params"
     config.correlate.params = config.correlate.reference = ""

@@ -27,7 +27,7 @@ TRANSNAS = "fisher,macs=flops,grad_norm,grasp,jacov,l2_norm,params,plain,snip"  
 
 
 def get_config(variant=""):
-    config = benchmark_config("" if variant in PRESETS else variant)
+    config = benchmark_config(variant, *PRESETS, "runlocal")
     if config.space.name in ("nasbench201", "nasbench101", "darts"):
         config.libra.update({"dataset": "cifar10", "proxies": SUITE_ZERO})
     elif config.space.name.startswith("transnas"):

@@ -7,10 +7,11 @@
 `configs/nasbench101.py:runlocal` takes a few minutes, most of them compiling.
 """
 
-from lswag_jax.cli.default_config import default_config, shrink
+from lswag_jax.cli.default_config import check_variant, default_config, shrink
 
 
 def get_config(variant=""):
+    check_variant(variant, "runlocal")
     config = default_config(
         "nasbench101",
         image_size=32,  # pixels

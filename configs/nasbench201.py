@@ -19,7 +19,7 @@ DATASETS = {
 
 
 def get_config(variant=""):
-    pixels, classes, source = chosen(variant, DATASETS)
+    pixels, classes, source = chosen(variant, DATASETS, "runlocal")
     config = default_config(
         "nasbench201",
         image_size=pixels,

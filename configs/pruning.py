@@ -8,10 +8,11 @@ By L-SWAG instead: --config.search.fitness=lswag --config.search.decimals=-1; by
 `configs/pruning.py:runlocal` takes a minute on embedded images.
 """
 
-from lswag_jax.cli.default_config import default_config, shrink
+from lswag_jax.cli.default_config import check_variant, default_config, shrink
 
 
 def get_config(variant=""):
+    check_variant(variant, "darts", "runlocal")
     if variant == "darts":
         config = default_config("darts", layers=3, width=1, image_size=32, num_classes=10)
         config.search.prune_number = 3

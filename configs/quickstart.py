@@ -6,10 +6,11 @@
 `configs/quickstart.py:runlocal` takes half a minute, most of it compiling.
 """
 
-from lswag_jax.cli.default_config import default_config, shrink
+from lswag_jax.cli.default_config import check_variant, default_config, shrink
 
 
 def get_config(variant=""):
+    check_variant(variant, "runlocal")
     config = default_config(
         "autoformer_tiny",
         image_size=28,  # pixels, Fashion-MNIST's own

@@ -6,10 +6,12 @@
 Not run here, and no figure of this variant is published; some hours of one accelerator.
 """
 
+from lswag_jax.cli.default_config import check_variant
 from lswag_jax.cli.default_train_config import default_train_config, shrink
 
 
 def get_config(variant=""):
+    check_variant(variant, "runlocal")
     config = default_train_config(
         "autoformer_tiny", image_size=32, patch_size=4, channels=3, num_classes=10
     )

@@ -9,10 +9,12 @@ table reach 67.7 to 69.9 %. Not run here: 300 epochs of 50,000 images at 224 px 
 accelerator for a day.
 """
 
+from lswag_jax.cli.default_config import check_variant
 from lswag_jax.cli.default_train_config import default_train_config, shrink
 
 
 def get_config(variant=""):
+    check_variant(variant, "runlocal")
     config = default_train_config("vitbench_autoformer", image_size=224, num_classes=100)
     config.data.source = "tfds:cifar100"
     config.train.update({"epochs": 300, "batch_size": 128, "workers": 8})

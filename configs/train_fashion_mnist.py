@@ -9,10 +9,12 @@ images, in 285 s of CPU time of one core (docs/train.md).
 `:quickstart` trains what a search by configs/quickstart.py has found, on embedded images.
 """
 
+from lswag_jax.cli.default_config import check_variant
 from lswag_jax.cli.default_train_config import default_train_config, shrink
 
 
 def get_config(variant=""):
+    check_variant(variant, "quickstart", "runlocal")
     config = default_train_config(
         "autoformer_tiny", image_size=28, patch_size=4, channels=1, num_classes=10
     )

@@ -11,10 +11,12 @@ here). Not run here: it wants 8 accelerators for days. From the published super-
         --config.optimizer.learning_rate=1e-4 --config.optimizer.warmup_epochs=1
 """
 
+from lswag_jax.cli.default_config import check_variant
 from lswag_jax.cli.default_train_config import default_train_config, shrink
 
 
 def get_config(variant=""):
+    check_variant(variant, "runlocal")
     config = default_train_config("autoformer_tiny", image_size=224, patch_size=16)
     config.data.update({"source": "tfds:imagenet2012", "eval_split": "validation"})
     config.train.update({"epochs": 500, "batch_size": 1024, "drop_path": 0.1, "workers": 16})

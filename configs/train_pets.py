@@ -9,10 +9,12 @@ was trained here (docs/train.md). Not run here, and no figure of this recipe is 
 of one accelerator.
 """
 
+from lswag_jax.cli.default_config import check_variant
 from lswag_jax.cli.default_train_config import default_train_config, shrink
 
 
 def get_config(variant=""):
+    check_variant(variant, "runlocal")
     config = default_train_config("autoformer_tiny", image_size=224, num_classes=37)
     config.data.source = "tfds:oxford_iiit_pet"
     config.train.update({"epochs": 30, "batch_size": 128, "drop_path": 0.1, "workers": 8})

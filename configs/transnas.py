@@ -9,10 +9,11 @@ class labels, or random targets with `--config.data.synthetic_targets`. 256 px i
 `:runlocal` takes a minute or two, `:runlocal_macro` up to a minute a network, compiling blocks.
 """
 
-from lswag_jax.cli.default_config import default_config, shrink
+from lswag_jax.cli.default_config import check_variant, default_config, shrink
 
 
 def get_config(variant=""):
+    check_variant(variant, "micro", "macro", "runlocal", "runlocal_macro")
     kind = "macro" if variant.endswith("macro") else "micro"
     config = default_config(
         f"transnas_{kind}",

@@ -20,7 +20,7 @@ DATASETS = {
 
 
 def get_config(variant=""):
-    classes, source = chosen(variant, DATASETS)
+    classes, source = chosen(variant, DATASETS, "runlocal")
     config = default_config(
         "vitbench_autoformer",
         image_size=96,  # pixels, in patches of 16

@@ -110,6 +110,10 @@ class ScoreTable:
             arrays[key][good] = values
         return arrays
 
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{(self.status == s).sum()} {s}" for s in STATUSES if s in self.status)
+        return f"<ScoreTable of {len(self)} architectures ({counts}): {', '.join(self)}>"
+
     def __len__(self) -> int:
         return len(self.rows)
 

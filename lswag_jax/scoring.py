@@ -133,7 +133,15 @@ def score(
     images: Any,
     labels: Any,
     proxies: Proxies = ("lswag",),
-    **settings: Any,
+    *,
+    seed: int = 0,
+    repeats: int = 1,
+    gradient_batch: int | None = None,
+    batch_size: int | None = None,
+    batch_norm: str = "frozen",
+    loss: tape.Loss | None = None,
+    precision: str = "highest",
+    devices: Sequence[jax.Device] | None = None,
 ) -> ScoreTable:
     """Scores genotypes of a space at initialisation.
 
@@ -147,7 +155,18 @@ def score(
         images: [B, H, W, C], floats, or uint8 that are divided by 255.
         labels: [B] integers, or what the space's task takes.
         proxies: names (`proxies.names()`) or configured proxies.
-        **settings: see `stream`.
+        seed: of the initial weights, and of what proxies draw; repeat r uses seed + r.
+        repeats: initialisations; scores are averaged, `ScoreTable.per_repeat` keeps each.
+        gradient_batch: the first so many samples are the gradient batch, all are the pattern
+            batch; None takes all for both.
+        batch_size: architectures evaluated at once on each device; None is 1 on a CPU and 8
+            elsewhere, and always 1 where networks are chains (`Space.chain`).
+        batch_norm: see `adapters.linen_network`.
+        loss: per-sample loss of (logits, labels); None for that of the space's task.
+        precision: of matrix products, see `jax.default_matmul_precision`.
+        devices: of this process, over which each chunk is split; a chain runs on the first. None
+            takes all, and in a job of several processes (`jax.distributed`) also the other
+            processes': all of them then make the same calls and receive the same rows.
 
     Returns:
         A `ScoreTable` with one row a genotype, in the order given.
@@ -167,7 +186,11 @@ def score(
     """
     resolved = proxy_registry.resolve(proxies)
     timing: dict[str, float] = {}
-    rows = list(stream(space, genotypes, images, labels, resolved, timing=timing, **settings))
+    rows = stream(
+        space, genotypes, images, labels, resolved,
+        seed=seed, repeats=repeats, gradient_batch=gradient_batch, batch_size=batch_size,
+        batch_norm=batch_norm, loss=loss, precision=precision, devices=devices, timing=timing,
+    )  # fmt: skip
     return ScoreTable(rows, resolved, timing)
 
 
@@ -192,18 +215,7 @@ def stream(
 
     Args:
         space, genotypes, images, labels, proxies: as in `score`.
-        seed: of the initial weights, and of what proxies draw; repeat r uses seed + r.
-        repeats: initialisations; scores are averaged, `ScoreTable.per_repeat` keeps each.
-        gradient_batch: the first so many samples are the gradient batch, all are the pattern
-            batch; None takes all for both.
-        batch_size: architectures evaluated at once on each device; None is 1 on a CPU and 8
-            elsewhere, and always 1 where networks are chains (`Space.chain`).
-        batch_norm: see `adapters.linen_network`.
-        loss: per-sample loss of (logits, labels); None for that of the space's task.
-        precision: of matrix products, see `jax.default_matmul_precision`.
-        devices: of this process, over which each chunk is split; a chain runs on the first. None
-            takes all, and in a job of several processes (`jax.distributed`) also the other
-            processes': all of them then make the same calls and receive the same rows.
+        seed, repeats, gradient_batch, batch_size, batch_norm, loss, precision, devices: likewise.
         timing: receives the seconds spent as `compile` and `score`.
 
     Yields:
@@ -221,8 +233,9 @@ def stream(
         limit=PATTERN_LIMIT,
         gradient_batch=gradient_batch,
     )
-    if repeats < 1:
-        raise ValueError(f"repeats must be at least 1, got {repeats}.")
+    for name, value in (("repeats", repeats), ("batch_size", batch_size or 1)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}.")
     for genotype in genotypes:
         space.check(genotype)
     timing = {} if timing is None else timing

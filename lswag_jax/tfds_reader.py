@@ -54,7 +54,8 @@ def open_split(
         if not download:
             raise ValueError(
                 f"no prepared TFDS data set {name!r} in {root}: set data_dir to the folder that "
-                "holds it, or download=True."
+                "holds it, or download (needs the extra [tf]); of a binary --config.data.data_dir "
+                "and --config.data.download."
             )
         _prepare(name, root)
         folder = find_folder(name, root)

@@ -102,9 +102,19 @@ def test_other_config_is_refused(tmp_path):
     assert message == (
         f"workdir {tmp_path} holds a run of another config, which differs in "
         "seed (0 there, 1 here), search.window ([1, 2.5] there, [1, 3] here), "
-        'log_every (10 there, absent here), name (absent there, "x" here).'
+        'log_every (10 there, absent here), name (absent there, "x" here): give another workdir.'
     )
     assert before == (path.read_bytes(), (tmp_path / "config.json").read_bytes())
+
+
+def test_many_differences_are_counted(tmp_path):
+    """A part that is not there at all is one difference, however many keys it has."""
+    fill(tmp_path)
+    other = {f"key{i}": i for i in range(9)} | {"search": CONFIG["search"]} | {"more": CONFIG}
+    message = refusal(tmp_path, CONFIG | other)
+    assert "key4 (absent there, 4 here), 5 more: give another workdir." in message
+    message = refusal(tmp_path, CONFIG | {"more": CONFIG})
+    assert "differs in more (only here): give" in message
 
 
 def test_exempt_keys_may_differ(tmp_path):

@@ -90,6 +90,15 @@ def test_profile_score_search(tiny_config, tmp_path):
     assert "differs in search.fitness.rule" in refused.stderr
 
 
+def test_interrupted(tmp_path):
+    """Ctrl-C ends a run without a traceback, and says how it goes on."""
+    path = tmp_path / "interrupted.py"
+    path.write_text("def get_config():\n    raise KeyboardInterrupt\n")
+    result = run("score", f"--workdir={tmp_path}/out", f"--config={path}", check=False)
+    assert result.returncode == 130
+    assert result.stderr == f"interrupted: the same command goes on in {tmp_path}/out.\n"
+
+
 def mistakes(tmp_path):
     """Arguments of a mistaken command line and what the sentence must say."""
     bad = tmp_path / "bad.json"
@@ -105,7 +114,21 @@ def mistakes(tmp_path):
         ),
         "unknown variant": (
             ("--config=configs/vitbench.py:cifar",),
-            "unknown variant 'cifar', known are cifar100, flowers, chaoyang.",
+            "unknown variant 'cifar', known are cifar100, flowers, chaoyang, runlocal.",
+        ),
+        "a typo in the variant": (
+            ("--config=configs/quickstart.py:runlocl",),
+            "unknown variant 'runlocl', known are runlocal.",
+        ),
+        "config of another binary": (
+            ("--config=configs/train_svhn.py:runlocal",),
+            "train_svhn.py:runlocal is no config of lswag-score: give one such as configs/quick",
+        ),
+        "negative chunk": ((config, "--config.score.chunk=-1"), "score.chunk must be at least 0"),
+        "precision": ((config, "--config.score.precision=foo"), "must be one of ('default', 'high"),
+        "genotypes that are no text": (
+            (config, "--config.score.genotypes=benchmarks/scores/nb101.csv.gz"),
+            "nb101.csv.gz is no text: give a JSON list",
         ),
         "wrong type": ((config, "--config.seed=abc"), "abc"),
         "unknown flag": ((config, "--wrkdir=x"), "wrkdir"),

@@ -135,7 +135,7 @@ def test_finished_search_evaluates_nothing_and_other_arguments_are_refused(tmp_p
     assert second.table.rows == first.table.rows
     with pytest.raises(ValueError, match=r"fitness\.proxies \(\[\"swap\"\] there"):
         run(*arguments, options, tmp_path, fitness="nwot")
-    with pytest.raises(ValueError, match=r"search\.num \(6 there, 7 here\)\.$"):
+    with pytest.raises(ValueError, match=r"search\.num \(6 there, 7 here\): give another"):
         run(*arguments, RandomOptions(num=7), tmp_path, fitness="swap")
     with pytest.raises(ValueError, match=r"score\.scale \(absent there, 2 here\)"):
         run(*arguments, options, tmp_path, fitness="swap", score_settings={"scale": 2})

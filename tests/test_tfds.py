@@ -202,7 +202,7 @@ def test_tfds_folder_of_old(tmp_path, rng):
 def test_tfds_missing(tmp_path):
     with pytest.raises(ValueError, match=re.escape(str(tmp_path))) as error:
         load_batch("tfds:cifar10", data_dir=tmp_path)
-    assert "download=True" in message(error)
+    assert "config.data.download" in message(error)
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="malformed TFDS name") as error:
         load_batch("tfds:cifar10/", data_dir=tmp_path)

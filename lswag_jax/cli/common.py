@@ -1,6 +1,8 @@
 """What the binaries share: flags, config, errors as one sentence, and progress."""
 
 import dataclasses
+import datetime
+import logging as python_logging
 import math
 import pathlib
 import re
@@ -14,11 +16,12 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 USER_ERRORS = (ValueError, OSError, ImportError)
+PRECISIONS = ("default", "high", "highest", "bfloat16", "tensorfloat32", "float32")
 JOB = ("coordinator", "num_processes", "process_id")  # flags that describe a job of processes
 
 
 def run(
-    main: Callable[..., None], description: str, default_workdir: str, shared: bool = False
+    main: Callable[..., None], description: str, name: str, example: str, shared: bool = False
 ) -> None:
     """Runs a binary: parses flags, logs the devices, calls `main(config, workdir)`.
 
@@ -27,14 +30,15 @@ def run(
     Args:
         main: the program.
         description: what `--help` says first.
-        default_workdir: folder of the results unless `--workdir` is given.
+        name: of the binary without `lswag-`; its config has keys of this name.
+        example: a config that it takes.
         shared: its work can be shared by workers and processes: it has the flags for that, and
             `main` takes the shard too.
     """
     config = config_flags.DEFINE_config_file(
-        "config", None, "Config file, for example configs/quickstart.py or its :runlocal variant."
+        "config", None, f"Config file, such as {example} or its small variant {example}:runlocal."
     )
-    flags.DEFINE_string("workdir", default_workdir, "Folder of the results; a run there goes on.")
+    flags.DEFINE_string("workdir", f"results/{name}", "Folder of the results; a run goes on there.")
     flags.DEFINE_bool("compile_cache", True, "Keep compiled programs in ~/.cache/lswag_jax.")
     keys = ["config", "workdir", "compile_cache"]
     if shared:
@@ -45,37 +49,47 @@ def run(
             _join(flags.FLAGS)
         _prepare(flags.FLAGS.compile_cache)
         shard = (_shard(flags.FLAGS.shard),) if shared else ()
-        main(_loaded(config), flags.FLAGS.workdir, *shard)
+        main(_loaded(config, name, example), flags.FLAGS.workdir, *shard)
 
     if any(arg in ("--help", "-help", "-h", "--helpfull") for arg in sys.argv[1:]):
         sys.stdout.write(f"{description}\n\nflags:\n")
         for key in keys:
             flag = flags.FLAGS[key]
             sys.stdout.write(f"  --{key}: {flag.help} (default: {flag.default})\n")
-        sys.stdout.write("  --config.KEY=VALUE: override one key of the config.\n")
+        kind = "default_train_config" if name == "train" else "default_config"
+        sys.stdout.write(
+            f"  --config.KEY=VALUE: override a key; lswag_jax/cli/{kind}.py has all.\n"
+        )
         sys.exit(0)
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().use_absl_log_file = lambda *_: None
+    python_logging.getLogger("matplotlib").setLevel(python_logging.WARNING)
     try:
         app.run(body, flags_parser=_parse)
     except USER_ERRORS as error:
         fail(error)
+    except KeyboardInterrupt:
+        workdir = flags.FLAGS["workdir"].value
+        sys.stderr.write(f"interrupted: the same command goes on in {workdir}.\n")
+        sys.exit(130)
 
 
-def _loaded(config: flags.FlagHolder) -> ConfigDict:
+def _loaded(config: flags.FlagHolder, name: str, example: str) -> ConfigDict:
     """The config of the command line.
 
     Raises:
-        ValueError: none was given, or its file cannot be loaded.
+        ValueError: none was given, its file cannot be loaded, or it is another binary's.
     """
     if config.value is None:
-        raise ValueError("give a config, for example --config=configs/quickstart.py.")
+        raise ValueError(f"give a config, for example --config={example}.")
+    path = config_flags.get_config_filename(flags.FLAGS["config"])
     try:
         config.value.to_dict()
     except OSError as error:
-        path = config_flags.get_config_filename(flags.FLAGS["config"])
         reason = str(error).strip().splitlines()[-1].strip()
         raise ValueError(f"config {path} cannot be loaded: {reason}.") from None
+    if name not in config.value:
+        raise ValueError(f"{path} is no config of lswag-{name}: give one such as {example}.")
     return config.value
 
 
@@ -260,6 +274,13 @@ def score_settings(config: ConfigDict) -> dict[str, Any]:
             "data.gradient_batch must be between 2 and data.batch_size "
             f"{config.data.batch_size}, got {config.data.gradient_batch}."
         )
+    if config.score.precision not in PRECISIONS:
+        raise ValueError(
+            f"score.precision must be one of {PRECISIONS}, got {config.score.precision!r}."
+        )
+    for key, least in (("repeats", 1), ("chunk", 0)):
+        if config.score[key] < least:
+            raise ValueError(f"score.{key} must be at least {least}, got {config.score[key]}.")
     return {
         "seed": config.seed,
         "repeats": config.score.repeats,
@@ -361,14 +382,27 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[int, str], None]]
                 task, completed=done, description=f"{title} {text}".strip()
             )
         return
-    last = [0.0]
+    began, shown = None, 0.0
 
     def line(done: int, text: str) -> None:
-        if done == total or time.monotonic() - last[0] > 5:
-            last[0] = time.monotonic()
-            logging.info("%s %d/%d %s", title, done, total, text)
+        nonlocal began, shown
+        now = time.monotonic()
+        began = began or (done, now)  # the first one came after compiling
+        if done == total or now - shown > 5:
+            shown = now
+            beside = " ".join(filter(None, (text, _left(*began, done, total))))
+            logging.info("%s %d/%d %s", title, done, total, beside)
 
+    logging.info("%s: %d to do; nothing is said while programs are compiled", title, total)
     yield line
+
+
+def _left(first: int, began: float, done: int, total: int) -> str:
+    """Time left at the pace since `began`, when `first` were done; empty where it is not known."""
+    if done in (first, total):
+        return ""
+    pace = (time.monotonic() - began) / (done - first)
+    return f"{datetime.timedelta(seconds=round(pace * (total - done)))} left"
 
 
 def log_seconds(timing: Mapping[str, float]) -> None:

@@ -136,7 +136,7 @@ def _show(rows) -> None:
 
 def run() -> None:
     """Entry point."""
-    common.run(main, __doc__, "results/correlate")
+    common.run(main, __doc__, "correlate", "configs/correlate.py")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
         "label_key": "label",  # of an .npz file or TFDS data set
         "data_dir": "",  # of TFDS; empty for its default
         "download": False,  # let TFDS prepare the data set (needs the extra [tf])
-        "synthetic_targets": False,  # random ones for a task whose labels the data set has not
+        "synthetic_targets": False,  # random ones for a task whose labels the data set lacks
     }
     # Computed for every genotype; also the groups all, gradient_based, gradient_free, data_free.
     config.proxies = "lswag,zico,swap,nwot,params,macs"
@@ -73,29 +73,36 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
     return config
 
 
-def benchmark_config(variant: str) -> ConfigDict:
+def benchmark_config(variant: str, *others: str) -> ConfigDict:
     """The default config for a benchmark's tables: `lswag-correlate` and `lswag-libra`.
+
+    Args:
+        variant: a benchmark; none for the first.
+        *others: variants of the config that are of the first benchmark too.
 
     Raises:
         ValueError: an unknown benchmark.
     """
-    space, metric = chosen(variant, BENCHMARKS)
+    space, metric = chosen(variant, BENCHMARKS, *others)
     config = default_config(space)
     config.correlate.metric = config.libra.metric = metric
     return config
 
 
-def chosen(variant: str, choices: Mapping[str, Any]) -> Any:
-    """The choice that a config's variant names; the first for none and for `runlocal`.
+def chosen(variant: str, choices: Mapping[str, Any], *others: str) -> Any:
+    """The choice that a config's variant names; the first for none and for the other variants.
 
     Raises:
         ValueError: another name.
     """
-    if variant in ("", "runlocal"):
-        return next(iter(choices.values()))
-    if variant not in choices:
-        raise ValueError(f"unknown variant {variant!r}, known are {', '.join(choices)}.")
-    return choices[variant]
+    check_variant(variant, *choices, *others)
+    return choices.get(variant, next(iter(choices.values())))
+
+
+def check_variant(variant: str, *known: str) -> None:
+    """Raise ValueError unless a config has this variant; none is always there."""
+    if variant and variant not in known:
+        raise ValueError(f"unknown variant {variant!r}, known are {', '.join(known)}.")
 
 
 def space_config(space: str, **space_arguments) -> dict:
@@ -118,7 +125,7 @@ def _search() -> dict:
         "num": 1000,  # genotypes of a random search
         "epochs": 20,  # generations of evolution
         "population": 50,  # genotypes a generation
-        "select": 10,  # best ones that are parents
+        "select": 10,  # parents: the best ones of all so far
         "crossover": 25,  # children of two parents a generation
         "mutation": 25,  # mutants a generation
         "m_prob": 0.2,  # probabilities of mutation, whose meaning is the space's (its `mutate`):

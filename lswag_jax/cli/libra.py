@@ -132,7 +132,7 @@ def _log(selection: Any, report: list[dict[str, Any]], benchmark: Any, source: A
 
 def run() -> None:
     """Entry point."""
-    common.run(main, __doc__, "results/libra")
+    common.run(main, __doc__, "libra", "configs/libra.py")
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
 
 def run() -> None:
     """Entry point."""
-    common.run(main, __doc__, "results/profile", shared=True)
+    common.run(main, __doc__, "profile", "configs/quickstart.py", shared=True)
 
 
 if __name__ == "__main__":

@@ -82,10 +82,10 @@ def read_genotypes(path: str, space) -> list:
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no genotype file {path}.")
-    genotypes = []
-    if not _items(path):
+    genotypes, items = [], _items(path)
+    if not items:
         raise ValueError(f"{path} holds no genotype.")
-    for i, item in enumerate(_items(path)):
+    for i, item in enumerate(items):
         item = item.get("genotype", item) if isinstance(item, dict) else item
         try:
             genotypes.append(space.parse(item) if isinstance(item, str) else space.from_json(item))
@@ -96,7 +96,12 @@ def read_genotypes(path: str, space) -> list:
 
 def _items(path: pathlib.Path) -> list:
     """Entries of a JSON list, of JSON lines, or a single JSON object."""
-    text = path.read_text()
+    try:
+        text = path.read_text()
+    except UnicodeDecodeError:
+        raise ValueError(
+            f"{path} is no text: give a JSON list, JSON lines or a best.json."
+        ) from None
     try:
         whole = json.loads(text)
         return whole if isinstance(whole, list) else [whole]
@@ -110,7 +115,7 @@ def _items(path: pathlib.Path) -> list:
 
 def run() -> None:
     """Entry point."""
-    common.run(main, __doc__, "results/score", shared=True)
+    common.run(main, __doc__, "score", "configs/quickstart.py", shared=True)
 
 
 if __name__ == "__main__":

@@ -176,6 +176,9 @@ def _options(config: ConfigDict, shard: Any):
             f"{s.strategy} proposes networks by all those so far, so --shard is for "
             "search.strategy=random: use --distributed."
         )
+    for key in WINDOWS:
+        if len(s[key]) != 2 or not s[key][0] <= s[key][1]:
+            raise ValueError(f"search.{key} must be (smallest, largest) in millions, got {s[key]}.")
     windows = {key: tuple(1e6 * bound for bound in s[key]) for key in WINDOWS}
     if s.strategy == "pruning":
         for key, window in windows.items():
@@ -194,7 +197,7 @@ def _options(config: ConfigDict, shard: Any):
 
 def run() -> None:
     """Entry point."""
-    common.run(main, __doc__, "results/search", shared=True)
+    common.run(main, __doc__, "search", "configs/quickstart.py", shared=True)
 
 
 if __name__ == "__main__":

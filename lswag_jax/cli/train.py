@@ -130,7 +130,7 @@ def _quiet() -> None:
 
 def run() -> None:
     """Entry point."""
-    common.run(main, __doc__, "results/train")
+    common.run(main, __doc__, "train", "configs/train_fashion_mnist.py")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from lswag_jax.spaces import Space
 
 ARCHIVE = "archive.jsonl"
 CONFIG = "config.json"
+ABSENT = object()
+SHOWN = 5  # differences between two configs that an error names
 Evaluate = Callable[[Sequence[Any]], Iterable[Row]]
 
 
@@ -153,34 +155,36 @@ def _compare(workdir: pathlib.Path, config: Mapping[str, Any], exempt: Sequence[
     """Raise ValueError unless the config of the run in `workdir` is this one."""
     path = workdir / CONFIG
     try:
-        there = dict(_flatten(json.loads(path.read_bytes())))
+        there = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
         raise ValueError(f"{workdir} holds a run but no readable {CONFIG}.") from None
-    here = dict(_flatten(config))
     differing = [
-        f"{key} ({_show(there, key)} there, {_show(here, key)} here)"
-        for key in there | here
-        if _show(there, key) != _show(here, key)
-        and not any(f"{key}.".startswith(f"{free}.") for free in exempt)
+        f"{key} ({what})"
+        for key, what in _differences(there, config)
+        if not any(f"{key}.".startswith(f"{free}.") for free in exempt)
     ]
     if differing:
+        more = [f"{len(differing) - SHOWN} more"] if len(differing) > SHOWN else []
         raise ValueError(
             f"workdir {workdir} holds a run of another config, which differs in "
-            f"{', '.join(differing)}."
+            f"{', '.join(differing[:SHOWN] + more)}: give another workdir."
         )
 
 
-def _show(flat: Mapping[str, Any], key: str) -> str:
-    return json.dumps(flat[key]) if key in flat else "absent"
+def _differences(there: Any, here: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted keys at which two configs differ, and how."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        for name in there | here:
+            inner = f"{key}.{name}" if key else name
+            yield from _differences(there.get(name, ABSENT), here.get(name, ABSENT), inner)
+    elif ABSENT in (there, here) and isinstance(there if here is ABSENT else here, dict):
+        yield key, "only there" if here is ABSENT else "only here"
+    elif there is ABSENT or here is ABSENT or json.dumps(there) != json.dumps(here):
+        yield key, f"{_show(there)} there, {_show(here)} here"
 
 
-def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of nested dictionaries under dotted keys."""
-    if not isinstance(value, dict) or (prefix and not value):
-        yield prefix, value
-        return
-    for key, item in value.items():
-        yield from _flatten(item, f"{prefix}.{key}" if prefix else key)
+def _show(value: Any) -> str:
+    return "absent" if value is ABSENT else json.dumps(value)
 
 
 def extend(

@@ -180,10 +180,9 @@ class AutoFormer(Space):
             g = AutoFormerGenotype(
                 int(dim), [int(h) for h in heads.split(",")], [float(r) for r in ratios.split(",")]
             )
-        except ValueError as error:
+        except ValueError:
             raise ValueError(
-                f"{text!r} is not of the form 'embed_dim/heads/ratios', for example "
-                f"'192/3,4/3.5,4' ({error})."
+                f"{text!r} is not of the form 'embed_dim/heads/ratios', such as '192/3,4/3.5,4'."
             ) from None
         self.check(g)
         return g

@@ -117,10 +117,6 @@ def train(
     run = {"sha256": hashlib.sha256(dump_row(decided).encode()).hexdigest()}
     with Archive(folder, config, exempt=("free",), name=METRICS) as archive:
         metrics = loop.Metrics(archive, writer)
-        sizes = {}
-        if genotype is not None:
-            sizes = {"params": space.num_params(genotype), "macs": space.macs(genotype)}
-        metrics.write("start", 0, sizes)
         with Checkpoints(folder / "checkpoints", run) as checkpoints:
             found = _fit(
                 space,
@@ -176,6 +172,10 @@ def _fit(
         evaluate = supernet.make_evaluate(eval_step, held.validation, space, options.seed, devices)
     else:
         evaluate = loop.make_evaluate(eval_step, held.validation, devices)
+    sizes = {}
+    if genotype is not None:
+        sizes = {"params": space.num_params(genotype), "macs": space.macs(genotype)}
+    metrics.write("start", 0, sizes)  # from here on the folder is this run's
     state, scores = loop.fit(
         init_state(variables, optimizer, options.step),
         make_train_step(problem, optimizer, options.augment, options.step),
