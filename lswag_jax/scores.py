@@ -198,7 +198,7 @@ class ScoreTable:
             if self.per_repeat[name].shape[1] > 1:
                 columns[f"{name}_std"] = self.std[name].tolist()
             for key, value in self.parts.get(name, {}).items():
-                if value.ndim == 1 and key != "score":
+                if value.ndim == 1 and key not in ("score", "not_applicable"):
                     columns[f"{name}_{key}"] = value.tolist()
         return columns
 

@@ -311,7 +311,7 @@ def _chain_runner(space, proxies, options, shapes, each, devices, precision) -> 
     del shapes, each, devices
     if options["batch_norm"] == "through":
         raise ValueError(
-            f"batch_norm='through' needs one program for a network, which {space.name} has not."
+            f"batch_norm='through' needs one program per network, which {space.name} lacks."
         )
     return functools.partial(_run_chain, space, proxies, options, precision)
 

@@ -39,7 +39,7 @@ _NB201_ACCURACIES = {
 }
 _VIT_DATASETS = {"c100": "cifar100", "flower": "flowers", "imagenet": "imagenet"}
 _FAILED_FLOWERS = 50.0  # %; one run of ViT-Bench-101 has 48.6, the next has 65.7
-_TRANSNAS_MACRO = 3256  # rows of the macro space, in an order that nobody tells
+_TRANSNAS_MACRO = 3256  # rows of the macro space, in an order documented nowhere
 
 
 def convert(name: str, path: str | os.PathLike, space: Space) -> GroundTruth:

@@ -2,8 +2,11 @@
 
 import pathlib
 import re
+import runpy
 
 import pytest
+
+from tests.binaries import run
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -26,3 +29,32 @@ def test_nothing_is_left_to_fill_in():
     assert "@@" not in text
     for path in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / path).exists(), path
+
+
+def commands():
+    """The binaries that README's blocks call, with their arguments."""
+    text = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL)).replace("\\\n", " ")
+    return [line.split() for line in text.splitlines() if line.startswith("lswag-")]
+
+
+def test_commands_name_configs_and_keys():
+    assert {binary for binary, *_ in commands()} == {
+        f"lswag-{name}" for name in ("score", "profile", "search", "correlate", "libra", "train")
+    }
+    for binary, config, *flags in commands():
+        path, _, variant = config.removeprefix("--config=").partition(":")
+        values = runpy.run_path(str(ROOT / path))["get_config"](variant)
+        assert binary.removeprefix("lswag-") in values, "a config of this binary"
+        for flag in flags:
+            name, _, value = flag.partition("=")
+            assert name == "--workdir" or value
+            if name.startswith("--config."):
+                for key in name.split(".")[1:]:
+                    assert key in values, flag
+                    values = values[key] if hasattr(values[key], "keys") else values
+
+
+def test_libra_runs_as_printed(tmp_path):
+    (command,) = [c for c in commands() if c[0] == "lswag-libra"]
+    run("libra", *command[1:-1], f"--workdir={tmp_path}")
+    assert (tmp_path / "selection.json").is_file()

@@ -3,9 +3,9 @@
     python -m lswag_jax.cli.correlate --config=configs/correlate.py --workdir=results/correlate \\
         --config.correlate.truth=nbsz_json:zc_nasbench201.json
 
-The working directory receives correlation.csv and correlation.parquet, a row a proxy and data set,
-heat_map.png, averages.png, and for each data set the ranks of its best proxy. Nothing is written
-before all of it is there.
+The working directory receives correlation.csv and correlation.parquet, one row per proxy and data
+set, heat_map.png, averages.png, and for each data set the ranks of its best proxy. Nothing is
+written before all of it is there.
 """
 
 import pathlib

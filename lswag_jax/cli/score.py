@@ -2,7 +2,7 @@
 
     python -m lswag_jax.cli.score --config=configs/quickstart.py --workdir=results/score
 
-The working directory receives config.json, archive.jsonl (a row a genotype, as it comes),
+The working directory receives config.json, archive.jsonl (one row per genotype, as it is scored),
 scores.csv, scores.parquet and a plot; with --config.score.fitness, a file that lswag-libra wrote or
 names of proxies to merge, also ranking.csv, ranking.parquet and best.json. A killed run that is
 started again goes on where it was.

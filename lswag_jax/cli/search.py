@@ -2,11 +2,11 @@
 
     python -m lswag_jax.cli.search --config=configs/quickstart.py --workdir=results/quickstart
 
-The working directory receives config.json, archive.jsonl (a row an evaluated genotype, as it
-comes), ranking.csv, ranking.parquet, best.json and three plots, and benchmark.json where a table of
-accuracies is given (--config.search.truth=table:data set:metric, docs/benchmarks.md, or of another
-CSV file :column of genotypes:column of accuracies). A killed run that is started again goes on. Of
-pruning (configs/pruning.py) the archive has super-networks, the other files what is left of them.
+The working directory receives config.json, archive.jsonl (one row per genotype, as it is scored),
+ranking.csv, ranking.parquet, best.json and three plots, and benchmark.json where accuracies are
+given: --config.search.truth=FILE:DATASET:METRIC of a table (docs/benchmarks.md), or
+FILE:GENOTYPES:ACCURACIES, two columns of any CSV file. A killed run that is started again goes on.
+Of pruning (configs/pruning.py) the archive has super-networks, the other files what is left.
 --shard=k/n works as in lswag_jax.cli.score, for a random search.
 """
 

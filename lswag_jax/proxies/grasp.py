@@ -30,7 +30,7 @@ class Grasp(Proxy):
     paper: ClassVar[str] = "Wang et al., ICLR 2020; Abdelfattah et al., ICLR 2021"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
     family: ClassVar[str] = "training"
-    weakness: ClassVar[str] = "its sign depends on the data's noise; the dearest of its family"
+    weakness: ClassVar[str] = "its sign depends on the data's noise; expensive"
 
     def measure(self, probe: Probe) -> Parts:
         """The score and its layers [L]."""

@@ -87,7 +87,7 @@ class SynFlow(Proxy):
     family: ClassVar[str] = "synaptic"
     data: ClassVar[str] = "none"
     gradients: ClassVar[bool] = True
-    weakness: ClassVar[str] = "grows with depth and width alone; no positive signal on ViTs"
+    weakness: ClassVar[str] = "grows with depth and width alone; adds nothing to size on ViTs"
 
     batch_norm: str = "off"
 

@@ -143,7 +143,7 @@ class Ntk(Proxy):
     data: ClassVar[str] = "images"
     gradients: ClassVar[bool] = True
     higher_is_better: ClassVar[bool] = False
-    weakness: ClassVar[str] = "the dearest; its smallest eigenvalue is close to rounding"
+    weakness: ClassVar[str] = "the most expensive; its smallest eigenvalue is close to rounding"
 
     batch_norm: str = "through"
 

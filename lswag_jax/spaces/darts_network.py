@@ -162,7 +162,7 @@ class ExactEdge(nn.Module):
         Args:
             x: the source.
             train: whether BatchNorm updates its statistics.
-            there: 0 where a super-network has not the operation; None for an exact network.
+            there: 0 where a super-network lacks the operation; None for an exact network.
         """
         names = slots(self.op, self.strides, self.pool_norm)
         active = None if there is None else x.shape[-1] * there

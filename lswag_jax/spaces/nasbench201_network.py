@@ -49,7 +49,7 @@ class Edge(nn.Module):
             x: the source node.
             code: index of the operation into `OPS`; None for an exact network.
             train: whether BatchNorm updates its statistics.
-            there: 0 where a super-network has not the operation; None for an exact network.
+            there: 0 where a super-network lacks the operation; None for an exact network.
         """
         if code is not None:
             return self._elastic(x, code, train)

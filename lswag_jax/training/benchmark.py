@@ -1,8 +1,8 @@
 """A benchmark of trained networks: many genotypes trained from scratch, several at once.
 
 Networks of an elastic space have one shape, so that `at_once` of them train in one program, side by
-side over weights and genotypes (`step.for_each_network`). What a genotype has not is zero forward
-and back: each network trains as its own `build(g)` would, on the same batches in the same order.
+side over weights and genotypes (`step.for_each_network`). What a genotype lacks is zero forward and
+back: each network trains as its own `build(g)` would, on the same batches in the same order.
 """
 
 import csv
@@ -59,8 +59,8 @@ def make_benchmark(
         genotypes: to train, none twice.
         data_sets: training and validation pools by name.
         options: of each training; its `seed` is replaced, `init` and `accumulate` must be unset.
-        workdir: receives `config.json`, `rows.jsonl` (a row a network, when it is finished) and at
-            the end `table.csv`, the ground truth in the long format of correlation studies:
+        workdir: receives `config.json`, `rows.jsonl` (a row per network, when finished) and at the
+            end `table.csv`, the ground truth in the long format of correlation studies:
             genotype, dataset, metric, value, provenance.
         seeds: of the initial weights and of the order of the images.
         at_once: networks trained together, which bounds the memory.
