@@ -109,7 +109,8 @@ class Fitness:
         try:
             content = json.loads(pathlib.Path(path).read_text())
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path} is not a readable JSON file of a fitness: {error}.") from None
+            why = getattr(error, "strerror", None) or error
+            raise ValueError(f"{path} is not a readable JSON file of a fitness: {why}.") from None
         if not isinstance(content, Mapping) or "fitness" not in content:
             raise ValueError(f"{path} must hold an object with the key 'fitness'.")
         try:

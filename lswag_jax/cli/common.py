@@ -87,6 +87,7 @@ def _loaded(config: flags.FlagHolder, name: str, example: str) -> ConfigDict:
         config.value.to_dict()
     except OSError as error:
         reason = str(error).strip().splitlines()[-1].strip()
+        reason = re.sub(r"^\[Errno \d+\] ([^:]+): .*", r"\1", reason)  # which names the file again
         raise ValueError(f"config {path} cannot be loaded: {reason}.") from None
     if name not in config.value:
         raise ValueError(f"{path} is no config of lswag-{name}: give one such as {example}.")
