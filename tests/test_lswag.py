@@ -318,6 +318,11 @@ def test_failures_have_a_status(mlp):
         (lambda: proxies.get("lswag", windows=1), "proxy lswag has no option 'windows'"),
         (lambda: proxies.resolve([]), "proxies must be at least one"),
         (lambda: proxies.resolve(["swap", "swap"]), "each with a name or label of its own"),
+        (
+            lambda: proxies.resolve(proxies.get("swap", label="params")),
+            "label of a proxy must not be .*got 'params' for swap",
+        ),
+        (lambda: proxies.resolve(proxies.get("macs", label="params")), "got 'params' for macs"),
         (lambda: proxies.resolve([3]), "a proxy is a name or a Proxy, got 3"),
     ],
 )
