@@ -65,7 +65,8 @@ def _coupled_kernel(probe: Probe) -> Array:
 
 def _uncoupled_kernel(probe: Probe) -> Array:
     """Where samples do not see each other, layer by layer."""
-    network = probe.candidate.network()
+    owner = probe.candidate
+    network = owner.network("eval" if owner.batch_norm == "eval" else "frozen")
     recorded = tape.record(network, probe.images, probe.labels, loss=_sum_of_logits)
     kernel = sum(_layer_kernel(layer, "kernel") for layer in recorded.layers)
     norms = [norm for norm in recorded.norms if "scale" in norm.params]
