@@ -131,11 +131,12 @@ class Draws:
             return jnp.asarray(self.given[name])
         return jax.random.randint(self._key(name), shape, 0, high)
 
-    def weights(self, prefix: str, variables: Any) -> Any:
+    def weights(self, prefix: str, candidate: Candidate) -> Any:
         """Variables with kernels from N(0, 1), zero biases and fresh normalisation; others stay.
 
-        A kernel is drawn as `prefix/layer/kernel`, and is zero where the given one is: where the
-        architecture of an elastic network has no weight.
+        A kernel is drawn as `prefix/layer/kernel`. That of an elastic network is zero where the
+        given one is, since the architecture has no weight there; a layer of an exact network that
+        starts at zero is drawn like the others.
         """
         fresh = {"scale": jnp.ones_like, "var": jnp.ones_like}
         fresh |= {"bias": jnp.zeros_like, "mean": jnp.zeros_like}
@@ -143,10 +144,10 @@ class Draws:
         def renew(name: str, leaf: Array) -> Array:
             if is_kernel(name):
                 drawn = self.normal(f"{prefix}/{name}", leaf.shape, leaf.dtype)
-                return jnp.where(leaf != 0, drawn, 0)
+                return drawn if candidate.sizes is None else jnp.where(leaf != 0, drawn, 0)
             return fresh.get(name.rpartition("/")[2], lambda leaf: leaf)(leaf)
 
-        return map_variables(renew, variables)
+        return map_variables(renew, candidate.variables)
 
     def _draw(self, name: str, shape: tuple[int, ...], dtype, draw: Callable) -> Array:
         if name in self.given:

@@ -59,13 +59,15 @@ def summary(
         bootstrap). What is not defined is NaN.
 
     Raises:
-        ValueError: NaN in `truth`, shapes that differ, or an unknown reference.
+        ValueError: NaN in `truth`, shapes that differ, an unknown reference, or n below 0.
 
     Example:
         >>> rows = summary({"a": [1, 2, 3, -np.inf]}, [0.5, 0.7, 0.6, 0.4])
         >>> rows[0]["rho"], rows[0]["n"], rows[0]["failures"]
         (0.8, 4, 1)
     """
+    if n < 0:
+        raise ValueError(f"a bootstrap needs at least 0 resamples, got {n}.")
     if reference and reference not in scores:
         raise ValueError(f"there is no reference {reference!r} among {', '.join(scores)}.")
     options = {"n": n, "seed": seed, "level": level}
@@ -148,7 +150,7 @@ def report(
         datasets: to report; empty for all that have the truth.
         proxies: metrics to report; empty for all but accuracies.
         params: metric of parameter counts; empty leaves out what needs them.
-        reference: see `summary`; it is reported too.
+        reference: see `summary`; it is reported too. A data set without it has no `gain`.
         nan_policy: of failures, see `GroundTruth.values`; what was never tried is always left out.
         **options: of `summary`.
 
@@ -162,13 +164,19 @@ def report(
     """
     datasets = datasets or [name for name in table.datasets if truth in table.metrics(name)]
     if not datasets:
-        raise ValueError(f"the table has no {truth!r} on any of {', '.join(table.datasets)}.")
+        known = dict.fromkeys(m for name in table.datasets for m in table.metrics(name))
+        known = [metric for metric in known if is_accuracy(metric)] or known
+        raise ValueError(
+            f"the table has no {truth!r} on any of {', '.join(table.datasets)}, it has "
+            f"{', '.join(known)}."
+        )
     rows = [
         {"dataset": dataset} | row
         for dataset in datasets
         for row in _report(table, truth, dataset, proxies, params, reference, nan_policy, options)
     ]
-    absent = [name for name in proxies if name not in {row["proxy"] for row in rows}]
+    wanted = (*proxies, reference) if reference else proxies
+    absent = [name for name in wanted if name not in {row["proxy"] for row in rows}]
     if absent or not rows:
         raise ValueError(
             f"{absent[0] if absent else 'no proxy'!r} has no value where {truth} is known."
@@ -190,6 +198,7 @@ def _report(table, truth, dataset, proxies, params, reference, nan_policy, optio
     tried = {name: table.column(dataset, name).tried[known] for name in names}
     scores = {name: values for name, values in scores.items() if not np.isnan(values).all()}
     given = table.values(dataset, params, "drop")[known] if params else None
+    reference = reference if reference in scores else ""
     rows = summary(scores, target, given, reference=reference, **options)
     for row in rows:
         name = row["proxy"]

@@ -61,7 +61,7 @@ def measure(
     if "patterns" in passes and not activations:
         raise ValueError(
             "no activation function was found; known are "
-            f"{', '.join(sorted(tape.ACTIVATIONS))} of jax.nn, tanh and erf-based GELU."
+            f"{', '.join(sorted(tape.ACTIVATIONS))} of jax.nn, and tanh."
         )
     sizes = candidate.sizes or sizes_of(recorded, activations)
     probe = Probe(

@@ -337,11 +337,13 @@ class _Recorder:
         env.update(zip(jaxpr.constvars, consts, strict=True))
         env.update(zip(jaxpr.invars, args, strict=True))
         for eqn in jaxpr.eqns:
-            outputs = self._step(eqn, [read(var) for var in eqn.invars])
+            x = _gelu_input(eqn, jaxpr)
+            operand = None if x is None else env[x]
+            outputs = self._step(eqn, [read(var) for var in eqn.invars], operand)
             env.update(zip(eqn.outvars, outputs, strict=True))
         return [read(var) for var in jaxpr.outvars]
 
-    def _step(self, eqn: core.JaxprEqn, values: list) -> list:
+    def _step(self, eqn: core.JaxprEqn, values: list, gelu_input: Array | None) -> list:
         index = _mark_index(eqn)
         if index is not None:
             return [self._mark(index, values)]
@@ -350,7 +352,7 @@ class _Recorder:
             return self.evaluate(body.jaxpr, body.consts, values)
         outputs = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
         outputs = list(outputs) if eqn.primitive.multiple_results else [outputs]
-        post = _activation(eqn, values, outputs)
+        post = _activation(eqn, values, outputs, gelu_input)
         if post is not None and not self._ended:
             self.activations.append(Activation(post, self._num_layers()))
         return outputs
@@ -369,17 +371,48 @@ class _Recorder:
         return output if perturbation is None else output + perturbation
 
 
-def _activation(eqn: core.JaxprEqn, values: list, outputs: list) -> Array | None:
+def _activation(
+    eqn: core.JaxprEqn, values: list, outputs: list, gelu_input: Array | None
+) -> Array | None:
     """The activation's output [B, ...] where `eqn` is an activation function, else None.
 
-    `jax.nn.gelu` and `tanh` leave only their primitive in the program: erf(x / sqrt 2),
-    erfc(-x / sqrt 2) or tanh, whose operand has (or negates) the sign of the output.
+    `jax.nn.gelu` and `tanh` leave only primitives in the program, of which one stands for the
+    whole: erf(x / sqrt 2), erfc(-x / sqrt 2) or tanh, of which `gelu_input` is the x in GELU.
     """
     primitive = eqn.primitive.name
+    if gelu_input is not None:
+        return gelu_input * (0.5 * (1 + outputs[0]))
     if _name(eqn) in ACTIVATIONS or primitive == "tanh":
         return outputs[0]
     if primitive in ("erf", "erfc"):
         x = values[0] if primitive == "erf" else -values[0]
         cdf = 1 + outputs[0] if primitive == "erf" else outputs[0]
         return x * np.sqrt(0.5).astype(x.dtype) * cdf
+    return None
+
+
+def _gelu_input(eqn: core.JaxprEqn, jaxpr: core.Jaxpr) -> core.Var | None:
+    """The x of tanh(a (x + b x^3)) with numbers a and b, as in approximate GELU, else None."""
+    if eqn.primitive.name != "tanh":
+        return None
+    made_by = {var: other for other in jaxpr.eqns for var in other.outvars}
+
+    def operands(var: Any, primitive: str, **params: Any) -> list:
+        """Operands of the equation that makes `var` where it is of this kind, else none."""
+        found = made_by.get(var) if isinstance(var, core.Var) else None
+        if found is None or found.primitive.name != primitive:
+            return []
+        return found.invars if params.items() <= found.params.items() else []
+
+    def scaled(var: Any) -> list:
+        """What is multiplied by a number to give `var`."""
+        factors = operands(var, "mul")
+        pairs = zip(factors, factors[::-1], strict=True)
+        return [factor for factor, other in pairs if not other.aval.shape]
+
+    for total in scaled(eqn.invars[0]):
+        terms = operands(total, "add")
+        for x, cubic in zip(terms, terms[::-1], strict=True):
+            if any(operands(cube, "integer_pow", y=3) == [x] for cube in scaled(cubic)):
+                return x
     return None

@@ -9,7 +9,7 @@ import pytest
 import lswag_jax
 from lswag_jax import adapters
 from lswag_jax.layers import BatchNorm
-from lswag_jax.proxies import LSwag
+from lswag_jax.proxies import LSwag, LSwagKernel, Ntk
 from lswag_jax.tape import cross_entropy
 
 
@@ -31,8 +31,13 @@ def problem(x64, rng):
     return images, labels, {"params": variables["params"], "batch_stats": stats}
 
 
-def losses(mode, params, variables, images, labels):
-    """Losses [B], straight from the definition of the mode."""
+def losses(*arguments):
+    """Losses [B] of mode, params, variables, images and labels."""
+    return cross_entropy(logits(*arguments[:-1]), arguments[-1])
+
+
+def logits(mode, params, variables, images):
+    """Logits [B, 3], straight from the definition of the mode."""
     conv, norm, head = (params[name] for name in ("conv", "norm", "head"))
     y = nn.Conv(4, (3, 3)).apply({"params": conv}, images)
     stats = variables["batch_stats"]["norm"]
@@ -47,7 +52,7 @@ def losses(mode, params, variables, images, labels):
     mean, var = (s.reshape(shape) if s.ndim == 1 else s for s in (mean, var))
     y = (y - mean) / jnp.sqrt(var + 1e-5) * norm["scale"].reshape(shape)
     pooled = jnp.maximum(y + norm["bias"].reshape(shape), 0).mean((1, 2))
-    return cross_entropy(pooled @ head["kernel"] + head["bias"][None], labels)
+    return pooled @ head["kernel"] + head["bias"][None]
 
 
 @pytest.mark.parametrize("mode", adapters.BATCH_NORM_MODES)
@@ -125,3 +130,34 @@ def test_through_with_a_window(problem):
         for window in (None, (5, 9))
     )
     np.testing.assert_allclose(deep["lambda_l"][0], whole["lambda_l"][0][1:], rtol=1e-10)
+
+
+@pytest.mark.parametrize("mode", adapters.BATCH_NORM_MODES)
+def test_tangent_kernel_with_frozen_statistics(problem, mode):
+    """Its own mode, whatever that of the other proxies; running statistics stay what they are."""
+    images, labels, variables = problem
+    proxy = Ntk(batch_norm="frozen")
+    table = lswag_jax.score_model(Net(), variables, images, labels, proxy, batch_norm=mode)
+    own = "eval" if mode == "eval" else "frozen"
+    jacobian = jax.jacrev(lambda p: logits(own, p, variables, images).sum(1))(variables["params"])
+    weights = (("conv", "kernel"), ("head", "kernel"), ("norm", "scale"))
+    g_BxP = np.concatenate([jacobian[a][b].reshape(len(images), -1) for a, b in weights], 1)
+    v = np.linalg.eigvalsh(g_BxP @ g_BxP.T)
+    np.testing.assert_allclose(table.raw["ntk"], v[-1] / v[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("mode", adapters.BATCH_NORM_MODES)
+def test_gram_of_samples_gradients(problem, mode):
+    """The kernel variant's M_ij = <dW loss_i, dW loss_j>, also where samples see each other."""
+    images, labels, variables = problem
+    chosen = [
+        LSwagKernel(label=f, statistic=f, token_mode="exact") for f in ("sum", "offdiag_ratio")
+    ]
+    table = lswag_jax.score_model(Net(), variables, images, labels, chosen, batch_norm=mode)
+    jacobian = jax.jacrev(losses, argnums=1)(mode, variables["params"], variables, images, labels)
+    for i, name in enumerate(("conv", "head")):
+        g_BxP = jacobian[name]["kernel"].reshape(len(images), -1)
+        m = np.asarray(g_BxP @ g_BxP.T)
+        ratio = (m.sum() - np.trace(m)) / np.trace(m)
+        for key, expected in (("sum", m.sum()), ("offdiag_ratio", ratio)):
+            np.testing.assert_allclose(table.parts[key]["layers"][0, i], expected, rtol=1e-8)

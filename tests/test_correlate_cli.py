@@ -126,7 +126,7 @@ def mistakes(rng):
         "all failed": ({"proxies": "zen", "nan_policy": "drop"}, {"zen": np.full(50, -1e8)},
                        "'zen' has no value"),
         "bad scores": ({"scores": "nowhere"}, {}, "there is no table nowhere"),
-        "no resample": ({"resamples": -1}, {}, "at least 1 resample"),
+        "no resample": ({"resamples": -1}, {}, "at least 0 resamples"),
     }  # fmt: skip
 
 

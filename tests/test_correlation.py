@@ -10,6 +10,7 @@ from scipy import stats
 
 from lswag_jax import correlation, correlation_parts, correlation_report, spaces
 from lswag_jax.table_converters import convert
+from lswag_jax.tables import GroundTruth, Records
 
 VALUES = st.one_of(st.integers(-3, 3).map(float), st.floats(-1e6, 1e6), st.just(-np.inf))
 
@@ -279,3 +280,31 @@ def test_summary_of_nothing_left_and_of_a_bad_truth():
         correlation_report.summary({"a": [1.0, 2.0]}, [np.nan, 1.0])
     with pytest.raises(ValueError, match="one shape"):
         correlation_report.summary({"a": [1.0, 2.0, 3.0]}, [1.0, 2.0])
+
+
+def test_report_of_data_sets_with_and_without_the_reference(rng):
+    """What lacks the reference has no gain; a reference that no data set has is refused."""
+    texts = [f"g{i}" for i in range(9)]
+    metrics = {"a": ("val_accuracy", "zen", "nwot"), "b": ("val_accuracy", "zen")}
+    records = [
+        Records(dataset, metric, texts, rng.normal(size=9), "made in a test")
+        for dataset, names in metrics.items()
+        for metric in names
+    ]
+    table = GroundTruth.from_records(records)
+    rows = correlation_report.report(table, "val_accuracy", reference="nwot", n=0)
+    assert {(row["dataset"], row["proxy"]): "gain" in row for row in rows} == {
+        ("a", "zen"): True,
+        ("a", "nwot"): True,
+        ("b", "zen"): False,
+    }
+    alone = correlation_report.report(table, "val_accuracy", ["a"], reference="nwot", n=0)
+    np.testing.assert_equal([row for row in rows if row["dataset"] == "a"], alone)
+    for arguments, options, message in (
+        (("val_accuracy", ["b"]), {"reference": "nwot"}, "'nwot' has no value where val_accuracy"),
+        (("top1",), {}, "no 'top1' on any of a, b, it has val_accuracy"),
+        (("val_accuracy",), {"n": -3}, "at least 0 resamples, got -3"),
+    ):
+        with pytest.raises(ValueError, match=message) as error:
+            correlation_report.report(table, *arguments, **options)
+        assert len(str(error.value).splitlines()) == 1

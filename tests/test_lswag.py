@@ -13,7 +13,9 @@ import lswag_jax
 from lswag_jax import adapters, proxies, tape
 from lswag_jax.candidate import Candidate
 from lswag_jax.measuring import measure
+from lswag_jax.moments import Moments
 from lswag_jax.proxies import LSwag, LSwagKernel, ZiCo
+from lswag_jax.proxies.gradient_factor import _thirds
 from lswag_jax.proxies.lswag_kernel import gradient_gram
 from tests.spaces import WIDE, batch
 
@@ -318,6 +320,11 @@ def test_failures_have_a_status(mlp):
         (lambda: proxies.get("lswag", windows=1), "proxy lswag has no option 'windows'"),
         (lambda: proxies.resolve([]), "proxies must be at least one"),
         (lambda: proxies.resolve(["swap", "swap"]), "each with a name or label of its own"),
+        (
+            lambda: proxies.resolve(proxies.get("swap", label="params")),
+            "label of a proxy must not be .*got 'params' for swap",
+        ),
+        (lambda: proxies.resolve(proxies.get("macs", label="params")), "got 'params' for macs"),
         (lambda: proxies.resolve([3]), "a proxy is a name or a Proxy, got 3"),
     ],
 )
@@ -363,6 +370,59 @@ def test_windows_of_elastic_networks(x64):
         for key, part in itertools.product(table, ("lambda", "n_layers", "psi", "n_units")):
             found, expected = table.parts[key][part][i], exact.parts[key][part][0]
             np.testing.assert_allclose(found, expected, 1e-8, err_msg=f"{key} {g}")
+
+
+class Attention(nn.Module):
+    """One head; queries, keys and values by one layer or by three."""
+
+    fused: bool
+    width: int = 4
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(6, name="embed")(x)
+        if self.fused:
+            q, k, v = jnp.split(nn.Dense(3 * self.width, name="qkv")(x), 3, -1)
+        else:
+            q, k, v = (nn.Dense(self.width, name=name)(x) for name in ("q", "k", "v"))
+        x = nn.relu(jax.nn.softmax(q @ k.swapaxes(1, 2)) @ v)
+        return nn.Dense(3, name="head")(x.mean(1))
+
+
+def test_split_qkv_of_a_flat_kernel(x64, rng):
+    """Thirds of a Dense layer's outputs count as the three layers that they are."""
+    images, labels = rng.normal(size=(6, 5, 3)), np.arange(6) % 3
+    params = Attention(True).init(jax.random.key(0), images)["params"]
+    params = jax.tree.map(lambda v: v.astype(float), params)
+    three = {key: value for key, value in params.items() if key != "qkv"}
+    for i, name in enumerate(("q", "k", "v")):
+        three[name] = jax.tree.map(lambda v, i=i: jnp.split(v, 3, -1)[i], params["qkv"])
+    found, expected = (
+        lswag_jax.score_model(Attention(fused), {"params": weights}, images, labels, proxy)
+        for fused, weights, proxy in (
+            (True, params, LSwag(layers="split_qkv")),
+            (False, three, LSwag()),
+        )
+    )
+    for part in ("lambda", "n_layers"):
+        np.testing.assert_allclose(found.parts["lswag"][part], expected.parts["lswag"][part])
+    values = (np.sort(table.parts["lswag"]["lambda_l"][0]) for table in (found, expected))
+    np.testing.assert_allclose(*values, rtol=1e-8)
+
+
+@pytest.mark.parametrize("shape", [(6, 8), (6, 3, 12), (6, 2, 3, 4)])
+def test_split_qkv_of_other_kernels(shape):
+    kernel = jnp.zeros(shape)
+    with pytest.raises(ValueError, match=r"layers='split_qkv' of lswag needs kernels of qkv") as e:
+        _thirds(Moments(kernel, kernel, kernel))
+    assert str(shape) in str(e.value)
+
+
+def test_saturation_by_the_number_of_symbols():
+    """S samples draw at most 2^S patterns of a bit and 3^S of a sign."""
+    parts = {"n_units": np.array([1000]), "samples": np.array([3]), "psi": np.array([6])}
+    for proxy, most in ((LSwag(), 2**3), (LSwag(binarize="sign3"), 3**3)):
+        assert proxy.finish(parts)["psi_saturation"] == pytest.approx(6 / most)
 
 
 class Shared(nn.Module):

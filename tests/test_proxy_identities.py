@@ -11,12 +11,15 @@ from lswag_jax import proxies
 from lswag_jax.layers import Feature
 from lswag_jax.proxies import (
     AzTrainability,
+    Dss,
     GradSign,
     Gsnr,
     LinearRegions,
     LogSynFlow,
     LSwag,
     MeCo,
+    Nwot,
+    Swap,
     ZiCo,
 )
 from lswag_jax.proxies.az_nas import _entropy
@@ -140,6 +143,69 @@ def test_regions_cannot_be_more_than_crops(data):
     assert 1 < table["linear_regions"][0] <= 16
 
 
+def test_regions_of_other_images(data, rng):
+    """Rows of numbers have no crops, and a crop no more pixels than its image."""
+    rows = rng.normal(size=(BATCH, 4)), data[1]
+    table = score(Chain(), rows, ("linear_regions", "te_nas", "ntk"))
+    assert [table.statuses[name][0] for name in table] == [*("not_applicable",) * 2, "ok"]
+    with pytest.raises(ValueError, match="at most that of the images, 2 x 2, got 9"):
+        score(Chain(), data, LinearRegions(size=9))
+
+
+class Residual(nn.Module):
+    """A branch whose last layer starts at zero, or not."""
+
+    zero: bool
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(32)(x.reshape(len(x), -1))
+        init = nn.initializers.zeros if self.zero else nn.initializers.lecun_normal()
+        x += nn.Dense(32, kernel_init=init)(nn.relu(x))
+        return nn.Dense(3)(nn.relu(x))
+
+
+def test_layers_that_start_at_zero_are_drawn_too(data):
+    chosen = Nwot(init="normal01"), Swap(init="normal01")
+    zero, other = (score(Residual(zero), data, chosen) for zero in (True, False))
+    for name in ("nwot", "swap"):
+        assert zero.statuses[name][0] == "ok"
+        assert zero[name][0] == other[name][0]
+
+
+class Attention(nn.Module):
+    """Flax's own attention, whose output has a kernel [H, K, D]."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(6, name="embed")(x.reshape(len(x), -1, 1))
+        x += nn.MultiHeadDotProductAttention(num_heads=2, name="attn")(x, x)
+        return nn.Dense(3, name="head")(nn.relu(nn.Dense(5, name="fc")(x)).mean(1))
+
+
+@pytest.mark.parametrize("branch", ["role", "shape"])
+def test_diversity_of_flax_attention(data, branch):
+    """Nuclear norms of matrices of all inputs and all outputs; all of attention's are square."""
+    model = Attention()
+    variables = model.init(jax.random.key(0), jnp.asarray(data[0]))
+    variables = jax.tree.map(lambda v: v.astype(float), variables)
+    positive = jax.tree.map(jnp.abs, variables)
+    ones = jnp.ones((1, *data[0].shape[1:]))
+    gradients = jax.grad(lambda v: model.apply(v, ones).sum())(positive)
+    expected = []
+    for name in ("query", "key", "value", "out", "fc", "head"):
+        w, g = (tree["params"].get(name) for tree in (positive, gradients))
+        if name not in ("fc", "head"):
+            w, g = (tree["params"]["attn"][name] for tree in (positive, gradients))
+        w, g = (np.asarray(layer["kernel"]) for layer in (w, g))
+        if name in ("fc", "head"):
+            expected.append(np.abs(w * g).sum())
+        else:
+            expected.append(np.prod([np.linalg.norm(m.reshape(6, 6), "nuc") for m in (w, g)]))
+    table = score(model, data, Dss(branch=branch), variables)
+    np.testing.assert_allclose(table.parts["dss"]["layers"][0], expected, rtol=1e-8)
+
+
 class Marked(nn.Module):
     """Two marked feature maps with an orthogonal layer between."""
 
@@ -163,6 +229,45 @@ def test_trainability_of_an_orthogonal_layer(x64, rng):
     variables["params"]["Dense_0"]["kernel"] = jnp.asarray(10 * q)
     (far,) = score(Marked(), (images, labels), proxy, variables)["az_trainability"]
     assert far < -5
+
+
+class Strided(nn.Module):
+    """Feature maps of 5 x 6 and, after a convolution of `strides`, smaller ones."""
+
+    strides: tuple[int, int]
+
+    @nn.compact
+    def __call__(self, x):
+        x = Feature()(x)
+        x = Feature()(nn.Conv(3, (3, 3), self.strides, padding=1, use_bias=False)(x))
+        return nn.Dense(3)(nn.relu(x).mean((1, 2)))
+
+
+@pytest.mark.parametrize("strides", [(2, 2), (2, 1), (2, 3)])
+def test_trainability_of_odd_maps(data, x64, rng, strides):
+    """Pixels of the finer map by their place beneath one of the coarser; those outside are zero."""
+    images = rng.normal(size=(4, 5, 6, 2))
+    model = Strided(strides)
+    variables = jax.tree.map(lambda v: v.astype(float), model.init(jax.random.key(0), images))
+    convolve = lambda x: nn.Conv(3, (3, 3), strides, padding=1, use_bias=False).apply(  # noqa: E731
+        {"params": variables["params"]["Conv_0"]}, x
+    )
+    noise = jnp.asarray(rng.normal(size=images.shape))
+    f, back = jax.vjp(convolve, noise)
+    signs = rng.choice([-1.0, 1.0], f.shape)
+    (g_in,) = map(np.asarray, back(jnp.asarray(signs)))
+    _, h, w, _ = signs.shape
+    j, k = -(-5 // h), -(-6 // w)
+    in_NxC = np.zeros((4, h, w, j, k, 2))
+    for row in range(5):
+        for column in range(6):
+            in_NxC[:, row // j, column // k, row % j, column % k] = g_in[:, row, column]
+    in_NxC, out_NxD = in_NxC.reshape(4 * h * w, -1), signs.reshape(4 * h * w, -1)
+    s = np.linalg.svd(in_NxC.T @ out_NxD / len(out_NxD), compute_uv=False)[0]
+    given = {"az/images": noise, "az/signs_1": signs}
+    proxy, labels = AzTrainability(batch=4), np.arange(4) % 3
+    found = score(model, (images, labels), proxy, variables, draws=given)["az_trainability"]
+    np.testing.assert_allclose(found, -s - 1 / (s + 1e-6) + 2, rtol=1e-8)
 
 
 def test_features_must_be_marked(data):

@@ -172,6 +172,13 @@ def test_no_super_network_of_batch_norm():
         supernet.check(spaces.get("nasbench201"))
 
 
+def test_inherited_accuracy_needs_a_super_network(tmp_path):
+    config = default_config("autoformer_tiny")
+    config.search.fitness = "params,inherited_accuracy"
+    with pytest.raises(ValueError, match="inherited_accuracy needs a trained super-network: set"):
+        search_binary.main(config, str(tmp_path))
+
+
 def test_binary_searches_by_inherited_accuracy(tmp_path):
     """On the part of the training images that was held out, and on no other."""
     config = default_config("autoformer_tiny", image_size=8, patch_size=4, channels=1)

@@ -1,5 +1,7 @@
 """The tape: capture from outside, and per-sample gradients against jax.grad."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -122,6 +124,38 @@ def test_linen(batch):
     np.testing.assert_array_equal(
         recorded.activations[0].post > 0, recorded.activations[0].post != 0
     )
+
+
+class OneActivation(nn.Module):
+    activation: Callable
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(5)(self.activation(nn.Dense(8, name="first")(x.mean((1, 2)))))
+
+
+def gelu_by_hand(x):
+    return 0.5 * x * (1 + jnp.tanh(jnp.sqrt(2 / jnp.pi) * (x + 0.044715 * x**3)))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize(
+    "activation",
+    [nn.gelu, jax.jit(nn.gelu), jax.checkpoint(nn.gelu), gelu_by_hand, nn.tanh,
+     lambda x: jnp.tanh(2 * (x + 0.1 * x**2)), lambda x: jnp.tanh(0.1 * x), nn.silu],
+)  # fmt: skip
+def test_activations_are_recorded_as_they_are(batch, activation, dtype):
+    """Approximate GELU is a chain of primitives with a tanh in it, which is not its output."""
+    images = batch[0].astype(dtype)
+    module = OneActivation(activation)
+    variables = module.init(jax.random.key(1), images)
+    variables = jax.tree.map(lambda v: v.astype(dtype), variables)
+    recorded = tape.record(adapters.linen_network(module, variables), images)
+    (found,) = recorded.activations
+    first = recorded.layers[0].calls[0]
+    expected = activation(first.apply(first.params, first.inputs, first.extra))
+    tolerance = {"rtol": 1e-2 if dtype == jnp.bfloat16 else 1e-6, "atol": 1e-6}
+    np.testing.assert_allclose(*(np.float32(a) for a in (found.post, expected)), **tolerance)
 
 
 def test_nnx(batch):

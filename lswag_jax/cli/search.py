@@ -31,7 +31,11 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     from lswag_jax.fitness import Fitness
 
     fitness = Fitness.parse(config.search.fitness, config.search.merge_rule)
-    measured = [name for name in fitness.proxies if name != INHERITED or not config.search.supernet]
+    if INHERITED in fitness.proxies and not config.search.supernet:
+        raise ValueError(
+            f"the fitness {INHERITED} needs a trained super-network: set search.supernet."
+        )
+    measured = [name for name in fitness.proxies if name != INHERITED]
     space, proxies = common.load_space(config), common.load_proxies(config, measured)
     proxies, complete = _with_supernet(config, space, proxies)
     options, accuracies = _options(config, shard), _accuracies(config, space)

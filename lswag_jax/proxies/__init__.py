@@ -7,7 +7,7 @@ from typing import Any
 
 from lswag_jax.proxies.activation_proxies import Nwot, Swap
 from lswag_jax.proxies.az_nas import AzExpressivity, AzNas, AzProgressivity, AzTrainability
-from lswag_jax.proxies.base import NotApplicable, Proxy, finish
+from lswag_jax.proxies.base import COLUMNS, NotApplicable, Proxy, finish
 from lswag_jax.proxies.dss import AutoProxA, Dss
 from lswag_jax.proxies.fisher import Fisher
 from lswag_jax.proxies.gradsign import GradSign
@@ -74,7 +74,8 @@ def resolve(proxies: str | Proxy | Iterable[str | Proxy]) -> tuple[Proxy, ...]:
     """Proxies from names, configured proxies and names of groups (`GROUPS`).
 
     Raises:
-        ValueError: none, one of another type, an unknown name, or a name twice.
+        ValueError: none, one of another type, an unknown name, a name twice, or a label that
+            tables need for another column.
     """
     items = (proxies,) if isinstance(proxies, str | Proxy) else tuple(proxies)
     for item in items:
@@ -86,6 +87,12 @@ def resolve(proxies: str | Proxy | Iterable[str | Proxy]) -> tuple[Proxy, ...]:
         raise ValueError(
             f"proxies must be at least one, each with a name or label of its own, got {keys}."
         )
+    for proxy in resolved:
+        if proxy.key in COLUMNS and proxy.key != proxy.name:
+            raise ValueError(
+                "the label of a proxy must not be that of another column of tables, "
+                f"{', '.join(COLUMNS)}, got {proxy.key!r} for {proxy.name}."
+            )
     return resolved
 
 

@@ -54,7 +54,7 @@ class _Patterns(Proxy):
         if self.images == "noise":
             images = probe.draws.normal(f"{self.name}/images", images.shape, images.dtype)
         if self.init == "normal01":
-            weights = probe.draws.weights(self.name, probe.candidate.variables)
+            weights = probe.draws.weights(self.name, probe.candidate)
         recorded = tape.record(probe.candidate.network(variables=weights), images)
         return [
             jnp.where(units > 0, patterns.units(a.post), 0)

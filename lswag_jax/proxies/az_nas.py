@@ -82,14 +82,24 @@ def _trainability(probe: Probe, batch: int) -> Array:
 
 
 def _largest_singular_value(g_in: Array, g_out: Array) -> Array:
-    """Of g_in' g_out / N; a finer g_in has its pixels gathered into channels."""
-    if g_in.ndim > 3 and g_in.shape[-3] != g_out.shape[-3]:
-        *lead, h, w, c = g_out.shape[:-1] + g_in.shape[-1:]
-        k = g_in.shape[-3] // h
-        g_in = g_in.reshape(*lead, h, k, w, k, c)
-        g_in = jnp.moveaxis(g_in, -4, -2).reshape(*lead, h, w, k * k * c)
+    """Of g_in' g_out / N, N positions of the coarser map, to which the finer one is gathered."""
+    if g_in.ndim == g_out.ndim > 3:
+        coarse = tuple(map(min, g_in.shape[-3:-1], g_out.shape[-3:-1]))
+        g_in, g_out = _gathered(g_in, coarse), _gathered(g_out, coarse)
     in_NxC, out_NxD = (g.reshape(-1, g.shape[-1]) for g in (g_in, g_out))
     return jnp.linalg.norm(in_NxC.T @ out_NxD / len(out_NxD), 2)
+
+
+def _gathered(g: Array, coarse: tuple[int, int]) -> Array:
+    """Pixels of g [..., H, W, C] gathered into the channels of h x w positions.
+
+    A position holds ceil(H / h) x ceil(W / w) pixels; beyond the edge they are zero.
+    """
+    *lead, height, width, c = g.shape
+    (h, w), (j, k) = coarse, (-(-height // coarse[0]), -(-width // coarse[1]))
+    edges = [(0, 0)] * len(lead) + [(0, h * j - height), (0, w * k - width), (0, 0)]
+    blocks = jnp.pad(g, edges).reshape(*lead, h, j, w, k, c)
+    return jnp.moveaxis(blocks, -4, -2).reshape(*lead, h, w, j * k * c)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,8 @@ from lswag_jax.merge import merge
 from lswag_jax.probe import Probe
 
 Parts = dict[str, Any]
+# Columns of tables besides those of proxies; `params` and `macs` are also proxies of these names.
+COLUMNS = ("id", "genotype", "params", "macs", "seconds", "status", "rank", "fitness")
 
 
 class NotApplicable(Exception):

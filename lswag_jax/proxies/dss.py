@@ -14,6 +14,7 @@ with ||.||_* the nuclear norm. The patch embedding is left out, and of autoprox_
 """
 
 import dataclasses
+from collections.abc import Iterator
 from typing import ClassVar
 
 import jax
@@ -76,8 +77,8 @@ class Dss(_Attention):
         pairs, dtype = saliency(probe, "off", lambda w, g: (w, g))
         with jax.enable_x64(True):
             terms = [
-                _nuclear(w, g) if self._is_diverse(layer.name, w) else jnp.abs(w * g).sum()
-                for layer, (w, g) in zip(probe.layers, pairs, strict=True)
+                _nuclear(w, g) if self._is_diverse(name, w) else jnp.abs(w * g).sum()
+                for name, w, g in _matrices(probe, pairs)
             ][1:]
             if self.head_twice:
                 terms[-1] *= 2
@@ -86,13 +87,24 @@ class Dss(_Attention):
     def _is_diverse(self, name: str, kernel: Array) -> bool:
         if self.branch == "role":
             return _is_attention(name)
-        return name.endswith("qkv") or kernel.size == len(kernel) ** 2
+        return name.endswith("qkv") or kernel.shape[0] == kernel.shape[1]
+
+
+def _matrices(probe: Probe, pairs: list[tuple[Array, Array]]) -> Iterator[tuple[str, Array, Array]]:
+    """Each layer's name, kernel and gradient [inputs, outputs].
+
+    Kernels of queries, keys and values may have several axes of outputs, that of attention's
+    output [H, K, D] has two of inputs.
+    """
+    for layer, pair in zip(probe.layers, pairs, strict=True):
+        ends = layer.name.split("/")[-1] in ("proj", "out")
+        w, g = (a.reshape((-1, a.shape[-1]) if ends else (len(a), -1)) for a in pair)
+        yield layer.name, w, g
 
 
 def _nuclear(w: Array, g: Array) -> Array:
     """||g||_* ||w||_*, of kernels [inputs, outputs]."""
-    matrices = (a.reshape(len(a), -1) for a in (w, g))
-    w_norm, g_norm = (jnp.linalg.svd(m, compute_uv=False).sum() for m in matrices)
+    w_norm, g_norm = (jnp.linalg.svd(m, compute_uv=False).sum() for m in (w, g))
     return w_norm * g_norm
 
 

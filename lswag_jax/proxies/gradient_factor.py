@@ -125,11 +125,31 @@ def _layer_terms(options: Any, probe: Probe, layer: Layer, depth_bin: Array) -> 
     )
     parts = [(moments[name],) for name in names]
     if options.layers == "split_qkv" and layer.name.rsplit("/", 1)[-1] == "qkv":
-        kernel = moments["kernel"]  # [D, 3, H, K]
-        parts = [(Moments(*(m[:, part] for m in kernel)),) for part in range(3)]
+        parts = [(third,) for third in _thirds(moments["kernel"])]
     else:
         parts = [tuple(moment for (moment,) in parts)]
     return [_term(options, layer.name, depth_bin, part) for part in parts]
+
+
+def _thirds(kernel: Moments) -> list[Moments]:
+    """Those of queries, keys and values.
+
+    Args:
+        kernel: of a layer's kernel [D, 3, H, K] or [D, 3 W].
+
+    Raises:
+        ValueError: a kernel of another shape.
+    """
+    shape = kernel.mean.shape
+    if len(shape) == 4 and shape[1] == 3:
+        return [Moments(*(m[:, part] for m in kernel)) for part in range(3)]
+    if len(shape) == 2 and shape[1] % 3 == 0:
+        thirds = zip(*(jnp.split(m, 3, axis=1) for m in kernel), strict=True)
+        return [Moments(*third) for third in thirds]
+    raise ValueError(
+        "layers='split_qkv' of lswag needs kernels of qkv of shape [inputs, 3, heads, head_dim] or "
+        f"[inputs, 3 * width], got {shape}."
+    )
 
 
 def _term(options: Any, name: str, depth_bin: Array, moments: tuple[Moments, ...]) -> Term:

@@ -194,9 +194,10 @@ class LSwag(Proxy):
         return inside & (bins >= self.window[0]) if self.psi_range == "window" else inside
 
     def finish(self, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The parts, and how near Psi is to its bounds: the number of units, and 2^S."""
+        """The parts, and how near Psi is to its bounds: the number of units, and 2^S or 3^S."""
         units = np.maximum(parts["n_units"], 1).astype(np.float64)
-        bound = np.minimum(units, 2.0 ** np.asarray(parts["samples"], np.float64))
+        symbols = 3.0 if self.binarize == "sign3" else 2.0
+        bound = np.minimum(units, symbols ** np.asarray(parts["samples"], np.float64))
         kept = {key: value for key, value in parts.items() if key != "samples"}
         return kept | {"psi_per_unit": parts["psi"] / units, "psi_saturation": parts["psi"] / bound}
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
-from lswag_jax.tape import Layer
+from lswag_jax.tape import Layer, Tape
 
 Array = jax.Array
 _CHOICES = {
@@ -47,7 +47,8 @@ class LSwagKernel(Proxy):
             their diagonals one.
         center: subtracts the batch mean from A.
         token_mode: "flatten" takes a sample's A and G as one vector, "mean" averages them over
-            tokens or pixels, "exact" takes M_ij = <dW loss_i, dW loss_j> itself.
+            tokens or pixels, "exact" takes M_ij = <dW loss_i, dW loss_j> itself (with
+            batch_norm="through" by B backward passes that hold every layer's gradients).
         depth_weights: w_l over the layers of a group: 1, l, or D + 1 - l.
         weight_norm: weights of a group have mean 1 (keeps the depth count) or sum 1.
         attention_share: weight a of the attention group, score = a S_att + (1 - a) S_rest.
@@ -118,7 +119,7 @@ class LSwagKernel(Proxy):
         if self.token_mode == "mean":
             probe.check_positions("token_mode='mean'")
         if self.token_mode == "exact":
-            return self._f(gradient_gram(layer))
+            return self._f(_sample_gram(probe, layer))
         kernels = []
         for side, size in (("inputs", probe.in_units[i]), ("cotangent", probe.out_units[i])):
             whole = [getattr(call, side) for call in layer.calls]
@@ -164,6 +165,14 @@ def _flatten(x: Array, token_mode: str) -> Array:
     return x.reshape(x.shape[0], -1)
 
 
+def _sample_gram(probe: Probe, layer: Layer) -> Array:
+    """M_ij = <dW loss_i, dW loss_j> of a layer's kernel, [B, B], in every mode of BatchNorm."""
+    owner = probe.candidate
+    if owner.has_batch_norm and owner.batch_norm == "through":
+        return probe.once("coupled grams", lambda: coupled_grams(probe.tape))[layer.name]
+    return gradient_gram(layer)
+
+
 def gradient_gram(layer: Layer) -> Array:
     """M_ij = <dW loss_i, dW loss_j> of a layer's kernel, [B, B]; holds the layer's B gradients."""
 
@@ -173,3 +182,23 @@ def gradient_gram(layer: Layer) -> Array:
 
     grads_BxW = jax.lax.map(gradient, [(c.inputs, c.cotangent) for c in layer.calls])
     return grads_BxW @ grads_BxW.T
+
+
+def coupled_grams(tape: Tape) -> dict[str, Array]:
+    """The same of each layer where samples interact: a backward pass a loss; holds all gradients.
+
+    Args:
+        tape: with gradients, of a network that is differentiated through its statistics.
+    """
+
+    def gradients(weights_B: Array) -> dict[str, Array]:
+        return {
+            layer.name: layer.gradient(
+                ("kernel",), [(call.inputs, call.cotangent) for call in layer.calls]
+            )["kernel"].ravel()
+            for layer in tape.pull(weights_B)
+        }
+
+    weights_BxB = jnp.eye(len(tape.losses), dtype=tape.losses.dtype)
+    grads = jax.lax.map(gradients, weights_BxB)
+    return {name: grads_BxW @ grads_BxW.T for name, grads_BxW in grads.items()}

@@ -19,7 +19,7 @@ import numpy as np
 
 from lswag_jax import adapters, candidate, patterns, tape
 from lswag_jax.probe import Probe
-from lswag_jax.proxies.base import Parts, Proxy, eigenvalues, merged
+from lswag_jax.proxies.base import NotApplicable, Parts, Proxy, eigenvalues, merged
 
 Array = jax.Array
 _NORMS = ("through", "frozen")
@@ -65,7 +65,8 @@ def _coupled_kernel(probe: Probe) -> Array:
 
 def _uncoupled_kernel(probe: Probe) -> Array:
     """Where samples do not see each other, layer by layer."""
-    network = probe.candidate.network()
+    owner = probe.candidate
+    network = owner.network("eval" if owner.batch_norm == "eval" else "frozen")
     recorded = tape.record(network, probe.images, probe.labels, loss=_sum_of_logits)
     kernel = sum(_layer_kernel(layer, "kernel") for layer in recorded.layers)
     norms = [norm for norm in recorded.norms if "scale" in norm.params]
@@ -107,7 +108,13 @@ def _crops(probe: Probe, crops: int, size: int) -> Array:
     """Small images [n, size, size, C], or as large as the network's own."""
     if "te_nas/crops" in probe.draws.given:
         return jnp.asarray(probe.draws.given["te_nas/crops"], probe.images.dtype)
+    if probe.images.ndim < 4:
+        raise NotApplicable
     *_, h, w, _ = probe.images.shape
+    if size > min(h, w):
+        raise ValueError(
+            f"size of linear_regions must be at most that of the images, {h} x {w}, got {size}."
+        )
     which = probe.draws.integers("te_nas/image", (crops,), len(probe.images))
     row = probe.draws.integers("te_nas/row", (crops,), h - size + 1)
     column = probe.draws.integers("te_nas/column", (crops,), w - size + 1)
@@ -172,7 +179,7 @@ class LinearRegions(Proxy):
 
     Args:
         crops: how many; no more regions can be counted.
-        size: of a crop, in pixels.
+        size: of a crop, in pixels; at most that of the images.
 
     Raises:
         ValueError: fewer than two crops, or an empty one.

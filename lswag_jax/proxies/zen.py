@@ -69,7 +69,7 @@ class Zen(Proxy):
         moved = x + _STEP * probe.draws.normal("zen/direction", shape, dtype)
         weights = None
         if self.init == "normal01":
-            weights = probe.draws.weights("zen", probe.candidate.variables)
+            weights = probe.draws.weights("zen", probe.candidate)
         network = probe.candidate.network(probe.candidate.batch_mode, weights)
         f, first = pooled_features(network, x)
         g, second = pooled_features(network, moved)

@@ -109,7 +109,7 @@ def supernet_of(space: Space) -> Supernet:
         'darts_supernet'
     """
     if type(space) not in _SUPERNETS:
-        known = ", ".join(cls.__name__ for cls in _SUPERNETS)
+        known = ", ".join(name for name, (cls, _) in _SPACES.items() if cls in _SUPERNETS)
         raise ValueError(f"{space.name} has no super-network, spaces with one are {known}.")
     return _SUPERNETS[type(space)](space)
 
