@@ -110,7 +110,7 @@ def nnx_network(
     graph, state = nnx.split(model)
 
     def network(images: Array, hook: Callable) -> Array:
-        copy = nnx.merge(graph, state)
+        copy = nnx.merge(graph, state, copy=True)
         copy.eval()
         layers = [(path, layer) for path, layer in nnx.iter_modules(copy) if _is_captured(layer)]
         parts = [nnx.split(layer) for _, layer in layers]  # before any of them changes its class

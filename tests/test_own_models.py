@@ -197,6 +197,24 @@ def test_a_vmap_over_samples():
     check_equal(plain, mapped)
 
 
+class Wrapped(OneByOne):
+    """The network of the batch inside one of NNX's transformations."""
+
+    def __init__(self, wrap, rngs):
+        super().__init__(False, rngs)
+        self.wrap = wrap
+
+    def __call__(self, x):
+        return self.wrap(type(self).one)(self, x)
+
+
+@pytest.mark.parametrize("wrap", [nnx.remat, nnx.jit])
+def test_inside_a_transformation_of_nnx(wrap):
+    x, names = images(4, 4, 3), ("lswag", "snip")
+    plain = lswag_jax.score_model(OneByOne(False, nnx.Rngs(0)), None, x, LABELS, names)
+    check_equal(plain, lswag_jax.score_model(Wrapped(wrap, nnx.Rngs(0)), None, x, LABELS, names))
+
+
 class Ensemble(nn.Module):
     """Four linear layers at once, each with its own kernel or all with one."""
 
