@@ -21,6 +21,10 @@ BATCH_NORM_MODES = ("frozen", "eval", "batch1_train", "through")  # of per-sampl
 # Arguments of a user's module that switch dropout, and the value that switches it off.
 _EVALUATION = {"train": False, "training": False, "is_training": False, "deterministic": True}
 _LINEN_NORMS = (nn.LayerNorm, nn.BatchNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm)
+_HOLDS_BATCH_NORM = (
+    "weight layer '{}' holds a BatchNorm besides its kernel, through which its gradient cannot be "
+    "taken sample by sample: call the BatchNorm after the layer."
+)
 _NNX_NORMS = (nnx.LayerNorm, nnx.BatchNorm, nnx.GroupNorm, nnx.RMSNorm, nnx.InstanceNorm)
 
 
@@ -59,10 +63,8 @@ def linen_network(
                 return next_fun(*call_args, **call_kwargs)
             params = layer.variables.get("params", {})
             own = {name: p for name, p in params.items() if not isinstance(p, Mapping)}
-            if own and call_kwargs and not call_args:  # by keyword, as in Dense()(inputs=x)
-                first, *others = call_kwargs
-                call_args = (call_kwargs[first],)
-                call_kwargs = {key: call_kwargs[key] for key in others}
+            if own:
+                call_args, call_kwargs = _first_by_position(layer, call_args, call_kwargs)
             name, x = "/".join(layer.path), call_args[0] if call_args else None
             is_scored = not layer.path or layer.path[0] not in unscored
             if not is_scored and len(layer.path) == 1:
@@ -76,13 +78,16 @@ def linen_network(
                 running = (stats.get("mean"), stats.get("var"))
                 active = call_kwargs.get("active")
                 record = hook if is_scored else no_hook
-                return _batch_norm(record, name, layer, own, x, running, batch_norm, active)
+                return _batch_norm(
+                    record, name, layer, own, x, running, batch_norm, len(images), active
+                )
             output = next_fun(*call_args, **call_kwargs)
             is_norm = own and isinstance(layer, _LINEN_NORMS)
             if not is_scored or not ("kernel" in own or is_norm):
                 return output
-            apply, extra = _repeat(layer, call_args[1:], call_kwargs)
             kind = "weight" if "kernel" in own else "norm"
+            others = _other_variables(layer, own)
+            apply, extra = _repeat(layer, call_args[1:], call_kwargs, others)
             return hook(name, kind, apply, own, x, extra, output)
 
         with nn.intercept_methods(intercept):
@@ -105,16 +110,66 @@ def nnx_network(
     graph, state = nnx.split(model)
 
     def network(images: Array, hook: Callable) -> Array:
-        copy = nnx.merge(graph, state)
+        copy = nnx.merge(graph, state, copy=True)
         copy.eval()
-        for path, layer in list(nnx.iter_modules(copy)):
-            own = _nnx_own(layer)
-            if "kernel" in own or (own and isinstance(layer, _NNX_NORMS)):
-                name = "/".join(str(key) for key in path)
-                layer.__class__ = _captured(type(layer), name, hook, batch_norm)
+        layers = [(path, layer) for path, layer in nnx.iter_modules(copy) if _is_captured(layer)]
+        parts = [nnx.split(layer) for _, layer in layers]  # before any of them changes its class
+        for (path, layer), own in zip(layers, parts, strict=True):
+            name = "/".join(str(key) for key in path)
+            layer.__class__ = _captured(type(layer), name, own, hook, batch_norm, len(images))
         return copy(images, *args, **kwargs)
 
     return network
+
+
+class OtherInputs(ValueError):
+    """A model with further arrays of the batch was run on other inputs than the batch's images."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Further:
+    """Arguments of a model's call after the images.
+
+    Attributes:
+        args, kwargs: arrays among them whose leading axis is the batch have a row a sample.
+        sizes: numbers of first images that the model may be run on; empty for any images, where
+            there is no such array.
+    """
+
+    args: tuple = ()
+    kwargs: tuple[tuple[str, Any], ...] = ()
+    sizes: tuple[int, ...] = ()
+
+    def of_first(self, n: int) -> "Further":
+        """The arguments of the first n samples alone."""
+
+        def cut(leaf: Any) -> Any:
+            return leaf[:n] if _has_rows(leaf, max(self.sizes)) else leaf
+
+        if not self.sizes:
+            return self
+        args, kwargs = jax.tree.map(cut, (self.args, dict(self.kwargs)))
+        return Further(args, tuple(kwargs.items()))
+
+    def network(self, make: Callable[..., Network]) -> Network:
+        """The network `make(*args, **kwargs)`, on n images with the first n samples' arguments."""
+        if not self.sizes:
+            return make(*self.args, **dict(self.kwargs))
+
+        def network(images: Array, hook: Callable) -> Array:
+            if len(images) not in self.sizes:
+                raise OtherInputs(
+                    "a model with further arrays of the batch runs on the batch's images alone, of "
+                    f"{self.sizes} samples, got {len(images)} other ones."
+                )
+            return self.of_first(len(images)).network(make)(images, hook)
+
+        return network
+
+
+def _has_rows(leaf: Any, n: int) -> bool:
+    """Whether an argument is an array with so many rows."""
+    return isinstance(leaf, jax.Array | np.ndarray) and leaf.ndim > 0 and len(leaf) == n
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,15 +177,16 @@ class LinenModel:
     """A Linen module and the arguments of its call, apart from its weights."""
 
     module: nn.Module
-    args: tuple
-    kwargs: tuple[tuple[str, Any], ...]
+    further: Further
     batch_norm: str
     has_batch_norm: bool
 
     def network(self, variables: Mapping[str, Any], batch_norm: str = "") -> Network:
         """The model as the tape runs it, in its own mode of BatchNorm or another."""
-        mode, kwargs = batch_norm or self.batch_norm, dict(self.kwargs)
-        return linen_network(self.module, variables, *self.args, batch_norm=mode, **kwargs)
+        mode = batch_norm or self.batch_norm
+        return self.further.network(
+            functools.partial(linen_network, self.module, variables, batch_norm=mode)
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,15 +194,14 @@ class NnxModel:
     """The graph of an NNX model and the arguments of its call, apart from its state."""
 
     graph: Any
-    args: tuple
-    kwargs: tuple[tuple[str, Any], ...]
+    further: Further
     batch_norm: str
     has_batch_norm: bool
 
     def network(self, state: Any, batch_norm: str = "") -> Network:
         """The model as the tape runs it, in its own mode of BatchNorm or another."""
-        mode, kwargs = batch_norm or self.batch_norm, dict(self.kwargs)
-        return nnx_network(nnx.merge(self.graph, state), *self.args, batch_norm=mode, **kwargs)
+        mode, model = batch_norm or self.batch_norm, nnx.merge(self.graph, state)
+        return self.further.network(functools.partial(nnx_network, model, batch_norm=mode))
 
 
 def split(
@@ -155,26 +210,37 @@ def split(
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     batch_norm: str = "frozen",
+    sizes: Sequence[int] = (),
 ) -> tuple[LinenModel | NnxModel, Any, Any]:
     """A user's model as its static part, its weights, and those of them that are trained.
+
+    Args:
+        module, variables: the model, see `score_model`.
+        args, kwargs: further arguments of its call.
+        batch_norm: see `linen_network`.
+        sizes: of the pattern and the gradient batch, where arrays of `args` and `kwargs` may have a
+            row a sample.
 
     Raises:
         ValueError: not a Linen or NNX module, or variables where there should be none.
     """
     check_mode(batch_norm)
-    call = (tuple(args), tuple((kwargs or {}).items()), batch_norm)
+    leaves = jax.tree.leaves((tuple(args), dict(kwargs or {})))
+    has_rows = any(_has_rows(leaf, max(sizes, default=0)) for leaf in leaves)
+    further = Further(tuple(args), tuple((kwargs or {}).items()), tuple(sizes) if has_rows else ())
     if isinstance(module, nnx.Module):
         if variables is not None:
             raise ValueError("an NNX model holds its own weights, variables must be None.")
         graph, state = nnx.split(module)
         has_batch_norm = any(isinstance(m, nnx.BatchNorm) for _, m in nnx.iter_modules(module))
-        model = NnxModel(graph, *call, has_batch_norm)
+        model = NnxModel(graph, further, batch_norm, has_batch_norm)
         return model, state, nnx.state(module, nnx.Param)
     if not isinstance(module, nn.Module):
         raise ValueError(f"module must be a Linen or NNX module, got {type(module).__name__}.")
     if not isinstance(variables, Mapping) or "params" not in variables:
         raise ValueError("variables of a Linen module must be a mapping with a key 'params'.")
-    model = LinenModel(module, *call, "batch_stats" in variables)
+    variables = nn.meta.unbox(variables)  # of what only says how they are sharded
+    model = LinenModel(module, further, batch_norm, "batch_stats" in variables)
     return model, variables, variables["params"]
 
 
@@ -201,15 +267,11 @@ class LinenCall:
 
     Attributes:
         layer: the Linen module, detached from its parent.
-        static: the further arguments, flat, None in place of arrays.
-        traced: which of them are arrays.
-        structure: of the pair (args, kwargs).
+        arguments: further arguments, keyword arguments, and variables apart from its parameters.
     """
 
     layer: nn.Module
-    static: tuple
-    traced: tuple[bool, ...]
-    structure: Any
+    arguments: "Arguments"
 
     def __eq__(self, other: object) -> bool:
         try:
@@ -224,24 +286,76 @@ class LinenCall:
             return id(self)
 
     def _key(self) -> tuple:
-        return self.layer, self.static, self.traced, self.structure
+        return self.layer, self.arguments
 
     def __call__(self, params: dict[str, Array], inputs: Array, arrays: list) -> Array:
         """The layer's output with other parameters and inputs."""
+        args, kwargs, others = self.arguments.filled(arrays)
+        variables = others | {"params": others.get("params", {}) | params}
+        return self.layer.apply(variables, inputs, *args, **kwargs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """A tree of a call's arguments, apart from its arrays.
+
+    Attributes:
+        static: the leaves, None in place of arrays.
+        traced: which of them are arrays.
+        structure: of the tree.
+    """
+
+    static: tuple
+    traced: tuple[bool, ...]
+    structure: Any
+
+    @classmethod
+    def split(cls, tree: Any) -> tuple["Arguments", list]:
+        """The arguments without their arrays, and those."""
+        leaves, structure = jax.tree.flatten(tree)
+        traced = tuple(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves)
+        arrays = [leaf for leaf, is_traced in zip(leaves, traced, strict=True) if is_traced]
+        static = tuple(None if t else leaf for leaf, t in zip(leaves, traced, strict=True))
+        return cls(static, traced, structure), arrays
+
+    def filled(self, arrays: Sequence) -> Any:
+        """The tree with these arrays."""
         remaining = iter(arrays)
         pairs = zip(self.static, self.traced, strict=True)
         filled = [next(remaining) if traced else leaf for leaf, traced in pairs]
-        args, kwargs = jax.tree.unflatten(self.structure, filled)
-        return self.layer.apply({"params": params}, inputs, *args, **kwargs)
+        return jax.tree.unflatten(self.structure, filled)
 
 
-def _repeat(layer: nn.Module, args: Sequence, kwargs: Mapping) -> tuple[Callable, list]:
+def _repeat(
+    layer: nn.Module, args: Sequence, kwargs: Mapping, others: Mapping
+) -> tuple[Callable, list]:
     """A function of (params, inputs, arrays) that repeats a layer's call, and those arrays."""
-    leaves, structure = jax.tree.flatten((tuple(args), dict(kwargs)))
-    traced = tuple(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves)
-    arrays = [leaf for leaf, is_traced in zip(leaves, traced, strict=True) if is_traced]
-    static = tuple(None if t else leaf for leaf, t in zip(leaves, traced, strict=True))
-    return LinenCall(layer.clone(parent=None, name=None), static, traced, structure), arrays
+    arguments, arrays = Arguments.split((tuple(args), dict(kwargs), dict(others)))
+    return LinenCall(layer.clone(parent=None, name=None), arguments), arrays
+
+
+def _other_variables(layer: nn.Module, own: Mapping[str, Array]) -> dict[str, Any]:
+    """A Linen layer's variables apart from its own parameters: those of modules that it holds."""
+    others = {kind: dict(tree) for kind, tree in layer.variables.items() if kind != "params"}
+    held = {key: p for key, p in layer.variables["params"].items() if key not in own}
+    if any(isinstance(p, Mapping) for p in others.get("batch_stats", {}).values()):
+        raise ValueError(_HOLDS_BATCH_NORM.format("/".join(layer.path)))
+    return others | ({"params": held} if held else {})
+
+
+def _first_by_position(layer: Any, args: Sequence, kwargs: Mapping) -> tuple[tuple, dict]:
+    """A call's arguments with the first one by position, also of a call as `Dense()(inputs=x)`."""
+    args, kwargs = tuple(args), dict(kwargs)
+    if not args:
+        names = list(inspect.signature(type(layer).__call__).parameters)[1:2]
+        args = tuple(kwargs.pop(name) for name in names if name in kwargs)
+    return args, kwargs
+
+
+def _is_captured(layer: nnx.Module) -> bool:
+    """Whether the tape records a layer of an NNX model."""
+    own = _nnx_own(layer)
+    return "kernel" in own or bool(own and isinstance(layer, _NNX_NORMS))
 
 
 def _nnx_own(layer: nnx.Module) -> dict[str, Array]:
@@ -253,29 +367,38 @@ def _nnx_own(layer: nnx.Module) -> dict[str, Array]:
     }
 
 
-def _captured(cls: type, name: str, hook: Callable, batch_norm: str) -> type:
-    """A subclass of `cls` whose calls go through `hook`."""
+def _captured(
+    cls: type, name: str, parts: tuple, hook: Callable, batch_norm: str, batch: int
+) -> type:
+    """A subclass of `cls` whose calls go through `hook`; `parts` are its layer's graph and state.
 
-    def call(self, x, *args, **kwargs):
-        self.__class__ = cls
-        own = _nnx_own(self)
+    A layer calls the method of `cls` itself: where a model runs it inside a `vmap` its class cannot
+    be changed.
+    """
+    graph, state = parts
+
+    def call(self, *args, **kwargs):
+        args, kwargs = _first_by_position(self, args, kwargs)
+        own, x = _nnx_own(self), args[0] if args else None
         if isinstance(self, nnx.BatchNorm):
             running = (self.mean[...], self.var[...])
-            return _batch_norm(hook, name, self, own, x, running, batch_norm)
-        graph, state = nnx.split(self)
-        output = self(x, *args, **kwargs)
-        self.__class__ = captured
+            return _batch_norm(hook, name, self, own, x, running, batch_norm, batch)
+        if any(isinstance(held, nnx.BatchNorm) for _, held in nnx.iter_modules(self)):
+            raise ValueError(_HOLDS_BATCH_NORM.format(name))
+        output = cls.__call__(self, *args, **kwargs)
+        kind = "weight" if "kernel" in own else "norm"
+        arguments, arrays = Arguments.split((args[1:], kwargs))
 
-        def apply(params, inputs, _):
+        def apply(params, inputs, arrays):
             layer = nnx.merge(graph, state)
             for key, value in params.items():
                 setattr(layer, key, nnx.Param(value))
+            args, kwargs = arguments.filled(arrays)
             return layer(inputs, *args, **kwargs)
 
-        return hook(name, "weight" if "kernel" in own else "norm", apply, own, x, [], output)
+        return hook(name, kind, apply, own, x, arrays, output)
 
-    captured = type(cls.__name__, (cls,), {"__call__": call})
-    return captured
+    return type(cls.__name__, (cls,), {"__call__": functools.wraps(cls.__call__)(call)})
 
 
 def _batch_norm(
@@ -286,6 +409,7 @@ def _batch_norm(
     x: Array,
     running: tuple,
     mode: str,
+    batch: int,
     active: Array | None = None,
 ) -> Array:
     """Calls a BatchNorm layer with the statistics of `mode`, the batch's with biased variance.
@@ -294,6 +418,10 @@ def _batch_norm(
     """
     features = layer.axis if isinstance(layer.axis, Sequence) else (layer.axis,)
     features = tuple(axis % x.ndim for axis in features)
+    shape = x.shape
+    if mode == "batch1_train" and len(x) != batch and len(x) % batch == 0:
+        x = x.reshape(batch, -1, *shape[1:])  # a sample's rows are normalised together
+        features = tuple(axis + 1 for axis in features)
     if mode == "off":
         output = x
     elif active is None:
@@ -309,7 +437,7 @@ def _batch_norm(
     if active is not None:
         mask = unit_mask(x.shape[-1], active, x.dtype)
         output *= mask.reshape((1,) * (x.ndim - 1) + mask.shape)
-    return output
+    return output.reshape(shape)
 
 
 class BatchStatistics(NamedTuple):

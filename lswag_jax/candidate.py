@@ -28,6 +28,7 @@ class Candidate:
         bin_range: bins that each layer can have (`Space.bin_range`); None for those it has.
         padded_maps: see `Space.padded_maps`.
         any_size: whether it takes images of any size.
+        has_rows: whether it takes further arrays with a row a sample, of the first samples.
     """
 
     make: Callable[[Any, str], Network]
@@ -38,6 +39,7 @@ class Candidate:
     bin_range: BinRange | None = None
     padded_maps: bool = False
     any_size: bool = False
+    has_rows: bool = False
 
     def network(self, batch_norm: str = "", variables: Any = None) -> Network:
         """The network in its own mode and with its own weights, or others."""

@@ -64,3 +64,24 @@ def check_inputs(
     elif images.dtype.itemsize < 4:  # sums of 1/std and determinants need it
         images = images.astype(jnp.float32)
     return images, labels
+
+
+def in_one_dtype(images: Array, weights: Any) -> tuple[Array, Any]:
+    """Images and a model's weights in the widest of their floats, at least float32.
+
+    Example:
+        >>> images, weights = in_one_dtype(jnp.ones(2), {"kernel": jnp.ones(3, jnp.bfloat16)})
+        >>> weights["kernel"].dtype.name
+        'float32'
+    """
+
+    def is_float(leaf: Any) -> bool:
+        return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
+
+    floats = [leaf.dtype for leaf in jax.tree.leaves(weights) if is_float(leaf)]
+    dtype = jnp.result_type(jnp.float32, images.dtype, *floats)
+
+    def cast(leaf: Any) -> Any:
+        return leaf.astype(dtype) if is_float(leaf) and leaf.dtype != dtype else leaf
+
+    return cast(images), jax.tree.map(cast, weights)

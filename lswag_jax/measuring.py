@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from lswag_jax import tape
+from lswag_jax.adapters import OtherInputs
 from lswag_jax.candidate import Candidate, Draws
 from lswag_jax.depth import all_present
 from lswag_jax.probe import Probe, Wants, sizes_of
@@ -57,7 +58,8 @@ def measure(
     recorded = tape.record(network, *(batch if readers else (images,)), **options)
     logits, activations = recorded.logits, recorded.activations
     if "patterns" in passes and len(logits) < len(images):
-        logits, activations = _more_patterns(network, images, recorded, candidate.is_coupled)
+        as_one = candidate.is_coupled or candidate.has_rows
+        logits, activations = _more_patterns(network, images, recorded, as_one)
     if "patterns" in passes and not activations:
         raise ValueError(
             "no activation function was found; known are "
@@ -94,19 +96,19 @@ def _wants(proxies: Sequence[Proxy], num_gradients: int) -> Wants:
 def _parts(proxy: Proxy, probe: Probe) -> dict[str, Any]:
     try:
         return proxy.measure(probe)
-    except NotApplicable:
+    except (NotApplicable, OtherInputs):
         nothing = jnp.full((), jnp.nan, probe.tape.logits.dtype)
         return {"score": nothing, "not_applicable": jnp.ones((), bool)}
 
 
 def _more_patterns(
-    network: tape.Network, images: Array, recorded: tape.Tape, coupled: bool
+    network: tape.Network, images: Array, recorded: tape.Tape, as_one: bool
 ) -> tuple[Array, list[tape.Activation]]:
     """Logits and activations of the pattern batch, of which the first samples were recorded.
 
-    Where samples interact the whole batch is run again, else only what is missing.
+    Where the samples must be run as one batch it is run again, else only what is missing.
     """
-    if coupled:
+    if as_one:
         whole = tape.record(network, images)
         return jnp.concatenate([recorded.logits, whole.logits]), whole.activations
     rest = tape.record(network, images[len(recorded.logits) :])

@@ -1,8 +1,9 @@
 """Scoring one model of the user's own."""
 
+import dataclasses
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from flax import nnx
 from lswag_jax import adapters, tape, tasks
 from lswag_jax import proxies as proxy_registry
 from lswag_jax.candidate import Candidate, Draws
-from lswag_jax.inputs import check_inputs
+from lswag_jax.inputs import check_inputs, in_one_dtype
 from lswag_jax.macs import count_macs
 from lswag_jax.measuring import measure
 from lswag_jax.patterns import PATTERN_LIMIT
@@ -45,12 +46,19 @@ def score_model(
 
     Args:
         module: a Linen module, or an NNX model (which holds its own weights).
-        variables: of the Linen module; None for an NNX model.
-        images: [B, H, W, C] or whatever the model takes, floats or uint8 (divided by 255).
-        labels: [B] integers, or what the task or the loss takes.
+        variables: of the Linen module; None for an NNX model. Floats narrower than float32 become
+            float32, and images and weights the wider of their two types; a module's own `dtype`
+            stays.
+        images: [B, H, W, C] or whatever the model takes, floats or uint8 (divided by 255). The
+            model must run on one image too. Where it folds windows or tokens into the batch's axis,
+            [B * k, ...], a sample's k rows must lie together, see `tape.record`.
+        labels: [B] integers, or what the task or the loss takes; None where no proxy reads them.
         proxies: names or configured proxies.
         args, kwargs: further arguments of the model's call. Arguments called train, training,
-            is_training or deterministic are set for evaluation unless given.
+            is_training or deterministic are set for evaluation unless given. Arrays with B rows
+            are taken to have one a sample; proxies that run the model on other inputs than the
+            batch, such as noise, crops or mini-batches with statistics of their own, are then not
+            applicable.
         task: what the model predicts, see `lswag_jax.tasks`; None for classification.
         gradient_batch: the first so many samples are the gradient batch; None takes all.
         batch_norm: see `adapters.linen_network`.
@@ -64,7 +72,8 @@ def score_model(
         A `ScoreTable` with one row.
 
     Raises:
-        ValueError: bad images, labels or proxies; no weight layer or no activation was captured.
+        ValueError: bad images, labels or proxies; no weight layer or no activation was captured, or
+            one without the samples on its leading axis (see `tape.record`).
 
     Example:
         >>> class MLP(nn.Module):
@@ -81,16 +90,21 @@ def score_model(
     images, labels = check_inputs(
         images, labels, limit=PATTERN_LIMIT, gradient_batch=gradient_batch
     )
-    model, weights, params = adapters.split(module, variables, args, kwargs, batch_norm)
+    sizes = (len(images), gradient_batch or len(images))
+    model, weights, params = adapters.split(module, variables, args, kwargs, batch_norm, sizes)
+    images, weights = in_one_dtype(images, weights)
 
-    def forward(weights, images):
-        return model.network(weights)(images, lambda *call: call[-1])
+    def forward(model, weights, images):
+        return model.network(weights)(images, adapters.no_hook)
 
-    logits = jax.eval_shape(forward, weights, images)
+    logits = jax.eval_shape(functools.partial(forward, model), weights, images)
     if not hasattr(logits, "ndim") or (task is None and loss is None and logits.ndim != 2):
         shapes = [leaf.shape for leaf in jax.tree.leaves(logits)]
         raise ValueError(f"the model must return logits [B, C] alone, got shapes {shapes}.")
-    if loss is None:
+    if labels is None:
+        _check_label_free(resolved)
+        loss, labels = loss or tape.cross_entropy, np.zeros(len(images), np.int32)
+    elif loss is None:
         task = task or tasks.classification(logits.shape[-1])
         loss, labels = task.loss, task.check(images, labels)
     settings = (("gradient_batch", gradient_batch), ("loss", loss))
@@ -99,9 +113,10 @@ def score_model(
     shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), arguments)
     leaves, structure = jax.tree.flatten(shapes)
     start = time.perf_counter()
-    compiler = _compiled if _is_hashable(model) else _compiled.__wrapped__
+    cached = _is_hashable(model)
+    _kept(_check_samples, cached)(model, tuple(leaves), structure)
     programs = [
-        compiler(model, some, settings, tuple(leaves), structure, precision)
+        _kept(_compiled, cached)(model, some, settings, tuple(leaves), structure, precision)
         for some in proxy_registry.programs(resolved)
     ]
     compiled = time.perf_counter()
@@ -111,12 +126,57 @@ def score_model(
         "id": type(module).__name__,
         "genotype": None,
         "params": sum(int(leaf.size) for leaf in jax.tree.leaves(params)),
-        "macs": count_macs(forward, weights, images[:1]),
+        "macs": count_macs(functools.partial(forward, _of_one(model)), weights, images[:1]),
         "seconds": elapsed,
         "degenerate": [bool(result["degenerate"])],
         "parts": {proxy.key: _parts(proxy, result) for proxy in resolved},
     }
     return ScoreTable([row], resolved, {"compile": compiled - start, "score": elapsed})
+
+
+def _check_label_free(proxies: Sequence[Proxy]) -> None:
+    """Raise ValueError where a proxy reads labels."""
+    readers = [proxy.key for proxy in proxies if proxy.data == "images and labels"]
+    if readers:
+        raise ValueError(f"labels may be None only where no proxy reads them, got {readers}.")
+
+
+def _kept(function: Callable, cached: bool) -> Callable:
+    """A function that keeps its results, without that where its arguments cannot be hashed."""
+    return function if cached else function.__wrapped__
+
+
+@functools.lru_cache(maxsize=32)
+def _check_samples(model, leaves, structure) -> None:
+    """Raise ValueError unless what is recorded of a sample has one shape, whatever the batch is.
+
+    A table of positions [N, ...] or a learned token has no samples on its leading axis, even where
+    N is a multiple of the batch.
+    """
+    weights, images, *_ = jax.tree.unflatten(structure, leaves)
+
+    def recorded(model, weights, images) -> dict[str, list]:
+        found = tape.record(model.network(weights), images)
+        layers = (*found.layers, *found.norms)
+        inputs = {f"the input of layer '{x.name}'": [c.inputs for c in x.calls] for x in layers}
+        return inputs | {
+            "the output of an activation function": [a.post for a in found.activations]
+        }
+
+    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
+    whole = jax.eval_shape(functools.partial(recorded, model), weights, images)
+    single = jax.eval_shape(functools.partial(recorded, _of_one(model)), weights, one)
+    for what, arrays in whole.items():
+        if [a.shape[1:] for a in arrays] != [a.shape[1:] for a in single.get(what, [])]:
+            raise ValueError(
+                f"the leading axis of {what} is not that of the samples, each of which must have "
+                "the same rows in a batch of any size: use, for example, jnp.broadcast_to."
+            )
+
+
+def _of_one(model: Any) -> Any:
+    """The model with the further arguments of the first image alone."""
+    return dataclasses.replace(model, further=model.further.of_first(1))
 
 
 def _is_hashable(model: Any) -> bool:
@@ -131,7 +191,13 @@ def _is_hashable(model: Any) -> bool:
 def _compiled(model, proxies, settings, leaves, structure, precision):
     def run(weights, images, labels, key, given):
         draws = Draws(key, given)
-        candidate = Candidate(model.network, weights, model.batch_norm, model.has_batch_norm)
+        candidate = Candidate(
+            model.network,
+            weights,
+            model.batch_norm,
+            model.has_batch_norm,
+            has_rows=bool(model.further.sizes),
+        )
         return measure(candidate, images, labels, proxies, draws=draws, **dict(settings))
 
     with jax.default_matmul_precision(precision):

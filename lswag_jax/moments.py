@@ -111,7 +111,7 @@ def _stream(
         return tuple(carry), jax.tree.map(lambda total: total / size, totals)
 
     zeros = {name: jnp.zeros_like(layer.params[name]) for name in names}
-    start = jnp.zeros((), layer.calls[0].inputs.dtype)
+    start = jnp.zeros((), layer.params[names[0]].dtype)
     nothing = {name: (zero,) * 3 for name, zero in zeros.items()}
     pairs = _cut(layer, batches, size // k, k, 1)
     (_, state), gradients = jax.lax.scan(batch, (start, nothing), pairs)

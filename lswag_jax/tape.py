@@ -137,6 +137,11 @@ def record(
 ) -> Tape:
     """Runs `network` forward and, where labels are given, back.
 
+    Everything recorded has the samples as its leading axis, as proxies read it. Where the network
+    folds windows, tokens or pixels into that axis, [B * k, ...] is recorded as [B, k, ...]: a
+    sample's k rows must lie together. Rows in another order, as of [k, B, ...] flattened, have the
+    same shape, cannot be told apart, and give wrong numbers.
+
     Args:
         network: `network(images, hook) -> logits`, see `lswag_jax.adapters`.
         images: [B, ...].
@@ -146,7 +151,9 @@ def record(
             the number of layers that gives it; no backward pass is computed below.
 
     Raises:
-        ValueError: no weight layer was captured, or one runs inside a scan, loop or branch.
+        ValueError: no weight layer was captured; one runs inside a scan, loop or branch, or maps
+            an axis that is not the batch's; or the leading axis of its inputs, its output or an
+            activation is no multiple of the batch, as that of a learned token [1, N, D].
     """
     if hasattr(network, "record"):  # a chain of networks, each recorded by itself
         return network.record(images, labels, loss=loss, first_layer=first_layer)
@@ -183,7 +190,7 @@ class Program:
     """A traced network, ready to be run with perturbations at its marks."""
 
     jaxpr: core.ClosedJaxpr  # a function of the images
-    applies: list[tuple]  # name, kind, call and structure of the captured arrays of each mark
+    applies: list[tuple]  # name, kind, call, structure and shapes of the captured arrays, by mark
     marks: list[core.JaxprEqn]  # in order of execution
 
     @classmethod
@@ -193,8 +200,10 @@ class Program:
 
         def forward(images: Array) -> Array:
             def hook(name, kind, apply, params, inputs, extra, output):
-                applies.append((name, kind, apply, jax.tree.structure((params, inputs, extra))))
-                return _mark(len(applies) - 1)((params, inputs, extra), output)
+                captured = (params, inputs, extra)
+                shapes = jax.tree.map(jnp.shape, (*captured, output))
+                applies.append((name, kind, apply, jax.tree.structure(captured), shapes))
+                return _mark(len(applies) - 1)(captured, output)
 
             return network(images, hook)
 
@@ -232,16 +241,16 @@ class Program:
         self, perturbations: Sequence[Array | None], images: Array
     ) -> tuple[Array, list[Call], list[Activation]]:
         """The output, and what was recorded on the way."""
-        recorder = _Recorder(self.applies, perturbations)
+        recorder = _Recorder(self.applies, perturbations, len(images))
         (output,) = recorder.evaluate(self.jaxpr.jaxpr, self.jaxpr.consts, [images])
         return output, recorder.calls, recorder.activations
 
 
 def with_cotangents(calls: Sequence[Call], cotangents: Sequence[Array | None]) -> list[Call]:
-    """Calls with the cotangents of their outputs."""
+    """Calls with the cotangents of their outputs, a sample's together as its inputs are."""
     return [
-        dataclasses.replace(call, cotangent=cotangent)
-        for call, cotangent in zip(calls, cotangents, strict=True)
+        dataclasses.replace(call, cotangent=c if c is None else _of_samples(c, len(call.inputs)))
+        for call, c in zip(calls, cotangents, strict=True)
     ]
 
 
@@ -320,8 +329,9 @@ def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
 class _Recorder:
     """Evaluates a traced network, perturbing at marks and recording activations."""
 
-    def __init__(self, applies: Sequence[tuple], perturbations: Sequence[Array | None]):
+    def __init__(self, applies: Sequence[tuple], perturbations: Sequence[Array | None], batch: int):
         self._applies = applies
+        self._batch = batch
         self._perturbations = iter(perturbations)
         self._ended = False
         self.calls: list[Call] = []
@@ -354,6 +364,7 @@ class _Recorder:
         outputs = list(outputs) if eqn.primitive.multiple_results else [outputs]
         post = _activation(eqn, values, outputs, gelu_input)
         if post is not None and not self._ended:
+            post = _of_samples(post, self._batch, "the output of an activation function")
             self.activations.append(Activation(post, self._num_layers()))
         return outputs
 
@@ -361,14 +372,103 @@ class _Recorder:
         return len({call.name for call in self.calls if call.kind == "weight"})
 
     def _mark(self, index: int, values: list) -> Array:
-        name, kind, apply, structure = self._applies[index]
+        name, kind, apply, structure, shapes = self._applies[index]
         *captured, output = values
         params, inputs, extra = jax.tree.unflatten(structure, captured)
-        size, after = output[0].size, self._num_layers()
+        if kind in ("weight", "norm"):
+            now = (params, inputs, extra, output)
+            apply, inputs = _call_of_samples(name, apply, shapes, now, self._batch)
+        size, after = output.size // self._batch, self._num_layers()
         self._ended |= kind == "end"
         self.calls.append(Call(name, kind, apply, params, inputs, extra, size, after))
         perturbation = next(self._perturbations)
         return output if perturbation is None else output + perturbation
+
+
+def _of_samples(x: Array, batch: int, what: str = "") -> Array:
+    """An array [B * k, ...] as [B, k, ...]; one of [B, ...] as it is."""
+    if x.ndim == 0 or x.shape[0] % batch:
+        raise ValueError(
+            f"{what} has the shape {x.shape}, whose leading axis is no multiple of the batch of "
+            f"{batch}: it must have the samples there, for example by jnp.broadcast_to."
+        )
+    return x if len(x) == batch else x.reshape(batch, -1, *x.shape[1:])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mapped:
+    """A layer's call on each row, of a layer that ran inside a `vmap` over them."""
+
+    apply: Callable
+
+    def __call__(self, params: Params, inputs: Array, extra: Any) -> Array:
+        return jax.vmap(self.apply, (None, 0, None))(params, inputs, extra)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Folded:
+    """A layer's call on samples [b, k, ...] (`inputs`), of a layer whose rows are parts of them."""
+
+    apply: Callable
+    inputs: bool
+
+    def __call__(self, params: Params, inputs: Array, extra: Any) -> Array:
+        rows = inputs.reshape(-1, *inputs.shape[2:]) if self.inputs else inputs
+        return _of_samples(self.apply(params, rows, extra), len(inputs))
+
+
+def _call_of_samples(
+    name: str, apply: Callable, captured: tuple, values: tuple, batch: int
+) -> tuple[Callable, Array]:
+    """A layer's call as a function of whole samples, and its inputs [B, ...].
+
+    Args:
+        name: of the layer.
+        apply: the call as it was captured.
+        captured: shapes of its parameters, inputs, further arrays and output there.
+        values: the same in the whole program; of other shapes where the layer ran inside a `vmap`.
+        batch: number of samples.
+
+    Raises:
+        ValueError: it is no function of single samples.
+    """
+    params, inputs, extra, output = values
+    if not hasattr(inputs, "shape"):
+        raise ValueError(
+            f"the first argument of layer '{name}' must be an array with the samples first, got "
+            f"{type(inputs).__name__}."
+        )
+    if jax.tree.map(jnp.shape, values) != captured:
+        rows = inputs.shape[:1]
+        mapped = (captured[0], rows + captured[1], captured[2], rows + captured[3])
+        if jax.tree.map(jnp.shape, values) != mapped:
+            raise ValueError(
+                f"layer '{name}' runs inside a vmap over its parameters or over another axis than "
+                "the batch, where it cannot be captured: call it once for each of them, for "
+                "example in a for loop."
+            )
+        apply = _Mapped(apply)
+    inputs_B = _of_samples(inputs, batch, f"the input of layer '{name}'")
+    output_B = _of_samples(output, batch, f"the output of layer '{name}'")
+    if inputs_B is not inputs or output_B is not output:
+        apply = _Folded(apply, inputs_B is not inputs)
+    arrays = extra if isinstance(extra, list) else []  # or the statistics of BatchNorm
+    if batch > 1 and any(np.ndim(a) and len(a) % batch == 0 for a in arrays):
+        _check_one_sample(name, apply, (params, inputs_B[:1], extra), output_B.shape[1:])
+    return apply, inputs_B
+
+
+def _check_one_sample(name: str, apply: Callable, call: tuple, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless a layer with further arrays maps one sample to an output of it."""
+    try:
+        found = jax.eval_shape(apply, *call).shape
+    except (TypeError, ValueError):
+        found = None
+    if found != (1, *shape):
+        raise ValueError(
+            f"layer '{name}' is called with a further array of all samples, such as a mask "
+            "[B, ...], and cannot be run on single ones: let it take one array of the batch alone."
+        )
 
 
 def _activation(
