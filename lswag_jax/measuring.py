@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from lswag_jax import tape
-from lswag_jax.adapters import OtherInputs
+from lswag_jax.activations import ACTIVATIONS
 from lswag_jax.candidate import Candidate, Draws
 from lswag_jax.depth import all_present
+from lswag_jax.models import OtherInputs
 from lswag_jax.probe import Probe, Wants, sizes_of
 from lswag_jax.proxies import NotApplicable, Proxy
 
@@ -63,7 +64,7 @@ def measure(
     if "patterns" in passes and not activations:
         raise ValueError(
             "no activation function was found; known are "
-            f"{', '.join(sorted(tape.ACTIVATIONS))} of jax.nn, and tanh."
+            f"{', '.join(sorted(ACTIVATIONS))} of jax.nn, and tanh."
         )
     sizes = candidate.sizes or sizes_of(recorded, activations)
     probe = Probe(

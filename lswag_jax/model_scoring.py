@@ -12,7 +12,7 @@ import numpy as np
 from flax import linen as nn
 from flax import nnx
 
-from lswag_jax import adapters, tape, tasks
+from lswag_jax import adapters, models, tape, tasks
 from lswag_jax import proxies as proxy_registry
 from lswag_jax.candidate import Candidate, Draws
 from lswag_jax.inputs import check_inputs, in_one_dtype
@@ -91,7 +91,7 @@ def score_model(
         images, labels, limit=PATTERN_LIMIT, gradient_batch=gradient_batch
     )
     sizes = (len(images), gradient_batch or len(images))
-    model, weights, params = adapters.split(module, variables, args, kwargs, batch_norm, sizes)
+    model, weights, params = models.split(module, variables, args, kwargs, batch_norm, sizes)
     images, weights = in_one_dtype(images, weights)
 
     def forward(model, weights, images):

@@ -14,21 +14,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.extend import core
 
+from lswag_jax.activations import ACTIVATIONS, activation_of, gelu_input_of, name_of
+from lswag_jax.sample_calls import call_of_samples, of_samples
 from lswag_jax.tasks import cross_entropy
 
 Array = jax.Array
 Params = dict[str, Array]
 
-# Activation functions by the name of their traced call; GELU and tanh also by their primitive.
-ACTIVATIONS = frozenset(
-    [
-        *("celu", "elu", "gelu", "hard_silu", "hard_swish", "leaky_relu", "mish", "relu", "relu6"),
-        *("selu", "silu", "swish"),
-    ]
-)
 _MARK = "lswag_jax_layer"
 _OPAQUE = ("scan", "while", "cond", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 
@@ -249,7 +243,7 @@ class Program:
 def with_cotangents(calls: Sequence[Call], cotangents: Sequence[Array | None]) -> list[Call]:
     """Calls with the cotangents of their outputs, a sample's together as its inputs are."""
     return [
-        dataclasses.replace(call, cotangent=c if c is None else _of_samples(c, len(call.inputs)))
+        dataclasses.replace(call, cotangent=c if c is None else of_samples(c, len(call.inputs)))
         for call, c in zip(calls, cotangents, strict=True)
     ]
 
@@ -286,22 +280,14 @@ def _mark(index: int) -> Callable:
     return jax.jit(mark)
 
 
-def _name(eqn: core.JaxprEqn) -> str:
-    """Name of the function that a call equation calls, also under `jax.custom_jvp`."""
-    if eqn.primitive.name == "custom_jvp_call":
-        body = eqn.params["call_jaxpr"].jaxpr.eqns
-        return _name(body[0]) if len(body) == 1 else ""
-    return eqn.params.get("name", "") if eqn.primitive.name in ("jit", "pjit") else ""
-
-
 def _mark_index(eqn: core.JaxprEqn) -> int | None:
-    name = _name(eqn)
+    name = name_of(eqn)
     return int(name.rsplit("_", 1)[1]) if name.startswith(_MARK) else None
 
 
 def _inlined(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
     """The body of a call that is evaluated equation by equation."""
-    if _name(eqn) in ACTIVATIONS or _mark_index(eqn) is not None:
+    if name_of(eqn) in ACTIVATIONS or _mark_index(eqn) is not None:
         return None
     if eqn.primitive.name in ("jit", "pjit"):
         return eqn.params["jaxpr"]
@@ -347,7 +333,7 @@ class _Recorder:
         env.update(zip(jaxpr.constvars, consts, strict=True))
         env.update(zip(jaxpr.invars, args, strict=True))
         for eqn in jaxpr.eqns:
-            x = _gelu_input(eqn, jaxpr)
+            x = gelu_input_of(eqn, jaxpr)
             operand = None if x is None else env[x]
             outputs = self._step(eqn, [read(var) for var in eqn.invars], operand)
             env.update(zip(eqn.outvars, outputs, strict=True))
@@ -362,9 +348,9 @@ class _Recorder:
             return self.evaluate(body.jaxpr, body.consts, values)
         outputs = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
         outputs = list(outputs) if eqn.primitive.multiple_results else [outputs]
-        post = _activation(eqn, values, outputs, gelu_input)
+        post = activation_of(eqn, values, outputs, gelu_input)
         if post is not None and not self._ended:
-            post = _of_samples(post, self._batch, "the output of an activation function")
+            post = of_samples(post, self._batch, "the output of an activation function")
             self.activations.append(Activation(post, self._num_layers()))
         return outputs
 
@@ -377,142 +363,9 @@ class _Recorder:
         params, inputs, extra = jax.tree.unflatten(structure, captured)
         if kind in ("weight", "norm"):
             now = (params, inputs, extra, output)
-            apply, inputs = _call_of_samples(name, apply, shapes, now, self._batch)
+            apply, inputs = call_of_samples(name, apply, shapes, now, self._batch)
         size, after = output.size // self._batch, self._num_layers()
         self._ended |= kind == "end"
         self.calls.append(Call(name, kind, apply, params, inputs, extra, size, after))
         perturbation = next(self._perturbations)
         return output if perturbation is None else output + perturbation
-
-
-def _of_samples(x: Array, batch: int, what: str = "") -> Array:
-    """An array [B * k, ...] as [B, k, ...]; one of [B, ...] as it is."""
-    if x.ndim == 0 or x.shape[0] % batch:
-        raise ValueError(
-            f"{what} has the shape {x.shape}, whose leading axis is no multiple of the batch of "
-            f"{batch}: it must have the samples there, for example by jnp.broadcast_to."
-        )
-    return x if len(x) == batch else x.reshape(batch, -1, *x.shape[1:])
-
-
-@dataclasses.dataclass(frozen=True)
-class _Mapped:
-    """A layer's call on each row, of a layer that ran inside a `vmap` over them."""
-
-    apply: Callable
-
-    def __call__(self, params: Params, inputs: Array, extra: Any) -> Array:
-        return jax.vmap(self.apply, (None, 0, None))(params, inputs, extra)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Folded:
-    """A layer's call on samples [b, k, ...] (`inputs`), of a layer whose rows are parts of them."""
-
-    apply: Callable
-    inputs: bool
-
-    def __call__(self, params: Params, inputs: Array, extra: Any) -> Array:
-        rows = inputs.reshape(-1, *inputs.shape[2:]) if self.inputs else inputs
-        return _of_samples(self.apply(params, rows, extra), len(inputs))
-
-
-def _call_of_samples(
-    name: str, apply: Callable, captured: tuple, values: tuple, batch: int
-) -> tuple[Callable, Array]:
-    """A layer's call as a function of whole samples, and its inputs [B, ...].
-
-    Args:
-        name: of the layer.
-        apply: the call as it was captured.
-        captured: shapes of its parameters, inputs, further arrays and output there.
-        values: the same in the whole program; of other shapes where the layer ran inside a `vmap`.
-        batch: number of samples.
-
-    Raises:
-        ValueError: it is no function of single samples.
-    """
-    params, inputs, extra, output = values
-    if not hasattr(inputs, "shape"):
-        raise ValueError(
-            f"the first argument of layer '{name}' must be an array with the samples first, got "
-            f"{type(inputs).__name__}."
-        )
-    if jax.tree.map(jnp.shape, values) != captured:
-        rows = inputs.shape[:1]
-        mapped = (captured[0], rows + captured[1], captured[2], rows + captured[3])
-        if jax.tree.map(jnp.shape, values) != mapped:
-            raise ValueError(
-                f"layer '{name}' runs inside a vmap over its parameters or over another axis than "
-                "the batch, where it cannot be captured: call it once for each of them, for "
-                "example in a for loop."
-            )
-        apply = _Mapped(apply)
-    inputs_B = _of_samples(inputs, batch, f"the input of layer '{name}'")
-    output_B = _of_samples(output, batch, f"the output of layer '{name}'")
-    if inputs_B is not inputs or output_B is not output:
-        apply = _Folded(apply, inputs_B is not inputs)
-    arrays = extra if isinstance(extra, list) else []  # or the statistics of BatchNorm
-    if batch > 1 and any(np.ndim(a) and len(a) % batch == 0 for a in arrays):
-        _check_one_sample(name, apply, (params, inputs_B[:1], extra), output_B.shape[1:])
-    return apply, inputs_B
-
-
-def _check_one_sample(name: str, apply: Callable, call: tuple, shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless a layer with further arrays maps one sample to an output of it."""
-    try:
-        found = jax.eval_shape(apply, *call).shape
-    except (TypeError, ValueError):
-        found = None
-    if found != (1, *shape):
-        raise ValueError(
-            f"layer '{name}' is called with a further array of all samples, such as a mask "
-            "[B, ...], and cannot be run on single ones: let it take one array of the batch alone."
-        )
-
-
-def _activation(
-    eqn: core.JaxprEqn, values: list, outputs: list, gelu_input: Array | None
-) -> Array | None:
-    """The activation's output [B, ...] where `eqn` is an activation function, else None.
-
-    `jax.nn.gelu` and `tanh` leave only primitives in the program, of which one stands for the
-    whole: erf(x / sqrt 2), erfc(-x / sqrt 2) or tanh, of which `gelu_input` is the x in GELU.
-    """
-    primitive = eqn.primitive.name
-    if gelu_input is not None:
-        return gelu_input * (0.5 * (1 + outputs[0]))
-    if _name(eqn) in ACTIVATIONS or primitive == "tanh":
-        return outputs[0]
-    if primitive in ("erf", "erfc"):
-        x = values[0] if primitive == "erf" else -values[0]
-        cdf = 1 + outputs[0] if primitive == "erf" else outputs[0]
-        return x * np.sqrt(0.5).astype(x.dtype) * cdf
-    return None
-
-
-def _gelu_input(eqn: core.JaxprEqn, jaxpr: core.Jaxpr) -> core.Var | None:
-    """The x of tanh(a (x + b x^3)) with numbers a and b, as in approximate GELU, else None."""
-    if eqn.primitive.name != "tanh":
-        return None
-    made_by = {var: other for other in jaxpr.eqns for var in other.outvars}
-
-    def operands(var: Any, primitive: str, **params: Any) -> list:
-        """Operands of the equation that makes `var` where it is of this kind, else none."""
-        found = made_by.get(var) if isinstance(var, core.Var) else None
-        if found is None or found.primitive.name != primitive:
-            return []
-        return found.invars if params.items() <= found.params.items() else []
-
-    def scaled(var: Any) -> list:
-        """What is multiplied by a number to give `var`."""
-        factors = operands(var, "mul")
-        pairs = zip(factors, factors[::-1], strict=True)
-        return [factor for factor, other in pairs if not other.aval.shape]
-
-    for total in scaled(eqn.invars[0]):
-        terms = operands(total, "add")
-        for x, cubic in zip(terms, terms[::-1], strict=True):
-            if any(operands(cube, "integer_pow", y=3) == [x] for cube in scaled(cubic)):
-                return x
-    return None

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import lswag_jax
-from lswag_jax import adapters, proxies, tape
+from lswag_jax import adapters, models, proxies, tape
 from lswag_jax.candidate import Candidate
 from lswag_jax.measuring import measure
 from lswag_jax.moments import Moments
@@ -342,7 +342,7 @@ def test_measure_needs_an_activation(mlp):
 
     _, _, images, labels = mlp
     variables = Linear().init(jax.random.key(0), images)
-    model, weights, _ = adapters.split(Linear(), variables)
+    model, weights, _ = models.split(Linear(), variables)
     candidate = Candidate(model.network, weights)
     with pytest.raises(ValueError, match="no activation function was found"):
         measure(candidate, jnp.asarray(images), jnp.asarray(labels), proxies.resolve("swap"))

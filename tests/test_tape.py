@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from lswag_jax import adapters, tape
+from lswag_jax import adapters, models, tape
 from lswag_jax.macs import count_macs
 
 SAMPLES = 6
@@ -203,7 +203,7 @@ def test_batch_norm_modes(batch):
     assert np.abs(grad("batch1_train")).max() == 0
     assert np.abs(grad("through")).max() > 0
     with pytest.raises(ValueError, match="batch_norm must be one of"):
-        adapters.split(module, variables, batch_norm="batch")
+        models.split(module, variables, batch_norm="batch")
 
 
 def test_first_layer_prunes_the_backward_pass(batch):
