@@ -9,10 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from lswag_jax import adapters, distributed, tape
+from lswag_jax import adapters, chain, distributed, tape
 from lswag_jax import proxies as proxy_registry
 from lswag_jax.candidate import Candidate, Draws
-from lswag_jax.chain import Chain
 from lswag_jax.distributed import Devices
 from lswag_jax.inputs import check_inputs
 from lswag_jax.measuring import measure
@@ -318,12 +317,14 @@ def _chain_runner(space, proxies, options, shapes, each, devices, precision) -> 
 
 def _run_chain(space, proxies, options, precision, variables, members, images, labels, key):
     """Measures one network block by block, with a leading axis of one."""
+    chain.make_room()
     (genotype,) = members
     loss, batch_norm = options["loss"] or space.task.loss, options["batch_norm"]
     blocks = space.chain(genotype)
+    own = space.extract(jax.device_get(variables), genotype)  # on the host: no program per shape
     candidate = Candidate(
-        lambda variables, mode: Chain(blocks, variables, mode),
-        space.extract(variables, genotype),
+        lambda variables, mode: chain.Chain(blocks, variables, mode),
+        jax.device_put(own, images.sharding),
         batch_norm,
         has_batch_norm=True,
         any_size=space.any_size,

@@ -1,6 +1,7 @@
 """Networks scored block by block equal the same networks in one program."""
 
 import functools
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -53,6 +54,18 @@ def test_blocks_are_compiled_once(batch):
     names = [layer.name for layer in recorded.layers]
     assert names[:3] == ["stem/conv", "stem/block/conv", "module_0_block_0/conv_a/conv"]
     assert names[-1] == "head/linear"
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="memory maps are Linux's")
+def test_programs_are_dropped_before_memory_maps_run_out():
+    """A process with more maps than Linux grants dies in LLVM."""
+    program = jax.jit(lambda x: x + 1)
+    program(1.0)
+    chain.make_room(share=1.0)
+    assert program._cache_size() == 1
+    chain.make_room(share=0.0)
+    assert program._cache_size() == 0
+    assert program(1.0) == 2.0
 
 
 def test_window_stops_the_backward_pass(batch):
