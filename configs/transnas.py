@@ -6,7 +6,7 @@
 `--config.space.task` is one of class_object, class_scene, jigsaw, room_layout, segmentsemantic,
 autoencoder and normal. Jigsaw and autoencoder make their targets of the images; the others take
 class labels, or random targets with `--config.data.synthetic_targets`. 256 px is not run here;
-`:runlocal` takes a minute or two, `:runlocal_macro` up to a minute a network, compiling blocks.
+`:runlocal` takes a minute or two, `:runlocal_macro` up to a minute per network: it compiles blocks.
 """
 
 from lswag_jax.cli.default_config import check_variant, default_config, shrink
