@@ -27,6 +27,7 @@ def records(source: str, dataset: str) -> list[Records]:
     if pathlib.Path(source).is_file():
         return [r for r in tables.read(source).records() if r.dataset == dataset]
     rows, _ = read_rows(pathlib.Path(source) / "archive.jsonl")
+    rows = [row for row in rows if "error" not in row]  # of a machine, not of a proxy
     names = [n for n in rows[0]["parts"] if n in proxies.PROXIES and n not in SIZES]
     table = ScoreTable(rows, proxies.resolve([*names, *SIZES]))
     return [

@@ -197,7 +197,7 @@ class GroundTruth:
                 NAS-Bench-101; None compares texts.
         """
         place = {text: i for i, text in enumerate(self.genotypes)}
-        index = np.array([_find(place, text, space) for text in genotypes], int)
+        index = np.array([find(place, text, space) for text in genotypes], int)
         seen, duplicates = set(), []
         for text, row in zip(genotypes, index.tolist(), strict=True):
             if row >= 0 and row in seen:
@@ -387,7 +387,8 @@ def _fill(column: Column, index: np.ndarray, values: Any) -> np.ndarray:
     return tried[~is_new]
 
 
-def _find(place: Mapping[str, int], text: str, space: Space | None) -> int:
+def find(place: Mapping[str, int], text: str, space: Space | None) -> int:
+    """Row of a genotype in any spelling of the space, -1 where it has none."""
     if text in place or space is None:
         return place.get(text, -1)
     spellings = space.spellings(space.parse(text))

@@ -19,6 +19,15 @@ def test_rank_and_top():
     assert lookup.look_up([{"id": "z"}], np.ones(1), ACCURACIES) is None
 
 
+def test_isomorphic_cells():
+    """A cell that the benchmark lists in another order of its vertices."""
+    space = spaces.get("nasbench101")
+    listed, found = "conv3x3~0|conv1x1~0|output~1,2", "conv1x1~0|conv3x3~0|output~1,2"
+    rows, fitness = [{"id": space.format(space.parse(found))}], np.ones(1)
+    assert lookup.look_up(rows, fitness, {listed: 0.9}) is None
+    assert lookup.look_up(rows, fitness, {listed: 0.9}, space=space).accuracy == 0.9
+
+
 def test_read(tmp_path):
     path = tmp_path / "truth.csv"
     path.write_text(f"arch,acc\n{NONE},10.0\n{CONV},\n")

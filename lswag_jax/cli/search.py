@@ -74,7 +74,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
         result.fitness[best],
     )
     if accuracies is not None:
-        _look_up(result, accuracies, config.search.truth, folder)
+        _look_up(result, accuracies, space, config.search.truth, folder)
     statuses = result.table.status
     logging.info("status: %s", {s: int((statuses == s).sum()) for s in sorted(set(statuses))})
     common.log_seconds(seconds | {"plots": time.perf_counter() - start})
@@ -148,19 +148,21 @@ def _accuracies(config: ConfigDict, space) -> dict[str, float] | None:
     return lookup.read(path, space, column, metric)
 
 
-def _look_up(result, accuracies: dict[str, float], source: str, folder: pathlib.Path) -> None:
+def _look_up(
+    result, accuracies: dict[str, float], space, source: str, folder: pathlib.Path
+) -> None:
     """Writes and logs what the benchmark says of the networks found."""
     from lswag_jax.scores import write_atomically
     from lswag_jax.search import lookup
 
-    found = lookup.look_up(result.table.rows, result.fitness, accuracies)
+    found = lookup.look_up(result.table.rows, result.fitness, accuracies, space=space)
     if found is None:
         logging.warning("none of the networks found is in %s", source)
         return
     record = {"source": source} | found._asdict()
     write_atomically(folder / "benchmark.json", json.dumps(record, indent=2) + "\n")
     logging.info(
-        "benchmark accuracy %.2f, rank %d of %d; mean of the ten best %.2f",
+        "benchmark accuracy %.4g, rank %d of %d; mean of the ten best %.4g",
         found.accuracy,
         found.rank,
         found.total,

@@ -56,7 +56,11 @@ def read(path: str, space: Space, column: str, metric: str) -> dict[str, float]:
 
 
 def look_up(
-    rows: list[Row], fitness: np.ndarray, accuracies: Mapping[str, float], top: int = 10
+    rows: list[Row],
+    fitness: np.ndarray,
+    accuracies: Mapping[str, float],
+    top: int = 10,
+    space: Space | None = None,
 ) -> Found | None:
     """What the benchmark says of the evaluated networks; None where it has none of them.
 
@@ -65,6 +69,7 @@ def look_up(
         fitness: of each, larger is better.
         accuracies: of the benchmark, by genotype text.
         top: how many of the best are averaged.
+        space: finds networks that the benchmark has in another spelling, as isomorphic cells.
 
     Example:
         >>> rows = [{"id": "a"}, {"id": "b"}]
@@ -72,12 +77,14 @@ def look_up(
         2
     """
     order = np.argsort(-np.asarray(fitness, float), kind="stable")
+    place = {text: i for i, text in enumerate(accuracies)}
+    everything = np.array(list(accuracies.values()))
     ids: dict[Any, None] = dict.fromkeys(rows[i]["id"] for i in order)
-    known = [accuracies[text] for text in ids if text in accuracies]
+    found = [tables.find(place, text, space) for text in ids]
+    known = [everything[i] for i in found if i >= 0]
     if not known:
         return None
-    everything = np.array(list(accuracies.values()))
     rank = int((everything > known[0]).sum()) + 1
     return Found(
-        known[0], rank, len(everything), float(np.mean(known[:top])), len(ids) - len(known)
+        float(known[0]), rank, len(everything), float(np.mean(known[:top])), len(ids) - len(known)
     )
