@@ -93,20 +93,8 @@ def score_model(
     sizes = (len(images), gradient_batch or len(images))
     model, weights, params = models.split(module, variables, args, kwargs, batch_norm, sizes)
     images, weights = in_one_dtype(images, weights)
-
-    def forward(model, weights, images):
-        return model.network(weights)(images, adapters.no_hook)
-
-    logits = jax.eval_shape(functools.partial(forward, model), weights, images)
-    if not hasattr(logits, "ndim") or (task is None and loss is None and logits.ndim != 2):
-        shapes = [leaf.shape for leaf in jax.tree.leaves(logits)]
-        raise ValueError(f"the model must return logits [B, C] alone, got shapes {shapes}.")
-    if labels is None:
-        _check_label_free(resolved)
-        loss, labels = loss or tape.cross_entropy, np.zeros(len(images), np.int32)
-    elif loss is None:
-        task = task or tasks.classification(logits.shape[-1])
-        loss, labels = task.loss, task.check(images, labels)
+    logits = jax.eval_shape(functools.partial(_forward, model), weights, images)
+    loss, labels = _loss_and_labels(logits, images, labels, resolved, task, loss)
     settings = (("gradient_batch", gradient_batch), ("loss", loss))
     given = {name: jnp.asarray(value) for name, value in (draws or {}).items()}
     arguments = (weights, images, jnp.asarray(labels), jax.random.key(seed), given)
@@ -126,12 +114,44 @@ def score_model(
         "id": type(module).__name__,
         "genotype": None,
         "params": sum(int(leaf.size) for leaf in jax.tree.leaves(params)),
-        "macs": count_macs(functools.partial(forward, _of_one(model)), weights, images[:1]),
+        "macs": count_macs(functools.partial(_forward, _of_one(model)), weights, images[:1]),
         "seconds": elapsed,
         "degenerate": [bool(result["degenerate"])],
         "parts": {proxy.key: _parts(proxy, result) for proxy in resolved},
     }
     return ScoreTable([row], resolved, {"compile": compiled - start, "score": elapsed})
+
+
+def _forward(model: Any, weights: Any, images: jax.Array) -> jax.Array:
+    """Output of a model, without anything recorded."""
+    return model.network(weights)(images, adapters.no_hook)
+
+
+def _loss_and_labels(
+    logits: Any, images: jax.Array, labels: Any, proxies: Sequence[Proxy], task: Any, loss: Any
+) -> tuple[tape.Loss, Any]:
+    """The loss per sample and the labels it takes.
+
+    Args:
+        logits: shape of the model's output.
+        images: [B, ...].
+        labels, task, loss: as they were given to `score_model`.
+        proxies: configured proxies.
+
+    Raises:
+        ValueError: an output that is not logits [B, C], bad labels, or none where a proxy reads
+            them.
+    """
+    if not hasattr(logits, "ndim") or (task is None and loss is None and logits.ndim != 2):
+        shapes = [leaf.shape for leaf in jax.tree.leaves(logits)]
+        raise ValueError(f"the model must return logits [B, C] alone, got shapes {shapes}.")
+    if labels is None:
+        _check_label_free(proxies)
+        return loss or tape.cross_entropy, np.zeros(len(images), np.int32)
+    if loss is not None:
+        return loss, labels
+    task = task or tasks.classification(logits.shape[-1])
+    return task.loss, task.check(images, labels)
 
 
 def _check_label_free(proxies: Sequence[Proxy]) -> None:

@@ -1,5 +1,6 @@
-"""Small search spaces for tests."""
+"""Small search spaces and a network for tests."""
 
+import flax.linen as nn
 import numpy as np
 
 from lswag_jax.spaces import AutoFormer
@@ -15,3 +16,16 @@ def batch(space: AutoFormer, size: int = 8, seed: int = 0):
     rng = np.random.default_rng(seed)
     images = rng.normal(size=(size, *space.image_shape)).astype(np.float32)
     return images, np.arange(size) % space.num_classes
+
+
+class MLP(nn.Module):
+    """A network without token sharing."""
+
+    scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, x):
+        x = x.reshape(x.shape[0], -1)
+        for width in (7, 6, 5):
+            x = self.scale * nn.relu(nn.Dense(width)(x))
+        return nn.Dense(4)(x)

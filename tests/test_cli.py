@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import rankdata
 
 from lswag_jax import spaces, window
-from lswag_jax.cli import common
+from lswag_jax.cli import progress
 from tests.binaries import run
 
 SMALL = "configs/quickstart.py:runlocal"
@@ -93,9 +93,9 @@ def test_profile_score_search(tiny_config, tmp_path):
 
 def test_time_left(monkeypatch):
     """Ten rows in ten seconds leave twenty for the twenty that are missing."""
-    monkeypatch.setattr(common.time, "monotonic", lambda: 110.0)
-    assert common._left(1, 100.0, 11, 31) == "0:00:20 left"
-    assert common._left(1, 100.0, 1, 31) == common._left(1, 100.0, 31, 31) == ""
+    monkeypatch.setattr(progress.time, "monotonic", lambda: 110.0)
+    assert progress._left(1, 100.0, 11, 31) == "0:00:20 left"
+    assert progress._left(1, 100.0, 1, 31) == progress._left(1, 100.0, 31, 31) == ""
 
 
 def test_interrupted(tmp_path):

@@ -1,4 +1,4 @@
-"""L-SWAG's options and invariants, and the kernel variant."""
+"""L-SWAG's options and invariants."""
 
 import dataclasses
 import itertools
@@ -10,14 +10,11 @@ import numpy as np
 import pytest
 
 import lswag_jax
-from lswag_jax import adapters, models, proxies, tape
+from lswag_jax import models, proxies, tape
 from lswag_jax.candidate import Candidate
 from lswag_jax.measuring import measure
-from lswag_jax.moments import Moments
 from lswag_jax.proxies import LSwag, LSwagKernel, ZiCo
-from lswag_jax.proxies.gradient_factor import _thirds
-from lswag_jax.proxies.lswag_kernel import gradient_gram
-from tests.spaces import WIDE, batch
+from tests.spaces import MLP, WIDE, batch
 
 NAMES = ["patch_embed", *(f"blocks_{b}/{layer}" for b in range(2) for layer in
          ("attn/qkv", "attn/proj", "mlp/fc1", "mlp/fc2")), "head"]  # fmt: skip
@@ -201,79 +198,10 @@ def test_zico_is_the_same_sum(case):
     assert table["zico_proxy"][0] == pytest.approx(expected)
 
 
-class MLP(nn.Module):
-    """A network without token sharing."""
-
-    scale: float = 1.0
-
-    @nn.compact
-    def __call__(self, x):
-        x = x.reshape(x.shape[0], -1)
-        for width in (7, 6, 5):
-            x = self.scale * nn.relu(nn.Dense(width)(x))
-        return nn.Dense(4)(x)
-
-
 @pytest.fixture(scope="module")
 def mlp():
     images, labels = batch(WIDE, 8)
     return MLP(), MLP().init(jax.random.key(0), images), images, labels
-
-
-def test_kernel_is_the_gradient_gram(mlp, x64):
-    """Dense layers without token sharing: K_A o K_G = the Gram matrix of their gradients."""
-    module, variables, images, labels = mlp
-    variables = jax.tree.map(lambda v: v.astype(float), variables)
-    network = adapters.linen_network(module, variables)
-    layers = tape.record(network, jnp.asarray(images, float), jnp.asarray(labels)).layers
-    for layer in layers:
-        a, g = layer.calls[0].inputs, layer.calls[0].cotangent
-        m = (a @ a.T) * (g @ g.T)
-        np.testing.assert_allclose(m, gradient_gram(layer), rtol=1e-10)
-        total = np.asarray(a.T @ g)
-        assert m.sum() == pytest.approx((total**2).sum())
-    options = {"norm": "none", "statistic": "sum"}
-    flat, exact = (
-        lswag_jax.score_model(
-            module, variables, images.astype(float), labels,
-            LSwagKernel(token_mode=mode, **options),
-        )["lswag_kernel"][0]
-        for mode in ("flatten", "exact")
-    )  # fmt: skip
-    inner = sum((np.asarray(x.calls[0].inputs.T @ x.calls[0].cotangent) ** 2).sum()
-                for x in layers[1:-1])  # fmt: skip
-    assert flat == pytest.approx(exact) == pytest.approx(inner)
-
-
-def test_kernel_options(x64):
-    """Every option on a ViT: distinct values, and groups and depth weights as defined."""
-    images, labels = batch(WIDE)
-    g = WIDE.parse("12/1,2/2,3")
-    module = WIDE.build(g)
-    variables = jax.jit(module.init)(jax.random.key(0), images)
-    chosen = [
-        LSwagKernel(label="/".join(o), statistic=o[0], norm=o[1], token_mode=o[2])
-        for o in itertools.product(
-            ("logmean", "logdet", "offdiag_ratio", "eff_rank"),
-            ("dim", "trace", "cosine"),
-            ("flatten", "mean"),
-        )
-    ]
-    chosen += [LSwagKernel(label=f"w_{w}", depth_weights=w) for w in ("increasing", "decreasing")]
-    chosen += [LSwagKernel(label="w_one", weight_norm="one"), LSwagKernel(label="c", center=True)]
-    chosen += [LSwagKernel(label="a", attention_share=1.0)]
-    table = lswag_jax.score_model(module, variables, images.astype(float), labels, chosen)
-    assert (table.status == "ok").all()
-    values = {key: float(score[0]) for key, score in table.scores.items()}
-    assert len({round(value, 9) for value in values.values()}) > len(values) * 0.8
-    layers = table.parts["logmean/dim/flatten"]["layers"][0]  # qkv, proj, fc1, fc2 twice
-    attention, mlp = layers[[0, 1, 4, 5]], layers[[2, 3, 6, 7]]
-    both = lambda w: 0.5 * (w @ attention + w @ mlp)  # noqa: E731
-    assert values["logmean/dim/flatten"] == pytest.approx(both(np.ones(4)))
-    assert values["w_increasing"] == pytest.approx(both(np.arange(1, 5) * 0.4))
-    assert values["w_decreasing"] == pytest.approx(both(np.arange(4, 0, -1) * 0.4))
-    assert values["w_one"] == pytest.approx(both(np.full(4, 0.25)))
-    assert values["a"] == pytest.approx(attention.sum())
 
 
 def test_failures_have_a_status(mlp):
@@ -370,52 +298,6 @@ def test_windows_of_elastic_networks(x64):
         for key, part in itertools.product(table, ("lambda", "n_layers", "psi", "n_units")):
             found, expected = table.parts[key][part][i], exact.parts[key][part][0]
             np.testing.assert_allclose(found, expected, 1e-8, err_msg=f"{key} {g}")
-
-
-class Attention(nn.Module):
-    """One head; queries, keys and values by one layer or by three."""
-
-    fused: bool
-    width: int = 4
-
-    @nn.compact
-    def __call__(self, x):
-        x = nn.Dense(6, name="embed")(x)
-        if self.fused:
-            q, k, v = jnp.split(nn.Dense(3 * self.width, name="qkv")(x), 3, -1)
-        else:
-            q, k, v = (nn.Dense(self.width, name=name)(x) for name in ("q", "k", "v"))
-        x = nn.relu(jax.nn.softmax(q @ k.swapaxes(1, 2)) @ v)
-        return nn.Dense(3, name="head")(x.mean(1))
-
-
-def test_split_qkv_of_a_flat_kernel(x64, rng):
-    """Thirds of a Dense layer's outputs count as the three layers that they are."""
-    images, labels = rng.normal(size=(6, 5, 3)), np.arange(6) % 3
-    params = Attention(True).init(jax.random.key(0), images)["params"]
-    params = jax.tree.map(lambda v: v.astype(float), params)
-    three = {key: value for key, value in params.items() if key != "qkv"}
-    for i, name in enumerate(("q", "k", "v")):
-        three[name] = jax.tree.map(lambda v, i=i: jnp.split(v, 3, -1)[i], params["qkv"])
-    found, expected = (
-        lswag_jax.score_model(Attention(fused), {"params": weights}, images, labels, proxy)
-        for fused, weights, proxy in (
-            (True, params, LSwag(layers="split_qkv")),
-            (False, three, LSwag()),
-        )
-    )
-    for part in ("lambda", "n_layers"):
-        np.testing.assert_allclose(found.parts["lswag"][part], expected.parts["lswag"][part])
-    values = (np.sort(table.parts["lswag"]["lambda_l"][0]) for table in (found, expected))
-    np.testing.assert_allclose(*values, rtol=1e-8)
-
-
-@pytest.mark.parametrize("shape", [(6, 8), (6, 3, 12), (6, 2, 3, 4)])
-def test_split_qkv_of_other_kernels(shape):
-    kernel = jnp.zeros(shape)
-    with pytest.raises(ValueError, match=r"layers='split_qkv' of lswag needs kernels of qkv") as e:
-        _thirds(Moments(kernel, kernel, kernel))
-    assert str(shape) in str(e.value)
 
 
 def test_saturation_by_the_number_of_symbols():

@@ -16,7 +16,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from lswag_jax.cli import common
+from lswag_jax.cli import common, progress
 
 SHOWN = ("n", "failures", "missing", "rho", "tau", "weighted_tau", "partial_rho", "top_overlap")
 
@@ -53,7 +53,7 @@ def main(config: ConfigDict, workdir: str) -> None:
     for name, figure in figures.items():
         plots.save(figure, folder / f"{name}.png")
     _show(rows)
-    common.log_seconds(seconds)
+    progress.log_seconds(seconds)
     logging.info("results in %s", folder.resolve())
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from absl import logging
 from ml_collections import ConfigDict
 
-from lswag_jax.cli import common
+from lswag_jax.cli import common, progress
 
 
 def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
@@ -55,7 +55,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     means = " ".join(f"{value:.3f}" for value in profile.mean)
     logging.info("%s by depth bin: %s", profile.statistic, means)
     logging.info("window: %s", "all" if picked is None else f"{picked[0]},{picked[1]}")
-    common.log_seconds(seconds | timing)
+    progress.log_seconds(seconds | timing)
     logging.info("results in %s", folder.resolve())
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from lswag_jax.cli import common
+from lswag_jax.cli import common, progress
 
 
 def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
@@ -58,7 +58,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     figure = plots.score_against_params(table, by.proxies[0], result.best)
     plots.save(figure, folder / "score_against_params.png")
     logging.info("best of %d by %s: %s", len(table), by.name, table.ids[result.best])
-    common.log_seconds(seconds | timing)
+    progress.log_seconds(seconds | timing)
     logging.info("results in %s", folder.resolve())
 
 

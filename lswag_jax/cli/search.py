@@ -18,7 +18,7 @@ from typing import Any
 from absl import logging
 from ml_collections import ConfigDict
 
-from lswag_jax.cli import common
+from lswag_jax.cli import common, progress
 
 STRATEGIES = ("evolution", "random", "pruning")
 WINDOWS = ("params_window", "macs_window")
@@ -43,7 +43,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     start = time.perf_counter()
     batch = common.load_data(config, space)
     seconds = {"data": time.perf_counter() - start}
-    with common.progress_bar("search", search.total(space, options)) as show:
+    with progress.progress_bar("search", search.total(space, options)) as show:
         result = search.run(
             space,
             batch.images,
@@ -77,7 +77,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
         _look_up(result, accuracies, space, config.search.truth, folder)
     statuses = result.table.status
     logging.info("status: %s", {s: int((statuses == s).sum()) for s in sorted(set(statuses))})
-    common.log_seconds(seconds | {"plots": time.perf_counter() - start})
+    progress.log_seconds(seconds | {"plots": time.perf_counter() - start})
     logging.info("results in %s", folder.resolve())
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from absl import logging
 from ml_collections import ConfigDict
 
-from lswag_jax.cli import common
+from lswag_jax.cli import common, progress
 from lswag_jax.cli.score import read_genotypes
 
 
@@ -33,7 +33,7 @@ def main(config: ConfigDict, workdir: str) -> None:
     logging.info("training: %s, %d images", training.where, training.size)
     logging.info("validation: %s, %d images", validation.where, validation.size)
     steps = options.epochs * (training.size // options.batch_size)
-    with common.progress_bar("train", steps) as show, _writer(config, workdir) as writer:
+    with progress.progress_bar("train", steps) as show, _writer(config, workdir) as writer:
         model = runner.train(
             space,
             genotype,
