@@ -11,7 +11,7 @@ from lswag_jax import proxies, spaces
 from lswag_jax.model_scoring import score_model
 from lswag_jax.scores import ScoreTable
 from lswag_jax.scoring import make_scorer, score
-from lswag_jax.torch_weights import from_torch
+from lswag_jax.spaces.torch_weights import from_torch
 from lswag_jax.training.model_files import load
 
 __version__ = "0.1.0"

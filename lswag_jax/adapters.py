@@ -13,7 +13,7 @@ import numpy as np
 from flax import linen as nn
 from flax import nnx
 
-from lswag_jax.layers import Feature, unit_mask
+from lswag_jax.spaces.layers import Feature, unit_mask
 from lswag_jax.tape import Network
 
 Array = jax.Array

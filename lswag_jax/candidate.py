@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax.depth import BinRange
+from lswag_jax.spaces.depth import BinRange
 from lswag_jax.tape import Network
 
 Array = jax.Array

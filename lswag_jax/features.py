@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from lswag_jax.adapters import BatchStatistics
-from lswag_jax.layers import unit_mask
+from lswag_jax.spaces.layers import unit_mask
 from lswag_jax.tape import Network
 
 Array = jax.Array

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 from lswag_jax import tape
 from lswag_jax.activations import ACTIVATIONS
 from lswag_jax.candidate import Candidate, Draws
-from lswag_jax.depth import all_present
 from lswag_jax.models import OtherInputs
 from lswag_jax.probe import Probe, Wants, sizes_of
 from lswag_jax.proxies import NotApplicable, Proxy
+from lswag_jax.spaces.depth import all_present
 
 Array = jax.Array
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from lswag_jax import correlation
-from lswag_jax.depth import NUM_BINS, Window
 from lswag_jax.layer_profile import Profile
 from lswag_jax.libra import Selection
 from lswag_jax.scores import ScoreTable, write_atomically
+from lswag_jax.spaces.depth import NUM_BINS, Window
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#9A9A9A"
 _DOTS = {"s": 22, "alpha": 0.6, "linewidths": 0}

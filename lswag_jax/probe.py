@@ -11,7 +11,6 @@ import numpy as np
 
 from lswag_jax import patterns
 from lswag_jax.candidate import Candidate, Draws
-from lswag_jax.depth import NUM_BINS, BinRange, Window, can_be_in, depth_bins
 from lswag_jax.minibatches import concatenated, unstacked
 from lswag_jax.moments import (
     Moments,
@@ -22,6 +21,7 @@ from lswag_jax.moments import (
     moments_of,
     stream,
 )
+from lswag_jax.spaces.depth import NUM_BINS, BinRange, Window, can_be_in, depth_bins
 from lswag_jax.tape import Activation, Layer, Loss, Tape
 
 Array = jax.Array

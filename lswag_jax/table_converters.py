@@ -18,7 +18,7 @@ import numpy as np
 from lswag_jax import table_files
 from lswag_jax.scores import STATUSES
 from lswag_jax.spaces import AutoFormerGenotype, Space
-from lswag_jax.spaces.nasbench101_genotype import OPS
+from lswag_jax.spaces.nasbench101.genotype import OPS
 from lswag_jax.tables import GroundTruth, Records, own_texts
 
 _ORDINALS = ("id", "idx", "index")  # columns that number rows

@@ -8,8 +8,8 @@ import pytest
 
 import lswag_jax
 from lswag_jax import adapters
-from lswag_jax.layers import BatchNorm
 from lswag_jax.proxies import LSwag, LSwagKernel, Ntk
+from lswag_jax.spaces.layers import BatchNorm
 from lswag_jax.tape import cross_entropy
 
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 import lswag_jax
 from lswag_jax import adapters
 from lswag_jax.proxies import LSwag
-from lswag_jax.spaces.nasbench101 import NasBench101
-from lswag_jax.spaces.nasbench101_genotype import MAX_EDGES, MAX_VERTICES, OPS, vertex_channels
-from lswag_jax.spaces.nasbench101_genotype import NasBench101Genotype as Genotype
+from lswag_jax.spaces.nasbench101.genotype import MAX_EDGES, MAX_VERTICES, OPS, vertex_channels
+from lswag_jax.spaces.nasbench101.genotype import NasBench101Genotype as Genotype
+from lswag_jax.spaces.nasbench101.space import NasBench101
 
 SPACE = NasBench101()
 SMALL = NasBench101(width=7, stacks=2, cells=1, image_size=4, num_classes=3)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import lswag_jax
 from lswag_jax import adapters, scoring, spaces
-from lswag_jax.spaces.nasbench201_genotype import OPS, NasBench201Genotype
+from lswag_jax.spaces.nasbench201.genotype import OPS, NasBench201Genotype
 
 SPACE = spaces.get("nasbench201")
 SMALL = spaces.get("nasbench201", width=4, cells=1, image_size=8, num_classes=3)

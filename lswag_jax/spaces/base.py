@@ -9,7 +9,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from lswag_jax import depth, tasks
+from lswag_jax import tasks
+from lswag_jax.spaces import depth
 from lswag_jax.tasks import Task
 
 

@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from lswag_jax.convolution import convolve, max_pool
-from lswag_jax.layers import BatchNorm, Conv, Feature, unit_mask
-from lswag_jax.spaces.nasbench101_genotype import KERNEL_SIZES, OPS, vertex_channels
+from lswag_jax.spaces.convolution import convolve, max_pool
+from lswag_jax.spaces.layers import BatchNorm, Conv, Feature, unit_mask
+from lswag_jax.spaces.nasbench101.genotype import KERNEL_SIZES, OPS, vertex_channels
 
 Array = jax.Array
 INNER = 5  # vertices between input and output of the largest cell

@@ -13,11 +13,11 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from lswag_jax.spaces import darts_layers
-from lswag_jax.spaces.darts import Darts
-from lswag_jax.spaces.darts_genotype import NODES, OPS, DartsGenotype, Edge
-from lswag_jax.spaces.darts_layers import edge_stride
-from lswag_jax.spaces.darts_network import Cell, DartsNetwork, ExactEdge
+from lswag_jax.spaces.darts import layers as darts_layers
+from lswag_jax.spaces.darts.genotype import NODES, OPS, DartsGenotype, Edge
+from lswag_jax.spaces.darts.layers import edge_stride
+from lswag_jax.spaces.darts.network import Cell, DartsNetwork, ExactEdge
+from lswag_jax.spaces.darts.space import Darts
 from lswag_jax.spaces.supernet import OpSets, Path, Supernet
 
 Array = jax.Array

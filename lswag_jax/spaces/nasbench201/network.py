@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from lswag_jax.convolution import average_pool
-from lswag_jax.layers import (
+from lswag_jax.spaces.convolution import average_pool
+from lswag_jax.spaces.layers import (
     BatchNorm,
     Conv,
     ElasticConv,
@@ -25,7 +25,7 @@ from lswag_jax.layers import (
     only_there,
     torch_uniform,
 )
-from lswag_jax.spaces.nasbench201_genotype import EDGES, OPS
+from lswag_jax.spaces.nasbench201.genotype import EDGES, OPS
 
 Array = jax.Array
 CONV_SIZES = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}

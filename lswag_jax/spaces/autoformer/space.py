@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax.spaces import autoformer_network as networks
-from lswag_jax.spaces.autoformer_genotype import AutoFormerGenotype
+from lswag_jax.spaces.autoformer import network as networks
+from lswag_jax.spaces.autoformer.genotype import AutoFormerGenotype
 from lswag_jax.spaces.base import Space
 
 MAX_DISTANCE = networks.MAX_DISTANCE

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from lswag_jax.layers import centre_scale
-from lswag_jax.spaces import nasbench201_network as networks
 from lswag_jax.spaces.base import Space
-from lswag_jax.spaces.nasbench201_genotype import EDGES, OPS, NasBench201Genotype
+from lswag_jax.spaces.layers import centre_scale
+from lswag_jax.spaces.nasbench201 import network as networks
+from lswag_jax.spaces.nasbench201.genotype import EDGES, OPS, NasBench201Genotype
 
 
 @dataclasses.dataclass(frozen=True)

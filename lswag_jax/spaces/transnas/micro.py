@@ -11,15 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from lswag_jax.layers import centre_scale
-from lswag_jax.spaces import transnas_shapes as shapes
-from lswag_jax.spaces.transnas import Slots, TransNAS
-from lswag_jax.spaces.transnas_genotype import (
+from lswag_jax.spaces.layers import centre_scale
+from lswag_jax.spaces.transnas import shapes
+from lswag_jax.spaces.transnas.genotype import (
     NUM_EDGES,
     TransNASMacroGenotype,
     TransNASMicroGenotype,
 )
-from lswag_jax.spaces.transnas_network import TransNASNetwork
+from lswag_jax.spaces.transnas.network import TransNASNetwork
+from lswag_jax.spaces.transnas.space import Slots, TransNAS
 
 _EXAMPLE = "41414-1_02_333"
 

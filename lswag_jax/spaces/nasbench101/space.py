@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax.spaces import nasbench101_network as networks
 from lswag_jax.spaces.base import Space
-from lswag_jax.spaces.nasbench101_genotype import (
+from lswag_jax.spaces.nasbench101 import network as networks
+from lswag_jax.spaces.nasbench101.genotype import (
     KERNEL_SIZES,
     MAX_EDGES,
     MAX_VERTICES,
@@ -24,7 +24,7 @@ from lswag_jax.spaces.nasbench101_genotype import (
     valid_cell,
     vertex_channels,
 )
-from lswag_jax.spaces.nasbench101_variables import active, cut
+from lswag_jax.spaces.nasbench101.variables import active, cut
 
 _DIRECT = NasBench101Genotype([[0, 1], [0, 0]], ("input", "output"))
 

@@ -6,8 +6,8 @@ from typing import Any
 import jax.numpy as jnp
 from flax import traverse_util
 
-from lswag_jax.layers import centre_scale, unit_mask
-from lswag_jax.spaces.nasbench101_genotype import (
+from lswag_jax.spaces.layers import centre_scale, unit_mask
+from lswag_jax.spaces.nasbench101.genotype import (
     KERNEL_SIZES,
     MAX_VERTICES,
     OPS,

@@ -5,9 +5,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from lswag_jax.spaces import nasbench201_network as networks
-from lswag_jax.spaces.nasbench201 import NasBench201
-from lswag_jax.spaces.nasbench201_genotype import NasBench201Genotype
+from lswag_jax.spaces.nasbench201 import network as networks
+from lswag_jax.spaces.nasbench201.genotype import NasBench201Genotype
+from lswag_jax.spaces.nasbench201.space import NasBench201
 from lswag_jax.spaces.supernet import OpSets, Path, Supernet
 
 

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from lswag_jax.layers import centre_scale
-from lswag_jax.spaces import darts_layers
-from lswag_jax.spaces import darts_network as networks
 from lswag_jax.spaces.base import Space
-from lswag_jax.spaces.darts_genotype import NODES, OPS, DartsGenotype, Edge
+from lswag_jax.spaces.darts import layers as darts_layers
+from lswag_jax.spaces.darts import network as networks
+from lswag_jax.spaces.darts.genotype import NODES, OPS, DartsGenotype, Edge
 from lswag_jax.spaces.initial import torch_variables
+from lswag_jax.spaces.layers import centre_scale
 
 STEMS = ("cifar", "imagenet")
 FORMS = ("darts", "naslib")

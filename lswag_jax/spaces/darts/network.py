@@ -20,7 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from lswag_jax.layers import (
+from lswag_jax.spaces.darts.genotype import NODES, OPS, DartsGenotype
+from lswag_jax.spaces.darts.layers import Place, cells, edge_stride
+from lswag_jax.spaces.darts.ops import average_pool, depthwise, max_pool, spread
+from lswag_jax.spaces.layers import (
     BatchNorm,
     Conv,
     ElasticConv,
@@ -29,9 +32,6 @@ from lswag_jax.layers import (
     only_there,
     torch_uniform,
 )
-from lswag_jax.spaces.darts_genotype import NODES, OPS, DartsGenotype
-from lswag_jax.spaces.darts_layers import Place, cells, edge_stride
-from lswag_jax.spaces.darts_ops import average_pool, depthwise, max_pool, spread
 
 Array = jax.Array
 # Size and dilation of each operation's depthwise convolutions.

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from lswag_jax.layers import Feature, torch_uniform, unit_mask
+from lswag_jax.spaces.layers import Feature, torch_uniform, unit_mask
 
 MAX_DISTANCE = 14  # relative positions are clipped to [-14, 14], in patches
 Array = jax.Array

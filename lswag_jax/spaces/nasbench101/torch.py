@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lswag_jax.spaces.nasbench101_genotype import KERNEL_SIZES
-from lswag_jax.spaces.nasbench101_network import NasBench101Network
+from lswag_jax.spaces.nasbench101.genotype import KERNEL_SIZES
+from lswag_jax.spaces.nasbench101.network import NasBench101Network
 from lswag_jax.spaces.torch_layers import batch_norm, conv, dense
 
 

@@ -3,8 +3,8 @@
 import flax.linen as nn
 import jax
 
-from lswag_jax.convolution import convolve, double
-from lswag_jax.layers import BatchNorm, torch_uniform
+from lswag_jax.spaces.convolution import convolve, double
+from lswag_jax.spaces.layers import BatchNorm, torch_uniform
 
 Array = jax.Array
 SLOPE = 0.2  # of LeakyReLU

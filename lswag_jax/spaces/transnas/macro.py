@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from lswag_jax.spaces import transnas_network as networks
-from lswag_jax.spaces import transnas_shapes as shapes
 from lswag_jax.spaces.base import Block
-from lswag_jax.spaces.transnas import Slots, TransNAS
-from lswag_jax.spaces.transnas_genotype import MAX_MODULES, TransNASMacroGenotype
+from lswag_jax.spaces.transnas import network as networks
+from lswag_jax.spaces.transnas import shapes
+from lswag_jax.spaces.transnas.genotype import MAX_MODULES, TransNASMacroGenotype
+from lswag_jax.spaces.transnas.space import Slots, TransNAS
 
 DEPTHS = (4, 5, 6)
 _LARGEST = (4, 4, 4, 3, 3, 3)  # all the channels that a place can have, and every shortcut

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lswag_jax.spaces.nasbench201_network import CONV_SIZES, NasBench201Network
+from lswag_jax.spaces.nasbench201.network import CONV_SIZES, NasBench201Network
 from lswag_jax.spaces.torch_layers import batch_norm, conv, dense
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from lswag_jax.convolution import convolve
+from lswag_jax.spaces.convolution import convolve
 
 Array = jax.Array
 Initializer = Callable[..., Array]

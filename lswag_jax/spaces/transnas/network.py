@@ -14,9 +14,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lswag_jax.layers import BatchNorm, Conv, ElasticConv, Feature, torch_uniform
-from lswag_jax.spaces.transnas_decoders import Decoder
-from lswag_jax.spaces.transnas_shapes import BLOCKS, EDGE_SOURCES, decoder_plan
+from lswag_jax.spaces.layers import BatchNorm, Conv, ElasticConv, Feature, torch_uniform
+from lswag_jax.spaces.transnas.decoders import Decoder
+from lswag_jax.spaces.transnas.shapes import BLOCKS, EDGE_SOURCES, decoder_plan
 from lswag_jax.tasks import Task
 
 Array = jax.Array

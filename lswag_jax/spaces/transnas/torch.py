@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from lswag_jax.spaces.torch_layers import batch_norm, conv, dense
-from lswag_jax.spaces.transnas_network import TransNASNetwork
-from lswag_jax.spaces.transnas_shapes import BLOCKS
+from lswag_jax.spaces.transnas.network import TransNASNetwork
+from lswag_jax.spaces.transnas.shapes import BLOCKS
 
 
 def convert(module: TransNASNetwork, weights: Mapping[str, np.ndarray]):

@@ -10,18 +10,16 @@ import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
-from lswag_jax.spaces import (
-    autoformer_network,
-    autoformer_torch,
-    darts_network,
-    darts_torch,
-    nasbench101_network,
-    nasbench101_torch,
-    nasbench201_network,
-    nasbench201_torch,
-    transnas_network,
-    transnas_torch,
-)
+from lswag_jax.spaces.autoformer import network as autoformer_network
+from lswag_jax.spaces.autoformer import torch as autoformer_torch
+from lswag_jax.spaces.darts import network as darts_network
+from lswag_jax.spaces.darts import torch as darts_torch
+from lswag_jax.spaces.nasbench101 import network as nasbench101_network
+from lswag_jax.spaces.nasbench101 import torch as nasbench101_torch
+from lswag_jax.spaces.nasbench201 import network as nasbench201_network
+from lswag_jax.spaces.nasbench201 import torch as nasbench201_torch
+from lswag_jax.spaces.transnas import network as transnas_network
+from lswag_jax.spaces.transnas import torch as transnas_torch
 
 Converted = tuple[dict[tuple[str, ...], np.ndarray], tuple[int, ...], bool]
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lswag_jax.spaces.autoformer_network import VisionTransformer
+from lswag_jax.spaces.autoformer.network import VisionTransformer
 
 _CREAM = {
     "patch_embed": "patch_embed_super.proj",

@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lswag_jax import tasks
-from lswag_jax.spaces import transnas_shapes as shapes
 from lswag_jax.spaces.base import Space
-from lswag_jax.spaces.transnas_network import TransNASNetwork
+from lswag_jax.spaces.transnas import shapes
+from lswag_jax.spaces.transnas.network import TransNASNetwork
 from lswag_jax.tasks import Task
 
 Slots = tuple[list[shapes.Layer | None], list[int]]

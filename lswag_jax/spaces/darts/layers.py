@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from lswag_jax.spaces.darts_genotype import DartsGenotype
+from lswag_jax.spaces.darts.genotype import DartsGenotype
 
 
 class Layer(NamedTuple):
