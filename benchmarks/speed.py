@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import lswag_jax
-from lswag_jax import scoring, tape
+from lswag_jax import scoring
+from lswag_jax.capture import tape
 from lswag_jax.proxies import LSwag
 
 SETTINGS = {"32 px": (32, 4, 32), "224 px": (224, 16, 16)}  # image, patch, batch

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lswag_jax.capture.tape import Network
 from lswag_jax.spaces.depth import BinRange
-from lswag_jax.tape import Network
 
 Array = jax.Array
 

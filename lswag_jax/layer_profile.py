@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lswag_jax.capture.tape import Layer
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
 from lswag_jax.proxies.gradient_factor import log_sum
@@ -18,7 +19,6 @@ from lswag_jax.scores import ScoreTable
 from lswag_jax.scoring import score
 from lswag_jax.spaces import Space
 from lswag_jax.spaces.depth import BIN_RULES, NUM_BINS
-from lswag_jax.tape import Layer
 
 Array = jax.Array
 STATISTICS = ("mean_log_sigma", "log_mean_sigma", "log_sum_sigma", "lambda_l")

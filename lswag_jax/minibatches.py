@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from lswag_jax.tape import Call, Layer
+from lswag_jax.capture.tape import Call, Layer
 
 Array = jax.Array
 

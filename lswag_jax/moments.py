@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lswag_jax.tape import Layer, Tape
+from lswag_jax.capture.tape import Layer, Tape
 
 Array = jax.Array
 
@@ -76,7 +76,8 @@ def stream(
         ValueError: the samples cannot be cut into so many mini-batches.
 
     Example:
-        >>> from lswag_jax import adapters, tape
+        >>> from lswag_jax.capture import adapters
+        >>> from lswag_jax.capture import tape
         >>> import flax.linen as nn
         >>> x, model = jnp.arange(6.0).reshape(3, 2), nn.Dense(1)
         >>> variables = {"params": {"kernel": jnp.ones((2, 1)), "bias": jnp.zeros(1)}}

@@ -11,6 +11,7 @@ import numpy as np
 
 from lswag_jax import patterns
 from lswag_jax.candidate import Candidate, Draws
+from lswag_jax.capture.tape import Activation, Layer, Loss, Tape
 from lswag_jax.minibatches import concatenated, unstacked
 from lswag_jax.moments import (
     Moments,
@@ -22,7 +23,6 @@ from lswag_jax.moments import (
     stream,
 )
 from lswag_jax.spaces.depth import NUM_BINS, BinRange, Window, can_be_in, depth_bins
-from lswag_jax.tape import Activation, Layer, Loss, Tape
 
 Array = jax.Array
 

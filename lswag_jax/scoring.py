@@ -9,9 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from lswag_jax import adapters, chain, distributed, tape
+from lswag_jax import distributed
 from lswag_jax import proxies as proxy_registry
 from lswag_jax.candidate import Candidate, Draws
+from lswag_jax.capture import adapters, chain, tape
 from lswag_jax.distributed import Devices
 from lswag_jax.inputs import check_inputs
 from lswag_jax.measuring import measure

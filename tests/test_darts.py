@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lswag_jax
-from lswag_jax import adapters, probe, scoring, tape
+from lswag_jax import probe, scoring
+from lswag_jax.capture import adapters, tape
 from lswag_jax.spaces import depth
 from lswag_jax.spaces.darts.genotype import OPS
 from lswag_jax.spaces.darts.genotype import DartsGenotype as Genotype

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lswag_jax import adapters, tape
+from lswag_jax.capture import adapters, tape
 from lswag_jax.moments import batch_gradients, moments_of, stream
 
 

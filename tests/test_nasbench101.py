@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lswag_jax
-from lswag_jax import adapters
+from lswag_jax.capture import adapters
 from lswag_jax.proxies import LSwag
 from lswag_jax.spaces.nasbench101.genotype import MAX_EDGES, MAX_VERTICES, OPS, vertex_channels
 from lswag_jax.spaces.nasbench101.genotype import NasBench101Genotype as Genotype
@@ -220,7 +220,7 @@ def test_counts_of_the_built_network():
         leaves = jax.tree.leaves(shapes["params"])
         assert SMALL.num_params(g) == sum(leaf.size for leaf in leaves)
         zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
-        assert SMALL.macs(g) == lswag_jax.macs.count_macs(module.apply, zeros, images)
+        assert SMALL.macs(g) == lswag_jax.capture.macs.count_macs(module.apply, zeros, images)
         cut = SMALL.extract(jax.tree.map(np.asarray, jax.jit(SMALL.init)(jax.random.key(0))), g)
         assert jax.tree.map(np.shape, cut) == jax.tree.map(np.shape, zeros)
 

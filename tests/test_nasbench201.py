@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lswag_jax
-from lswag_jax import adapters, scoring, spaces
+from lswag_jax import scoring, spaces
+from lswag_jax.capture import adapters
 from lswag_jax.spaces.nasbench201.genotype import OPS, NasBench201Genotype
 
 SPACE = spaces.get("nasbench201")
@@ -177,4 +178,4 @@ def test_counts_of_the_built_network(rng):
         leaves = jax.tree.leaves(variables["params"])
         assert SMALL.num_params(g) == sum(leaf.size for leaf in leaves)
         zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), variables)
-        assert SMALL.macs(g) == lswag_jax.macs.count_macs(module.apply, zeros, images)
+        assert SMALL.macs(g) == lswag_jax.capture.macs.count_macs(module.apply, zeros, images)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lswag_jax
-from lswag_jax import adapters, probe, scoring, spaces, tape
+from lswag_jax import probe, scoring, spaces
+from lswag_jax.capture import adapters, tape
 from lswag_jax.spaces import OpSets, depth
 
 NB201 = spaces.get("nasbench201", width=2, cells=1, image_size=8, num_classes=3)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import lswag_jax
-from lswag_jax import adapters, tape, tasks
-from lswag_jax.macs import count_macs
+from lswag_jax import tasks
+from lswag_jax.capture import adapters, tape
+from lswag_jax.capture.macs import count_macs
 from lswag_jax.probe import sizes_of
 from lswag_jax.spaces import convolution
 from lswag_jax.spaces.transnas.macro import TransNASMacro

@@ -16,7 +16,7 @@ from lswag_jax.tasks import Task
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """One link of a network that is scored as a chain (`lswag_jax.chain`).
+    """One link of a network that is scored as a chain (`lswag_jax.capture.chain`).
 
     Attributes:
         name: of the submodule in the whole network, whose variables it has.

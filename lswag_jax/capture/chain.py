@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lswag_jax import adapters, tape
+from lswag_jax.capture import adapters, tape
 from lswag_jax.spaces import Block
 
 Array = jax.Array

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lswag_jax.adapters import BatchStatistics
+from lswag_jax.capture.adapters import BatchStatistics
+from lswag_jax.capture.tape import Network
 from lswag_jax.spaces.layers import unit_mask
-from lswag_jax.tape import Network
 
 Array = jax.Array
 

@@ -13,8 +13,8 @@ import numpy as np
 from flax import linen as nn
 from flax import nnx
 
+from lswag_jax.capture.tape import Network
 from lswag_jax.spaces.layers import Feature, unit_mask
-from lswag_jax.tape import Network
 
 Array = jax.Array
 BATCH_NORM_MODES = ("frozen", "eval", "batch1_train", "through")  # of per-sample gradients

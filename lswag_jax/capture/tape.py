@@ -1,6 +1,6 @@
 """The tape: one forward and one backward pass of a network, with everything proxies read.
 
-A network is run through an adapter (`lswag_jax.adapters`) that hands every weight layer's call to
+A network is run through an adapter (`lswag_jax.capture.adapters`) that hands every weight layer's call to
 `mark`. The traced program is then evaluated equation by equation: at a mark the layer's inputs are
 recorded and a zero perturbation is added to its output, at an activation function its output is
 recorded. One `jax.vjp` with respect to the perturbations gives each sample's own output cotangents,
@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from lswag_jax.activations import ACTIVATIONS, activation_of, gelu_input_of, name_of
-from lswag_jax.sample_calls import call_of_samples, of_samples
+from lswag_jax.capture.activations import ACTIVATIONS, activation_of, gelu_input_of, name_of
+from lswag_jax.capture.sample_calls import call_of_samples, of_samples
 from lswag_jax.tasks import cross_entropy
 
 Array = jax.Array
@@ -137,7 +137,7 @@ def record(
     same shape, cannot be told apart, and give wrong numbers.
 
     Args:
-        network: `network(images, hook) -> logits`, see `lswag_jax.adapters`.
+        network: `network(images, hook) -> logits`, see `lswag_jax.capture.adapters`.
         images: [B, ...].
         labels: [B], or None for a forward pass alone.
         loss: per-sample loss of (logits, labels).

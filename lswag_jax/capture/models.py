@@ -10,8 +10,8 @@ import jax
 import numpy as np
 from flax import nnx
 
-from lswag_jax import adapters
-from lswag_jax.tape import Network
+from lswag_jax.capture import adapters
+from lswag_jax.capture.tape import Network
 
 Array = jax.Array
 
