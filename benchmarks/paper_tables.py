@@ -17,7 +17,7 @@ from paper_benchmarks import AZ_NAS, CASES, PAIRS, TABLE_4, THIRDS, benchmark, p
 
 from lswag_jax import correlation, libra
 from lswag_jax.libra import PRESETS, LibraOptions
-from lswag_jax.merge import merge
+from lswag_jax.proxies.merge import merge
 
 BEST_PROXY = LibraOptions(second="none", third="none")
 RANDOM_SEEDS = 20

@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from lswag_jax import proxies, spaces
-from lswag_jax.candidate import Candidate, Draws
 from lswag_jax.capture import adapters, tape
 from lswag_jax.measuring import measure
+from lswag_jax.probe.candidate import Candidate, Draws
 from lswag_jax.scores import write_atomically
 
 FAMILY_KEY = "family"  # of these, over L-SWAG alone

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from lswag_jax.merge import check_rule, merge
+from lswag_jax.proxies.merge import check_rule, merge
 from lswag_jax.scores import ScoreTable
 
 
@@ -21,7 +21,7 @@ class Fitness:
 
     Args:
         proxies: names; one that is named twice counts twice.
-        rule: see `lswag_jax.merge`.
+        rule: see `lswag_jax.proxies.merge`.
         flipped: names of proxies of which smaller is better; failures still come last.
 
     Raises:
@@ -67,7 +67,7 @@ class Fitness:
             values: of each proxy [P], larger is better unless flipped; -inf marks a failure.
 
         Raises:
-            ValueError: as `lswag_jax.merge.merge`.
+            ValueError: as `lswag_jax.proxies.merge.merge`.
         """
         values_KxP = np.array([self._oriented(name, values[name]) for name in self.proxies])
         return values_KxP[0] if len(self.proxies) == 1 else merge(values_KxP, self.rule)

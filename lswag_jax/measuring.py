@@ -9,11 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lswag_jax.candidate import Candidate, Draws
 from lswag_jax.capture import tape
 from lswag_jax.capture.activations import ACTIVATIONS
 from lswag_jax.capture.models import OtherInputs
 from lswag_jax.probe import Probe, Wants, sizes_of
+from lswag_jax.probe.candidate import Candidate, Draws
 from lswag_jax.proxies import NotApplicable, Proxy
 from lswag_jax.spaces.depth import all_present
 

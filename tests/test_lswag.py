@@ -11,9 +11,9 @@ import pytest
 
 import lswag_jax
 from lswag_jax import proxies
-from lswag_jax.candidate import Candidate
 from lswag_jax.capture import models, tape
 from lswag_jax.measuring import measure
+from lswag_jax.probe.candidate import Candidate
 from lswag_jax.proxies import LSwag, LSwagKernel, ZiCo
 from tests.spaces import MLP, WIDE, batch
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lswag_jax import merge as merge_module
-from lswag_jax.merge import RULES, merge
+from lswag_jax.proxies import merge as merge_module
+from lswag_jax.proxies.merge import RULES, merge
 
 # Ranks of the two proxies: 1, 2, 3, 4 and 1.5, 4, 3, 1.5 (a tie).
 VALUES = np.array([[0.1, 0.2, 0.4, 0.8], [1.0, 5.0, 2.0, 1.0]])

@@ -1,1 +1,1 @@
-"""What a network computes, read from its traced program: layers, activations, features, products."""
+"""What a network computes, read from its traced program."""

@@ -119,7 +119,7 @@ def _search() -> dict:
     return {
         "strategy": "evolution",  # or random, or pruning
         "fitness": "lswag",  # proxies searched by, several merged by rank, or a selection.json
-        "merge_rule": "log_rank_sum",  # of named proxies, see lswag_jax.merge
+        "merge_rule": "log_rank_sum",  # of named proxies, see lswag_jax.proxies.merge
         "params_window": (0.0, float("inf")),  # allowed parameters, in millions
         "macs_window": (0.0, float("inf")),  # allowed multiply-accumulates, in millions
         "num": 1000,  # genotypes of a random search

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lswag_jax import information
-from lswag_jax.merge import check_rule
 from lswag_jax.proxies import GROUPS
+from lswag_jax.proxies.merge import check_rule
 
 # `flops` is NAS-Bench-Suite-Zero's name; every other proxy is gradient-based.
 GRADIENT_FREE = frozenset({*GROUPS["gradient_free"], "flops"})
@@ -37,7 +37,7 @@ class LibraOptions:
         abs_rho: a proxy with a negative rho counts reversed, instead of losing.
         window: how far below the best rho a proxy may be.
         bias: Pearson with #params on "ranks", or on "raw" values as NAS-Bench-Suite-Zero has it.
-        rule: that merges the chosen, see `lswag_jax.merge`.
+        rule: that merges the chosen, see `lswag_jax.proxies.merge`.
         double_best: z1 counts twice in the merge.
         second: the published "min_ig"; or, as in the paper's Table 4a, "max_ig", the two best
             "gradient_free" or "gradient_based" proxies, the best of each ("mixed"), two "random"

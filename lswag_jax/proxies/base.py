@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lswag_jax.merge import merge
 from lswag_jax.probe import Probe
+from lswag_jax.proxies.merge import merge
 from lswag_jax.spaces.depth import BinRange
 
 Parts = dict[str, Any]

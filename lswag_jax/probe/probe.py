@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax import patterns
-from lswag_jax.candidate import Candidate, Draws
 from lswag_jax.capture.tape import Activation, Layer, Loss, Tape
-from lswag_jax.minibatches import concatenated, unstacked
-from lswag_jax.moments import (
+from lswag_jax.probe import patterns
+from lswag_jax.probe.candidate import Candidate, Draws
+from lswag_jax.probe.minibatches import concatenated, unstacked
+from lswag_jax.probe.moments import (
     Moments,
     Stream,
     batch_gradients,
