@@ -1,6 +1,5 @@
 """Pruning: TE-NAS's arithmetic by hand, what is removed, and resuming."""
 
-import doctest
 import json
 
 import numpy as np
@@ -20,12 +19,6 @@ PRUNED = {
     NB201.name: (NB201, PruningOptions()),
     DARTS.name: (DARTS, PruningOptions(prune_number=3)),
 }
-
-
-def test_docstring_examples():
-    result = doctest.testmod(pruning)
-    assert result.attempted > 0
-    assert result.failed == 0
 
 
 def row(name, ntk, regions):

@@ -1,10 +1,10 @@
 """The tape: one forward and one backward pass of a network, with everything proxies read.
 
 A network is run through an adapter (`lswag_jax.capture.adapters`) that hands every weight layer's
-call to `mark`. The traced program is then evaluated equation by equation: at a mark the layer's inputs are
-recorded and a zero perturbation is added to its output, at an activation function its output is
-recorded. One `jax.vjp` with respect to the perturbations gives each sample's own output cotangents,
-because the loss is the sum of the per-sample losses.
+call to `mark`. The traced program is then evaluated equation by equation: at a mark the layer's
+inputs are recorded and a zero perturbation is added to its output, at an activation function its
+output is recorded. One `jax.vjp` with respect to the perturbations gives each sample's own output
+cotangents, because the loss is the sum of the per-sample losses.
 """
 
 import dataclasses

@@ -103,14 +103,14 @@ def _with_supernet(config: ConfigDict, space, proxies: tuple):
     """
     if not config.search.supernet:
         return proxies, iter
-    from lswag_jax import sources
+    from lswag_jax import data as datasets
     from lswag_jax.training import model_files, supernet
 
     model, data = model_files.load(config.search.supernet), config.data
-    pool = sources.open_pool(
+    pool = datasets.open_pool(
         data.source, data.split, data.label_key, data.data_dir or None, data.download
     )
-    _, held = sources.hold_out(pool, config.search.hold_out, config.seed)
+    _, held = datasets.hold_out(pool, config.search.hold_out, config.seed)
     if model.space != space:
         raise ValueError(f"the super-network {config.search.supernet} is of another space.")
     trained = model.provenance["validation images"]

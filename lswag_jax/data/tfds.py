@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from lswag_jax import sources
+from lswag_jax.data.decode import decode_image
+from lswag_jax.data.pool import Pool
 
 _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 
@@ -29,7 +30,7 @@ def open_split(
     label_key: str = "label",
     data_dir: str | os.PathLike | None = None,
     download: bool = False,
-) -> sources.Pool:
+) -> Pool:
     """Opens one split of a prepared data set.
 
     Args:
@@ -130,7 +131,7 @@ def _prepare(name: str, root: pathlib.Path) -> None:
     builder.download_and_prepare()
 
 
-def _pool(info: Any, label_key: str, record: Callable, size: int, where: str) -> sources.Pool:
+def _pool(info: Any, label_key: str, record: Callable, size: int, where: str) -> Pool:
     """Pool of `size` examples, of which `record(i)` gives the serialised one."""
     import tensorflow_datasets as tfds
     from google.protobuf.message import DecodeError
@@ -157,10 +158,10 @@ def _pool(info: Any, label_key: str, record: Callable, size: int, where: str) ->
     def image(i: int) -> np.ndarray:
         value = example(i)["image"]
         if encoded:
-            return sources.decode_image(io.BytesIO(value), f"{i} of {where}")
+            return decode_image(io.BytesIO(value), f"{i} of {where}")
         return np.asarray(value)
 
-    return sources.Pool(
+    return Pool(
         name=info.name,
         where=where,
         size=size,

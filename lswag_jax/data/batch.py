@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lswag_jax import sources
+from lswag_jax.data.pool import Pool, array_pool
+from lswag_jax.data.sources import open_pool
 
 NORMALIZATIONS = ("dataset", "unit", "symmetric")
 
@@ -97,7 +98,7 @@ def load_batch(
 
     Args:
         source: "embedded" (512 images of Fashion-MNIST, 28x28x1), "tfds:NAME[/CONFIG][:VERSION]",
-            "sphere:SOURCE" for another source's images on a sphere (`lswag_jax.sphere`),
+            "sphere:SOURCE" for another source's images on a sphere (`lswag_jax.data.sphere`),
             the path of an `.npz` file (`image` or `images` [N, H, W, C], `label` or `labels` [N],
             optional `classes`; another split's keys begin with its name, as in `test_image`), or
             the path of a folder of class folders, with or without a folder a split above them.
@@ -132,7 +133,7 @@ def load_batch(
     ((32, 32, 32, 3), (32,), 10)
     """
     options = _Options(batch_size, seed, balanced, image_size, channels, normalize, mean, std)
-    return _assemble(sources.open_pool(source, split, label_key, data_dir, download), options)
+    return _assemble(open_pool(source, split, label_key, data_dir, download), options)
 
 
 def make_batch(
@@ -178,10 +179,10 @@ def make_batch(
     ([0, 0, 1, 1], -1.0)
     """
     options = _Options(batch_size, seed, balanced, image_size, channels, normalize, mean, std)
-    return _assemble(sources.array_pool(images, labels, source, source, num_classes), options)
+    return _assemble(array_pool(images, labels, source, source, num_classes), options)
 
 
-def _assemble(pool: sources.Pool, options: _Options) -> Batch:
+def _assemble(pool: Pool, options: _Options) -> Batch:
     """Draws, converts, resizes and normalises."""
     index = _draw(pool, options)
     channels = options.channels or pool.channels
@@ -206,7 +207,7 @@ def _assemble(pool: sources.Pool, options: _Options) -> Batch:
     )
 
 
-def label_of(pool: sources.Pool, i: int) -> int:
+def label_of(pool: Pool, i: int) -> int:
     """Label of example i of a pool; ValueError for one that is not of its classes."""
     label = int(pool.label(i))
     if not 0 <= label < pool.num_classes:
@@ -217,7 +218,7 @@ def label_of(pool: sources.Pool, i: int) -> int:
     return label
 
 
-def _draw(pool: sources.Pool, options: _Options) -> list[int]:
+def _draw(pool: Pool, options: _Options) -> list[int]:
     """Indices of the examples of the batch, shuffled."""
     size = pool.size if options.batch_size is None else options.batch_size
     if not pool.size:
@@ -316,7 +317,7 @@ def _resize(image: np.ndarray, size: int | None) -> np.ndarray:
 
 
 def statistics(
-    pool: sources.Pool,
+    pool: Pool,
     channels: int,
     normalize: str = "dataset",
     *,
@@ -334,7 +335,7 @@ def statistics(
         num: images measured, at most.
         seed: of their draw.
 
-    >>> [x.tolist() for x in statistics(sources.open_pool("embedded"), 1, "symmetric")]
+    >>> [x.tolist() for x in statistics(open_pool("embedded"), 1, "symmetric")]
     [[0.5], [0.5]]
     """
     options = _Options(None, seed, False, image_size, channels, normalize, None, None)

@@ -19,7 +19,7 @@ import functools
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from lswag_jax.sources import Pool
+from lswag_jax.data.pool import Pool
 
 BANDWIDTH = 30  # of Spherical MNIST and Spherical CIFAR-100: 60 x 60 pixels
 HALF_WIDTH = 1.5  # of the image in the plane

@@ -3,44 +3,20 @@
 Every source becomes a `Pool`, which reads its examples one by one.
 """
 
-import dataclasses
 import os
 import pathlib
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any
 
 import numpy as np
 
+from lswag_jax.data.decode import decode_image
+from lswag_jax.data.pool import Pool, array_pool
+
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-
-
-@dataclasses.dataclass(frozen=True)
-class Pool:
-    """The examples that a batch is drawn from, read one by one.
-
-    Attributes:
-        name: name by which the published mean and standard deviation are looked up.
-        where: source and split, as messages name them.
-        size: number of examples.
-        label: label of example i.
-        image: pixels of example i: [H, W, C] uint8, uint16, or floating point in [0, 1].
-        num_classes: number of classes.
-        classes: names of the classes, or None.
-        channels: channels to convert to unless the caller chooses; None keeps what is there.
-    """
-
-    name: str
-    where: str
-    size: int
-    label: Callable[[int], int]
-    image: Callable[[int], np.ndarray]
-    num_classes: int
-    classes: Sequence[str] | None = None
-    channels: int | None = None
 
 
 def open_pool(
@@ -58,7 +34,7 @@ def open_pool(
     """
     text = os.fspath(source)
     if text.startswith("sphere:"):
-        from lswag_jax import sphere
+        from lswag_jax.data import sphere
 
         plane = text.removeprefix("sphere:")
         return sphere.on_sphere(open_pool(plane, split, label_key, data_dir, download))
@@ -67,7 +43,7 @@ def open_pool(
         with asset.open("rb") as file:
             return _open_npz(file, "embedded", "embedded", split, label_key)
     if text.startswith("tfds:"):
-        from lswag_jax import tfds_reader
+        from lswag_jax.data import tfds as tfds_reader
 
         return tfds_reader.open_split(
             text.removeprefix("tfds:"), split, label_key, data_dir, download
@@ -82,86 +58,6 @@ def open_pool(
     raise ValueError(
         f"unknown source {text!r}: give 'embedded', 'tfds:NAME', the path of an .npz file or the "
         "path of a folder of class folders."
-    )
-
-
-def hold_out(pool: Pool, share: float, seed: int) -> tuple[Pool, Pool]:
-    """Divides a pool at random.
-
-    Args:
-        pool: to divide.
-        share: of the examples that are held out, at least one.
-        seed: of the draw.
-
-    Returns:
-        The pool of the other examples, and that of those held out.
-
-    Raises:
-        ValueError: a share that leaves one of them empty.
-
-    >>> rest, held = hold_out(open_pool("embedded"), 0.25, seed=0)
-    >>> rest.size, held.size
-    (384, 128)
-    """
-    count = max(1, round(share * pool.size))
-    if not 0 < share < 1 or count >= pool.size:
-        raise ValueError(
-            f"the share held out must be above 0 and leave examples of {pool.where}, got {share}."
-        )
-    order = np.random.default_rng(seed).permutation(pool.size)
-
-    def part(index: np.ndarray, what: str) -> Pool:
-        return dataclasses.replace(
-            pool,
-            where=f"{pool.where}, {what}",
-            size=len(index),
-            label=lambda i: pool.label(int(index[i])),
-            image=lambda i: pool.image(int(index[i])),
-        )
-
-    draw = f"(seed {seed})"
-    rest = part(order[count:], f"all but {count} {draw}")
-    return rest, part(order[:count], f"{count} held out {draw}")
-
-
-def array_pool(
-    images: np.ndarray,
-    labels: np.ndarray,
-    name: str,
-    where: str,
-    num_classes: int | None = None,
-    classes: Sequence[str] | None = None,
-) -> Pool:
-    """Checks arrays and wraps them as a pool.
-
-    Args:
-        images: [N, H, W, C] uint8, uint16, or floating point in [0, 1]; C is 1 or 3.
-        labels: [N] integers.
-        name: as in `Pool`, like the following.
-        where: what messages call the arrays.
-        num_classes: number of classes; None: the largest label and one.
-        classes: names of the classes, or None.
-
-    Returns:
-        The pool.
-
-    Raises:
-        ValueError: an array has another shape or dtype.
-    """
-    images, labels = np.asarray(images), np.asarray(labels)
-    if images.ndim != 4 or images.shape[-1] not in (1, 3):
-        raise ValueError(
-            f"images of {where} must have shape [N, H, W, C] with C 1 or 3, not {images.shape}."
-        )
-    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
-        raise ValueError(
-            f"labels of {where} must be {len(images)} integers, "
-            f"not {labels.dtype} of shape {labels.shape}."
-        )
-    if num_classes is None:
-        num_classes = int(labels.max(initial=0)) + 1
-    return Pool(
-        name, where, len(labels), labels.__getitem__, images.__getitem__, num_classes, classes
     )
 
 
@@ -244,38 +140,3 @@ def _open_folder(folder: pathlib.Path, split: str) -> Pool:
         classes=[path.name for path in classes],
         channels=3,
     )
-
-
-def decode_image(file: Any, where: str, *, orient: bool = False) -> np.ndarray:
-    """Decodes an image by Pillow; transparency is dropped.
-
-    Args:
-        file: path or binary file.
-        where: what the message of an error calls it.
-        orient: turn the image as its EXIF tag says.
-
-    Returns:
-        [H, W, 1] uint8 or uint16 where the image is grey, else [H, W, 3] uint8.
-
-    Raises:
-        ValueError: the image cannot be read.
-    """
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(file) as image:
-            if orient:
-                image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I;16"):
-                pixels = np.asarray(image).astype(np.uint16)
-            elif image.mode in ("1", "L", "LA"):
-                pixels = np.asarray(image.convert("L"))
-            elif image.mode in ("I", "F"):
-                raise ValueError(f"pixels of mode {image.mode!r} have no range.")
-            else:
-                if "transparency" in image.info:
-                    image = image.convert("RGBA")
-                pixels = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read the image {where}: {error}.") from error
-    return pixels.reshape(*pixels.shape[:2], -1)
