@@ -19,9 +19,10 @@ import numpy as np
 import pyarrow.csv
 
 import lswag_jax
-from lswag_jax import data, layer_profile, scoring, search, spaces, window
+from lswag_jax import data, layer_profile, search, spaces, window
 from lswag_jax.proxies import LSwag
-from lswag_jax.scores import ScoreTable
+from lswag_jax.scoring import population as scoring
+from lswag_jax.scoring.table import ScoreTable
 
 OTHERS = ("zico", "swap", "nwot", "params", "macs")
 

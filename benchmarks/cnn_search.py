@@ -16,7 +16,7 @@ import pathlib
 import numpy as np
 
 from lswag_jax import data, search, spaces
-from lswag_jax.fitness import Fitness
+from lswag_jax.scoring.fitness import Fitness
 from lswag_jax.search import archive, lookup
 
 FITNESS = {

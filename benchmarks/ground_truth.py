@@ -17,9 +17,10 @@ import pathlib
 import numpy as np
 
 import lswag_jax
-from lswag_jax import correlation_report, data, layer_profile, scoring, search, window
+from lswag_jax import correlation_report, data, layer_profile, search, window
 from lswag_jax.proxies import LSwag
-from lswag_jax.scores import ScoreTable
+from lswag_jax.scoring import population as scoring
+from lswag_jax.scoring.table import ScoreTable
 
 GRADIENT_BATCH, PATTERN_BATCH = 16, 64
 CASES = {

@@ -19,8 +19,9 @@ import numpy as np
 import pyarrow.csv
 from scipy import stats
 
-from lswag_jax import data, proxies, scoring, search, spaces
-from lswag_jax.scores import ScoreTable
+from lswag_jax import data, proxies, search, spaces
+from lswag_jax.scoring import population as scoring
+from lswag_jax.scoring.table import ScoreTable
 
 TRUTH = "cifar10_test200"
 # Of ours, the published columns that should rank as it does.

@@ -14,7 +14,7 @@ import pathlib
 import numpy as np
 
 from lswag_jax import proxies, tables
-from lswag_jax.scores import ScoreTable
+from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.search.archive import read_rows
 from lswag_jax.tables import GroundTruth, Records
 

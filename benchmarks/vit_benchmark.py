@@ -18,9 +18,10 @@ import sys
 import jax
 import numpy as np
 
-from lswag_jax import correlation, correlation_report, data, proxies, scoring, search, tables
+from lswag_jax import correlation, correlation_report, data, proxies, search, tables
 from lswag_jax.data import sources
-from lswag_jax.scores import ScoreTable, write_atomically
+from lswag_jax.scoring import population as scoring
+from lswag_jax.scoring.table import ScoreTable, write_atomically
 from lswag_jax.spaces import AutoFormer
 from lswag_jax.training.augment import AugmentOptions
 from lswag_jax.training.benchmark import make_benchmark

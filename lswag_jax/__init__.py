@@ -8,9 +8,9 @@ Example:
 """
 
 from lswag_jax import proxies, spaces
-from lswag_jax.model_scoring import score_model
-from lswag_jax.scores import ScoreTable
-from lswag_jax.scoring import make_scorer, score
+from lswag_jax.scoring.model import score_model
+from lswag_jax.scoring.population import make_scorer, score
+from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.spaces.torch_weights import from_torch
 from lswag_jax.training.model_files import load
 

@@ -18,7 +18,7 @@ from lswag_jax.correlation import (
     weighted_kendall,
 )
 from lswag_jax.correlation_parts import regret, top_overlap, within_best, within_bins
-from lswag_jax.scores import write_atomically
+from lswag_jax.scoring.table import write_atomically
 from lswag_jax.tables import GroundTruth, is_accuracy
 
 SIZES = 5  # quantile bins of parameter counts

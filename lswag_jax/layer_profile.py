@@ -15,8 +15,8 @@ from lswag_jax.capture.tape import Layer
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
 from lswag_jax.proxies.gradient_factor import log_sum
-from lswag_jax.scores import ScoreTable
-from lswag_jax.scoring import score
+from lswag_jax.scoring.population import score
+from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.spaces import Space
 from lswag_jax.spaces.depth import BIN_RULES, NUM_BINS
 

@@ -15,7 +15,7 @@ import numpy as np
 from lswag_jax import correlation
 from lswag_jax.layer_profile import Profile
 from lswag_jax.libra import Selection
-from lswag_jax.scores import ScoreTable, write_atomically
+from lswag_jax.scoring.table import ScoreTable, write_atomically
 from lswag_jax.spaces.depth import NUM_BINS, Window
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#9A9A9A"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lswag_jax import table_files
-from lswag_jax.scores import STATUSES
+from lswag_jax.scoring.table import STATUSES
 from lswag_jax.spaces import AutoFormerGenotype, Space
 from lswag_jax.spaces.nasbench101.genotype import OPS
 from lswag_jax.tables import GroundTruth, Records, own_texts

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from lswag_jax import correlation, table_files
-from lswag_jax.scores import FILL, replace_failures
+from lswag_jax.scoring.table import FILL, replace_failures
 from lswag_jax.spaces import Space
 
 AGREEMENT = 0.85  # Spearman's rho above which accuracies are of the same networks

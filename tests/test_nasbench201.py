@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lswag_jax
-from lswag_jax import scoring, spaces
+from lswag_jax import spaces
 from lswag_jax.capture import adapters
+from lswag_jax.scoring import population as scoring
 from lswag_jax.spaces.nasbench201.genotype import OPS, NasBench201Genotype
 
 SPACE = spaces.get("nasbench201")

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from lswag_jax import proxies, spaces
-from lswag_jax.fitness import Fitness
-from lswag_jax.scores import ScoreTable
+from lswag_jax.scoring.fitness import Fitness
+from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.search import PruningOptions, pruning, run, search, total
 from lswag_jax.spaces import OpSets
 

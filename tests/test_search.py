@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from lswag_jax.fitness import Fitness
+from lswag_jax.scoring.fitness import Fitness
 from lswag_jax.search import (
     EvolutionOptions,
     RandomOptions,

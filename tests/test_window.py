@@ -13,7 +13,7 @@ import lswag_jax
 from lswag_jax import layer_profile, proxies, window
 from lswag_jax.capture import tape
 from lswag_jax.layer_profile import STATISTICS, LayerProfile
-from lswag_jax.scores import ScoreTable
+from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.spaces import AutoFormer
 
 SPACE = AutoFormer(

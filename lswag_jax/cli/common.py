@@ -165,7 +165,7 @@ def _shard(text: str | None):
 def _prepare(compile_cache: bool) -> None:
     import jax
 
-    from lswag_jax import distributed
+    from lswag_jax.scoring import devices as distributed
 
     if not distributed.is_first():
         logging.set_verbosity(logging.WARNING)
@@ -328,7 +328,8 @@ def score_archive(
         space, genotypes, batch, proxies, settings: what to score, see `scoring.stream`.
         timing: receives the seconds.
     """
-    from lswag_jax import scoring, search
+    from lswag_jax import search
+    from lswag_jax.scoring import population as scoring
 
     identity = {**identity, "data_sha256": search.data_sha256(batch.images, batch.labels)}
     bar = progress.progress_bar(title, len(genotypes))

@@ -27,8 +27,9 @@ INHERITED = "inherited_accuracy"  # the proxy of `search.supernet`
 
 def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     """Searches as `config` says and writes the results to `workdir`, or a shard's rows alone."""
-    from lswag_jax import distributed, search
-    from lswag_jax.fitness import Fitness
+    from lswag_jax import search
+    from lswag_jax.scoring import devices as distributed
+    from lswag_jax.scoring.fitness import Fitness
 
     fitness = Fitness.parse(config.search.fitness, config.search.merge_rule)
     if INHERITED in fitness.proxies and not config.search.supernet:
@@ -152,7 +153,7 @@ def _look_up(
     result, accuracies: dict[str, float], space, source: str, folder: pathlib.Path
 ) -> None:
     """Writes and logs what the benchmark says of the networks found."""
-    from lswag_jax.scores import write_atomically
+    from lswag_jax.scoring.table import write_atomically
     from lswag_jax.search import lookup
 
     found = lookup.look_up(result.table.rows, result.fitness, accuracies, space=space)

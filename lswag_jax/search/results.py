@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from lswag_jax.scores import ScoreTable, dump_row, write_atomically
+from lswag_jax.scoring.table import ScoreTable, dump_row, write_atomically
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lswag_jax import distributed, scoring
 from lswag_jax import proxies as proxy_registry
-from lswag_jax.fitness import Fitness
 from lswag_jax.proxies import Proxy
-from lswag_jax.scores import Row, ScoreTable
+from lswag_jax.scoring import devices as distributed
+from lswag_jax.scoring import population as scoring
+from lswag_jax.scoring.fitness import Fitness
+from lswag_jax.scoring.table import Row, ScoreTable
 from lswag_jax.search import evolution, pruning, random_search
 from lswag_jax.search.archive import Archive, Evaluate
 from lswag_jax.search.evolution import EvolutionOptions

@@ -9,16 +9,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from lswag_jax import distributed
 from lswag_jax import proxies as proxy_registry
 from lswag_jax.capture import adapters, chain, tape
-from lswag_jax.distributed import Devices
-from lswag_jax.inputs import check_inputs
-from lswag_jax.measuring import measure
 from lswag_jax.probe.candidate import Candidate, Draws
 from lswag_jax.probe.patterns import PATTERN_LIMIT
 from lswag_jax.proxies import Proxy, finish
-from lswag_jax.scores import Row, ScoreTable
+from lswag_jax.scoring import devices as distributed
+from lswag_jax.scoring.devices import Devices
+from lswag_jax.scoring.inputs import check_inputs
+from lswag_jax.scoring.measure import measure
+from lswag_jax.scoring.table import Row, ScoreTable
 from lswag_jax.spaces import Space
 
 Array = jax.Array

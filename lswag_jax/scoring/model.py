@@ -16,13 +16,13 @@ from lswag_jax import proxies as proxy_registry
 from lswag_jax import tasks
 from lswag_jax.capture import adapters, models, tape
 from lswag_jax.capture.macs import count_macs
-from lswag_jax.inputs import check_inputs, in_one_dtype
-from lswag_jax.measuring import measure
 from lswag_jax.probe.candidate import Candidate, Draws
 from lswag_jax.probe.patterns import PATTERN_LIMIT
 from lswag_jax.proxies import Proxy, finish
-from lswag_jax.scores import ScoreTable
-from lswag_jax.scoring import Proxies, merged
+from lswag_jax.scoring.inputs import check_inputs, in_one_dtype
+from lswag_jax.scoring.measure import measure
+from lswag_jax.scoring.population import Proxies, merged
+from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.tasks import Task
 
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from lswag_jax.proxies.merge import check_rule, merge
-from lswag_jax.scores import ScoreTable
+from lswag_jax.scoring.table import ScoreTable
 
 
 @dataclasses.dataclass(frozen=True)
