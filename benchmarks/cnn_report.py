@@ -16,8 +16,8 @@ from cnn_ground_truth import CASES, OTHERS, read, variants
 import lswag_jax
 from lswag_jax import correlation, correlation_report, window
 from lswag_jax.proxies import LSwag
+from lswag_jax.runs.archive import read_rows
 from lswag_jax.scoring.table import ScoreTable
-from lswag_jax.search.archive import read_rows
 
 PAPER = {  # Table 3 of the paper: no mu, window, Psi -> C10, C100, IN16
     (False, False, False): (0.75, 0.80, 0.78),

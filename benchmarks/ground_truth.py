@@ -17,7 +17,7 @@ import pathlib
 import numpy as np
 
 import lswag_jax
-from lswag_jax import correlation_report, data, layer_profile, search, window
+from lswag_jax import correlation_report, data, layer_profile, runs, window
 from lswag_jax.proxies import LSwag
 from lswag_jax.scoring import population as scoring
 from lswag_jax.scoring.table import ScoreTable
@@ -99,8 +99,8 @@ def run_case(case: str, root: pathlib.Path, folder: pathlib.Path, arguments) -> 
         )  # fmt: skip
 
     about = {"case": case, "seed": arguments.seed, "window": picked}
-    with search.Archive(folder, about) as archive:
-        search.extend(archive, 0, space, genotypes, evaluate)
+    with runs.Archive(folder, about) as archive:
+        runs.extend(archive, 0, space, genotypes, evaluate)
         report(case, ScoreTable(archive, proxies), targets(case, rows))
 
 

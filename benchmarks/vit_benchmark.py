@@ -18,7 +18,7 @@ import sys
 import jax
 import numpy as np
 
-from lswag_jax import correlation, correlation_report, data, proxies, search, tables
+from lswag_jax import correlation, correlation_report, data, proxies, runs, tables
 from lswag_jax.data import sources
 from lswag_jax.scoring import population as scoring
 from lswag_jax.scoring.table import ScoreTable, write_atomically
@@ -75,8 +75,8 @@ def score(arguments, genotypes: list) -> ScoreTable:
         )  # fmt: skip
 
     about = {"proxies": "all", "seed": arguments.seed}
-    with search.Archive(pathlib.Path(arguments.workdir) / "scores", about) as archive:
-        search.extend(archive, 0, SPACE, genotypes, evaluate)
+    with runs.Archive(pathlib.Path(arguments.workdir) / "scores", about) as archive:
+        runs.extend(archive, 0, SPACE, genotypes, evaluate)
         return ScoreTable(archive, resolved)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lswag_jax import spaces
-from lswag_jax.search.archive import Archive, check_complete, extend, read_rows
+from lswag_jax.runs.archive import Archive, check_complete, extend, read_rows
 
 CONFIG = {"seed": 0, "search": {"num": 5, "window": (1, 2.5)}, "log_every": 10}
 ROWS = [{"id": "a", "x": 0.1}, {"id": "b", "x": [1, None]}, {"id": "c", "x": "é"}]

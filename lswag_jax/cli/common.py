@@ -157,7 +157,7 @@ def _join(values: flags.FlagValues) -> None:
 
 def _shard(text: str | None):
     """The shard of `--shard`, None without it."""
-    from lswag_jax.search import Shard
+    from lswag_jax.runs import Shard
 
     return None if text is None else Shard.parse(text)
 
@@ -328,12 +328,12 @@ def score_archive(
         space, genotypes, batch, proxies, settings: what to score, see `scoring.stream`.
         timing: receives the seconds.
     """
-    from lswag_jax import search
+    from lswag_jax import runs, search
     from lswag_jax.scoring import population as scoring
 
     identity = {**identity, "data_sha256": search.data_sha256(batch.images, batch.labels)}
     bar = progress.progress_bar(title, len(genotypes))
-    with search.open_archive(workdir, identity) as (archive, found), bar as show:
+    with runs.open_archive(workdir, identity) as (archive, found), bar as show:
 
         def evaluate(missing: Sequence[Any]) -> Iterator[dict[str, Any]]:
             for row in scoring.stream(
@@ -342,7 +342,7 @@ def score_archive(
                 yield row
                 show(len(archive), "")
 
-        search.extend(archive, 0, space, genotypes, search.reuse(space, found, evaluate))
+        runs.extend(archive, 0, space, genotypes, runs.reuse(space, found, evaluate))
         return list(archive)
 
 

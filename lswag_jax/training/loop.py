@@ -82,7 +82,7 @@ class Metrics:
     """Rows of metrics, each appended once; a training that goes on keeps those that are there.
 
     Args:
-        rows: a list, or the `search.Archive` of a workdir.
+        rows: a list, or the `runs.Archive` of a workdir.
         writer: takes scalars as TensorBoard's `add_scalar(name, value, step)`; None for none.
     """
 

@@ -14,9 +14,9 @@ import re
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, Self
 
+from lswag_jax.runs.archive import ARCHIVE, Archive, Evaluate, plain
 from lswag_jax.scoring import devices as distributed
 from lswag_jax.scoring.table import Row
-from lswag_jax.search.archive import ARCHIVE, Archive, Evaluate, plain
 from lswag_jax.spaces import Space
 
 
