@@ -19,7 +19,8 @@ import numpy as np
 import pyarrow.csv
 
 import lswag_jax
-from lswag_jax import data, layer_profile, runs, spaces, window
+from lswag_jax import data, runs, spaces
+from lswag_jax.analysis import layer_profile, window
 from lswag_jax.proxies import LSwag
 from lswag_jax.scoring import population as scoring
 from lswag_jax.scoring.table import ScoreTable

@@ -16,9 +16,9 @@ import pathlib
 import numpy as np
 
 from lswag_jax import data, search, spaces
+from lswag_jax.analysis import lookup
 from lswag_jax.runs import archive
 from lswag_jax.scoring.fitness import Fitness
-from lswag_jax.search import lookup
 
 FITNESS = {
     "params": Fitness("params"),

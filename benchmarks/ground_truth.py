@@ -17,7 +17,9 @@ import pathlib
 import numpy as np
 
 import lswag_jax
-from lswag_jax import correlation_report, data, layer_profile, runs, window
+from lswag_jax import data, runs
+from lswag_jax.analysis import layer_profile, window
+from lswag_jax.analysis import report as correlation_report
 from lswag_jax.proxies import LSwag
 from lswag_jax.scoring import population as scoring
 from lswag_jax.scoring.table import ScoreTable

@@ -18,7 +18,9 @@ import sys
 import jax
 import numpy as np
 
-from lswag_jax import correlation, correlation_report, data, proxies, runs, tables
+from lswag_jax import data, proxies, runs
+from lswag_jax.analysis import correlation, tables
+from lswag_jax.analysis import report as correlation_report
 from lswag_jax.data import sources
 from lswag_jax.scoring import population as scoring
 from lswag_jax.scoring.table import ScoreTable, write_atomically

@@ -196,7 +196,8 @@ def load_proxies(config: ConfigDict, more: Sequence[str] = ()) -> tuple:
         config: of the run.
         more: names of proxies that are needed too.
     """
-    from lswag_jax import proxies, window
+    from lswag_jax import proxies
+    from lswag_jax.analysis import window
 
     names, resolved = proxies.expand(split(config.proxies)), []
     names += [name for name in dict.fromkeys(more) if name not in names]
@@ -210,7 +211,8 @@ def load_proxies(config: ConfigDict, more: Sequence[str] = ()) -> tuple:
 
 def load_truth(text: str, space: Any) -> Any:
     """A table of ground truth from its file, or from that of a benchmark as KIND:file."""
-    from lswag_jax import table_converters, tables
+    from lswag_jax.analysis import converters as table_converters
+    from lswag_jax.analysis import tables
 
     kind, _, path = text.rpartition(":")
     return table_converters.convert(kind, path, space) if kind else tables.read(path, space)

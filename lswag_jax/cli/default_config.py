@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from lswag_jax import proxies, spaces
-from lswag_jax.libra import LibraOptions
+from lswag_jax.analysis.libra import LibraOptions
 
 # Of each benchmark the space that its tables are of, and the accuracy that they rank by.
 BENCHMARKS = {
@@ -66,7 +66,7 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
     config.libra = _libra()
     config.profile = {
         "num": 100,  # random genotypes
-        "statistic": "mean_log_sigma",  # of a layer, see lswag_jax.layer_profile
+        "statistic": "mean_log_sigma",  # of a layer, see lswag_jax.analysis.layer_profile
         "picker": "runs",  # or hull, or steep
         "tau": 1.0,  # robust z above which a bin is a peak
     }
@@ -166,7 +166,7 @@ def _libra() -> dict:
         "dataset": "",  # of the table; empty for its first
         "proxies": "",  # candidates, NAME or NAME=METRIC; empty for all that are no accuracies
         "seeds": 5,  # random halvings
-        "options": dataclasses.asdict(LibraOptions()),  # see lswag_jax.libra.LibraOptions
+        "options": dataclasses.asdict(LibraOptions()),  # see lswag_jax.analysis.libra.LibraOptions
     }
 
 

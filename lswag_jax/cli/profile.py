@@ -19,7 +19,7 @@ from lswag_jax.cli import common, progress
 
 def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     """Profiles as `config` says and writes the window to `workdir`, or a shard's rows alone."""
-    from lswag_jax import layer_profile, plots, window
+    from lswag_jax.analysis import layer_profile, plots, window
     from lswag_jax.scoring import devices as distributed
     from lswag_jax.scoring.table import ScoreTable
 

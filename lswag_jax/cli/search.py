@@ -84,7 +84,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
 
 def _plot(result, fitness, folder: pathlib.Path) -> None:
     """The search, its networks by size, and the best one's layers."""
-    from lswag_jax import plots
+    from lswag_jax.analysis import plots
 
     if len(result.table) > 1:
         plots.save(plots.best_so_far(result.fitness, fitness.name), folder / "best_so_far.png")
@@ -132,7 +132,7 @@ def _decisive(config: ConfigDict, fitness) -> dict:
 
 def _accuracies(config: ConfigDict, space) -> dict[str, float] | None:
     """Accuracies of a tabular benchmark, where one is given."""
-    from lswag_jax.search import lookup
+    from lswag_jax.analysis import lookup
 
     if not config.search.truth:
         return None
@@ -153,8 +153,8 @@ def _look_up(
     result, accuracies: dict[str, float], space, source: str, folder: pathlib.Path
 ) -> None:
     """Writes and logs what the benchmark says of the networks found."""
+    from lswag_jax.analysis import lookup
     from lswag_jax.scoring.table import write_atomically
-    from lswag_jax.search import lookup
 
     found = lookup.look_up(result.table.rows, result.fitness, accuracies, space=space)
     if found is None:

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from lswag_jax import correlation
-from lswag_jax.layer_profile import Profile
-from lswag_jax.libra import Selection
+from lswag_jax.analysis import correlation
+from lswag_jax.analysis.layer_profile import Profile
+from lswag_jax.analysis.libra import Selection
 from lswag_jax.scoring.table import ScoreTable, write_atomically
 from lswag_jax.spaces.depth import NUM_BINS, Window
 
@@ -208,10 +208,10 @@ def candidates(selection: Selection) -> Any:
     """What LIBRA chose by: rho, information gain and bias of each candidate, best rho first.
 
     Args:
-        selection: of `lswag_jax.libra.select`.
+        selection: of `lswag_jax.analysis.libra.select`.
 
     Example:
-        >>> from lswag_jax import libra
+        >>> from lswag_jax.analysis import libra
         >>> y = np.arange(9.0)
         >>> figure = candidates(libra.select({"good": y, "poor": y % 4}, y, y))
         >>> [text.get_text() for text in figure.axes[0].get_yticklabels()]

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from lswag_jax import table_files
+from lswag_jax.analysis import table_files
+from lswag_jax.analysis.tables import GroundTruth, Records, own_texts
 from lswag_jax.scoring.table import STATUSES
 from lswag_jax.spaces import AutoFormerGenotype, Space
 from lswag_jax.spaces.nasbench101.genotype import OPS
-from lswag_jax.tables import GroundTruth, Records, own_texts
 
 _ORDINALS = ("id", "idx", "index")  # columns that number rows
 _NBSZ = "NAS-Bench-Suite-Zero"

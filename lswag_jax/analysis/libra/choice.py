@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lswag_jax import information
+from lswag_jax.analysis import information
 from lswag_jax.proxies import GROUPS
 from lswag_jax.proxies.merge import check_rule
 
@@ -28,8 +28,8 @@ class LibraOptions:
     """Options of LIBRA; the defaults are the published algorithm with NAS-Bench-Suite-Zero's bins.
 
     Args:
-        bins: "equal_width" or "equal_freq", see `lswag_jax.information.discretise`.
-        n_bins: "nbsz", "cube_root" or a number, see `lswag_jax.information.num_bins`.
+        bins: "equal_width" or "equal_freq", see `lswag_jax.analysis.information.discretise`.
+        n_bins: "nbsz", "cube_root" or a number, see `lswag_jax.analysis.information.num_bins`.
         estimator: of entropies, "ml" or "miller_madow".
         fill: of failed scores: "-1e8" counts as this value where values are binned or averaged,
             "worst_rank" as a bin of its own, and "drop" leaves out architectures that failed any

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lswag_jax.correlation import (
+from lswag_jax.analysis.correlation import (
     bootstrap,
     checked,
     kendall,
@@ -17,9 +17,9 @@ from lswag_jax.correlation import (
     spearman,
     weighted_kendall,
 )
-from lswag_jax.correlation_parts import regret, top_overlap, within_best, within_bins
+from lswag_jax.analysis.correlation_parts import regret, top_overlap, within_best, within_bins
+from lswag_jax.analysis.tables import GroundTruth, is_accuracy
 from lswag_jax.scoring.table import write_atomically
-from lswag_jax.tables import GroundTruth, is_accuracy
 
 SIZES = 5  # quantile bins of parameter counts
 Row = dict[str, Any]

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lswag_jax import correlation
-from lswag_jax.layer_profile import Profile
+from lswag_jax.analysis import correlation
+from lswag_jax.analysis.layer_profile import Profile
 from lswag_jax.proxies.lswag import LSwag, check_window
 from lswag_jax.scoring.table import write_atomically
 from lswag_jax.spaces.depth import NUM_BINS, Window

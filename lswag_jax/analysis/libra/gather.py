@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lswag_jax.tables import GroundTruth, is_accuracy
+from lswag_jax.analysis.tables import GroundTruth, is_accuracy
 
 
 class Benchmark(NamedTuple):
@@ -45,7 +45,7 @@ def gather(
             architecture has them all.
 
     Example:
-        >>> from lswag_jax.tables import Records
+        >>> from lswag_jax.analysis.tables import Records
         >>> table = GroundTruth.from_records([
         ...     Records("cifar10", "val_accuracy", "abc", [90.0, 80.0, 70.0], "made up"),
         ...     Records("cifar10", "params", "abc", [7, 8, 9], "made up"),

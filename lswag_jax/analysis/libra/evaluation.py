@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lswag_jax import correlation
-from lswag_jax.libra.choice import LibraOptions
-from lswag_jax.libra.selection import Selection, checked, choose_from
+from lswag_jax.analysis import correlation
+from lswag_jax.analysis.libra.choice import LibraOptions
+from lswag_jax.analysis.libra.selection import Selection, checked, choose_from
 
 
 class Evaluation(NamedTuple):

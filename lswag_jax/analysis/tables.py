@@ -8,7 +8,7 @@ The file of a table (`read`, `GroundTruth.write`) is CSV, compressed or not, or 
     value       number; empty where it was tried and failed
     provenance  where the value comes from
 
-A row that is not there was never tried. `lswag_jax.table_converters` makes tables of what
+A row that is not there was never tried. `lswag_jax.analysis.converters` makes tables of what
 benchmarks publish. Nothing here unpickles.
 """
 
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from lswag_jax import correlation, table_files
+from lswag_jax.analysis import correlation, table_files
 from lswag_jax.scoring.table import FILL, replace_failures
 from lswag_jax.spaces import Space
 

@@ -13,10 +13,10 @@ chosen. The choice uses labels, so what it is worth must be read off architectur
 seen: `evaluate`.
 """
 
-from lswag_jax.libra.choice import PRESETS, Candidate, LibraOptions, choose
-from lswag_jax.libra.evaluation import Evaluation, evaluate, halves
-from lswag_jax.libra.gather import Benchmark, gather
-from lswag_jax.libra.selection import Selection, select
+from lswag_jax.analysis.libra.choice import PRESETS, Candidate, LibraOptions, choose
+from lswag_jax.analysis.libra.evaluation import Evaluation, evaluate, halves
+from lswag_jax.analysis.libra.gather import Benchmark, gather
+from lswag_jax.analysis.libra.selection import Selection, select
 
 __all__ = [
     "PRESETS",

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from lswag_jax import correlation, information
-from lswag_jax.libra.choice import Candidate, LibraOptions, choose
+from lswag_jax.analysis import correlation, information
+from lswag_jax.analysis.libra.choice import Candidate, LibraOptions, choose
 from lswag_jax.scoring.fitness import Fitness
 from lswag_jax.scoring.table import FILL, dump_row, write_atomically
 

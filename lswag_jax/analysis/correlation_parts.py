@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lswag_jax.correlation import checked, spearman
+from lswag_jax.analysis.correlation import checked, spearman
 
 
 def top_overlap(x: np.ndarray, y: np.ndarray, k: int) -> float:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lswag_jax import table_files, tables
+from lswag_jax.analysis import table_files, tables
 from lswag_jax.scoring.table import Row
 from lswag_jax.spaces import Space
 
@@ -32,7 +32,8 @@ def read(path: str, space: Space, column: str, metric: str) -> dict[str, float]:
     """A benchmark's accuracies by the text of their genotypes in the space.
 
     Args:
-        path: a table (`lswag_jax.tables`), or another CSV or Parquet file with a column a metric.
+        path: a table (`lswag_jax.analysis.tables`), or another CSV or Parquet file with a column a
+            metric.
         space: whose `parse` reads the genotypes.
         column: of the genotypes; of a table its data set.
         metric: column of the accuracies, or metric of the table; missing ones are left out.

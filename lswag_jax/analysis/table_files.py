@@ -1,4 +1,4 @@
-"""Files of tables: the long format of `lswag_jax.tables`, and wide ones with a column a metric."""
+"""Files of tables: the long format of `analysis.tables`, and wide ones with a column a metric."""
 
 import gzip
 import io

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from lswag_jax.weighted_tau import weighted_tau
+from lswag_jax.analysis.weighted_tau import weighted_tau
 
 Statistic = Callable[..., Any]
 _CHUNK = 1 << 20  # numbers of one array resampled at a time
@@ -97,7 +97,7 @@ def partial_spearman(
 def weighted_kendall(x: np.ndarray, y: np.ndarray, undefined: float = 0.0) -> Any:
     """Kendall's tau with hyperbolic weights, so that the best architectures count most.
 
-    See `lswag_jax.weighted_tau`. The weights are of both rankings, by x and by y.
+    See `lswag_jax.analysis.weighted_tau`. The weights are of both rankings, by x and by y.
 
     Args:
         x, y: values [..., n]; -inf is the worst rank.
