@@ -20,9 +20,9 @@ import numpy as np
 
 from lswag_jax import proxies, spaces
 from lswag_jax.capture import adapters, tape
+from lswag_jax.files import write_atomically
 from lswag_jax.probe.candidate import Candidate, Draws
 from lswag_jax.scoring.measure import measure
-from lswag_jax.scoring.table import write_atomically
 
 FAMILY_KEY = "family"  # of these, over L-SWAG alone
 FAMILY = ("lswag", "zico", "snip", "fisher", "grad_norm", "plain", "l2_norm", "nwot", "swap")

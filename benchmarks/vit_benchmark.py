@@ -22,8 +22,9 @@ from lswag_jax import data, proxies, runs
 from lswag_jax.analysis import correlation, tables
 from lswag_jax.analysis import report as correlation_report
 from lswag_jax.data import sources
+from lswag_jax.files import write_atomically
 from lswag_jax.scoring import population as scoring
-from lswag_jax.scoring.table import ScoreTable, write_atomically
+from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.spaces import AutoFormer
 from lswag_jax.training.augment import AugmentOptions
 from lswag_jax.training.benchmark import make_benchmark

@@ -15,7 +15,8 @@ import numpy as np
 from lswag_jax.analysis import correlation
 from lswag_jax.analysis.layer_profile import Profile
 from lswag_jax.analysis.libra import Selection
-from lswag_jax.scoring.table import ScoreTable, write_atomically
+from lswag_jax.files import write_atomically
+from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.spaces.depth import NUM_BINS, Window
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#9A9A9A"

@@ -19,7 +19,7 @@ from lswag_jax.analysis.correlation import (
 )
 from lswag_jax.analysis.correlation_parts import regret, top_overlap, within_best, within_bins
 from lswag_jax.analysis.tables import GroundTruth, is_accuracy
-from lswag_jax.scoring.table import write_atomically
+from lswag_jax.files import write_atomically
 
 SIZES = 5  # quantile bins of parameter counts
 Row = dict[str, Any]

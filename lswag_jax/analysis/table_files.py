@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lswag_jax.scoring.table import write_atomically
+from lswag_jax.files import write_atomically
 
 COLUMNS = ("genotype", "dataset", "metric", "value", "provenance")
 SUFFIXES = (".csv", ".csv.gz", ".parquet")

@@ -17,8 +17,8 @@ import numpy as np
 
 from lswag_jax.analysis import correlation
 from lswag_jax.analysis.layer_profile import Profile
+from lswag_jax.files import write_atomically
 from lswag_jax.proxies.lswag import LSwag, check_window
-from lswag_jax.scoring.table import write_atomically
 from lswag_jax.spaces.depth import NUM_BINS, Window
 
 _MAD_TO_STD = 1.4826  # of a normal distribution

@@ -92,7 +92,7 @@ def _report(evaluations: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _write_csv(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
-    from lswag_jax.scoring.table import write_atomically
+    from lswag_jax.files import write_atomically
 
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0], lineterminator="\n")

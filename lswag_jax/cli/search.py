@@ -154,7 +154,7 @@ def _look_up(
 ) -> None:
     """Writes and logs what the benchmark says of the networks found."""
     from lswag_jax.analysis import lookup
-    from lswag_jax.scoring.table import write_atomically
+    from lswag_jax.files import write_atomically
 
     found = lookup.look_up(result.table.rows, result.fitness, accuracies, space=space)
     if found is None:

@@ -10,7 +10,8 @@ import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any, Self
 
-from lswag_jax.scoring.table import Row, dump_row, write_atomically
+from lswag_jax.files import dump_row, write_atomically
+from lswag_jax.scoring.table import Row
 from lswag_jax.spaces import Space
 
 ARCHIVE = "archive.jsonl"

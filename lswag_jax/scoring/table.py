@@ -1,8 +1,6 @@
 """ScoreTable: what scoring leaves behind, one row an architecture."""
 
-import csv
 import functools
-import io
 import json
 import os
 import pathlib
@@ -12,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from scipy import stats
 
+from lswag_jax.files import dump_row, write_atomically, write_csv, write_parquet
 from lswag_jax.proxies.base import Proxy
 
 # Mildest first; all but the first two are failures.
@@ -204,21 +203,11 @@ class ScoreTable:
 
     def to_csv(self, path: str | os.PathLike) -> None:
         """Writes the plain columns as CSV."""
-        columns = self.flat()
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
-        write_atomically(path, text.getvalue())
+        write_csv(path, self.flat())
 
     def to_parquet(self, path: str | os.PathLike) -> None:
         """Writes the plain columns as Parquet."""
-        import pyarrow
-        from pyarrow import parquet
-
-        buffer = io.BytesIO()
-        parquet.write_table(pyarrow.table(self.flat()), buffer)
-        write_atomically(path, buffer.getvalue())
+        write_parquet(path, self.flat())
 
     def to_jsonl(self, path: str | os.PathLike) -> None:
         """Writes the rows with all parts, one JSON object a line; `from_jsonl` reads them back."""
@@ -250,34 +239,3 @@ def replace_failures(values: np.ndarray, failed: np.ndarray, nan_policy: str) ->
         raise ValueError(f"nan_policy must be one of {NAN_POLICIES}, got {nan_policy!r}.")
     stand_in = {"worst_rank": -np.inf, "fill": FILL, "drop": np.nan}[nan_policy]
     return np.where(failed, stand_in, values)
-
-
-def dump_row(row: Row) -> str:
-    """A row as strict JSON; non-finite numbers become the strings NaN, Infinity, -Infinity."""
-    return json.dumps(_jsonable(row), separators=(",", ":"), allow_nan=False)
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _jsonable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(item) for item in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return _jsonable(value.tolist())
-    if isinstance(value, float) and not np.isfinite(value):
-        return "NaN" if np.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value
-
-
-def write_atomically(path: str | os.PathLike, data: str | bytes) -> None:
-    """Replaces a file as a whole: a reader or a crash never sees half of it."""
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

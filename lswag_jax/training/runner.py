@@ -11,8 +11,8 @@ import jax
 
 from lswag_jax import data
 from lswag_jax.data import Pool
+from lswag_jax.files import dump_row
 from lswag_jax.runs import Archive
-from lswag_jax.scoring.table import dump_row
 from lswag_jax.spaces import Space
 from lswag_jax.training import inherit, loop, model_files, supernet
 from lswag_jax.training.augment import AugmentOptions

@@ -10,8 +10,9 @@ import numpy as np
 
 from lswag_jax.analysis import correlation, information
 from lswag_jax.analysis.libra.choice import Candidate, LibraOptions, choose
+from lswag_jax.files import dump_row, write_atomically
 from lswag_jax.scoring.fitness import Fitness
-from lswag_jax.scoring.table import FILL, dump_row, write_atomically
+from lswag_jax.scoring.table import FILL
 
 
 @dataclasses.dataclass(frozen=True)
