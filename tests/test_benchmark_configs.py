@@ -40,7 +40,7 @@ def test_networks(name, variant):
     config = get_config(name, variant)
     space = common.load_space(config)
     common.load_proxies(config)
-    common.score_settings(config)
+    common.score_options(config)
     g = space.sample(np.random.default_rng(0), 1)[0]
     assert space.num_params(g) > 0
     assert config.data.gradient_batch <= config.data.batch_size

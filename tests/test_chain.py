@@ -10,7 +10,7 @@ import pytest
 import lswag_jax
 from lswag_jax import spaces, tasks
 from lswag_jax.capture import adapters, chain, tape
-from lswag_jax.scoring import population as scoring
+from lswag_jax.scoring import programs
 
 SPACE = spaces.get(
     "transnas_macro", task=tasks.classification(3), image_size=64, width=4, decoder_width=64
@@ -29,7 +29,8 @@ def test_scores_of_chains(batch):
     members = [SPACE.parse("4-1234-basic"), SPACE.parse("4-43131-basic")]
     table = lswag_jax.score(SPACE, members, *batch, PROXIES)
     assert list(table.status) == ["ok", "ok"]
-    variables = SPACE.extract(scoring._initial(SPACE, 0, np.dtype(np.float32)), members[0])
+    initial = programs.initial_variables(SPACE, 0, np.dtype(np.float32))
+    variables = SPACE.extract(initial, members[0])
     exact = lswag_jax.score_model(SPACE.build(members[0]), variables, *batch, PROXIES)
     for name in PROXIES:
         np.testing.assert_allclose(table[name][0], exact[name][0], rtol=1e-5)

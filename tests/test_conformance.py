@@ -15,7 +15,7 @@ import pytest
 import lswag_jax
 from lswag_jax import proxies, spaces
 from lswag_jax.proxies import Gsnr, LinearRegions, Ntk, SynFlow, Zen
-from lswag_jax.scoring import population as scoring
+from lswag_jax.scoring import programs
 from tests.spaces import SIZES
 
 VIT = spaces.AutoFormer("conform", (12, 24), (1, 2), (2.0,), (1, 2), head_dim=8, **SIZES)
@@ -70,7 +70,7 @@ def exact(kind: str, i: int):
     """The i-th network by itself, with the weights that the population's has."""
     space, g = SPACES[kind], GENOTYPES[kind][i]
     with jax.enable_x64(True):
-        variables = scoring._initial(space, 3, np.dtype(float))
+        variables = programs.initial_variables(space, 3, np.dtype(float))
         cut = space.extract(variables, g)
         return lswag_jax.score_model(space.build(g), cut, *data(kind), CHOSEN, seed=3)
 
@@ -129,7 +129,7 @@ def test_float32(kind, name):
 @functools.cache
 def _both_precisions(kind):
     space, g, (images, labels) = SPACES[kind], GENOTYPES[kind][0], data(kind)
-    variables = space.extract(scoring._initial(space, 3, np.dtype(np.float32)), g)
+    variables = space.extract(programs.initial_variables(space, 3, np.dtype(np.float32)), g)
     batch = images.astype(np.float32), labels
     narrow = lswag_jax.score_model(space.build(g), variables, *batch, CHOSEN, seed=3)
     with jax.enable_x64(True):
@@ -191,7 +191,7 @@ def test_batch_of_one(kind):
     """No pair of samples, no deviation; what needs neither has a score."""
     (images, labels), g = data(kind), GENOTYPES["vit"][0]
     chosen = [p for p in CHOSEN if p.key not in ("zico", "gsnr")]
-    variables = VIT.extract(scoring._initial(VIT, 3, np.dtype(np.float32)), g)
+    variables = VIT.extract(programs.initial_variables(VIT, 3, np.dtype(np.float32)), g)
     images = images[:1].astype(np.float32)
     table = lswag_jax.score_model(VIT.build(g), variables, images, labels[:1], chosen)
     assert np.isfinite(table["snip"]).all()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import lswag_jax
 from lswag_jax import probe
 from lswag_jax.capture import adapters, tape
-from lswag_jax.scoring import population as scoring
+from lswag_jax.scoring import programs
 from lswag_jax.spaces import depth
 from lswag_jax.spaces.darts.genotype import OPS
 from lswag_jax.spaces.darts.genotype import DartsGenotype as Genotype
@@ -216,7 +216,7 @@ def test_elastic_logits_are_the_exact_ones(x64, space):
 @pytest.mark.slow
 def test_elastic_scores_are_the_exact_ones(x64, space, proxies, monkeypatch):
     weights = variables(space)
-    monkeypatch.setattr(scoring, "_initial", lambda *_: weights)
+    monkeypatch.setattr(programs, "initial_variables", lambda *_: weights)
     (g,) = space.sample(np.random.default_rng(5), 1)
     found = lswag_jax.score(space, [g], *batch(space), proxies)
     exact = lswag_jax.score_model(space.build(g), space.extract(weights, g), *batch(space), proxies)

@@ -7,7 +7,7 @@ import pytest
 import lswag_jax
 from lswag_jax import spaces, tasks
 from lswag_jax.proxies import LSwag, LSwagKernel
-from lswag_jax.scoring import population as scoring
+from lswag_jax.scoring import programs
 
 SPACE = spaces.get(
     "transnas_micro", task=tasks.classification(3), image_size=16, width=4, modules=(4,)
@@ -30,7 +30,7 @@ def test_options(x64):
     images, labels = rng.normal(size=(5, *SPACE.image_shape)), np.arange(5) % 3
     g = SPACE.parse("4-4-1_03_231")
     found = lswag_jax.score(SPACE, [g], images, labels, PROXIES)
-    variables = SPACE.extract(scoring._initial(SPACE, 0, np.dtype(np.float64)), g)
+    variables = SPACE.extract(programs.initial_variables(SPACE, 0, np.dtype(np.float64)), g)
     exact = lswag_jax.score_model(SPACE.build(g), variables, images, labels, PROXIES)
     for proxy in PROXIES:
         np.testing.assert_allclose(found[proxy.key][0], exact[proxy.key][0], rtol=1e-8)

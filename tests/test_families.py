@@ -11,7 +11,7 @@ import lswag_jax
 from lswag_jax import proxies
 from lswag_jax.proxies import LSwag
 from lswag_jax.scoring import model as model_scoring
-from lswag_jax.scoring import population as scoring
+from lswag_jax.scoring import programs
 from tests.conftest import ROOT
 from tests.spaces import WIDE, batch
 
@@ -46,13 +46,13 @@ def test_a_program_a_family_gives_what_one_gives(few, monkeypatch, x64):
     """Also where the gradient batch is a part of the batch."""
     images, labels = batch(WIDE)
     images, genotypes = images.astype(float), [WIDE.parse("12/1/2"), WIDE.parse("24/2,1/2,3")]
-    traced, original = [], scoring.measure
-    monkeypatch.setattr(scoring, "measure", lambda *a, **k: traced.append(1) or original(*a, **k))
+    traced, original = [], programs.measure
+    monkeypatch.setattr(programs, "measure", lambda *a, **k: traced.append(1) or original(*a, **k))
     table = lswag_jax.score(WIDE, genotypes, images, labels, NAMES, gradient_batch=6)
     assert len(traced) == 3
     assert table.timing["compile"] > table.timing["score"] > 0
     scorer = jax.jit(lswag_jax.make_scorer(WIDE, NAMES, gradient_batch=6))
-    variables = scoring._initial(WIDE, 0, np.dtype(float))
+    variables = programs.initial_variables(WIDE, 0, np.dtype(float))
     one = scorer(variables, WIDE.encode(genotypes), images, labels)
     assert len(traced) == 4
     for proxy in proxies.resolve(NAMES):
@@ -67,7 +67,7 @@ def test_degenerate_is_what_every_program_finds():
     a, b = ({name: 1.0, "degenerate": np.array(found)} for name, found in (
         ("snip", [True, True, False]), ("jacov", [True, False, False])
     ))  # fmt: skip
-    merged = scoring.merged([a, b])
+    merged = programs.merged([a, b])
     assert set(merged) == {"snip", "jacov", "degenerate"}
     np.testing.assert_array_equal(merged["degenerate"], [True, False, False])
 
@@ -75,7 +75,7 @@ def test_degenerate_is_what_every_program_finds():
 def test_a_model_too(few, monkeypatch):
     images, labels = batch(WIDE)
     g = WIDE.parse("12/1/2")
-    variables = WIDE.extract(scoring._initial(WIDE, 0, np.dtype(np.float32)), g)
+    variables = WIDE.extract(programs.initial_variables(WIDE, 0, np.dtype(np.float32)), g)
     chosen = ("snip", "plain", "synflow", "params")
 
     def scored():
@@ -83,10 +83,10 @@ def test_a_model_too(few, monkeypatch):
         table = lswag_jax.score_model(WIDE.build(g), variables, images, labels, chosen)
         return table, model_scoring._compiled.cache_info().misses - before
 
-    several, programs = scored()
-    assert programs == 2
+    several, compiled = scored()
+    assert compiled == 2
     monkeypatch.setattr(proxies, "ONE_PROGRAM", 12)
-    one, programs = scored()
-    assert programs == 1
+    one, compiled = scored()
+    assert compiled == 1
     for name in chosen:
         assert several[name][0] == pytest.approx(one[name][0], rel=1e-5)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import lswag_jax
 from lswag_jax import spaces
 from lswag_jax.capture import adapters
-from lswag_jax.scoring import population as scoring
+from lswag_jax.scoring import programs
 from lswag_jax.spaces.nasbench201.genotype import OPS, NasBench201Genotype
 
 SPACE = spaces.get("nasbench201")
@@ -151,7 +151,7 @@ def test_elastic_logits_are_the_exact_ones(x64, batch, variables, mode):
 def test_elastic_scores_are_the_exact_ones(x64, batch, variables, monkeypatch):
     """Genotypes with and without each kind of edge, and a disconnected one."""
     proxies = ("lswag", "zico", "swap", "nwot", "snip", "fisher", "l2_norm", "params")
-    monkeypatch.setattr(scoring, "_initial", lambda *_: variables)
+    monkeypatch.setattr(programs, "initial_variables", lambda *_: variables)
     members = [
         NasBench201Genotype(("nor_conv_1x1", "none", "avg_pool_3x3") * 2),
         NasBench201Genotype(("nor_conv_3x3", "skip_connect", "nor_conv_1x1") * 2),

@@ -8,6 +8,7 @@ import pytest
 
 import lswag_jax
 from lswag_jax.proxies import catalogue
+from lswag_jax.scoring import programs
 from tests.conftest import ROOT
 from tests.spaces import WIDE, batch
 
@@ -31,7 +32,7 @@ def test_worked_example(x64):
     exec(call, scope)
     found = scope["table"]["activity"]
     assert ((found > 0.1) & (found < 0.9)).all()
-    variables = lswag_jax.scoring._initial(WIDE, 0, np.dtype(float))
+    variables = programs.initial_variables(WIDE, 0, np.dtype(float))
     alone = lswag_jax.score_model(
         WIDE.build(genotypes[1]),
         WIDE.extract(variables, genotypes[1]),

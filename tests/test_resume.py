@@ -8,6 +8,7 @@ import pytest
 from pyarrow import parquet
 
 from lswag_jax.runs import Archive
+from lswag_jax.scoring import ScoreOptions
 from lswag_jax.scoring import population as scoring
 from lswag_jax.search import RandomOptions, run, search
 from tests.searches import (
@@ -138,8 +139,8 @@ def test_finished_search_evaluates_nothing_and_other_arguments_are_refused(tmp_p
         run(*arguments, options, tmp_path, fitness="nwot")
     with pytest.raises(ValueError, match=r"search\.num \(6 there, 7 here\): give another"):
         run(*arguments, RandomOptions(num=7), tmp_path, fitness="swap")
-    with pytest.raises(ValueError, match=r"score\.scale \(absent there, 2 here\)"):
-        run(*arguments, options, tmp_path, fitness="swap", score_settings={"scale": 2})
+    with pytest.raises(ValueError, match=r"score\.repeats \(1 there, 2 here\)"):
+        run(*arguments, options, tmp_path, fitness="swap", score_options=ScoreOptions(repeats=2))
     other = (SPACE, images()[0] + 1, *arguments[2:])
     with pytest.raises(ValueError, match="data_sha256"):
         run(*other, options, tmp_path, fitness="swap")

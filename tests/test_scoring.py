@@ -12,6 +12,7 @@ from lswag_jax import proxies
 from lswag_jax.proxies import LSwag
 from lswag_jax.scoring import model as model_scoring
 from lswag_jax.scoring import population as scoring
+from lswag_jax.scoring import programs
 from tests.spaces import SPLIT, WIDE, batch
 
 # The others are in test_conformance.
@@ -57,8 +58,8 @@ def test_elastic_equals_exact(space, genotypes, x64):
 def test_one_trace_for_all_genotypes(monkeypatch):
     """Whatever their number, and none at all on a second call."""
     images, labels = batch(WIDE)
-    traced, original = [], scoring.measure
-    monkeypatch.setattr(scoring, "measure", lambda *a, **k: traced.append(1) or original(*a, **k))
+    traced, original = [], programs.measure
+    monkeypatch.setattr(programs, "measure", lambda *a, **k: traced.append(1) or original(*a, **k))
     rng = np.random.default_rng(0)
     first = lswag_jax.score(WIDE, WIDE.sample(rng, 20), images, labels, LSwag(label="budget"))
     assert len(traced) == 1

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import lswag_jax
 from lswag_jax import probe, spaces
 from lswag_jax.capture import adapters, tape
-from lswag_jax.scoring import population as scoring
+from lswag_jax.scoring import programs
 from lswag_jax.spaces import OpSets, depth
 
 NB201 = spaces.get("nasbench201", width=2, cells=1, image_size=8, num_classes=3)
@@ -127,7 +127,7 @@ def test_elastic_logits_are_the_exact_ones(x64, space):
 )
 def test_elastic_scores_are_the_exact_ones(x64, space, proxies, monkeypatch):
     weights = variables(space)
-    monkeypatch.setattr(scoring, "_initial", lambda *_: weights)
+    monkeypatch.setattr(programs, "initial_variables", lambda *_: weights)
     (g,) = space.sample(np.random.default_rng(5), 1)
     found = lswag_jax.score(space, [g], *batch(space), proxies)
     cut = space.extract(weights, g)

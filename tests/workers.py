@@ -16,6 +16,7 @@ import numpy as np
 from lswag_jax import score
 from lswag_jax.scoring import devices as distributed
 from lswag_jax.scoring import population as scoring
+from lswag_jax.scoring import programs
 from lswag_jax.search import RandomOptions
 from tests.searches import ROOT, SPACE, images, run_real, without_seconds
 
@@ -45,8 +46,8 @@ def finish(processes):
 def on_devices(output):
     """The same population on 1 to 8 devices, and how often the network was traced by then."""
     jax.config.update("jax_num_cpu_devices", 8)
-    traced, original = [], scoring.measure
-    scoring.measure = lambda *a, **k: traced.append(1) or original(*a, **k)
+    traced, original = [], programs.measure
+    programs.measure = lambda *a, **k: traced.append(1) or original(*a, **k)
     found = {}
     for n in (*COUNTS, None):
         table = score(SPACE, GENOTYPES, *images(), PROXIES, devices=n and jax.devices()[:n])
