@@ -17,11 +17,11 @@ import pytest
 
 from lswag_jax.scoring import model as model_scoring
 from lswag_jax.scoring import population as scoring
+from tests.helpers import ROOT
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
 
