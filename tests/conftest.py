@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from lswag_jax.scoring import clear_programs
+from tests.helpers import ROOT
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
 
