@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from lswag_jax.spaces.darts import Darts
-from lswag_jax.spaces.darts_genotype import DartsGenotype
-from tests import cnn_goldens
+from lswag_jax.spaces.darts.genotype import DartsGenotype
+from lswag_jax.spaces.darts.space import Darts
+from tests.helpers import cnn_goldens
 
 
 def make(arrays):

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from lswag_jax.spaces.nasbench101_genotype import NasBench101Genotype
-from lswag_jax.spaces.nasbench101_network import NasBench101Network
-from tests import cnn_goldens
+from lswag_jax.spaces.nasbench101.genotype import NasBench101Genotype
+from lswag_jax.spaces.nasbench101.network import NasBench101Network
+from tests.helpers import cnn_goldens
 
 FILE = "nb101_inception.npz"
 

@@ -15,7 +15,6 @@ from ml_collections import ConfigDict, config_flags
 from lswag_jax.cli import progress
 
 USER_ERRORS = (ValueError, OSError, ImportError)
-PRECISIONS = ("default", "high", "highest", "bfloat16", "tensorfloat32", "float32")
 JOB = ("coordinator", "num_processes", "process_id")  # flags that describe a job of processes
 
 
@@ -157,7 +156,7 @@ def _join(values: flags.FlagValues) -> None:
 
 def _shard(text: str | None):
     """The shard of `--shard`, None without it."""
-    from lswag_jax.search import Shard
+    from lswag_jax.runs import Shard
 
     return None if text is None else Shard.parse(text)
 
@@ -165,7 +164,7 @@ def _shard(text: str | None):
 def _prepare(compile_cache: bool) -> None:
     import jax
 
-    from lswag_jax import distributed
+    from lswag_jax.scoring import devices as distributed
 
     if not distributed.is_first():
         logging.set_verbosity(logging.WARNING)
@@ -196,7 +195,8 @@ def load_proxies(config: ConfigDict, more: Sequence[str] = ()) -> tuple:
         config: of the run.
         more: names of proxies that are needed too.
     """
-    from lswag_jax import proxies, window
+    from lswag_jax import proxies
+    from lswag_jax.analysis import window
 
     names, resolved = proxies.expand(split(config.proxies)), []
     names += [name for name in dict.fromkeys(more) if name not in names]
@@ -210,7 +210,8 @@ def load_proxies(config: ConfigDict, more: Sequence[str] = ()) -> tuple:
 
 def load_truth(text: str, space: Any) -> Any:
     """A table of ground truth from its file, or from that of a benchmark as KIND:file."""
-    from lswag_jax import table_converters, tables
+    from lswag_jax.analysis import converters as table_converters
+    from lswag_jax.analysis import tables
 
     kind, _, path = text.rpartition(":")
     return table_converters.convert(kind, path, space) if kind else tables.read(path, space)
@@ -267,28 +268,47 @@ def _for_task(batch: Any, task: Any, config: ConfigDict) -> Any:
     return batch
 
 
-def score_settings(config: ConfigDict) -> dict[str, Any]:
-    """Arguments of `scoring.stream` that a config sets."""
+def score_options(config: ConfigDict) -> Any:
+    """How a config scores.
+
+    Raises:
+        ValueError: a value that is not allowed, named by its key.
+    """
+    from lswag_jax.scoring import ScoreOptions
+
     if not 2 <= config.data.gradient_batch <= config.data.batch_size:
         raise ValueError(
             "data.gradient_batch must be between 2 and data.batch_size "
             f"{config.data.batch_size}, got {config.data.gradient_batch}."
         )
-    if config.score.precision not in PRECISIONS:
-        raise ValueError(
-            f"score.precision must be one of {PRECISIONS}, got {config.score.precision!r}."
-        )
-    for key, least in (("repeats", 1), ("chunk", 0)):
-        if config.score[key] < least:
-            raise ValueError(f"score.{key} must be at least {least}, got {config.score[key]}.")
-    return {
-        "seed": config.seed,
-        "repeats": config.score.repeats,
-        "gradient_batch": config.data.gradient_batch,
-        "batch_size": config.score.chunk or None,
-        "precision": config.score.precision,
-        "batch_norm": config.score.batch_norm,
-    }
+    if config.score.chunk < 0:
+        raise ValueError(f"score.chunk must be at least 0, got {config.score.chunk}.")
+    return load_options(
+        ScoreOptions,
+        config,
+        "score",
+        seed=config.seed,
+        gradient_batch=config.data.gradient_batch,
+        batch_size=config.score.chunk or None,
+    )
+
+
+def load_options(cls: type, config: ConfigDict, section: str, **more: Any) -> Any:
+    """The options that a section of a config holds; messages name its keys in full.
+
+    Args:
+        cls: dataclass of the options (`lswag_jax.options.Checked`).
+        config: of the run.
+        section: its key; keys of it that are no options are left to others.
+        **more: options that come from elsewhere.
+
+    Raises:
+        ValueError: a value that is not allowed.
+    """
+    try:
+        return cls.of(config[section], **more)
+    except ValueError as error:
+        raise ValueError(f"{section}.{error}") from None
 
 
 def identity(config: ConfigDict, space: Any, proxies: Sequence[Any], **more: Any) -> dict[str, Any]:
@@ -299,13 +319,9 @@ def identity(config: ConfigDict, space: Any, proxies: Sequence[Any], **more: Any
         space, proxies: as loaded, so that a window's file counts by what it holds.
         **more: further entries.
     """
-    settings = {key: value for key, value in score_settings(config).items() if key != "batch_size"}
-    return {
-        "space": dataclasses.asdict(space),
-        "proxies": {p.key: {"name": p.name} | dataclasses.asdict(p) for p in proxies},
-        "data": plain(config.data),
-        "score": settings,
-    } | more
+    from lswag_jax.runs.identity import describe
+
+    return describe(space, proxies, score_options(config), data=plain(config.data), **more)
 
 
 def score_archive(
@@ -316,7 +332,7 @@ def score_archive(
     genotypes: Sequence[Any],
     batch: Any,
     proxies: Sequence[Any],
-    settings: Mapping[str, Any],
+    options: Any,
     timing: dict[str, float],
 ) -> list[dict[str, Any]]:
     """Rows of the genotypes, scored into the archive of a workdir as they come.
@@ -325,23 +341,31 @@ def score_archive(
         title: of the progress bar.
         workdir: folder of the run, which goes on where it was.
         identity: what the run is.
-        space, genotypes, batch, proxies, settings: what to score, see `scoring.stream`.
+        space, genotypes, batch, proxies, options: what to score and how, see `scoring.stream`.
         timing: receives the seconds.
     """
-    from lswag_jax import scoring, search
+    from lswag_jax import runs
+    from lswag_jax.runs.identity import data_sha256
+    from lswag_jax.scoring import population as scoring
 
-    identity = {**identity, "data_sha256": search.data_sha256(batch.images, batch.labels)}
+    identity = {**identity, "data_sha256": data_sha256(batch.images, batch.labels)}
     bar = progress.progress_bar(title, len(genotypes))
-    with search.open_archive(workdir, identity) as (archive, found), bar as show:
+    with runs.open_archive(workdir, identity) as (archive, found), bar as show:
 
         def evaluate(missing: Sequence[Any]) -> Iterator[dict[str, Any]]:
             for row in scoring.stream(
-                space, missing, batch.images, batch.labels, proxies, timing=timing, **settings
+                space,
+                missing,
+                batch.images,
+                batch.labels,
+                proxies,
+                timing=timing,
+                **options.keywords(),
             ):
                 yield row
                 show(len(archive), "")
 
-        search.extend(archive, 0, space, genotypes, search.reuse(space, found, evaluate))
+        runs.extend(archive, 0, space, genotypes, runs.reuse(space, found, evaluate))
         return list(archive)
 
 

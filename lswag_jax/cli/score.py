@@ -26,14 +26,16 @@ from lswag_jax.cli import common, progress
 
 def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     """Scores as `config` says and writes the results to `workdir`, or a shard's rows alone."""
-    from lswag_jax import distributed, plots, search
-    from lswag_jax.fitness import Fitness
-    from lswag_jax.scores import ScoreTable
+    from lswag_jax import search
+    from lswag_jax.analysis import plots
+    from lswag_jax.scoring import devices as distributed
+    from lswag_jax.scoring.fitness import Fitness
+    from lswag_jax.scoring.table import ScoreTable
 
     fitness = Fitness.parse(config.score.fitness) if config.score.fitness else None
     needed = fitness.proxies if fitness else ()
     space, proxies = common.load_space(config), common.load_proxies(config, needed)
-    settings = common.score_settings(config)
+    options = common.score_options(config)
     genotypes = load_genotypes(config, space)
     start = time.perf_counter()
     batch = common.load_data(config, space)
@@ -43,7 +45,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     if shard:
         genotypes, workdir = shard.of(genotypes), shard.folder(workdir)
     rows = common.score_archive(
-        "score", workdir, identity, space, genotypes, batch, proxies, settings, timing
+        "score", workdir, identity, space, genotypes, batch, proxies, options, timing
     )
     if shard or not distributed.is_first():
         return

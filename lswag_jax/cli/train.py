@@ -87,18 +87,18 @@ def load_genotype(config: ConfigDict, space):
 
 def load_pools(config: ConfigDict, seed: int):
     """Pools of training and validation images of a config."""
-    from lswag_jax import sources
+    from lswag_jax import data as datasets
 
     data = config.data
 
     def open_split(split: str):
-        return sources.open_pool(
+        return datasets.open_pool(
             data.source, split, data.label_key, data.data_dir or None, data.download
         )
 
     if data.eval_split:
         return open_split(data.split), open_split(data.eval_split)
-    return sources.hold_out(open_split(data.split), data.hold_out, seed)
+    return datasets.hold_out(open_split(data.split), data.hold_out, seed)
 
 
 @contextmanager

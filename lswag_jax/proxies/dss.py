@@ -55,7 +55,10 @@ class _Attention(Proxy):
         with np.errstate(over="ignore"):
             layers = np.ldexp(mantissa, np.asarray(parts["exponent"]))
         # What has no finite logits has no score.
-        return {"score": np.where(np.isnan(parts["score"]), np.nan, layers.sum(-1)), "layers": layers}
+        return {
+            "score": np.where(np.isnan(parts["score"]), np.nan, layers.sum(-1)),
+            "layers": layers,
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +90,9 @@ class Dss(_Attention):
         self._check(probe)
         matrices = list(_matrices(probe, saliency(probe, "off")))[1:]
         diverse = [self._is_diverse(name, w) for name, w, _ in matrices]
-        norms = iter(_nuclear([(w, g) for (_, w, g), d in zip(matrices, diverse, strict=True) if d]))
+        norms = iter(
+            _nuclear([(w, g) for (_, w, g), d in zip(matrices, diverse, strict=True) if d])
+        )
         terms = [
             next(norms) if d else flow(w, g) for (_, w, g), d in zip(matrices, diverse, strict=True)
         ]

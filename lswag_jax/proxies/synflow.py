@@ -8,8 +8,8 @@ an image of ones as the input and R the sum of the outputs,
     synflow    = log sum_l sum |w dR/dw|
     logsynflow =     sum_l sum |w log(dR/dw + 1)|
 
-The sums reach 1e67 on NAS-Bench-201 and more in deeper networks, so the pass forward and back carries
-powers of two besides its arrays (`proxies.wide`): in float32 it has no largest number.
+The sums reach 1e67 on NAS-Bench-201 and more in deeper networks, so the pass forward and back
+carries powers of two besides its arrays (`proxies.wide`): in float32 it has no largest number.
 LayerNorm stays, as in the published ports to ViTs: signals there are not positive, and the argument
 behind SynFlow does not hold.
 """
@@ -20,8 +20,8 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from lswag_jax import adapters, candidate
-from lswag_jax.probe import Probe
+from lswag_jax.capture import adapters
+from lswag_jax.probe import Probe, candidate
 from lswag_jax.proxies import wide
 from lswag_jax.proxies.base import Parts, Proxy
 from lswag_jax.proxies.wide import Wide
