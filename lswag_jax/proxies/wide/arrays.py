@@ -1,8 +1,9 @@
 """Arrays beyond the range of their type: a mantissa of the usual type times a power of two.
 
 An exponent belongs to a whole array (or to each slice along its first axis), so that products and
-convolutions of mantissas are the ordinary ones. Elements below 2^-120 of an array's largest (2^-1000
-in float64) may lose digits; nothing else is rounded, since every scale is a power of two.
+convolutions of mantissas are the ordinary ones. A mantissa is made small again only where it may have
+left a comfortable size, told while tracing by a bound of its bits. Elements far below an array's
+largest, by 2^-40 and more, may be lost; nothing else is rounded: every scale is a power of two.
 """
 
 import dataclasses
@@ -17,7 +18,8 @@ from jax import lax
 
 Array = jax.Array
 NOTHING = -(2**24)  # exponent of an array of zeros: below that of any other
-_LIMIT = 64  # bits that a mantissa may grow by before it is made small again
+_LIMIT = 80  # bits that a mantissa may have gained or lost before it is made small again
+UNKNOWN = 12  # bits of a plain array: a factor or a term of unknown size
 
 
 @functools.partial(
@@ -34,7 +36,7 @@ class Wide:
         exponent: int32, a scalar or of shape [T, 1, ...] for an array [T, ...]; None for a plain
             array, which is its own mantissa and of unknown size.
         fill: the value of a plain array whose elements are all equal, where it is known.
-        bits: bound of the logarithm of the largest mantissa.
+        bits: bound of |log2| of the largest mantissa, as far as can be told while tracing.
     """
 
     mantissa: Array
@@ -95,8 +97,8 @@ def power_of_two(exponent: Array, dtype) -> Array:
 
 def shifted(m: Array, by: Array) -> Array:
     """m * 2^by for `by` up to 0; what is far below stays above zero if it was."""
-    lowest = -1000 if m.dtype == jnp.float64 else -120
-    return m * power_of_two(jnp.clip(by, lowest, 0), m.dtype)
+    lowest = np.int32(-1000 if m.dtype == jnp.float64 else -120)
+    return m * power_of_two(lax.max(by, lowest), m.dtype)
 
 
 def flat(x: Wide) -> Wide:
@@ -107,6 +109,14 @@ def flat(x: Wide) -> Wide:
     return Wide(shifted(x.mantissa, x.exponent - top), top, None, x.bits)
 
 
+def placed(x: Wide) -> Wide:
+    """A plain array with an exponent: one of zeros must not hide what is small beside it."""
+    if x.fill is not None:
+        return normalised(x)
+    there = (x.mantissa != 0).any()
+    return Wide(x.mantissa, lax.select(there, jnp.int32(0), jnp.int32(NOTHING)), None, UNKNOWN)
+
+
 def aligned(xs: Sequence[Wide]) -> tuple[list[Array], Array | None, float]:
     """Mantissas of several arrays at one exponent, the exponent, and the bound of their bits."""
     scaled = [x for x in xs if not x.is_scale_free]
@@ -115,8 +125,7 @@ def aligned(xs: Sequence[Wide]) -> tuple[list[Array], Array | None, float]:
         return [x.mantissa for x in xs], None, bits
     if len({id(x.exponent) for x in scaled}) == 1:  # parts of one array
         return [x.mantissa for x in xs], scaled[0].exponent, bits
-    # A plain array may be all zeros, whose exponent must not hide what is small.
-    given = [normalised(x) if x.is_plain and not x.is_scale_free else x for x in xs]
+    given = [placed(x) if x.is_plain and not x.is_scale_free else x for x in xs]
     exponents = [x.exponent for x in given if not x.is_scale_free]
     top = functools.reduce(jnp.maximum, exponents)
     mantissas = [

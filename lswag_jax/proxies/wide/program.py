@@ -11,14 +11,14 @@ from jax import lax
 from jax.extend import core
 from jax.interpreters import partial_eval
 
-from lswag_jax.proxies.wide.arrays import Wide, flat, normalised
+from lswag_jax.proxies.wide.arrays import Wide, flat, normalised, placed
 from lswag_jax.proxies.wide.rules import RULES, as_ordinary, literal
 
 Array = jax.Array
 _CALLS = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2")
 _CALLS += ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 _SMALL = 16  # equations of a function that is not worth a function of its own
-_SETTLED = 16  # bits that a mantissa may have grown by on its way into a function
+_SETTLED = 32  # bits that a mantissa may have on its way into or out of a function
 
 
 def gradient(function: Callable[[Any], Array], at: Any) -> Any:
@@ -102,12 +102,20 @@ class Evaluator:
     def _cond(self, eqn: core.JaxprEqn, values: list) -> list:
         index, *operands = values
 
-        def of(branch: core.ClosedJaxpr) -> Callable:
-            return lambda xs: [_scaled(y) for y in self.run(branch.jaxpr, branch.consts, xs)]
+        operands = [_settled(x) for x in operands]
+        branches = [_function(branch, self.dtype) for branch in eqn.params["branches"]]
+        shapes = [jax.eval_shape(branch, operands) for branch in branches]
+        # An output that is plain in every branch stays so.
+        plain = [all(_is_plain(y) for y in outputs) for outputs in zip(*shapes, strict=True)]
 
-        branches = [of(branch) for branch in eqn.params["branches"]]
+        def alike(branch: Callable) -> Callable:
+            return lambda xs: [
+                Wide(y.mantissa) if is_plain else _scaled(y)
+                for y, is_plain in zip(branch(xs), plain, strict=True)
+            ]
+
         index = index.astype(jnp.int32)  # a predicate is a boolean
-        return lax.switch(index, branches, [_settled(x) for x in operands])
+        return lax.switch(index, [alike(branch) for branch in branches], operands)
 
     def _scan(self, eqn: core.JaxprEqn, values: list) -> list:
         params, body = eqn.params, eqn.params["jaxpr"]
@@ -162,14 +170,18 @@ def _settled(x: Any) -> Any:
     if x.is_plain:
         return Wide(x.mantissa, None, x.fill)
     x = normalised(x) if x.bits > _SETTLED else x
-    return Wide(x.mantissa, x.exponent)
+    return Wide(x.mantissa, x.exponent, None, _SETTLED)
 
 
 def _scaled(x: Any) -> Any:
     """The same with an exponent, so that all branches and turns have one structure."""
     if not isinstance(x, Wide):
         return x
-    return normalised(x) if x.is_plain else _settled(flat(x))
+    return _settled(placed(x) if x.is_plain else flat(x))
+
+
+def _is_plain(x: Any) -> bool:
+    return isinstance(x, Wide) and x.is_plain
 
 
 def _has_one_scale(x: Any) -> bool:

@@ -15,12 +15,22 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
-from lswag_jax.proxies.wide.arrays import Wide, aligned, flat, grown, log, normalised, ordinary
+from lswag_jax.proxies.wide.arrays import (
+    UNKNOWN,
+    Wide,
+    aligned,
+    flat,
+    grown,
+    log,
+    normalised,
+    ordinary,
+    placed,
+)
 
 Array = jax.Array
 Rule = Callable[[core.JaxprEqn, list], list]
 RULES: dict[str, Rule] = {}
-_UNKNOWN = 24  # bits that a factor of unknown size is taken to add
+_ROOM = 100  # bits that a product may have
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
@@ -103,7 +113,7 @@ def _convert(eqn: core.JaxprEqn, operands: list) -> list:
     (x,), dtype = operands, eqn.outvars[0].aval.dtype
     if jnp.issubdtype(dtype, jnp.floating):
         return [x]
-    return [x.mantissa != 0 if dtype == bool else ordinary(x).astype(dtype)]
+    return [x.mantissa != 0 if jnp.issubdtype(dtype, jnp.bool_) else ordinary(x).astype(dtype)]
 
 
 @rule("add", "sub", "add_any", "concatenate", "pad", "dynamic_update_slice", "scatter")
@@ -163,7 +173,7 @@ def _select(which: Array, cases: Sequence[Wide]) -> Wide:
     The others are left out first: a large one must not hide the small ones that are chosen.
     """
     if which.ndim == 0:
-        cases = [flat(normalised(x)) if x.is_plain else flat(x) for x in cases]
+        cases = [placed(x) if x.is_plain else flat(x) for x in cases]
         exponent = lax.select_n(which, *[x.exponent for x in cases])
         mantissa = lax.select_n(which, *[x.mantissa for x in cases])
         return Wide(mantissa, exponent, None, max(x.bits for x in cases))
@@ -195,7 +205,7 @@ def _spread(x: Wide, shape: tuple[int, ...]) -> Wide:
 
 @rule("mul", "div")
 def _multiply(eqn: core.JaxprEqn, operands: list) -> list:
-    x, y = operands
+    x, y = _with_room(operands)
     (out,) = bind(eqn, [x.mantissa, y.mantissa])
     if x.fill == 0 or (y.fill == 0 and eqn.primitive.name == "mul"):
         return [Wide(out, fill=0.0)]
@@ -204,6 +214,14 @@ def _multiply(eqn: core.JaxprEqn, operands: list) -> list:
     else:
         exponent = _sum(x.exponent, None if y.is_plain else -y.exponent)
     return [grown(out, exponent, _bits(x) + _bits(y))]
+
+
+def _with_room(factors: Sequence[Wide]) -> list[Wide]:
+    """Factors whose product cannot leave the type's range: the one with more bits is made small."""
+    x, y = factors
+    if (x.is_plain and y.is_plain) or _bits(x) + _bits(y) <= _ROOM:
+        return [x, y]
+    return [normalised(x), y] if _bits(x) > _bits(y) else [x, normalised(y)]
 
 
 def _sum(a: Array | None, b: Array | None) -> Array | None:
@@ -215,17 +233,20 @@ def _bits(x: Wide) -> float:
     """How much a factor may enlarge a mantissa or make it smaller."""
     if x.fill is not None:
         return abs(math.log2(abs(x.fill))) if math.isfinite(x.fill) and x.fill else 0.0
-    return _UNKNOWN if x.is_plain else max(x.bits, 1.0)
+    return UNKNOWN if x.is_plain else max(x.bits, 1.0)
 
 
 @rule("dot_general", "conv_general_dilated")
 def _product(eqn: core.JaxprEqn, operands: list) -> list:
-    """Mantissas are multiplied as they are; a sum of products is made small at once."""
-    x, y = (flat(x) for x in operands)
+    """Products of parameters and images alone have an exponent too, from here on."""
+    x, y = _with_room([flat(x) for x in operands])
     dtype = x.mantissa.dtype
     (out,) = bind(eqn, [x.mantissa, y.mantissa], preferred_element_type=dtype)
     exponent = _sum(x.exponent, y.exponent)
-    return [normalised(Wide(out, exponent))]
+    exponent = jnp.zeros((), jnp.int32) if exponent is None else exponent
+    terms = min(x.mantissa.size, y.mantissa.size)  # at most, of one sum
+    terms = min(terms, x.mantissa.size * y.mantissa.size // max(out.size, 1))
+    return [grown(out, exponent, _bits(x) + _bits(y) + math.log2(max(terms, 1)) / 2)]
 
 
 @rule("select_and_scatter_add")
@@ -242,8 +263,10 @@ def _integer_pow(eqn: core.JaxprEqn, operands: list) -> list:
     if x.is_plain:
         return [Wide(y) for y in bind(eqn, [x.mantissa])]
     power = eqn.params.get("y", 2)
-    x = normalised(x)
-    return [normalised(Wide(y, power * x.exponent)) for y in bind(eqn, [x.mantissa])]
+    x = normalised(x) if abs(power) * x.bits > _ROOM else x
+    return [
+        grown(y, power * x.exponent, abs(power) * (x.bits + 1)) for y in bind(eqn, [x.mantissa])
+    ]
 
 
 @rule("sqrt", "rsqrt")
@@ -254,7 +277,7 @@ def _root(eqn: core.JaxprEqn, operands: list) -> list:
     half = x.exponent >> 1
     odd = (x.exponent - 2 * half).astype(x.mantissa.dtype)  # 0 or 1
     sign = 1 if eqn.primitive.name == "sqrt" else -1
-    return [grown(y, sign * half, x.bits + 1) for y in bind(eqn, [x.mantissa * (1 + odd)])]
+    return [grown(y, sign * half, x.bits / 2 + 1) for y in bind(eqn, [x.mantissa * (1 + odd)])]
 
 
 @rule("pow")
