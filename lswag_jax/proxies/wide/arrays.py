@@ -1,9 +1,10 @@
 """Arrays beyond the range of their type: a mantissa of the usual type times a power of two.
 
 An exponent belongs to a whole array (or to each slice along its first axis), so that products and
-convolutions of mantissas are the ordinary ones. A mantissa is made small again only where it may have
-left a comfortable size, told while tracing by a bound of its bits. Elements far below an array's
-largest, by 2^-40 and more, may be lost; nothing else is rounded: every scale is a power of two.
+convolutions of mantissas are the ordinary ones. A mantissa is made small again only where it may
+have left a comfortable size, told while tracing by a bound of its bits. Elements far below an
+array's largest, by 2^-40 and more, may be lost; nothing else is rounded, since every scale is a
+power of two.
 """
 
 import dataclasses
