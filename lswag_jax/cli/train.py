@@ -56,11 +56,13 @@ def load_options(config: ConfigDict):
     from lswag_jax.training.runner import TrainOptions
     from lswag_jax.training.step import StepOptions
 
-    return TrainOptions(
-        **config.train,
-        optimizer=OptimizerOptions(**config.optimizer),
-        augment=AugmentOptions(**config.augment),
-        step=StepOptions(**config.step),
+    return common.load_options(
+        TrainOptions,
+        config,
+        "train",
+        optimizer=common.load_options(OptimizerOptions, config, "optimizer"),
+        augment=common.load_options(AugmentOptions, config, "augment"),
+        step=common.load_options(StepOptions, config, "step"),
     )
 
 
