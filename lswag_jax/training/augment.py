@@ -14,7 +14,6 @@ import numpy as np
 from lswag_jax import data
 from lswag_jax.options import AboveZero, Bound, Checked, Natural, NonNegative, Share
 
-CROPS = ("none", "pad", "resized")
 Array = jax.Array
 _EVAL_CROP = 0.875  # of the short side, of networks trained on resized crops
 _ERASED = (0.02, 1 / 3)  # share of the area
