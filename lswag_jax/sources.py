@@ -7,6 +7,7 @@ import dataclasses
 import os
 import pathlib
 import re
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -15,7 +16,10 @@ from typing import Any
 
 import numpy as np
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+from lswag_jax import folders
+from lswag_jax.images import decode_image
+
+__all__ = ["Pool", "array_pool", "decode_image", "hold_out", "open_pool"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +197,16 @@ def _open_npz(file: Any, name: str, where: str, split: str, label_key: str) -> P
             arrays = [_read(archive, key, where) for key in keys if key in archive]
             arrays = [array for array in arrays if array.dtype.kind in "iu"]
             num_classes = max((int(array.max(initial=0)) for array in arrays), default=0) + 1
+    _warn_of_nan(images, f"{where} split {split!r}")
     return array_pool(images, labels, name, f"{where} split {split!r}", num_classes, classes)
+
+
+def _warn_of_nan(images: np.ndarray, where: str) -> None:
+    """Warns of images [N, ...] that are not finite, drawn or not."""
+    bad = ~np.isfinite(images) if images.dtype.kind == "f" else np.zeros(1, bool)
+    if bad.any():
+        count = int(bad.reshape(len(bad), -1).any(axis=1).sum())
+        warnings.warn(f"{count} of {len(images)} images of {where} hold NaN or Inf.", stacklevel=5)
 
 
 def _read(archive: np.lib.npyio.NpzFile, key: str, where: str) -> np.ndarray:
@@ -209,27 +222,9 @@ def _read(archive: np.lib.npyio.NpzFile, key: str, where: str) -> np.ndarray:
         ) from error
 
 
-def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Sorted subfolders that are not hidden."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
-
-
 def _open_folder(folder: pathlib.Path, split: str) -> Pool:
     """Lists the images of one split of a folder of class folders."""
-    # A folder that itself holds folders is a split; CIFAR-100 has a class called "train".
-    splits = [path.name for path in _folders(folder) if _folders(path)]
-    if split not in (splits or ["train"]):
-        raise ValueError(f"no split {split!r} in {folder}: it has {splits or ['train']}.")
-    root = folder / split if splits else folder
-    classes = _folders(root)
-    files = [
-        (path, label)
-        for label, name in enumerate(classes)
-        for path in sorted(name.rglob("*"))
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."
-    ]
-    if not files:
-        raise ValueError(f"no images in {root}: it must hold class folders of image files.")
+    files, classes = folders.list_split(folder, split)
 
     def image(i: int) -> np.ndarray:
         return decode_image(files[i][0], str(files[i][0]), orient=True)
@@ -241,41 +236,6 @@ def _open_folder(folder: pathlib.Path, split: str) -> Pool:
         label=lambda i: files[i][1],
         image=image,
         num_classes=len(classes),
-        classes=[path.name for path in classes],
+        classes=classes,
         channels=3,
     )
-
-
-def decode_image(file: Any, where: str, *, orient: bool = False) -> np.ndarray:
-    """Decodes an image by Pillow; transparency is dropped.
-
-    Args:
-        file: path or binary file.
-        where: what the message of an error calls it.
-        orient: turn the image as its EXIF tag says.
-
-    Returns:
-        [H, W, 1] uint8 or uint16 where the image is grey, else [H, W, 3] uint8.
-
-    Raises:
-        ValueError: the image cannot be read.
-    """
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(file) as image:
-            if orient:
-                image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I;16"):
-                pixels = np.asarray(image).astype(np.uint16)
-            elif image.mode in ("1", "L", "LA"):
-                pixels = np.asarray(image.convert("L"))
-            elif image.mode in ("I", "F"):
-                raise ValueError(f"pixels of mode {image.mode!r} have no range.")
-            else:
-                if "transparency" in image.info:
-                    image = image.convert("RGBA")
-                pixels = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read the image {where}: {error}.") from error
-    return pixels.reshape(*pixels.shape[:2], -1)

@@ -139,7 +139,8 @@ def _pool(info: Any, label_key: str, record: Callable, size: int, where: str) ->
         if key not in info.features:
             raise ValueError(f"no feature {key!r} in {where}: it has {sorted(info.features)}.")
     label_feature = info.features[label_key]
-    if getattr(label_feature, "num_classes", None) is None:
+    # Not what only passes on a class's attributes, as a Sequence of classes does.
+    if not isinstance(label_feature, tfds.features.ClassLabel):
         raise ValueError(f"feature {label_key!r} of {where} is not a class: {label_feature}.")
     # Other features are not parsed. (tfds.decode.PartialDecoding needs TensorFlow.)
     features = tfds.features.FeaturesDict({k: info.features[k] for k in ("image", label_key)})

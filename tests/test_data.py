@@ -13,6 +13,7 @@ from lswag_jax import data, sources
 from lswag_jax.data import load_batch, make_batch
 from tests.batches import message, pixels, random_images
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* are constant")
 ASSETS = pathlib.Path(data.__file__).parent / "assets"
 
 
@@ -298,3 +299,17 @@ def test_shared_coarse_labels(shared_data):
     batch = load_batch(shared_data / "images" / "cifar100.npz", 40, label_key="coarse_label")
     assert batch.num_classes == 20
     assert np.all(np.bincount(batch.labels) == 2)
+
+
+def test_warnings_of_what_scores_can_hardly_tell_anything_of(rng, tmp_path):
+    images, labels = random_images(rng)
+    constant = np.concatenate([images[:5], np.full_like(images[:2], 9)])
+    with pytest.warns(UserWarning, match="2 of the 7 images drawn from arrays are constant"):
+        make_batch(constant, labels[:7])
+    with pytest.warns(UserWarning, match="all images drawn from arrays are of one class"):
+        make_batch(images[:4], np.ones(4, int))
+    broken = (images / 255).astype(np.float32)
+    broken[[3, 20], 0, 0, 0] = np.nan
+    np.savez(tmp_path / "set.npz", image=broken, label=labels)
+    with pytest.warns(UserWarning, match=r"2 of 24 images of .*set.npz split 'train' hold NaN"):
+        sources.open_pool(tmp_path / "set.npz")
