@@ -113,3 +113,22 @@ def as_pixels(value: Any, where: str) -> np.ndarray:
             f"1 to 4 of uint8, uint16 or floating point, got {what}."
         )
     return pixels[..., :-1] if pixels.shape[-1] in (2, 4) else pixels
+
+
+def as_several(images: Any) -> list[Any]:
+    """A list of what a caller gave as one image or several; arrays [B, H, W] are several.
+
+    Example:
+        >>> len(as_several(np.zeros((5, 8, 8, 1)))), len(as_several("a.png"))
+        (5, 1)
+    """
+    if images is None or isinstance(images, str | os.PathLike) or hasattr(images, "getexif"):
+        return [images]
+    if hasattr(images, "dtype"):
+        shape = np.shape(images)
+        one = len(shape) < 3 or (len(shape) == 3 and shape[-1] in (1, 2, 3, 4))
+        return [images] if one else list(images)
+    try:
+        return list(images)
+    except TypeError:
+        return [images]

@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import struct
+import subprocess
 import sys
 import termios
 
@@ -29,18 +30,21 @@ app.run(main)
 
 def on_a_terminal(code: str, columns: int) -> list[str]:
     """Lines that a program shows on a terminal so many columns wide."""
-    child, terminal = pty.fork()
-    if child == 0:
-        os.environ.update({"COLUMNS": str(columns), "PYTHONPATH": str(ROOT), "TERM": "xterm"})
-        os.execv(sys.executable, [sys.executable, "-c", code])
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    terminal, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    settings = {"COLUMNS": str(columns), "PYTHONPATH": str(ROOT), "TERM": "xterm"}
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=end, stdout=end, stderr=end, env=os.environ | settings
+    )
+    os.close(end)
     shown = b""
     try:
         while part := os.read(terminal, 4096):
             shown += part
     except OSError:  # Linux ends a terminal so
         pass
-    os.waitpid(child, 0)
+    os.close(terminal)
+    child.wait()
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
     return [line for line in re.split(r"[\r\n]+", text) if line]
 
