@@ -19,7 +19,7 @@ import numpy as np
 from lswag_jax import folders
 from lswag_jax.images import decode_image
 
-__all__ = ["Pool", "array_pool", "decode_image", "hold_out", "open_pool"]
+__all__ = ["Pool", "array_pool", "decode_image", "hold_out", "open_pool", "split_names"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +87,26 @@ def open_pool(
         f"unknown source {text!r}: give 'embedded', 'tfds:NAME', the path of an .npz file or the "
         "path of a folder of class folders."
     )
+
+
+def split_names(source: str | os.PathLike, data_dir: str | os.PathLike | None = None) -> list[str]:
+    """Names of the splits of a source; arguments and errors are those of `open_pool`.
+
+    >>> split_names("embedded")
+    ['train']
+    """
+    text = os.fspath(source).removeprefix("sphere:")
+    if text.startswith("tfds:"):
+        from lswag_jax import tfds_reader
+
+        return tfds_reader.split_names(text.removeprefix("tfds:"), data_dir)
+    path = pathlib.Path(text).expanduser()
+    if path.is_dir():
+        return folders.splits_of(path) or ["train"]
+    if path.suffix == ".npz" and path.is_file():
+        with _load_npz(path, str(path)) as archive:
+            return sorted(_prefixes(archive))
+    return ["train"]
 
 
 def hold_out(pool: Pool, share: float, seed: int) -> tuple[Pool, Pool]:
@@ -171,15 +191,8 @@ def array_pool(
 
 def _open_npz(file: Any, name: str, where: str, split: str, label_key: str) -> Pool:
     """Reads one split of an `.npz` file."""
-    try:
-        archive = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{where} is not an .npz file, or a damaged one.") from error
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise ValueError(f"{where} is not an .npz file but a single array.")
-    with archive:
-        matches = [re.fullmatch("((.+)_)?images?", key) for key in archive]
-        prefixes = {match[2] or "train": match[1] or "" for match in matches if match}
+    with _load_npz(file, where) as archive:
+        prefixes = _prefixes(archive)
         if not prefixes:
             raise ValueError(f"no key 'image' or 'images' in {where}: it has {sorted(archive)}.")
         if split not in prefixes:
@@ -199,6 +212,23 @@ def _open_npz(file: Any, name: str, where: str, split: str, label_key: str) -> P
             num_classes = max((int(array.max(initial=0)) for array in arrays), default=0) + 1
     _warn_of_nan(images, f"{where} split {split!r}")
     return array_pool(images, labels, name, f"{where} split {split!r}", num_classes, classes)
+
+
+def _load_npz(file: Any, where: str) -> np.lib.npyio.NpzFile:
+    """An opened `.npz` file; ValueError for what is none."""
+    try:
+        archive = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{where} is not an .npz file, or a damaged one.") from error
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise ValueError(f"{where} is not an .npz file but a single array.")
+    return archive
+
+
+def _prefixes(archive: np.lib.npyio.NpzFile) -> dict[str, str]:
+    """What the keys of each split begin with."""
+    matches = [re.fullmatch("((.+)_)?images?", key) for key in archive]
+    return {match[2] or "train": match[1] or "" for match in matches if match}
 
 
 def _warn_of_nan(images: np.ndarray, where: str) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from absl import logging
 from ml_collections import ConfigDict
 
-from lswag_jax.cli import common, progress
+from lswag_jax.cli import common, own_data, progress
 from lswag_jax.cli.score import read_genotypes
 
 
@@ -24,6 +24,8 @@ def main(config: ConfigDict, workdir: str) -> None:
     from lswag_jax.training import runner
 
     _quiet()
+    if config.data.fit:
+        config = own_data.fitted(config)
     space, options = common.load_space(config), load_options(config)
     genotype = load_genotype(config, space)
     training, validation = load_pools(config, options.seed)
