@@ -19,9 +19,11 @@ import numpy as np
 import pyarrow.csv
 
 import lswag_jax
-from lswag_jax import data, layer_profile, scoring, search, spaces, window
+from lswag_jax import data, runs, spaces
+from lswag_jax.analysis import layer_profile, window
 from lswag_jax.proxies import LSwag
-from lswag_jax.scores import ScoreTable
+from lswag_jax.scoring import population as scoring
+from lswag_jax.scoring.table import ScoreTable
 
 OTHERS = ("zico", "swap", "nwot", "params", "macs")
 
@@ -148,8 +150,8 @@ def run(name: str, root: pathlib.Path, folder: pathlib.Path, arguments) -> None:
 
     about = {"case": name, "seed": arguments.seed, "window": picked}
     began = time.perf_counter()
-    with search.Archive(folder, about) as archive:
-        search.extend(archive, 0, space, genotypes, evaluate)
+    with runs.Archive(folder, about) as archive:
+        runs.extend(archive, 0, space, genotypes, evaluate)
         table = ScoreTable(archive, proxies)
     np.save(folder / "order.npy", order[:num])
     counts = {status: int((table.status == status).sum()) for status in set(table.status)}

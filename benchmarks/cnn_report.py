@@ -14,10 +14,11 @@ import numpy as np
 from cnn_ground_truth import CASES, OTHERS, read, variants
 
 import lswag_jax
-from lswag_jax import correlation, correlation_report, window
+from lswag_jax.analysis import correlation, window
+from lswag_jax.analysis import report as correlation_report
 from lswag_jax.proxies import LSwag
-from lswag_jax.scores import ScoreTable
-from lswag_jax.search.archive import read_rows
+from lswag_jax.runs.archive import read_rows
+from lswag_jax.scoring.table import ScoreTable
 
 PAPER = {  # Table 3 of the paper: no mu, window, Psi -> C10, C100, IN16
     (False, False, False): (0.75, 0.80, 0.78),

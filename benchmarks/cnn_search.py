@@ -16,8 +16,9 @@ import pathlib
 import numpy as np
 
 from lswag_jax import data, search, spaces
-from lswag_jax.fitness import Fitness
-from lswag_jax.search import archive, lookup
+from lswag_jax.analysis import lookup
+from lswag_jax.runs import archive
+from lswag_jax.scoring.fitness import Fitness
 
 FITNESS = {
     "params": Fitness("params"),

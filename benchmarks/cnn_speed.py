@@ -17,7 +17,7 @@ from jax import lax
 
 import lswag_jax
 from lswag_jax import spaces, tasks
-from lswag_jax.convolution import convolve
+from lswag_jax.spaces.convolution import convolve
 
 BEST = (
     "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+"

@@ -15,7 +15,8 @@ import time
 import numpy as np
 from scipy import stats
 
-from lswag_jax import correlation, correlation_parts, correlation_report
+from lswag_jax.analysis import correlation, correlation_parts
+from lswag_jax.analysis import report as correlation_report
 
 
 def seconds(function) -> float:

@@ -17,9 +17,12 @@ import pathlib
 import numpy as np
 
 import lswag_jax
-from lswag_jax import correlation_report, data, layer_profile, scoring, search, window
+from lswag_jax import data, runs
+from lswag_jax.analysis import layer_profile, window
+from lswag_jax.analysis import report as correlation_report
 from lswag_jax.proxies import LSwag
-from lswag_jax.scores import ScoreTable
+from lswag_jax.scoring import population as scoring
+from lswag_jax.scoring.table import ScoreTable
 
 GRADIENT_BATCH, PATTERN_BATCH = 16, 64
 CASES = {
@@ -98,8 +101,8 @@ def run_case(case: str, root: pathlib.Path, folder: pathlib.Path, arguments) -> 
         )  # fmt: skip
 
     about = {"case": case, "seed": arguments.seed, "window": picked}
-    with search.Archive(folder, about) as archive:
-        search.extend(archive, 0, space, genotypes, evaluate)
+    with runs.Archive(folder, about) as archive:
+        runs.extend(archive, 0, space, genotypes, evaluate)
         report(case, ScoreTable(archive, proxies), targets(case, rows))
 
 

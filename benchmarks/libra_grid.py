@@ -18,9 +18,9 @@ import numpy as np
 from paper_benchmarks import CASES, benchmark, published
 from paper_tables import keep, markdown
 
-from lswag_jax import correlation, libra
-from lswag_jax.fitness import Fitness
-from lswag_jax.libra import PRESETS, LibraOptions
+from lswag_jax.analysis import correlation, libra
+from lswag_jax.analysis.libra import PRESETS, LibraOptions
+from lswag_jax.scoring.fitness import Fitness
 
 BINS = {name: PRESETS[name] for name in ("published", "recommended")}
 PUBLISHED = ("published", "min_ig", "log_rank_sum", "0.1", "equal")

@@ -5,9 +5,10 @@ import pathlib
 
 import numpy as np
 
-from lswag_jax import libra, spaces, tables
-from lswag_jax.table_converters import convert
-from lswag_jax.tables import GroundTruth, is_accuracy
+from lswag_jax import spaces
+from lswag_jax.analysis import libra, tables
+from lswag_jax.analysis.converters import convert
+from lswag_jax.analysis.tables import GroundTruth, is_accuracy
 
 NBSZ = ("epe_nas", "fisher", "flops", "grad_norm", "grasp", "jacov", "l2_norm", "nwot", "params",
         "plain", "snip", "synflow", "zen")  # fmt: skip

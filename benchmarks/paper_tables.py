@@ -15,9 +15,9 @@ import pathlib
 import numpy as np
 from paper_benchmarks import AZ_NAS, CASES, PAIRS, TABLE_4, THIRDS, benchmark, published, with_own
 
-from lswag_jax import correlation, libra
-from lswag_jax.libra import PRESETS, LibraOptions
-from lswag_jax.merge import merge
+from lswag_jax.analysis import correlation, libra
+from lswag_jax.analysis.libra import PRESETS, LibraOptions
+from lswag_jax.proxies.merge import merge
 
 BEST_PROXY = LibraOptions(second="none", third="none")
 RANDOM_SEEDS = 20

@@ -19,8 +19,9 @@ import numpy as np
 import pyarrow.csv
 from scipy import stats
 
-from lswag_jax import data, proxies, scoring, search, spaces
-from lswag_jax.scores import ScoreTable
+from lswag_jax import data, proxies, runs, spaces
+from lswag_jax.scoring import population as scoring
+from lswag_jax.scoring.table import ScoreTable
 
 TRUTH = "cifar10_test200"
 # Of ours, the published columns that should rank as it does.
@@ -101,8 +102,8 @@ def main() -> None:
         return scoring.stream(space, missing, batch.images, batch.labels, chosen)
 
     about = {"seed": arguments.seed, "batch": arguments.batch}
-    with search.Archive(pathlib.Path(arguments.workdir), about) as archive:
-        search.extend(archive, 0, space, genotypes, evaluate)
+    with runs.Archive(pathlib.Path(arguments.workdir), about) as archive:
+        runs.extend(archive, 0, space, genotypes, evaluate)
         scores = ScoreTable(archive, chosen)
     print(json.dumps(vars(arguments)))
     print("\n".join(report(scores, {name: column[rows] for name, column in columns.items()})))

@@ -18,10 +18,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax import adapters, proxies, spaces, tape
-from lswag_jax.candidate import Candidate, Draws
-from lswag_jax.measuring import measure
-from lswag_jax.scores import write_atomically
+from lswag_jax import proxies, spaces
+from lswag_jax.capture import adapters, tape
+from lswag_jax.files import write_atomically
+from lswag_jax.probe.candidate import Candidate, Draws
+from lswag_jax.scoring.measure import measure
 
 FAMILY_KEY = "family"  # of these, over L-SWAG alone
 FAMILY = ("lswag", "zico", "snip", "fisher", "grad_norm", "plain", "l2_norm", "nwot", "swap")

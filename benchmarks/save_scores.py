@@ -13,10 +13,11 @@ import pathlib
 
 import numpy as np
 
-from lswag_jax import proxies, tables
-from lswag_jax.scores import ScoreTable
-from lswag_jax.search.archive import read_rows
-from lswag_jax.tables import GroundTruth, Records
+from lswag_jax import proxies
+from lswag_jax.analysis import tables
+from lswag_jax.analysis.tables import GroundTruth, Records
+from lswag_jax.runs.archive import read_rows
+from lswag_jax.scoring.table import ScoreTable
 
 PROVENANCE = "lswag_jax, seed 0, see benchmarks/RESULTS.md"
 SIZES = ("params", "macs")

@@ -16,7 +16,8 @@ import jax
 import numpy as np
 
 import lswag_jax
-from lswag_jax import scores, scoring
+from lswag_jax.scoring import population as scoring
+from lswag_jax.scoring import table as scores
 
 TOTAL = 10**6
 PROXIES = ("lswag", "nwot", "params")

@@ -20,8 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import lswag_jax
-from lswag_jax import scoring, tape
+from lswag_jax.capture import tape
 from lswag_jax.proxies import LSwag
+from lswag_jax.scoring import population as scoring
 
 SETTINGS = {"32 px": (32, 4, 32), "224 px": (224, 16, 16)}  # image, patch, batch
 UPPER_HALF = (5, 9)  # depth bins

@@ -19,8 +19,8 @@ import jax
 import numpy as np
 from vit_benchmark import SPACE
 
-from lswag_jax import sources
-from lswag_jax.search.archive import read_rows
+from lswag_jax.data import sources
+from lswag_jax.runs.archive import read_rows
 from lswag_jax.training import benchmark, inherit, runner, step
 from lswag_jax.training.augment import AugmentOptions
 from lswag_jax.training.optimizer import OptimizerOptions, make_optimizer, make_schedule

@@ -18,17 +18,13 @@ import sys
 import jax
 import numpy as np
 
-from lswag_jax import (
-    correlation,
-    correlation_report,
-    data,
-    proxies,
-    scoring,
-    search,
-    sources,
-    tables,
-)
-from lswag_jax.scores import ScoreTable, write_atomically
+from lswag_jax import data, proxies, runs
+from lswag_jax.analysis import correlation, tables
+from lswag_jax.analysis import report as correlation_report
+from lswag_jax.data import sources
+from lswag_jax.files import write_atomically
+from lswag_jax.scoring import population as scoring
+from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.spaces import AutoFormer
 from lswag_jax.training.augment import AugmentOptions
 from lswag_jax.training.benchmark import make_benchmark
@@ -82,8 +78,8 @@ def score(arguments, genotypes: list) -> ScoreTable:
         )  # fmt: skip
 
     about = {"proxies": "all", "seed": arguments.seed}
-    with search.Archive(pathlib.Path(arguments.workdir) / "scores", about) as archive:
-        search.extend(archive, 0, SPACE, genotypes, evaluate)
+    with runs.Archive(pathlib.Path(arguments.workdir) / "scores", about) as archive:
+        runs.extend(archive, 0, SPACE, genotypes, evaluate)
         return ScoreTable(archive, resolved)
 
 

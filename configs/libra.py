@@ -17,8 +17,8 @@ takes the toy benchmark that comes with the package: 48 cells trained on Fashion
 import pathlib
 
 import lswag_jax
+from lswag_jax.analysis.libra import PRESETS
 from lswag_jax.cli.default_config import benchmark_config
-from lswag_jax.libra import PRESETS
 
 TOY = pathlib.Path(lswag_jax.__file__).parent / "assets" / "toy_nasbench201.csv.gz"
 # What NAS-Bench-Suite-Zero published. Its flops are our macs; the others have the same names.

@@ -3,8 +3,8 @@
     lswag-train --config=configs/train_spherical_cifar100.py --config.data.data_dir=/data/tfds \
         --config.genotype=results/search/best.json
 
-The projection is `lswag_jax.sphere`, the task that of NAS-Bench-360, whose networks are others. Not
-run here, and no figure of this variant is published; some hours of one accelerator.
+The projection is `lswag_jax.data.sphere`, the task that of NAS-Bench-360, whose networks differ.
+Not run here, and no figure of this variant is published; some hours of one accelerator.
 """
 
 from lswag_jax.cli.default_config import check_variant

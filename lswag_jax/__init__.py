@@ -7,14 +7,13 @@ Example:
     '240'
 """
 
-from lswag_jax import proxies, spaces
-from lswag_jax.model_scoring import score_model
-from lswag_jax.scores import ScoreTable
-from lswag_jax.scoring import make_scorer, score
-from lswag_jax.torch_weights import from_torch
-from lswag_jax.training.model_files import load
+from typing import Any
 
-__version__ = "0.1.0"
+from lswag_jax import _moved, proxies, spaces
+from lswag_jax.scoring import ScoreTable, make_scorer, score, score_model
+from lswag_jax.spaces.torch_weights import from_torch
+
+__version__ = "0.2.0"
 __all__ = [
     "ScoreTable",
     "from_torch",
@@ -25,3 +24,14 @@ __all__ = [
     "score_model",
     "spaces",
 ]
+
+globals().update(_moved.install())
+
+
+def __getattr__(name: str) -> Any:
+    """Loads what is heavy when it is first used."""
+    if name == "load":
+        from lswag_jax.training.model_files import load
+
+        return load
+    raise AttributeError(f"module 'lswag_jax' has no attribute {name!r}.")

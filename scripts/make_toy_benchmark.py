@@ -17,7 +17,8 @@ import numpy as np
 import optax
 
 import lswag_jax
-from lswag_jax import data, spaces, tables
+from lswag_jax import data, spaces
+from lswag_jax.analysis import tables
 
 SPACE = spaces.get("nasbench201", image_size=16, channels=1, num_classes=10, width=4, cells=1)
 PROXIES = ("lswag", "zico", "swap", "nwot", "snip", "fisher", "grad_norm", "l2_norm", "synflow",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import lswag_jax
-from lswag_jax import adapters
+from lswag_jax.capture import adapters
 from lswag_jax.proxies import Gsnr, LSwag, Nwot, Swap, SynFlow, Zen, ZiCo
 
 EVAL = (

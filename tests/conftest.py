@@ -15,7 +15,8 @@ import jax
 import numpy as np
 import pytest
 
-from lswag_jax import model_scoring, scoring
+from lswag_jax.scoring import model as model_scoring
+from lswag_jax.scoring import population as scoring
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")

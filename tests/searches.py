@@ -13,7 +13,8 @@ import time
 
 import numpy as np
 
-from lswag_jax.search import Archive, EvolutionOptions, run, search
+from lswag_jax.runs import Archive
+from lswag_jax.search import EvolutionOptions, run, search
 from lswag_jax.spaces import AutoFormer
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

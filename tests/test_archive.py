@@ -1,14 +1,12 @@
 """The archive on the disk: appending, repair, and the config it belongs to."""
 
-import doctest
 import json
 
 import numpy as np
 import pytest
 
 from lswag_jax import spaces
-from lswag_jax.search import archive as archive_module
-from lswag_jax.search.archive import Archive, check_complete, extend, read_rows
+from lswag_jax.runs.archive import Archive, check_complete, extend, read_rows
 
 CONFIG = {"seed": 0, "search": {"num": 5, "window": (1, 2.5)}, "log_every": 10}
 ROWS = [{"id": "a", "x": 0.1}, {"id": "b", "x": [1, None]}, {"id": "c", "x": "é"}]
@@ -26,12 +24,6 @@ def refusal(*arguments) -> str:
         Archive(*arguments)
     assert "\n" not in str(error.value)
     return str(error.value)
-
-
-def test_docstring_examples():
-    result = doctest.testmod(archive_module)
-    assert result.attempted > 0
-    assert result.failed == 0
 
 
 def test_rows_come_back(tmp_path):

@@ -91,7 +91,7 @@ def test_counts_of_vitbench(shared_data):
 
 @pytest.mark.parametrize("space", [WIDE, SPLIT], ids=lambda s: s.name)
 def test_counts_match_the_module(space):
-    from lswag_jax.macs import count_macs
+    from lswag_jax.capture.macs import count_macs
 
     for g in space.sample(np.random.default_rng(1), 3):
         module, images = space.build(g), jnp.zeros((1, *space.image_shape))

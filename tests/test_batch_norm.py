@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import lswag_jax
-from lswag_jax import adapters
-from lswag_jax.layers import BatchNorm
+from lswag_jax.capture import adapters
+from lswag_jax.capture.tape import cross_entropy
 from lswag_jax.proxies import LSwag, LSwagKernel, Ntk
-from lswag_jax.tape import cross_entropy
+from lswag_jax.spaces.layers import BatchNorm
 
 
 class Net(nn.Module):

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import lswag_jax
-from lswag_jax import adapters, chain, scoring, spaces, tape, tasks
+from lswag_jax import spaces, tasks
+from lswag_jax.capture import adapters, chain, tape
+from lswag_jax.scoring import population as scoring
 
 SPACE = spaces.get(
     "transnas_macro", task=tasks.classification(3), image_size=64, width=4, decoder_width=64

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from lswag_jax import spaces, window
+from lswag_jax import spaces
+from lswag_jax.analysis import window
 from lswag_jax.cli import progress
 from tests.binaries import run
 

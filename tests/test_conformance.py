@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import lswag_jax
-from lswag_jax import proxies, scoring, spaces
+from lswag_jax import proxies, spaces
 from lswag_jax.proxies import Gsnr, LinearRegions, Ntk, SynFlow, Zen
+from lswag_jax.scoring import population as scoring
 from tests.spaces import SIZES
 
 VIT = spaces.AutoFormer("conform", (12, 24), (1, 2), (2.0,), (1, 2), head_dim=8, **SIZES)

@@ -6,8 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from lswag_jax import correlation, spaces, tables
-from lswag_jax.table_converters import CONVERTERS, convert
+from lswag_jax import spaces
+from lswag_jax.analysis import correlation, tables
+from lswag_jax.analysis.converters import CONVERTERS, convert
 
 NBSZ = {  # file: space, rows, failures of one column, a value
     "early725_nasbench201": ("nasbench201", 725, ("ImageNet16-120", "epe_nas", 9)),

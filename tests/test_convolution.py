@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lswag_jax import convolution
-from lswag_jax.layers import Conv, ElasticConv
+from lswag_jax.spaces import convolution
+from lswag_jax.spaces.layers import Conv, ElasticConv
 
 CASES = [c for c in itertools.product((1, 3, 5), (1, 2), (1, 2), (7, 8)) if c[0] > 1 or c[2] == 1]
 

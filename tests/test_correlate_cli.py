@@ -7,10 +7,10 @@ import pytest
 from scipy import stats
 
 from lswag_jax import proxies, spaces
+from lswag_jax.analysis.tables import GroundTruth, Records
 from lswag_jax.cli import correlate
 from lswag_jax.cli.default_config import default_config
-from lswag_jax.scores import ScoreTable
-from lswag_jax.tables import GroundTruth, Records
+from lswag_jax.scoring.table import ScoreTable
 from tests.binaries import run
 
 SPACE = spaces.get("nasbench201")

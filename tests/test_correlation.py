@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lswag_jax import correlation, correlation_parts, correlation_report, spaces
-from lswag_jax.table_converters import convert
-from lswag_jax.tables import GroundTruth, Records
+from lswag_jax import spaces
+from lswag_jax.analysis import correlation, correlation_parts
+from lswag_jax.analysis import report as correlation_report
+from lswag_jax.analysis.converters import convert
+from lswag_jax.analysis.tables import GroundTruth, Records
 
 VALUES = st.one_of(st.integers(-3, 3).map(float), st.floats(-1e6, 1e6), st.just(-np.inf))
 

@@ -11,12 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lswag_jax
-from lswag_jax import adapters, depth, probe, scoring, tape
-from lswag_jax.spaces.darts import Darts
-from lswag_jax.spaces.darts_genotype import OPS
-from lswag_jax.spaces.darts_genotype import DartsGenotype as Genotype
-from lswag_jax.spaces.darts_layers import layers_of
-from lswag_jax.spaces.darts_network import FactorizedReduce
+from lswag_jax import probe
+from lswag_jax.capture import adapters, tape
+from lswag_jax.scoring import population as scoring
+from lswag_jax.spaces import depth
+from lswag_jax.spaces.darts.genotype import OPS
+from lswag_jax.spaces.darts.genotype import DartsGenotype as Genotype
+from lswag_jax.spaces.darts.layers import layers_of
+from lswag_jax.spaces.darts.network import FactorizedReduce
+from lswag_jax.spaces.darts.space import Darts
 
 DARTS_V2 = (
     "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), "

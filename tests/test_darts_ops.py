@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lswag_jax import convolution
-from lswag_jax.spaces import darts_ops
+from lswag_jax.spaces import convolution
+from lswag_jax.spaces.darts import ops as darts_ops
 
 POOLS = {"average": darts_ops.average_pool, "max": darts_ops.max_pool}
 PLAIN = {"average": convolution.average_pool, "max": convolution.max_pool}

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import rankdata
 
 import lswag_jax
-from lswag_jax.distributed import Devices
+from lswag_jax.scoring.devices import Devices
 from tests.searches import SPACE, images
 from tests.workers import COUNTS, GENOTYPES, finish, start
 

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 import lswag_jax
-from lswag_jax import scoring, spaces, tasks
+from lswag_jax import spaces, tasks
 from lswag_jax.proxies import LSwag, LSwagKernel
+from lswag_jax.scoring import population as scoring
 
 SPACE = spaces.get(
     "transnas_micro", task=tasks.classification(3), image_size=16, width=4, modules=(4,)

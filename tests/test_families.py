@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import lswag_jax
-from lswag_jax import model_scoring, proxies, scoring
+from lswag_jax import proxies
 from lswag_jax.proxies import LSwag
+from lswag_jax.scoring import model as model_scoring
+from lswag_jax.scoring import population as scoring
 from tests.conftest import ROOT
 from tests.spaces import WIDE, batch
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lswag_jax import proxies
-from lswag_jax.fitness import Fitness
-from lswag_jax.scores import ScoreTable
+from lswag_jax.scoring.fitness import Fitness
+from lswag_jax.scoring.table import ScoreTable
 
 
 def table(swap, nwot):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lswag_jax import folders, images, sources
+from lswag_jax.data import decode as images
+from lswag_jax.data import folders, sources
 from tests.batches import message
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import lswag_jax
-from lswag_jax import adapters, moments, tape
+from lswag_jax.capture import adapters, tape
+from lswag_jax.probe import moments
 from lswag_jax.proxies import Dss, LSwag, Nwot, Params, Swap, ZiCo
 from tests.autoformer_goldens import SETS, load
 

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from lswag_jax.spaces.darts import Darts
-from lswag_jax.spaces.darts_genotype import DartsGenotype
+from lswag_jax.spaces.darts.genotype import DartsGenotype
+from lswag_jax.spaces.darts.space import Darts
 from tests import cnn_goldens
 
 

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from lswag_jax.spaces.nasbench101_genotype import NasBench101Genotype
-from lswag_jax.spaces.nasbench101_network import NasBench101Network
+from lswag_jax.spaces.nasbench101.genotype import NasBench101Genotype
+from lswag_jax.spaces.nasbench101.network import NasBench101Network
 from tests import cnn_goldens
 
 FILE = "nb101_inception.npz"

@@ -5,7 +5,8 @@ import functools
 import numpy as np
 import pytest
 
-from lswag_jax import candidate, spaces
+from lswag_jax import spaces
+from lswag_jax.probe import candidate
 from lswag_jax.proxies import GradSign, Gsnr, LinearRegions, MeCo, Nwot, Swap
 from tests import cnn_goldens
 

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from lswag_jax.spaces.transnas_macro import TransNASMacro
-from lswag_jax.spaces.transnas_micro import TransNASMicro
+from lswag_jax.spaces.transnas.macro import TransNASMacro
+from lswag_jax.spaces.transnas.micro import TransNASMicro
 from tests import cnn_goldens
 
 FILES = {"tnb101_micro_8-41414-1_02_333": TransNASMicro, "tnb101_macro_8-1234-basic": TransNASMacro}

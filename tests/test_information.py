@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from lswag_jax.information import (
+from lswag_jax.analysis.information import (
     conditional_entropy,
     discretise,
     entropy,

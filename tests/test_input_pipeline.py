@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lswag_jax import sources
+from lswag_jax import data
 from lswag_jax.training.augment import AugmentOptions
 from lswag_jax.training.input_pipeline import Pipeline
 from tests.batches import message
@@ -18,7 +18,7 @@ CHANGES = AugmentOptions(crop="pad", flip=True, rand_augment=2)
 def numbered(n=20):
     """A pool in which the class is the example."""
     images = np.zeros((n, 8, 8, 1), np.uint8)
-    return sources.array_pool(images, np.arange(n), "numbers", "numbers")
+    return data.array_pool(images, np.arange(n), "numbers", "numbers")
 
 
 def pipeline(source=None, augment=CHANGES, batch_size=8, **fields):
@@ -46,7 +46,7 @@ def test_an_epoch_has_every_example_once_in_an_order_of_its_own():
 
 def test_examples_change_from_epoch_to_epoch():
     one = numbered(1)
-    one = sources.array_pool(np.arange(64, dtype=np.uint8).reshape(1, 8, 8, 1), [0], "one", "one")
+    one = data.array_pool(np.arange(64, dtype=np.uint8).reshape(1, 8, 8, 1), [0], "one", "one")
     batches = itertools.islice(pipeline(one, AugmentOptions("pad"), 1).training(), 10)
     assert len({batch["image"].tobytes() for batch in batches}) > 3
 
@@ -72,7 +72,7 @@ def test_an_image_that_cannot_be_decoded_is_named(tmp_path):
         for i in range(4):
             Image.new("RGB", (8, 8)).save(tmp_path / name / f"{i}.png")
     (tmp_path / "b" / "2.png").write_bytes(b"no image")
-    broken = Pipeline(sources.open_pool(tmp_path), 8, 3, 2, CHANGES)
+    broken = Pipeline(data.open_pool(tmp_path), 8, 3, 2, CHANGES)
     with pytest.raises(ValueError, match=r"cannot read the image .*b/2\.png") as error:
         list(itertools.islice(broken.training(), 4))
     message(error)

@@ -8,9 +8,9 @@ import pyarrow.csv
 import pytest
 from scipy import stats
 
-from lswag_jax import libra
-from lswag_jax.fitness import Fitness
-from lswag_jax.libra import Candidate, LibraOptions
+from lswag_jax.analysis import libra
+from lswag_jax.analysis.libra import Candidate, LibraOptions
+from lswag_jax.scoring.fitness import Fitness
 
 RANK_BINS = LibraOptions(bins="equal_freq")
 MIN_IG = LibraOptions(third="none")

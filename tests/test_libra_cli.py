@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from lswag_jax import spaces
+from lswag_jax.analysis.libra import gather
+from lswag_jax.analysis.tables import GroundTruth, Records
 from lswag_jax.cli import libra
 from lswag_jax.cli.default_config import default_config
-from lswag_jax.fitness import Fitness
-from lswag_jax.libra import gather
-from lswag_jax.tables import GroundTruth, Records
+from lswag_jax.scoring.fitness import Fitness
 from tests.binaries import run
 
 SPACE = spaces.get("nasbench201")

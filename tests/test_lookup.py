@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from lswag_jax import spaces, tables
-from lswag_jax.search import lookup
+from lswag_jax import spaces
+from lswag_jax.analysis import lookup, tables
 
 SPACE = spaces.get("nasbench201")
 NONE, CONV = (f"|{op}~0|+|{op}~0|{op}~1|+|{op}~0|{op}~1|{op}~2|" for op in ("none", "nor_conv_3x3"))

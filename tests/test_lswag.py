@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import lswag_jax
-from lswag_jax import models, proxies, tape
-from lswag_jax.candidate import Candidate
-from lswag_jax.measuring import measure
+from lswag_jax import proxies
+from lswag_jax.capture import models, tape
+from lswag_jax.probe.candidate import Candidate
 from lswag_jax.proxies import LSwag, LSwagKernel, ZiCo
+from lswag_jax.scoring.measure import measure
 from tests.spaces import MLP, WIDE, batch
 
 NAMES = ["patch_embed", *(f"blocks_{b}/{layer}" for b in range(2) for layer in

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import lswag_jax
-from lswag_jax import adapters, tape
+from lswag_jax.capture import adapters, tape
 from lswag_jax.proxies import LSwagKernel
 from lswag_jax.proxies.lswag_kernel import gradient_gram
 from tests.spaces import MLP, WIDE, batch

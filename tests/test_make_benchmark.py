@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from lswag_jax import tables
+from lswag_jax.analysis import tables
 from lswag_jax.spaces import AutoFormer
 from lswag_jax.training import benchmark, loop, step
 from lswag_jax.training.augment import AugmentOptions

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lswag_jax import adapters, tape
-from lswag_jax.moments import batch_gradients, moments_of, stream
+from lswag_jax.capture import adapters, tape
+from lswag_jax.probe.moments import batch_gradients, moments_of, stream
 
 
 def squared(logits, y):

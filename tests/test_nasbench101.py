@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lswag_jax
-from lswag_jax import adapters
+from lswag_jax.capture import adapters
 from lswag_jax.proxies import LSwag
-from lswag_jax.spaces.nasbench101 import NasBench101
-from lswag_jax.spaces.nasbench101_genotype import MAX_EDGES, MAX_VERTICES, OPS, vertex_channels
-from lswag_jax.spaces.nasbench101_genotype import NasBench101Genotype as Genotype
+from lswag_jax.spaces.nasbench101.genotype import MAX_EDGES, MAX_VERTICES, OPS, vertex_channels
+from lswag_jax.spaces.nasbench101.genotype import NasBench101Genotype as Genotype
+from lswag_jax.spaces.nasbench101.space import NasBench101
 
 SPACE = NasBench101()
 SMALL = NasBench101(width=7, stacks=2, cells=1, image_size=4, num_classes=3)
@@ -220,7 +220,7 @@ def test_counts_of_the_built_network():
         leaves = jax.tree.leaves(shapes["params"])
         assert SMALL.num_params(g) == sum(leaf.size for leaf in leaves)
         zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
-        assert SMALL.macs(g) == lswag_jax.macs.count_macs(module.apply, zeros, images)
+        assert SMALL.macs(g) == lswag_jax.capture.macs.count_macs(module.apply, zeros, images)
         cut = SMALL.extract(jax.tree.map(np.asarray, jax.jit(SMALL.init)(jax.random.key(0))), g)
         assert jax.tree.map(np.shape, cut) == jax.tree.map(np.shape, zeros)
 

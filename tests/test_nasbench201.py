@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lswag_jax
-from lswag_jax import adapters, scoring, spaces
-from lswag_jax.spaces.nasbench201_genotype import OPS, NasBench201Genotype
+from lswag_jax import spaces
+from lswag_jax.capture import adapters
+from lswag_jax.scoring import population as scoring
+from lswag_jax.spaces.nasbench201.genotype import OPS, NasBench201Genotype
 
 SPACE = spaces.get("nasbench201")
 SMALL = spaces.get("nasbench201", width=4, cells=1, image_size=8, num_classes=3)
@@ -177,4 +179,4 @@ def test_counts_of_the_built_network(rng):
         leaves = jax.tree.leaves(variables["params"])
         assert SMALL.num_params(g) == sum(leaf.size for leaf in leaves)
         zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), variables)
-        assert SMALL.macs(g) == lswag_jax.macs.count_macs(module.apply, zeros, images)
+        assert SMALL.macs(g) == lswag_jax.capture.macs.count_macs(module.apply, zeros, images)

@@ -4,9 +4,9 @@ import re
 
 import numpy as np
 
-from lswag_jax.correlation_report import summary
+from lswag_jax.analysis.report import summary
 from lswag_jax.proxies import LSwag
-from lswag_jax.scores import STATUSES
+from lswag_jax.scoring.table import STATUSES
 from tests.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "outputs.md").read_text()

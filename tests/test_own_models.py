@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 import lswag_jax
-from lswag_jax import adapters, tape
+from lswag_jax.capture import adapters, tape
 
 BATCH = 8
 LABELS = np.arange(BATCH) % 3

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lswag_jax import patterns
+from lswag_jax.probe import patterns
 
 
 def distinct(bits_BxU):

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from lswag_jax import plots, proxies
-from lswag_jax.layer_profile import STATISTICS, Profile
-from lswag_jax.scores import ScoreTable
+from lswag_jax import proxies
+from lswag_jax.analysis import plots
+from lswag_jax.analysis.layer_profile import STATISTICS, Profile
+from lswag_jax.scoring.table import ScoreTable
 
 
 def table_of(swap) -> ScoreTable:

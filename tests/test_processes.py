@@ -15,7 +15,8 @@ import pytest
 import lswag_jax
 from lswag_jax.cli import score, search
 from lswag_jax.cli.default_config import default_config, shrink
-from lswag_jax.search import RandomOptions, Shard
+from lswag_jax.runs import Shard
+from lswag_jax.search import RandomOptions
 from tests.searches import ROOT, SPACE, images, run_real, without_seconds
 from tests.workers import GENOTYPES, PROCESSES, PROXIES, finish, start
 

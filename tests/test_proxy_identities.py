@@ -8,7 +8,6 @@ import pytest
 
 import lswag_jax
 from lswag_jax import proxies
-from lswag_jax.layers import Feature
 from lswag_jax.proxies import (
     AzTrainability,
     Dss,
@@ -25,6 +24,7 @@ from lswag_jax.proxies import (
 from lswag_jax.proxies.az_nas import _entropy
 from lswag_jax.proxies.base import log_determinants
 from lswag_jax.proxies.input_jacobian import EpeNas, Jacov
+from lswag_jax.spaces.layers import Feature
 
 BATCH = 6
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from lswag_jax import scoring
-from lswag_jax.search import Archive, RandomOptions, run, search
+from lswag_jax.runs import Archive
+from lswag_jax.scoring import population as scoring
+from lswag_jax.search import RandomOptions, run, search
 from tests.searches import (
     CONFIG,
     EVOLUTION,

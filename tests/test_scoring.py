@@ -8,8 +8,10 @@ import pytest
 from flax import nnx
 
 import lswag_jax
-from lswag_jax import model_scoring, proxies, scoring
+from lswag_jax import proxies
 from lswag_jax.proxies import LSwag
+from lswag_jax.scoring import model as model_scoring
+from lswag_jax.scoring import population as scoring
 from tests.spaces import SPLIT, WIDE, batch
 
 # The others are in test_conformance.

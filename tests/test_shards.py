@@ -6,10 +6,11 @@ import json
 
 import pytest
 
-from lswag_jax import scoring
 from lswag_jax.cli import search as binary
 from lswag_jax.cli.default_config import default_config, shrink
-from lswag_jax.search import Archive, RandomOptions, Shard, run, shards
+from lswag_jax.runs import Archive, Shard, shards
+from lswag_jax.scoring import population as scoring
+from lswag_jax.search import RandomOptions, run
 from tests.searches import FAKE, SPACE, fake, images
 
 

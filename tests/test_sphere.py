@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from lswag_jax import data, sources, sphere
+from lswag_jax import data
+from lswag_jax.data import sphere
 
 
 def test_points_land_where_the_formula_says():
@@ -36,7 +37,7 @@ def test_rotation_about_the_axis_rolls_the_longitudes(rng):
 
 
 def test_source_on_the_sphere():
-    pool = sources.open_pool("sphere:embedded")
+    pool = data.open_pool("sphere:embedded")
     np.testing.assert_array_equal(pool.image(3), pool.image(3))
     assert pool.image(3).shape == (60, 60, 1)
     batch = data.load_batch("sphere:embedded", 8)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import lswag_jax
-from lswag_jax.moments import Moments
+from lswag_jax.probe.moments import Moments
 from lswag_jax.proxies import LSwag
 from lswag_jax.proxies.gradient_factor import _thirds
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from lswag_jax import search, sources, spaces
+from lswag_jax import data, search, spaces
 from lswag_jax.cli import common
 from lswag_jax.cli import search as search_binary
 from lswag_jax.cli.default_config import default_config
@@ -189,7 +189,7 @@ def test_binary_searches_by_inherited_accuracy(tmp_path):
     config.search.update({"strategy": "random", "num": 3, "fitness": "inherited_accuracy"})
     config.search.supernet = str(tmp_path / "super")
     space = common.load_space(config)
-    _, held = sources.hold_out(sources.open_pool("embedded"), 0.1, seed=0)
+    _, held = data.hold_out(data.open_pool("embedded"), 0.1, seed=0)
     model = model_files.Model(
         space,
         None,

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lswag_jax
-from lswag_jax import adapters, depth, probe, scoring, spaces, tape
-from lswag_jax.spaces import OpSets
+from lswag_jax import probe, spaces
+from lswag_jax.capture import adapters, tape
+from lswag_jax.scoring import population as scoring
+from lswag_jax.spaces import OpSets, depth
 
 NB201 = spaces.get("nasbench201", width=2, cells=1, image_size=8, num_classes=3)
 DARTS = spaces.get("darts", layers=3, width=2, image_size=8, num_classes=3)

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lswag_jax import spaces, tables
-from lswag_jax.tables import GroundTruth, Records
+from lswag_jax import spaces
+from lswag_jax.analysis import tables
+from lswag_jax.analysis.tables import GroundTruth, Records
 
 HEADER = "genotype,dataset,metric,value,provenance\n"
 NB201 = spaces.get("nasbench201")

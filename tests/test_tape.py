@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from lswag_jax import adapters, models, tape
-from lswag_jax.macs import count_macs
+from lswag_jax.capture import adapters, models, tape
+from lswag_jax.capture.macs import count_macs
 
 SAMPLES = 6
 

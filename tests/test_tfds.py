@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lswag_jax import sources, tfds_reader
-from lswag_jax.data import load_batch, make_batch
+from lswag_jax.data import load_batch, make_batch, tfds
+from lswag_jax.data import tfds as tfds_reader
 from tests.batches import message, pixels, random_images
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* are constant")
@@ -140,8 +140,8 @@ def test_tfds(tmp_path, rng, file_format, channels):
 def test_tfds_decodes_only_what_is_drawn(tmp_path, rng, file_format, monkeypatch):
     write_tfds(tmp_path / "toy" / "1.0.0", file_format, {"train": random_images(rng)})
     decoded = []
-    decode = sources.decode_image
-    monkeypatch.setattr(sources, "decode_image", lambda *a: decoded.append(a) or decode(*a))
+    decode = tfds.decode_image
+    monkeypatch.setattr(tfds, "decode_image", lambda *a: decoded.append(a) or decode(*a))
     load_batch("tfds:toy", 4, data_dir=tmp_path)
     assert len(decoded) == 4
 
@@ -310,4 +310,4 @@ def test_a_list_of_classes_is_no_class(tmp_path, rng):
     )
     features.save_config(folder)
     with pytest.raises(ValueError, match=r"feature 'label' of .* is not a class: Sequence"):
-        sources.open_pool("tfds:toy", data_dir=tmp_path)
+        load_batch("tfds:toy", data_dir=tmp_path)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import lswag_jax
-from lswag_jax import sources
+from lswag_jax import data
 from lswag_jax.cli import common, train
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -111,7 +111,7 @@ def check_model(workdir):
 
     model = lswag_jax.load(workdir)
     assert model.space.format(model.genotype) == GENOTYPE
-    _, held = sources.hold_out(sources.open_pool("embedded"), 0.1, seed=0)
+    _, held = data.hold_out(data.open_pool("embedded"), 0.1, seed=0)
     probabilities = model.predict([held.image(i) for i in range(held.size)])
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
     labels = [held.label(i) for i in range(held.size)]

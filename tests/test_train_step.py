@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from lswag_jax.spaces import AutoFormer
-from lswag_jax.spaces.autoformer_network import Block
+from lswag_jax.spaces.autoformer.network import Block
 from lswag_jax.training import step
 from lswag_jax.training.augment import AugmentOptions
 from lswag_jax.training.optimizer import OptimizerOptions, make_optimizer, make_schedule

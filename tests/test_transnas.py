@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lswag_jax import tasks
-from lswag_jax.spaces.transnas_genotype import TransNASMacroGenotype, TransNASMicroGenotype
-from lswag_jax.spaces.transnas_macro import TransNASMacro
-from lswag_jax.spaces.transnas_micro import TransNASMicro
+from lswag_jax.spaces.transnas.genotype import TransNASMacroGenotype, TransNASMicroGenotype
+from lswag_jax.spaces.transnas.macro import TransNASMacro
+from lswag_jax.spaces.transnas.micro import TransNASMicro
 
 SPACES = pytest.mark.parametrize(
     "space", [TransNASMicro(), TransNASMacro()], ids=lambda space: space.name

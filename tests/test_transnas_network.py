@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 import lswag_jax
-from lswag_jax import adapters, convolution, tape, tasks
-from lswag_jax.macs import count_macs
+from lswag_jax import tasks
+from lswag_jax.capture import adapters, tape
+from lswag_jax.capture.macs import count_macs
 from lswag_jax.probe import sizes_of
-from lswag_jax.spaces.transnas_macro import TransNASMacro
-from lswag_jax.spaces.transnas_micro import TransNASMicro
+from lswag_jax.spaces import convolution
+from lswag_jax.spaces.transnas.macro import TransNASMacro
+from lswag_jax.spaces.transnas.micro import TransNASMicro
 
 TINY = {"width": 4, "decoder_width": 64, "channels": 2}
 MODULES = (4, 2)

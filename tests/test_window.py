@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import lswag_jax
-from lswag_jax import layer_profile, proxies, tape, window
-from lswag_jax.layer_profile import STATISTICS, LayerProfile
-from lswag_jax.scores import ScoreTable
+from lswag_jax import proxies
+from lswag_jax.analysis import layer_profile, window
+from lswag_jax.analysis.layer_profile import STATISTICS, LayerProfile
+from lswag_jax.capture import tape
+from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.spaces import AutoFormer
 
 SPACE = AutoFormer(

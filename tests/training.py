@@ -3,7 +3,7 @@
 import flax.linen as nn
 import numpy as np
 
-from lswag_jax import sources
+from lswag_jax import data
 
 
 class Linear(nn.Module):
@@ -20,9 +20,9 @@ class Linear(nn.Module):
         return nn.Dense(self.num_classes, name="head")(x)
 
 
-def pool(n=48, size=8, channels=1, num_classes=4, seed=0) -> sources.Pool:
+def pool(n=48, size=8, channels=1, num_classes=4, seed=0) -> data.Pool:
     """Images whose brightness tells their class, a little noisy."""
     rng = np.random.default_rng(seed)
     labels = (np.arange(n) % num_classes).astype(np.int32)
     images = rng.integers(0, 40, (n, size, size, channels)) + 60 * labels[:, None, None, None]
-    return sources.array_pool(images.astype(np.uint8), labels, "noise", "noise", num_classes)
+    return data.array_pool(images.astype(np.uint8), labels, "noise", "noise", num_classes)

@@ -13,7 +13,9 @@ import sys
 import jax
 import numpy as np
 
-from lswag_jax import distributed, score, scoring
+from lswag_jax import score
+from lswag_jax.scoring import devices as distributed
+from lswag_jax.scoring import population as scoring
 from lswag_jax.search import RandomOptions
 from tests.searches import ROOT, SPACE, images, run_real, without_seconds
 

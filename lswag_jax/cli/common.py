@@ -154,7 +154,7 @@ def _join(values: flags.FlagValues) -> None:
 
 def _shard(text: str | None):
     """The shard of `--shard`, None without it."""
-    from lswag_jax.search import Shard
+    from lswag_jax.runs import Shard
 
     return None if text is None else Shard.parse(text)
 
@@ -162,7 +162,7 @@ def _shard(text: str | None):
 def _prepare(compile_cache: bool) -> None:
     import jax
 
-    from lswag_jax import distributed
+    from lswag_jax.scoring import devices as distributed
 
     if not distributed.is_first():
         logging.set_verbosity(logging.WARNING)
@@ -193,7 +193,8 @@ def load_proxies(config: ConfigDict, more: Sequence[str] = ()) -> tuple:
         config: of the run.
         more: names of proxies that are needed too.
     """
-    from lswag_jax import proxies, window
+    from lswag_jax import proxies
+    from lswag_jax.analysis import window
 
     names, resolved = proxies.expand(split(config.proxies)), []
     names += [name for name in dict.fromkeys(more) if name not in names]
@@ -207,7 +208,8 @@ def load_proxies(config: ConfigDict, more: Sequence[str] = ()) -> tuple:
 
 def load_truth(text: str, space: Any) -> Any:
     """A table of ground truth from its file, or from that of a benchmark as KIND:file."""
-    from lswag_jax import table_converters, tables
+    from lswag_jax.analysis import converters as table_converters
+    from lswag_jax.analysis import tables
 
     kind, _, path = text.rpartition(":")
     return table_converters.convert(kind, path, space) if kind else tables.read(path, space)
@@ -331,11 +333,12 @@ def score_archive(
         space, genotypes, batch, proxies, settings: what to score, see `scoring.stream`.
         timing: receives the seconds.
     """
-    from lswag_jax import scoring, search
+    from lswag_jax import runs, search
+    from lswag_jax.scoring import population as scoring
 
     identity = {**identity, "data_sha256": search.data_sha256(batch.images, batch.labels)}
     bar = progress.progress_bar(title, len(genotypes))
-    with search.open_archive(workdir, identity) as (archive, found), bar as show:
+    with runs.open_archive(workdir, identity) as (archive, found), bar as show:
 
         def evaluate(missing: Sequence[Any]) -> Iterator[dict[str, Any]]:
             for row in scoring.stream(
@@ -344,7 +347,7 @@ def score_archive(
                 yield row
                 show(len(archive), "")
 
-        search.extend(archive, 0, space, genotypes, search.reuse(space, found, evaluate))
+        runs.extend(archive, 0, space, genotypes, runs.reuse(space, found, evaluate))
         return list(archive)
 
 

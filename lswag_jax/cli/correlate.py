@@ -23,7 +23,8 @@ SHOWN = ("n", "failures", "missing", "rho", "tau", "weighted_tau", "partial_rho"
 
 def main(config: ConfigDict, workdir: str) -> None:
     """Correlates as `config` says and writes the results to `workdir`."""
-    from lswag_jax import correlation_report, plots
+    from lswag_jax.analysis import plots
+    from lswag_jax.analysis import report as correlation_report
 
     space, options = common.load_space(config), config.correlate
     start = time.perf_counter()
@@ -63,7 +64,7 @@ def _table(options: ConfigDict, space):
     Raises:
         ValueError: neither truth nor scores are given, or they have nothing in common.
     """
-    from lswag_jax import tables
+    from lswag_jax.analysis import tables
 
     if not options.truth and not options.scores:
         raise ValueError("give correlate.truth, a table, or correlate.scores, or both.")
@@ -91,7 +92,7 @@ def _scores(options: ConfigDict, space, truth) -> list:
 
     The proxies that a benchmark publishes, KIND:file, are of its own data sets.
     """
-    from lswag_jax import table_converters
+    from lswag_jax.analysis import converters as table_converters
 
     found = []
     for entry in common.split(options.scores):
@@ -109,7 +110,7 @@ def _scores(options: ConfigDict, space, truth) -> list:
 
 def _ranks(table, rows, dataset: str, options: ConfigDict) -> dict:
     """The ranks of a data set's best proxy, under the name of its file."""
-    from lswag_jax import plots
+    from lswag_jax.analysis import plots
 
     best = max((row for row in rows if row["dataset"] == dataset), key=lambda row: row["rho"])
     name = best["proxy"]

@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from lswag_jax import proxies, spaces
-from lswag_jax.libra import LibraOptions
+from lswag_jax.analysis.libra import LibraOptions
 
 # Of each benchmark the space that its tables are of, and the accuracy that they rank by.
 BENCHMARKS = {
@@ -66,7 +66,7 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
     config.libra = _libra()
     config.profile = {
         "num": 100,  # random genotypes
-        "statistic": "mean_log_sigma",  # of a layer, see lswag_jax.layer_profile
+        "statistic": "mean_log_sigma",  # of a layer, see lswag_jax.analysis.layer_profile
         "picker": "runs",  # or hull, or steep
         "tau": 1.0,  # robust z above which a bin is a peak
     }
@@ -119,7 +119,7 @@ def _search() -> dict:
     return {
         "strategy": "evolution",  # or random, or pruning
         "fitness": "lswag",  # proxies searched by, several merged by rank, or a selection.json
-        "merge_rule": "log_rank_sum",  # of named proxies, see lswag_jax.merge
+        "merge_rule": "log_rank_sum",  # of named proxies, see lswag_jax.proxies.merge
         "params_window": (0.0, float("inf")),  # allowed parameters, in millions
         "macs_window": (0.0, float("inf")),  # allowed multiply-accumulates, in millions
         "num": 1000,  # genotypes of a random search
@@ -166,7 +166,7 @@ def _libra() -> dict:
         "dataset": "",  # of the table; empty for its first
         "proxies": "",  # candidates, NAME or NAME=METRIC; empty for all that are no accuracies
         "seeds": 5,  # random halvings
-        "options": dataclasses.asdict(LibraOptions()),  # see lswag_jax.libra.LibraOptions
+        "options": dataclasses.asdict(LibraOptions()),  # see lswag_jax.analysis.libra.LibraOptions
     }
 
 

@@ -22,7 +22,7 @@ from lswag_jax.cli import common
 
 def main(config: ConfigDict, workdir: str) -> None:
     """Chooses as `config` says and writes the results to `workdir`."""
-    from lswag_jax import libra, plots
+    from lswag_jax.analysis import libra, plots
 
     options, space = _options(config), common.load_space(config)
     benchmark, source = _benchmark(config, space)
@@ -42,7 +42,8 @@ def main(config: ConfigDict, workdir: str) -> None:
 
 def _benchmark(config: ConfigDict, space: Any) -> tuple[Any, dict[str, str]]:
     """The arrays of a config's table, and what they are of."""
-    from lswag_jax import libra, table_converters
+    from lswag_jax.analysis import converters as table_converters
+    from lswag_jax.analysis import libra
 
     options = config.libra
     if not options.truth:
@@ -64,7 +65,7 @@ def _benchmark(config: ConfigDict, space: Any) -> tuple[Any, dict[str, str]]:
 
 def _options(config: ConfigDict) -> Any:
     """LIBRA's options; numbers in texts are numbers."""
-    from lswag_jax.libra import LibraOptions
+    from lswag_jax.analysis.libra import LibraOptions
 
     if config.libra.seeds < 1:
         raise ValueError(f"libra.seeds must be at least 1, got {config.libra.seeds}.")
@@ -91,7 +92,7 @@ def _report(evaluations: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _write_csv(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
-    from lswag_jax.scores import write_atomically
+    from lswag_jax.files import write_atomically
 
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0], lineterminator="\n")

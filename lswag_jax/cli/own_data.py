@@ -1,4 +1,4 @@
-"""What `lswag-train` chooses for images of a person's own, where the config says `data.fit`."""
+"""The images of `lswag-train`, and what it chooses for them where the config says `data.fit`."""
 
 import copy
 
@@ -9,6 +9,22 @@ from ml_collections import ConfigDict
 VALIDATION = ("validation", "valid", "val", "dev", "eval")
 STEPS = 8  # least number of steps of an epoch, where batches may be made smaller for it
 WARMUP = 0.1  # largest share of the epochs
+
+
+def load_pools(config: ConfigDict, seed: int):
+    """Pools of training and validation images of a config."""
+    from lswag_jax import data as datasets
+
+    data = config.data
+
+    def open_split(split: str):
+        return datasets.open_pool(
+            data.source, split, data.label_key, data.data_dir or None, data.download
+        )
+
+    if data.eval_split:
+        return open_split(data.split), open_split(data.eval_split)
+    return datasets.hold_out(open_split(data.split), data.hold_out, seed)
 
 
 def fitted(config: ConfigDict) -> ConfigDict:
@@ -23,13 +39,13 @@ def fitted(config: ConfigDict) -> ConfigDict:
     Returns:
         A changed copy; what was chosen is logged.
     """
-    from lswag_jax import sources
-    from lswag_jax.cli.train import load_pools
+    from lswag_jax.data import sources
 
-    config, data = copy.deepcopy(config), config.data
+    config = copy.deepcopy(config)
+    data = config.data
     if not data.eval_split:
         names = sources.split_names(data.source, data.data_dir or None)
-        config.data.eval_split = next((name for name in VALIDATION if name in names), "")
+        data.eval_split = next((name for name in VALIDATION if name in names), "")
     training, validation = load_pools(config, config.train.seed)
     config.space.num_classes = config.space.num_classes or training.num_classes
     config.train.batch_size = batch_size(
@@ -41,7 +57,7 @@ def fitted(config: ConfigDict) -> ConfigDict:
     logging.info(
         "chosen for these images: %s; validation on %s; batches of %d (data.fit)",
         f"{training.num_classes} classes" + (f" ({names})" if names else ""),
-        config.data.eval_split or f"a random {data.hold_out:.0%} of the training images",
+        data.eval_split or f"a random {data.hold_out:.0%} of the training images",
         config.train.batch_size,
     )
     logging.info("warm-up %.3g of %d epochs", config.optimizer.warmup_epochs, config.train.epochs)

@@ -19,8 +19,9 @@ from lswag_jax.cli import common, progress
 
 def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     """Profiles as `config` says and writes the window to `workdir`, or a shard's rows alone."""
-    from lswag_jax import distributed, layer_profile, plots, window
-    from lswag_jax.scores import ScoreTable
+    from lswag_jax.analysis import layer_profile, plots, window
+    from lswag_jax.scoring import devices as distributed
+    from lswag_jax.scoring.table import ScoreTable
 
     space, settings = common.load_space(config), common.score_settings(config)
     pickers = {

@@ -46,7 +46,7 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[int, str], None]]
     Yields:
         A function of (rows done, what to say beside it).
     """
-    from lswag_jax import distributed
+    from lswag_jax.scoring import devices as distributed
 
     if sys.stderr.isatty() and distributed.is_first():
         with _bar() as bar, _logging_above(bar):

@@ -26,9 +26,11 @@ from lswag_jax.cli import common, progress
 
 def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     """Scores as `config` says and writes the results to `workdir`, or a shard's rows alone."""
-    from lswag_jax import distributed, plots, search
-    from lswag_jax.fitness import Fitness
-    from lswag_jax.scores import ScoreTable
+    from lswag_jax import search
+    from lswag_jax.analysis import plots
+    from lswag_jax.scoring import devices as distributed
+    from lswag_jax.scoring.fitness import Fitness
+    from lswag_jax.scoring.table import ScoreTable
 
     fitness = Fitness.parse(config.score.fitness) if config.score.fitness else None
     needed = fitness.proxies if fitness else ()

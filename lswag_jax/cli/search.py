@@ -27,8 +27,9 @@ INHERITED = "inherited_accuracy"  # the proxy of `search.supernet`
 
 def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     """Searches as `config` says and writes the results to `workdir`, or a shard's rows alone."""
-    from lswag_jax import distributed, search
-    from lswag_jax.fitness import Fitness
+    from lswag_jax import search
+    from lswag_jax.scoring import devices as distributed
+    from lswag_jax.scoring.fitness import Fitness
 
     fitness = Fitness.parse(config.search.fitness, config.search.merge_rule)
     if INHERITED in fitness.proxies and not config.search.supernet:
@@ -83,7 +84,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
 
 def _plot(result, fitness, folder: pathlib.Path) -> None:
     """The search, its networks by size, and the best one's layers."""
-    from lswag_jax import plots
+    from lswag_jax.analysis import plots
 
     if len(result.table) > 1:
         plots.save(plots.best_so_far(result.fitness, fitness.name), folder / "best_so_far.png")
@@ -103,14 +104,14 @@ def _with_supernet(config: ConfigDict, space, proxies: tuple):
     """
     if not config.search.supernet:
         return proxies, iter
-    from lswag_jax import sources
+    from lswag_jax import data as datasets
     from lswag_jax.training import model_files, supernet
 
     model, data = model_files.load(config.search.supernet), config.data
-    pool = sources.open_pool(
+    pool = datasets.open_pool(
         data.source, data.split, data.label_key, data.data_dir or None, data.download
     )
-    _, held = sources.hold_out(pool, config.search.hold_out, config.seed)
+    _, held = datasets.hold_out(pool, config.search.hold_out, config.seed)
     if model.space != space:
         raise ValueError(f"the super-network {config.search.supernet} is of another space.")
     trained = model.provenance["validation images"]
@@ -131,7 +132,7 @@ def _decisive(config: ConfigDict, fitness) -> dict:
 
 def _accuracies(config: ConfigDict, space) -> dict[str, float] | None:
     """Accuracies of a tabular benchmark, where one is given."""
-    from lswag_jax.search import lookup
+    from lswag_jax.analysis import lookup
 
     if not config.search.truth:
         return None
@@ -152,8 +153,8 @@ def _look_up(
     result, accuracies: dict[str, float], space, source: str, folder: pathlib.Path
 ) -> None:
     """Writes and logs what the benchmark says of the networks found."""
-    from lswag_jax.scores import write_atomically
-    from lswag_jax.search import lookup
+    from lswag_jax.analysis import lookup
+    from lswag_jax.files import write_atomically
 
     found = lookup.look_up(result.table.rows, result.fitness, accuracies, space=space)
     if found is None:

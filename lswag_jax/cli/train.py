@@ -16,6 +16,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from lswag_jax.cli import common, own_data, progress
+from lswag_jax.cli.own_data import load_pools
 from lswag_jax.cli.score import read_genotypes
 
 
@@ -85,22 +86,6 @@ def load_genotype(config: ConfigDict, space):
     if len(genotypes) > 1:
         raise ValueError(f"{text} holds {len(genotypes)} genotypes, a training is of one.")
     return genotypes[0]
-
-
-def load_pools(config: ConfigDict, seed: int):
-    """Pools of training and validation images of a config."""
-    from lswag_jax import sources
-
-    data = config.data
-
-    def open_split(split: str):
-        return sources.open_pool(
-            data.source, split, data.label_key, data.data_dir or None, data.download
-        )
-
-    if data.eval_split:
-        return open_split(data.split), open_split(data.eval_split)
-    return sources.hold_out(open_split(data.split), data.hold_out, seed)
 
 
 @contextmanager

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax import patterns, tape
-from lswag_jax.probe import Probe
+from lswag_jax.capture import tape
+from lswag_jax.probe import Probe, patterns
 from lswag_jax.proxies.base import Parts, Proxy, log_determinants
 
 

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax.features import FeatureMap, feature_maps, pullbacks
+from lswag_jax.capture.features import FeatureMap, feature_maps, pullbacks
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import NotApplicable, Parts, Proxy, merged
 

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lswag_jax.depth import BinRange
-from lswag_jax.merge import merge
 from lswag_jax.probe import Probe
+from lswag_jax.proxies.merge import merge
+from lswag_jax.spaces.depth import BinRange
 
 Parts = dict[str, Any]
 # Columns of tables besides those of proxies; `params` and `macs` are also proxies of these names.

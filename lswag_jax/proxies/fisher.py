@@ -15,9 +15,9 @@ from typing import ClassVar
 
 import jax
 
+from lswag_jax.capture.tape import Call
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.weight_gradients import LayerSum
-from lswag_jax.tape import Call
 
 Array = jax.Array
 _AGGREGATIONS = ("weights", "channels")

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax.depth import NUM_BINS
-from lswag_jax.moments import Moments
+from lswag_jax.capture.tape import Layer
 from lswag_jax.probe import Probe
+from lswag_jax.probe.moments import Moments
 from lswag_jax.proxies.base import Parts
-from lswag_jax.tape import Layer
+from lswag_jax.spaces.depth import NUM_BINS
 
 Array = jax.Array
 

@@ -12,9 +12,9 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
+from lswag_jax.capture.tape import Layer
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
-from lswag_jax.tape import Layer
 
 Array = jax.Array
 _NORMS = ("batch1_train", "frozen", "eval")

@@ -17,11 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from lswag_jax import patterns
-from lswag_jax.depth import BIN_RULES, NUM_BINS, BinRange, Window, can_be_in
-from lswag_jax.probe import Probe
+from lswag_jax.probe import Probe, patterns
 from lswag_jax.proxies.base import Parts, Proxy
 from lswag_jax.proxies.gradient_factor import gradient_factor
+from lswag_jax.spaces.depth import BIN_RULES, NUM_BINS, BinRange, Window, can_be_in
 
 Array = jax.Array
 

@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lswag_jax.capture.tape import Layer, Tape
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
-from lswag_jax.tape import Layer, Tape
 
 Array = jax.Array
 _CHOICES = {

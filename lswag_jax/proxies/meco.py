@@ -16,7 +16,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from lswag_jax import tape
+from lswag_jax.capture import tape
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import NotApplicable, Parts, Proxy
 from lswag_jax.proxies.fisher import channel_axes

@@ -20,8 +20,8 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from lswag_jax import adapters, candidate
-from lswag_jax.probe import Probe
+from lswag_jax.capture import adapters
+from lswag_jax.probe import Probe, candidate
 from lswag_jax.proxies.base import Parts, Proxy
 
 Array = jax.Array

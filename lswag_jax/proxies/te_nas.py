@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax import adapters, candidate, patterns, tape
-from lswag_jax.probe import Probe
+from lswag_jax.capture import adapters, tape
+from lswag_jax.probe import Probe, candidate, patterns
 from lswag_jax.proxies.base import NotApplicable, Parts, Proxy, eigenvalues, merged
 
 Array = jax.Array

@@ -15,8 +15,8 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from lswag_jax.adapters import BatchStatistics
-from lswag_jax.features import pooled_features
+from lswag_jax.capture.adapters import BatchStatistics
+from lswag_jax.capture.features import pooled_features
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import NotApplicable, Parts, Proxy
 

@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lswag_jax.fitness import Fitness
-from lswag_jax.scores import Row, ScoreTable
-from lswag_jax.search.archive import Archive, Evaluate, check_complete, extend
+from lswag_jax.runs.archive import Archive, Evaluate, check_complete, extend
+from lswag_jax.scoring.fitness import Fitness
+from lswag_jax.scoring.table import Row, ScoreTable
 from lswag_jax.spaces import OpSets, Supernet
 
 Removal = tuple[int, str]

@@ -1,7 +1,6 @@
 """What a search found, and the files that say so."""
 
 import dataclasses
-import io
 import json
 import os
 import pathlib
@@ -10,7 +9,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from lswag_jax.scores import ScoreTable, dump_row, write_atomically
+from lswag_jax.files import dump_row, write_atomically, write_csv, write_parquet
+from lswag_jax.scoring.table import ScoreTable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,18 +44,12 @@ def write_results(result: SearchResult, workdir: str | os.PathLike) -> None:
         result: of a search.
         workdir: an existing folder.
     """
-    import pyarrow
-    from pyarrow import csv, parquet
-
     workdir, order = pathlib.Path(workdir), result.order
     columns = {"rank": stats.rankdata(-result.fitness)[order], "fitness": result.fitness[order]}
     for name, values in result.table.flat().items():
         columns[name] = [values[i] for i in order]
-    ranking = pyarrow.table(columns)
-    for suffix, write in (("csv", csv.write_csv), ("parquet", parquet.write_table)):
-        buffer = io.BytesIO()
-        write(ranking, buffer)
-        write_atomically(workdir / f"ranking.{suffix}", buffer.getvalue())
+    write_csv(workdir / "ranking.csv", columns)
+    write_parquet(workdir / "ranking.parquet", columns)
     write_atomically(workdir / "best.json", json.dumps(describe_best(result), indent=2) + "\n")
 
 

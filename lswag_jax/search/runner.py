@@ -8,18 +8,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lswag_jax import distributed, scoring
 from lswag_jax import proxies as proxy_registry
-from lswag_jax.fitness import Fitness
 from lswag_jax.proxies import Proxy
-from lswag_jax.scores import Row, ScoreTable
+from lswag_jax.runs.archive import Archive, Evaluate
+from lswag_jax.runs.shards import open_archive, reuse
+from lswag_jax.scoring import devices as distributed
+from lswag_jax.scoring import population as scoring
+from lswag_jax.scoring.fitness import Fitness
+from lswag_jax.scoring.table import Row, ScoreTable
 from lswag_jax.search import evolution, pruning, random_search
-from lswag_jax.search.archive import Archive, Evaluate
 from lswag_jax.search.evolution import EvolutionOptions
 from lswag_jax.search.pruning import PruningOptions
 from lswag_jax.search.random_search import RandomOptions
 from lswag_jax.search.results import SearchResult, write_results
-from lswag_jax.search.shards import open_archive, reuse
 from lswag_jax.spaces import Space, supernet_of
 
 Options = EvolutionOptions | RandomOptions | PruningOptions

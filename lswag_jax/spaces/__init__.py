@@ -4,21 +4,18 @@ import dataclasses
 import difflib
 from typing import Any
 
-from lswag_jax.spaces.autoformer import AutoFormer
-from lswag_jax.spaces.autoformer_genotype import AutoFormerGenotype
+from lswag_jax.spaces.autoformer import AutoFormer, AutoFormerGenotype
 from lswag_jax.spaces.base import Block, Space
-from lswag_jax.spaces.darts import Darts
-from lswag_jax.spaces.darts_genotype import DartsGenotype
-from lswag_jax.spaces.darts_supernet import DartsSupernet
-from lswag_jax.spaces.nasbench101 import NasBench101
-from lswag_jax.spaces.nasbench101_genotype import NasBench101Genotype
-from lswag_jax.spaces.nasbench201 import NasBench201
-from lswag_jax.spaces.nasbench201_genotype import NasBench201Genotype
-from lswag_jax.spaces.nasbench201_supernet import NasBench201Supernet
+from lswag_jax.spaces.darts import Darts, DartsGenotype, DartsSupernet
+from lswag_jax.spaces.nasbench101 import NasBench101, NasBench101Genotype
+from lswag_jax.spaces.nasbench201 import NasBench201, NasBench201Genotype, NasBench201Supernet
 from lswag_jax.spaces.supernet import OpSets, Supernet
-from lswag_jax.spaces.transnas_genotype import TransNASMacroGenotype, TransNASMicroGenotype
-from lswag_jax.spaces.transnas_macro import TransNASMacro
-from lswag_jax.spaces.transnas_micro import TransNASMicro
+from lswag_jax.spaces.transnas import (
+    TransNASMacro,
+    TransNASMacroGenotype,
+    TransNASMicro,
+    TransNASMicroGenotype,
+)
 
 _AUTOFORMER_TINY = {
     "embed_dims": (192, 216, 240),

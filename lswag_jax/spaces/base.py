@@ -9,13 +9,14 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from lswag_jax import depth, tasks
+from lswag_jax import tasks
+from lswag_jax.spaces import depth
 from lswag_jax.tasks import Task
 
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """One link of a network that is scored as a chain (`lswag_jax.chain`).
+    """One link of a network that is scored as a chain (`lswag_jax.capture.chain`).
 
     Attributes:
         name: of the submodule in the whole network, whose variables it has.

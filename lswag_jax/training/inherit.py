@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
-from lswag_jax import torch_weights
-from lswag_jax.spaces import AutoFormer, Space
+from lswag_jax.spaces import AutoFormer, Space, torch_weights
 from lswag_jax.training import model_files
 
 _PUBLISHED = "blocks.0.attn.rel_pos_embed_k.embeddings_table_v"

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from lswag_jax.data import label_of
-from lswag_jax.sources import Pool
+from lswag_jax.data import Pool, label_of
 from lswag_jax.training.augment import AugmentOptions, evaluation_image, training_image
 
 Batch = dict[str, np.ndarray]

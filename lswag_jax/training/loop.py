@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from lswag_jax.scores import Row
+from lswag_jax.scoring.table import Row
 from lswag_jax.training.checkpoints import Checkpoints
 from lswag_jax.training.input_pipeline import Batch
 from lswag_jax.training.step import TrainState
@@ -82,7 +82,7 @@ class Metrics:
     """Rows of metrics, each appended once; a training that goes on keeps those that are there.
 
     Args:
-        rows: a list, or the `search.Archive` of a workdir.
+        rows: a list, or the `runs.Archive` of a workdir.
         writer: takes scalars as TensorBoard's `add_scalar(name, value, step)`; None for none.
     """
 

@@ -15,8 +15,8 @@ import numpy as np
 from flax import traverse_util
 
 from lswag_jax import spaces
-from lswag_jax.images import as_pixels, as_several
-from lswag_jax.scores import write_atomically
+from lswag_jax.data.decode import as_pixels, as_several
+from lswag_jax.files import write_atomically
 from lswag_jax.training.augment import AugmentOptions, evaluation_image
 from lswag_jax.training.checkpoints import saving
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import jax
 
-from lswag_jax import data, sources
-from lswag_jax.scores import dump_row
-from lswag_jax.search import Archive
+from lswag_jax import data
+from lswag_jax.data import Pool
+from lswag_jax.files import dump_row
+from lswag_jax.runs import Archive
 from lswag_jax.spaces import Space
 from lswag_jax.training import inherit, loop, model_files, supernet
 from lswag_jax.training.augment import AugmentOptions
@@ -79,8 +80,8 @@ class TrainOptions:
 def train(
     space: Space,
     genotype: Any,
-    training: sources.Pool,
-    validation: sources.Pool,
+    training: Pool,
+    validation: Pool,
     options: TrainOptions,
     workdir: str | os.PathLike,
     *,
@@ -95,7 +96,7 @@ def train(
     Args:
         space, genotype: the network; None for the super-network of the space (`supernet`), of which
             each part of a batch trains a genotype of its own.
-        training, validation: pools of images (`sources.open_pool`, `sources.hold_out`).
+        training, validation: pools of images (`data.open_pool`, `data.hold_out`).
         options: see `TrainOptions`.
         workdir: folder of the run; receives `config.json`, `metrics.jsonl`, `checkpoints/` and at
             the end `model/`.
@@ -196,7 +197,7 @@ def _fit(
     return state.variables, scores
 
 
-def check_data(space: Space, *pools: sources.Pool) -> None:
+def check_data(space: Space, *pools: Pool) -> None:
     """Raise ValueError unless the networks of a space can classify the images of pools."""
     if space.task.target not in ("class", "probabilities") or space.task.tiles > 1:
         raise ValueError(f"networks are trained to classify, which {space.task.name} is not.")
@@ -228,7 +229,7 @@ def _few(classes: Sequence[str]) -> str:
 
 
 def make_problem(
-    space: Space, genotype: Any, training: sources.Pool, options: TrainOptions, normalize: str
+    space: Space, genotype: Any, training: Pool, options: TrainOptions, normalize: str
 ) -> Problem:
     """The network of a genotype and the statistics of its images."""
     module = space.network() if genotype is None else space.build(genotype)
@@ -246,8 +247,8 @@ def make_problem(
 def describe(
     space: Space,
     genotype: Any,
-    training: sources.Pool,
-    validation: sources.Pool,
+    training: Pool,
+    validation: Pool,
     options: TrainOptions,
     normalize: str,
 ) -> dict[str, Any]:
@@ -264,7 +265,7 @@ def describe(
     }
 
 
-def _provenance(training: sources.Pool, validation: sources.Pool, options: TrainOptions) -> dict:
+def _provenance(training: Pool, validation: Pool, options: TrainOptions) -> dict:
     """What the model card says of the training."""
     import lswag_jax
 

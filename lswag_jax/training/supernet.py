@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
+from lswag_jax.data import Pool
 from lswag_jax.proxies import Proxy
-from lswag_jax.scores import Row
-from lswag_jax.sources import Pool
+from lswag_jax.scoring.table import Row
 from lswag_jax.spaces import AutoFormer, Space
 from lswag_jax.training.augment import AugmentOptions
 from lswag_jax.training.input_pipeline import Batch, Pipeline

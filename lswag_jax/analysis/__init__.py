@@ -1,0 +1,1 @@
+"""What scores are worth: ground truth, rank correlation, LIBRA, the window of layers, figures."""

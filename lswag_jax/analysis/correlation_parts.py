@@ -1,0 +1,99 @@
+"""What a ranking is worth where it is used: among the best, for the one chosen, within a size."""
+
+import numpy as np
+
+from lswag_jax.analysis.correlation import checked, spearman
+
+
+def top_overlap(x: np.ndarray, y: np.ndarray, k: int) -> float:
+    """Share of the k best by x among the k best by y; of ties at the border, what is expected.
+
+        sum_i p_i(x) p_i(y) / k
+
+    with p_i the probability that i is among the k best when ties are broken at random.
+
+    Args:
+        x, y: values [n], larger is better.
+        k: how many, from 1 to n.
+
+    Raises:
+        ValueError: NaN values, shapes that differ, or another k.
+
+    Example:
+        >>> top_overlap([1, 2, 3, 4], [1, 3, 2, 4], 2), top_overlap([0, 0, 0, 0], [1, 3, 2, 4], 2)
+        (0.5, 0.5)
+    """
+    x, y = checked(x, y)
+    if not 1 <= k <= x.shape[-1]:
+        raise ValueError(f"k must be from 1 to the {x.shape[-1]} architectures, got {k}.")
+    return float(_chance_of_top(x, k) @ _chance_of_top(y, k) / k)
+
+
+def regret(x: np.ndarray, y: np.ndarray) -> float:
+    """What choosing the best by x loses: max y - y of it, the mean of those where several tie.
+
+    Args:
+        x, y: values [n], larger is better.
+
+    Returns:
+        In units of y, 0 or more.
+
+    Raises:
+        ValueError: NaN values, shapes that differ, or nothing to choose from.
+
+    Example:
+        >>> regret([1, 3, 2], [90, 92, 95])
+        3.0
+    """
+    x, y = checked(x, y)
+    if not x.size:
+        raise ValueError("the regret of a choice needs at least 1 architecture, got 0.")
+    return float(y.max() - y[x == x.max()].mean())
+
+
+def within_bins(x: np.ndarray, y: np.ndarray, given: np.ndarray, bins: int = 5) -> np.ndarray:
+    """Spearman's rho inside each quantile bin of a third quantity.
+
+    Args:
+        x, y: values [n]; -inf is the worst rank.
+        given: [n], for example parameter counts; equal values are in one bin.
+        bins: how many.
+
+    Returns:
+        [bins], from the smallest; NaN where a bin holds nothing to correlate.
+
+    Example:
+        >>> within_bins([1, 2, 3, 4], [1, 2, 4, 3], [5, 5, 7, 7], bins=2)
+        array([ 1., -1.])
+    """
+    x, y, given = checked(x, y, given)
+    edges = np.quantile(given, np.arange(1, bins) / bins) if given.size else np.zeros(bins - 1)
+    own = np.searchsorted(edges, given)
+    parts = [own == i for i in range(bins)]
+    return np.array([spearman(x[part], y[part], undefined=np.nan) for part in parts])
+
+
+def within_best(x: np.ndarray, y: np.ndarray, fraction: float) -> float:
+    """Spearman's rho among the best by y, with those that tie with the last.
+
+    Args:
+        x, y: values [n], larger is better.
+        fraction: of the architectures, in (0, 1].
+
+    Returns:
+        NaN where there is nothing to correlate.
+
+    Example:
+        >>> within_best([4, 3, 1, 2], [1, 2, 3, 4], 0.5)
+        1.0
+    """
+    x, y = checked(x, y)
+    best = y >= np.quantile(y, 1 - fraction) if y.size else np.zeros(0, bool)
+    return spearman(x[best], y[best], undefined=np.nan)
+
+
+def _chance_of_top(x: np.ndarray, k: int) -> np.ndarray:
+    """Probability of each to be among the k largest, ties being broken at random."""
+    border = np.partition(x, -k)[-k]
+    above, at = x > border, x == border
+    return np.where(at, (k - above.sum()) / at.sum(), above)

@@ -1,0 +1,87 @@
+"""What a choice by LIBRA is worth: on the architectures it was made on, and on others."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from lswag_jax.analysis import correlation
+from lswag_jax.analysis.libra.choice import LibraOptions
+from lswag_jax.analysis.libra.selection import Selection, checked, choose_from
+
+
+class Evaluation(NamedTuple):
+    """Spearman of the merged proxies with the accuracy.
+
+    Attributes:
+        selection: made on all architectures.
+        in_sample: rho of it on the same architectures; optimistic, since they chose it.
+        split_half: [S] for each seed the rho on one half of a choice made on the other.
+        split_proxies: the choice of each seed.
+    """
+
+    selection: Selection
+    in_sample: float
+    split_half: np.ndarray
+    split_proxies: tuple[tuple[str, ...], ...]
+
+
+def evaluate(
+    scores: Mapping[str, np.ndarray],
+    accuracy: np.ndarray,
+    params: np.ndarray,
+    options: LibraOptions | None = None,
+    seeds: int = 5,
+) -> Evaluation:
+    """Chooses on all architectures, and on random halves to be tested on the other halves.
+
+    Args:
+        scores, accuracy, params, options: see `select`.
+        seeds: random halvings. Of an odd number the half that is tested on is the larger.
+
+    Raises:
+        ValueError: as `select`, or fewer than four architectures.
+
+    Example:
+        >>> y = np.arange(40.0)
+        >>> scores = {"a": y + 9 * np.sin(y), "b": y + 9 * np.cos(5 * y), "size": y % 7}
+        >>> found = evaluate(scores, y, y % 7, LibraOptions(window=0.2))
+        >>> found.selection.proxies, round(found.in_sample, 2), found.split_half.shape
+        (('b', 'a'), 0.94, (5,))
+    """
+    options = options or LibraOptions()
+    pool = checked(scores, accuracy, params, options.fill)
+    selection = choose_from(*pool, options)
+    size = len(pool[1])
+    if size < 4:
+        raise ValueError(f"split halves need at least 4 architectures, got {size}.")
+    unreported = dataclasses.replace(options, permutations=0)
+    rhos, chosen = [], []
+    for seed in range(seeds):
+        half, rest = halves(size, seed)
+        picked = choose_from(*_take(pool, half), unreported)
+        rhos.append(_rho(picked, *_take(pool, rest)))
+        chosen.append(picked.proxies)
+    return Evaluation(selection, _rho(selection, *pool), np.array(rhos), tuple(chosen))
+
+
+def halves(size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of a random half of so many architectures, and of the others.
+
+    Example:
+        >>> [sorted(half.tolist()) for half in halves(5, 0)]
+        [[2, 4], [0, 1, 3]]
+    """
+    order = np.random.default_rng(seed).permutation(size)
+    return order[: size // 2], order[size // 2 :]
+
+
+def _take(pool, index: np.ndarray):
+    """The architectures of an index; the pool is what `checked` returns."""
+    scores, accuracy, params = pool
+    return {name: v[index] for name, v in scores.items()}, accuracy[index], params[index]
+
+
+def _rho(selection: Selection, scores, accuracy: np.ndarray, params: np.ndarray) -> float:
+    return correlation.spearman(selection.fitness.merge(scores), accuracy)

@@ -1,0 +1,112 @@
+"""A pool of labelled images, read one by one."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """The examples that a batch is drawn from, read one by one.
+
+    Attributes:
+        name: name by which the published mean and standard deviation are looked up.
+        where: source and split, as messages name them.
+        size: number of examples.
+        label: label of example i.
+        image: pixels of example i: [H, W, C] uint8, uint16, or floating point in [0, 1].
+        num_classes: number of classes.
+        classes: names of the classes, or None.
+        channels: channels to convert to unless the caller chooses; None keeps what is there.
+    """
+
+    name: str
+    where: str
+    size: int
+    label: Callable[[int], int]
+    image: Callable[[int], np.ndarray]
+    num_classes: int
+    classes: Sequence[str] | None = None
+    channels: int | None = None
+
+
+def hold_out(pool: Pool, share: float, seed: int) -> tuple[Pool, Pool]:
+    """Divides a pool at random.
+
+    Args:
+        pool: to divide.
+        share: of the examples that are held out, at least one.
+        seed: of the draw.
+
+    Returns:
+        The pool of the other examples, and that of those held out.
+
+    Raises:
+        ValueError: a share that leaves one of them empty.
+
+    >>> from lswag_jax.data import open_pool
+    >>> rest, held = hold_out(open_pool("embedded"), 0.25, seed=0)
+    >>> rest.size, held.size
+    (384, 128)
+    """
+    count = max(1, round(share * pool.size))
+    if not 0 < share < 1 or count >= pool.size:
+        raise ValueError(
+            f"the share held out must be above 0 and leave examples of {pool.where}, got {share}."
+        )
+    order = np.random.default_rng(seed).permutation(pool.size)
+
+    def part(index: np.ndarray, what: str) -> Pool:
+        return dataclasses.replace(
+            pool,
+            where=f"{pool.where}, {what}",
+            size=len(index),
+            label=lambda i: pool.label(int(index[i])),
+            image=lambda i: pool.image(int(index[i])),
+        )
+
+    draw = f"(seed {seed})"
+    rest = part(order[count:], f"all but {count} {draw}")
+    return rest, part(order[:count], f"{count} held out {draw}")
+
+
+def array_pool(
+    images: np.ndarray,
+    labels: np.ndarray,
+    name: str,
+    where: str,
+    num_classes: int | None = None,
+    classes: Sequence[str] | None = None,
+) -> Pool:
+    """Checks arrays and wraps them as a pool.
+
+    Args:
+        images: [N, H, W, C] uint8, uint16, or floating point in [0, 1]; C is 1 or 3.
+        labels: [N] integers.
+        name: as in `Pool`, like the following.
+        where: what messages call the arrays.
+        num_classes: number of classes; None: the largest label and one.
+        classes: names of the classes, or None.
+
+    Returns:
+        The pool.
+
+    Raises:
+        ValueError: an array has another shape or dtype.
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    if images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise ValueError(
+            f"images of {where} must have shape [N, H, W, C] with C 1 or 3, not {images.shape}."
+        )
+    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"labels of {where} must be {len(images)} integers, "
+            f"not {labels.dtype} of shape {labels.shape}."
+        )
+    if num_classes is None:
+        num_classes = int(labels.max(initial=0)) + 1
+    return Pool(
+        name, where, len(labels), labels.__getitem__, images.__getitem__, num_classes, classes
+    )

@@ -1,0 +1,163 @@
+"""Where images come from: the embedded file, `.npz` files, class folders, arrays, TFDS folders.
+
+Every source becomes a `Pool`, which reads its examples one by one.
+"""
+
+import os
+import pathlib
+import re
+import warnings
+import zipfile
+import zlib
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from lswag_jax.data import folders
+from lswag_jax.data.decode import decode_image
+from lswag_jax.data.pool import Pool, array_pool
+
+
+def open_pool(
+    source: str | os.PathLike,
+    split: str = "train",
+    label_key: str = "label",
+    data_dir: str | os.PathLike | None = None,
+    download: bool = False,
+) -> Pool:
+    """Opens a source; arguments and errors are those of `lswag_jax.data.load_batch`.
+
+    >>> pool = open_pool("embedded")
+    >>> pool.size, pool.image(0).shape, pool.classes[1]
+    (512, (28, 28, 1), 'trouser')
+    """
+    text = os.fspath(source)
+    if text.startswith("sphere:"):
+        from lswag_jax.data import sphere
+
+        plane = text.removeprefix("sphere:")
+        return sphere.on_sphere(open_pool(plane, split, label_key, data_dir, download))
+    if text == "embedded":
+        asset = resources.files("lswag_jax") / "assets" / "fashion_mnist_512.npz"
+        with asset.open("rb") as file:
+            return _open_npz(file, "embedded", "embedded", split, label_key)
+    if text.startswith("tfds:"):
+        from lswag_jax.data import tfds as tfds_reader
+
+        return tfds_reader.open_split(
+            text.removeprefix("tfds:"), split, label_key, data_dir, download
+        )
+    path = pathlib.Path(text).expanduser()
+    if path.is_dir():
+        return _open_folder(path, split)
+    if path.suffix == ".npz" and path.is_file():
+        return _open_npz(path, path.stem, str(path), split, label_key)
+    if path.suffix == ".npz" or len(path.parts) > 1:
+        raise FileNotFoundError(f"no .npz file and no folder at {path}.")
+    raise ValueError(
+        f"unknown source {text!r}: give 'embedded', 'tfds:NAME', the path of an .npz file or the "
+        "path of a folder of class folders."
+    )
+
+
+def split_names(source: str | os.PathLike, data_dir: str | os.PathLike | None = None) -> list[str]:
+    """Names of the splits of a source; arguments and errors are those of `open_pool`.
+
+    >>> split_names("embedded")
+    ['train']
+    """
+    text = os.fspath(source).removeprefix("sphere:")
+    if text.startswith("tfds:"):
+        from lswag_jax.data import tfds as tfds_reader
+
+        return tfds_reader.split_names(text.removeprefix("tfds:"), data_dir)
+    path = pathlib.Path(text).expanduser()
+    if path.is_dir():
+        return folders.splits_of(path) or ["train"]
+    if path.suffix == ".npz" and path.is_file():
+        with _load_npz(path, str(path)) as archive:
+            return sorted(_prefixes(archive))
+    return ["train"]
+
+
+def _open_npz(file: Any, name: str, where: str, split: str, label_key: str) -> Pool:
+    """Reads one split of an `.npz` file."""
+    with _load_npz(file, where) as archive:
+        prefixes = _prefixes(archive)
+        if not prefixes:
+            raise ValueError(f"no key 'image' or 'images' in {where}: it has {sorted(archive)}.")
+        if split not in prefixes:
+            raise ValueError(f"no split {split!r} in {where}: it has {sorted(prefixes)}.")
+        images = _read(archive, f"{prefixes[split]}image", where)
+        labels = _read(archive, prefixes[split] + label_key, where)
+        classes_key = label_key.removesuffix("s").removesuffix("label") + "classes"
+        classes = None
+        num_classes = None
+        if classes_key in archive:
+            classes = [str(name) for name in _read(archive, classes_key, where)]
+            num_classes = len(classes)
+        elif len(prefixes) > 1:  # A split may lack the last class.
+            keys = {prefix + label_key + s for prefix in prefixes.values() for s in ("", "s")}
+            arrays = [_read(archive, key, where) for key in keys if key in archive]
+            arrays = [array for array in arrays if array.dtype.kind in "iu"]
+            num_classes = max((int(array.max(initial=0)) for array in arrays), default=0) + 1
+    _warn_of_nan(images, f"{where} split {split!r}")
+    return array_pool(images, labels, name, f"{where} split {split!r}", num_classes, classes)
+
+
+def _load_npz(file: Any, where: str) -> np.lib.npyio.NpzFile:
+    """An opened `.npz` file; ValueError for what is none."""
+    try:
+        archive = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{where} is not an .npz file, or a damaged one.") from error
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise ValueError(f"{where} is not an .npz file but a single array.")
+    return archive
+
+
+def _prefixes(archive: np.lib.npyio.NpzFile) -> dict[str, str]:
+    """What the keys of each split begin with."""
+    matches = [re.fullmatch("((.+)_)?images?", key) for key in archive]
+    return {match[2] or "train": match[1] or "" for match in matches if match}
+
+
+def _warn_of_nan(images: np.ndarray, where: str) -> None:
+    """Warns of images [N, ...] that are not finite, drawn or not."""
+    bad = ~np.isfinite(images) if images.dtype.kind == "f" else np.zeros(1, bool)
+    if bad.any():
+        count = int(bad.reshape(len(bad), -1).any(axis=1).sum())
+        warnings.warn(f"{count} of {len(images)} images of {where} hold NaN or Inf.", stacklevel=5)
+
+
+def _read(archive: np.lib.npyio.NpzFile, key: str, where: str) -> np.ndarray:
+    """Array of `key`, or of its plural."""
+    found = next((k for k in (key, f"{key}s") if k in archive), None)
+    if found is None:
+        raise ValueError(f"no key {key!r} in {where}: it has {sorted(archive)}.")
+    try:
+        return archive[found]
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"cannot read {found!r} of {where}: it is damaged or holds Python objects."
+        ) from error
+
+
+def _open_folder(folder: pathlib.Path, split: str) -> Pool:
+    """Lists the images of one split of a folder of class folders."""
+    files, classes = folders.list_split(folder, split)
+
+    def image(i: int) -> np.ndarray:
+        return decode_image(files[i][0], str(files[i][0]), orient=True)
+
+    return Pool(
+        name=folder.name,
+        where=f"{folder} split {split!r}",
+        size=len(files),
+        label=lambda i: files[i][1],
+        image=image,
+        num_classes=len(classes),
+        classes=classes,
+        channels=3,
+    )

@@ -1,0 +1,7 @@
+"""What proxies may read of one architecture: its weights, gradients and activation patterns."""
+
+from lswag_jax.probe.candidate import Candidate, Draws
+from lswag_jax.probe.moments import Moments
+from lswag_jax.probe.probe import Probe, Wants, sizes_of
+
+__all__ = ["Candidate", "Draws", "Moments", "Probe", "Wants", "sizes_of"]

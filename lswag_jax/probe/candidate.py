@@ -1,0 +1,160 @@
+"""A candidate: one architecture with its weights, run in whatever way a proxy asks for."""
+
+import dataclasses
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lswag_jax.capture.tape import Network
+from lswag_jax.spaces.depth import BinRange
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """One architecture, its variables and what its space knows of it.
+
+    Attributes:
+        make: the network with these variables and this mode of BatchNorm, as the tape runs it.
+        variables: its weights; of an elastic network zero where the architecture has none.
+        batch_norm: mode in which per-sample gradients are taken, see `adapters.linen_network`.
+        has_batch_norm: whether the mode matters.
+        sizes: active sizes of an elastic network (`Space.encode`); None for an exact one.
+        bin_range: bins that each layer can have (`Space.bin_range`); None for those it has.
+        padded_maps: see `Space.padded_maps`.
+        any_size: whether it takes images of any size.
+        has_rows: whether it takes further arrays with a row a sample, of the first samples.
+    """
+
+    make: Callable[[Any, str], Network]
+    variables: Any
+    batch_norm: str = "frozen"
+    has_batch_norm: bool = False
+    sizes: Mapping[str, Array] | None = None
+    bin_range: BinRange | None = None
+    padded_maps: bool = False
+    any_size: bool = False
+    has_rows: bool = False
+
+    def network(self, batch_norm: str = "", variables: Any = None) -> Network:
+        """The network in its own mode and with its own weights, or others."""
+        variables = self.variables if variables is None else variables
+        return self.make(variables, batch_norm or self.batch_norm)
+
+    @property
+    def batch_mode(self) -> str:
+        """Mode of BatchNorm for gradients of a whole mini-batch: those of training."""
+        return "eval" if self.batch_norm == "eval" else "through"
+
+    @property
+    def is_coupled(self) -> bool:
+        """Whether the samples of a batch see each other."""
+        return self.has_batch_norm and self.batch_norm in ("frozen", "through")
+
+    def with_kernels(self, kernels: Mapping[str, Array]) -> Any:
+        """The variables with other kernels."""
+        return map_variables(
+            lambda name, leaf: kernels[_layer(name)] if is_kernel(name) else leaf, self.variables
+        )
+
+
+def map_variables(function: Callable[[str, Array], Array], variables: Any) -> Any:
+    """`function(name, leaf)` of every array of floats; its name is `layer/parameter`."""
+
+    def of_leaf(path: tuple, leaf: Any) -> Any:
+        if not hasattr(leaf, "dtype") or not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return leaf
+        return function(_name(path), leaf)
+
+    return jax.tree_util.tree_map_with_path(of_leaf, variables)
+
+
+def kernels(variables: Any) -> dict[str, Array]:
+    """The kernel of each weight layer, by the layer's name."""
+    found = {}
+
+    def keep(name: str, leaf: Array) -> Array:
+        if is_kernel(name):
+            found[_layer(name)] = leaf
+        return leaf
+
+    map_variables(keep, variables)
+    return found
+
+
+def is_kernel(name: str) -> bool:
+    """Whether a parameter is a kernel."""
+    return name == "kernel" or name.endswith("/kernel")
+
+
+def _layer(kernel: str) -> str:
+    """Name of the layer that a kernel belongs to; that of the model itself is empty."""
+    return kernel.removesuffix("kernel").removesuffix("/")
+
+
+def _name(path: tuple) -> str:
+    """`layer/parameter` of a leaf, without the collection and NNX's `value`."""
+    keys = [str(getattr(p, "key", getattr(p, "name", getattr(p, "idx", p)))) for p in path]
+    keys = keys[1:] if keys[0] in ("params", "batch_stats") else keys
+    return "/".join(keys[:-1] if keys[-1] == "value" else keys)
+
+
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """Random tensors of proxies: the same for all architectures of a run, or given.
+
+    A tensor is drawn with its last axis first, so that the channels that an exact network has are
+    drawn as the first ones of an elastic network are.
+
+    Attributes:
+        key: of the run.
+        given: tensors by name in place of drawn ones.
+    """
+
+    key: Array
+    given: Mapping[str, Array] = dataclasses.field(default_factory=dict)
+
+    def normal(self, name: str, shape: tuple[int, ...], dtype) -> Array:
+        """Standard normal numbers."""
+        return self._draw(name, shape, dtype, jax.random.normal)
+
+    def sign(self, name: str, shape: tuple[int, ...], dtype) -> Array:
+        """-1 and 1 with equal probability."""
+        return self._draw(name, shape, dtype, jax.random.rademacher)
+
+    def integers(self, name: str, shape: tuple[int, ...], high: int) -> Array:
+        """Integers from 0 to `high` - 1."""
+        if name in self.given:
+            return jnp.asarray(self.given[name])
+        return jax.random.randint(self._key(name), shape, 0, high)
+
+    def weights(self, prefix: str, candidate: Candidate) -> Any:
+        """Variables with kernels from N(0, 1), zero biases and fresh normalisation; others stay.
+
+        A kernel is drawn as `prefix/layer/kernel`. That of an elastic network is zero where the
+        given one is, since the architecture has no weight there; a layer of an exact network that
+        starts at zero is drawn like the others.
+        """
+        fresh = {"scale": jnp.ones_like, "var": jnp.ones_like}
+        fresh |= {"bias": jnp.zeros_like, "mean": jnp.zeros_like}
+
+        def renew(name: str, leaf: Array) -> Array:
+            if is_kernel(name):
+                drawn = self.normal(f"{prefix}/{name}", leaf.shape, leaf.dtype)
+                return drawn if candidate.sizes is None else jnp.where(leaf != 0, drawn, 0)
+            return fresh.get(name.rpartition("/")[2], lambda leaf: leaf)(leaf)
+
+        return map_variables(renew, candidate.variables)
+
+    def _draw(self, name: str, shape: tuple[int, ...], dtype, draw: Callable) -> Array:
+        if name in self.given:
+            return jnp.asarray(self.given[name], dtype)
+        return jnp.moveaxis(draw(self._key(name), (shape[-1], *shape[:-1]), dtype), 0, -1)
+
+    def _key(self, name: str) -> Array:
+        return jax.random.fold_in(self.key, np.uint32(zlib.crc32(name.encode())))

@@ -1,0 +1,351 @@
+"""The probe: all that proxies may read of one architecture, statistics computed once and shared."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lswag_jax.capture.tape import Activation, Layer, Loss, Tape
+from lswag_jax.probe import patterns
+from lswag_jax.probe.candidate import Candidate, Draws
+from lswag_jax.probe.minibatches import concatenated, unstacked
+from lswag_jax.probe.moments import (
+    Moments,
+    Stream,
+    batch_gradients,
+    check_batches,
+    coupled_moments,
+    moments_of,
+    stream,
+)
+from lswag_jax.spaces.depth import NUM_BINS, BinRange, Window, can_be_in, depth_bins
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Wants:
+    """What the proxies of a run read of the gradients, so that one pass over samples serves all.
+
+    Attributes:
+        samples: whether moments over samples are of |g| (True) or g (False); None where no proxy
+            wants any.
+        batches: mini-batches whose gradients are kept: all numbers that are wanted divide it.
+    """
+
+    samples: bool | None = None
+    batches: int = 1
+
+
+@dataclasses.dataclass
+class Probe:
+    """One architecture seen through one batch.
+
+    Attributes:
+        candidate: the network, for proxies that run it in a way of their own.
+        tape: the gradient pass; without cotangents where no proxy wants gradients.
+        activations: of the pattern batch.
+        in_units, out_units: active elements, a sample, of each weight layer's input and output
+            [L]; 0 marks a layer that an elastic network does not have.
+        act_units: active units of each activation layer [A].
+        bin_range: lowest and highest depth bin that each layer can have in the scored space.
+        all_images: of the pattern batch.
+        images, labels: of the gradient batch.
+        loss: per-sample loss.
+        record: `tape.record` of (network, images, labels) for the gradients that are wanted.
+        draws: random tensors.
+        wants: what all proxies together read of the samples' gradients.
+    """
+
+    candidate: Candidate
+    tape: Tape
+    activations: list[Activation]
+    in_units: Array | np.ndarray
+    out_units: Array | np.ndarray
+    act_units: Array | np.ndarray
+    bin_range: BinRange
+    all_images: Array
+    images: Array
+    labels: Array
+    loss: Loss
+    record: Callable[..., Tape]
+    draws: Draws
+    wants: Wants
+    _cache: dict[Any, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """Weight layers in order of execution."""
+        return self.tape.layers
+
+    @property
+    def present(self) -> Array:
+        """Whether the architecture has each weight layer, bool [L]."""
+        return jnp.asarray(self.in_units) > 0
+
+    def layer_bins(self, rule: str = "zero_based") -> Array:
+        """Depth bin of each weight layer, int32 [L]; -1 for layers that are not there."""
+        return depth_bins(self.present, rule)
+
+    def activation_bins(self, rule: str = "zero_based") -> Array:
+        """Depth bin of each activation layer, int32 [A].
+
+        An activation's depth is the number of weight layers before it.
+        """
+        before = self._present_before()[np.array([a.after for a in self.activations], int)]
+        last = NUM_BINS if rule == "literal" else NUM_BINS - 1
+        return jnp.minimum(before * NUM_BINS // jnp.maximum(self.present.sum(), 1), last)
+
+    def bin_after(self, index: int, rule: str = "zero_based") -> Array:
+        """Depth bin of the next layer that is there, from weight layer `index` on, or the last."""
+        depth = jnp.maximum(self.present.sum(), 1)
+        place = jnp.minimum(self._present_before()[index], depth - 1) + (rule != "zero_based")
+        last = NUM_BINS if rule == "literal" else NUM_BINS - 1
+        return jnp.minimum(place * NUM_BINS // depth, last)
+
+    def _present_before(self) -> Array:
+        """How many weight layers are there before each, int32 [L + 1]."""
+        return jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(self.present, dtype=jnp.int32)])
+
+    def can_be_in(self, window: Window | None, rule: str = "zero_based") -> np.ndarray:
+        """Whether any architecture of the space has each layer in the window, bool [L]."""
+        return can_be_in(self.bin_range(rule), window)
+
+    def moments(
+        self,
+        layer: Layer,
+        names: Sequence[str] = ("kernel",),
+        *,
+        batches: int | None = None,
+        absolute: bool = True,
+        scale: float = 1.0,
+        ddof: int = 0,
+    ) -> dict[str, Moments]:
+        """Moments of a layer's gradients, computed once for equal arguments; zeros if not there.
+
+        Args:
+            layer: of weights or a normalisation.
+            names: parameters wanted.
+            batches: number n of mini-batches whose mean losses' gradients are meant; None takes
+                every sample's own.
+            absolute: variance of |g| instead of g.
+            scale: factor on every gradient.
+            ddof: delta degrees of freedom of the variance.
+
+        Raises:
+            ValueError: a normalisation layer where BatchNorm makes samples interact, unequal
+                mini-batches, or ddof that is not below their number.
+        """
+        n = batches or len(self.images)
+        if batches is not None:
+            gradients = self.gradients(layer, names, batches)
+            found = {name: moments_of(gradients[name], absolute) for name in names}
+        elif self.candidate.is_coupled and self.candidate.batch_norm == "through":
+            coupled = self.once(
+                ("coupled", absolute), lambda: coupled_moments(self.tape, absolute=absolute)
+            )
+            found = _same_layer(coupled, layer)
+        else:
+            streams = self._stream(layer, absolute)
+            found = {name: streams[name].samples for name in names}
+        return {name: found[name].rescaled(n, scale, ddof) for name in names}
+
+    def gradients(self, layer: Layer, names: Sequence[str], batches: int) -> dict[str, Array]:
+        """Gradients [n, ...] of the mean losses of n mini-batches; zeros if not there.
+
+        They come out of the pass over the samples where a proxy asks for one and BatchNorm does not
+        give mini-batches their own statistics; all n are held at once.
+
+        Raises:
+            ValueError: a normalisation layer where mini-batches have their own statistics, or the
+                gradient batch cannot be cut into n equal parts.
+        """
+        if self._has_batches:
+            layer = _same_layer({other.name: other for other in self.batches(batches)}, layer)
+        elif self.wants.samples is not None and self.wants.batches % batches == 0:
+            streams = self._stream(layer, self.wants.samples)
+            return {name: _coarser(streams[name].batches, batches) for name in names}
+        return self.once(
+            ("gradients", layer.name, tuple(names), batches),
+            lambda: self._if_there(layer, lambda: batch_gradients(layer, names, batches)),
+        )
+
+    def _stream(self, layer: Layer, absolute: bool) -> dict[str, Stream]:
+        """The pass over the samples' gradients of a layer, for all who read it."""
+        batches = 1 if self._has_batches else self.wants.batches
+
+        def compute() -> dict[str, Stream]:
+            return stream(layer, tuple(layer.params), absolute=absolute, batches=batches)
+
+        return self.once(("stream", layer.name, absolute), lambda: self._if_there(layer, compute))
+
+    def _if_there(self, layer: Layer, compute: Callable[[], Any]) -> Any:
+        """`if_present` for a layer; a normalisation is taken to be there."""
+        names = [other.name for other in self.layers]
+        return (
+            compute() if layer.kind == "norm" else self.if_present(names.index(layer.name), compute)
+        )
+
+    def if_present(self, i: int, compute: Callable[[], Any]) -> Any:
+        """What `compute` returns, or zeros where the architecture does not have weight layer i."""
+        if isinstance(self.in_units, np.ndarray):
+            return compute()
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(compute))
+        return jax.lax.cond(self.present[i], compute, lambda: zeros)
+
+    def kernel(self, i: int) -> Array:
+        """Kernel of weight layer i; of an elastic network as the architecture has it."""
+        return self.layers[i].params["kernel"]
+
+    def fan_in(self, i: int, channels: int) -> Array | int:
+        """Weights of each output channel of weight layer i; of an elastic network [channels].
+
+        An elastic kernel is zero where the architecture has no weight (`Space.active_variables`).
+        """
+        kernel = self.kernel(i)
+        if isinstance(self.in_units, np.ndarray):
+            return kernel.size // channels
+        return (kernel != 0).reshape(-1, channels).sum(0)
+
+    @property
+    def _has_batches(self) -> bool:
+        """Whether mini-batches have statistics of their own."""
+        return self.candidate.has_batch_norm and self.candidate.batch_norm != "eval"
+
+    def batches(self, n: int) -> list[Layer]:
+        """Weight layers of n mini-batches, each with its own statistics, as of one batch.
+
+        Raises:
+            ValueError: the gradient batch cannot be cut into n equal parts.
+        """
+        check_batches(len(self.images), n)
+
+        def compute() -> list[Layer]:
+            network = self.candidate.network(self.candidate.batch_mode)
+
+            def layers_of(batch: tuple[Array, Array]) -> list[Layer]:
+                return self.record(network, *batch).layers
+
+            batches = [a.reshape(n, -1, *a.shape[1:]) for a in (self.images, self.labels)]
+            if n > 1 and isinstance(self.images, jax.core.Tracer):
+                return unstacked(jax.lax.map(layers_of, tuple(batches)))
+            return concatenated([layers_of(batch) for batch in zip(*batches, strict=True)])
+
+        return self.once(("batches", n), compute)
+
+    def batch_layers(self) -> list[Layer]:
+        """Weight layers with the cotangents of the gradient batch's summed loss, training mode."""
+        return self.batches(1) if self._has_batches else self.layers
+
+    def sample_layers(self, batch_norm: str) -> list[Layer]:
+        """Weight layers with each sample's cotangents, in a mode of BatchNorm."""
+        if not self.candidate.has_batch_norm or batch_norm == self.candidate.batch_norm:
+            return self.layers
+        return self.once(
+            ("samples", batch_norm),
+            lambda: (
+                self.record(self.candidate.network(batch_norm), self.images, self.labels).layers
+            ),
+        )
+
+    def batch_gradient(self, i: int) -> Array:
+        """Gradient of the batch's mean loss with respect to the kernel of weight layer i."""
+        return self.gradients(self.layers[i], ("kernel",), 1)["kernel"][0]
+
+    def values(self, token_reduce: str = "none") -> list[Array]:
+        """Unit values [B, U_a] of each activation layer.
+
+        Raises:
+            ValueError: a reduction over positions where the elastic network pads its maps.
+        """
+        if token_reduce != "none":
+            self.check_positions("token_reduce")
+        return self.once(
+            ("values", token_reduce),
+            lambda: [patterns.units(a.post, token_reduce) for a in self.activations],
+        )
+
+    def check_positions(self, option: str) -> None:
+        """Raise ValueError where sums over positions are not those of the exact network."""
+        if self.candidate.padded_maps:
+            raise ValueError(
+                f"{option} over positions is not offered for a population of this space, whose "
+                "elastic network pads feature maps: score `space.build(genotype)` by score_model."
+            )
+
+    def words(
+        self, token_reduce: str = "none", threshold: float = 0.0, binarize: str = "positive"
+    ) -> list[Array]:
+        """Packed patterns [W, U_a] of each activation layer."""
+        return self.once(
+            ("words", token_reduce, threshold, binarize),
+            lambda: [
+                self._pack(i, v, threshold, binarize)
+                for i, v in enumerate(self.values(token_reduce))
+            ],
+        )
+
+    def _pack(self, i: int, values_BxU: Array, threshold: float, binarize: str) -> Array:
+        """Patterns of activation layer `i`; zero patterns where it is not there."""
+        pack = functools.partial(patterns.pack, threshold=threshold, binarize=binarize)
+        if isinstance(self.act_units, np.ndarray):
+            return pack(values_BxU)
+        shape = jax.eval_shape(pack, values_BxU)
+        nothing = jnp.zeros(shape.shape, shape.dtype)
+        return jax.lax.cond(self.act_units[i] > 0, pack, lambda _: nothing, values_BxU)
+
+    def distinct(
+        self, token_reduce: str = "none", threshold: float = 0.0, binarize: str = "positive"
+    ) -> Array:
+        """Number of distinct patterns of each activation layer, int32 [A]."""
+        return self.once(
+            ("distinct", token_reduce, threshold, binarize),
+            lambda: patterns.count_each(
+                self.words(token_reduce, threshold, binarize), self.num_units(token_reduce)
+            ),
+        )
+
+    def num_units(self, token_reduce: str = "none") -> list[Array]:
+        """Active units of each activation layer."""
+        shrink = [
+            a.post[0].size // v.shape[1]
+            for a, v in zip(self.activations, self.values(token_reduce), strict=True)
+        ]
+        return [self.act_units[i] // s for i, s in enumerate(shrink)]
+
+    def once(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """What `compute` returns, computed once for equal keys."""
+        if key not in self._cache:
+            self._cache[key] = compute()
+        return self._cache[key]
+
+
+def _coarser(gradients_m: Array, n: int) -> Array:
+    """Gradients of n mini-batches from those of m, which n divides."""
+    m, *shape = gradients_m.shape
+    return gradients_m if m == n else gradients_m.reshape(n, m // n, *shape).mean(1)
+
+
+def _same_layer(by_name: Mapping[str, Any], layer: Layer) -> Any:
+    """The entry of `layer`, which normalisation layers do not have."""
+    if layer.name not in by_name:
+        raise ValueError(
+            "normalisation layers of a network with BatchNorm have no moments over mini-batches or "
+            "through its statistics: set include_norm=False, or var_over='sample' and "
+            "batch_norm='frozen'."
+        )
+    return by_name[layer.name]
+
+
+def sizes_of(tape: Tape, activations: Sequence[Activation]) -> Mapping[str, np.ndarray]:
+    """Active sizes of an exact network, from the shapes on its tape."""
+    calls = [layer.calls[0] for layer in tape.layers]
+    return {
+        "in_units": np.array([call.inputs[0].size for call in calls], np.int32),
+        "out_units": np.array([call.output_units for call in calls], np.int32),
+        "act_units": np.array([a.post[0].size for a in activations], np.int32),
+    }

@@ -1,0 +1,6 @@
+"""The resumable folder of a long job: an archive of rows, and shards that workers take."""
+
+from lswag_jax.runs.archive import Archive, extend
+from lswag_jax.runs.shards import Shard, open_archive, reuse
+
+__all__ = ["Archive", "Shard", "extend", "open_archive", "reuse"]

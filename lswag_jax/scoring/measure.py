@@ -1,0 +1,128 @@
+"""Measuring one network by a set of proxies, in the passes that they need together."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lswag_jax.capture import tape
+from lswag_jax.capture.activations import ACTIVATIONS
+from lswag_jax.capture.models import OtherInputs
+from lswag_jax.probe import Probe, Wants, sizes_of
+from lswag_jax.probe.candidate import Candidate, Draws
+from lswag_jax.proxies import NotApplicable, Proxy
+from lswag_jax.spaces.depth import all_present
+
+Array = jax.Array
+
+
+def measure(
+    candidate: Candidate,
+    images: Array,
+    labels: Array,
+    proxies: Sequence[Proxy],
+    *,
+    gradient_batch: int | None = None,
+    loss: tape.Loss = tape.cross_entropy,
+    draws: Draws | None = None,
+) -> dict[str, Any]:
+    """Measures one network by every proxy, in shared passes; traced under jit and vmap.
+
+    Args:
+        candidate: the network with its weights.
+        images: [B, H, W, C], the pattern batch.
+        labels: [B].
+        proxies: configured proxies.
+        gradient_batch: the first so many samples are the gradient batch; None takes all.
+        loss: per-sample loss.
+        draws: random tensors of the proxies that need some.
+
+    Returns:
+        For each proxy its parts, and `degenerate`: the logits do not depend on the input. Parts
+        of a proxy that this network does not admit hold `not_applicable`.
+    """
+    passes = frozenset().union(*(proxy.passes for proxy in proxies))
+    readers = [proxy for proxy in proxies if "gradients" in proxy.passes]
+    num_gradients = gradient_batch or len(images)
+
+    def first_layer(num_layers: int) -> int:
+        bins = candidate.bin_range or all_present(num_layers)
+        return min(proxy.first_layer(bins) for proxy in readers)
+
+    batch = (images[:num_gradients], labels[:num_gradients])
+    options = {"loss": loss, "first_layer": first_layer} if readers else {}
+    network = candidate.network()
+    recorded = tape.record(network, *(batch if readers else (images,)), **options)
+    logits, activations = recorded.logits, recorded.activations
+    if "patterns" in passes and len(logits) < len(images):
+        as_one = candidate.is_coupled or candidate.has_rows
+        logits, activations = _more_patterns(network, images, recorded, as_one)
+    if "patterns" in passes and not activations:
+        raise ValueError(
+            "no activation function was found; known are "
+            f"{', '.join(sorted(ACTIVATIONS))} of jax.nn, and tanh."
+        )
+    sizes = candidate.sizes or sizes_of(recorded, activations)
+    probe = Probe(
+        candidate,
+        recorded,
+        activations,
+        *(sizes[key] for key in ("in_units", "out_units", "act_units")),
+        candidate.bin_range or all_present(len(recorded.layers)),
+        images,
+        *batch,
+        loss,
+        functools.partial(tape.record, **options),
+        draws or Draws(jax.random.key(0)),
+        _wants(proxies, len(batch[0])),
+    )
+    parts = {proxy.key: _parts(proxy, probe) for proxy in proxies if proxy.passes}
+    finite = jnp.isfinite(logits).all()
+    for part in parts.values():
+        part["score"] = jnp.where(finite, part["score"], jnp.nan)
+    return parts | {"degenerate": _constant(logits)}
+
+
+def _wants(proxies: Sequence[Proxy], num_gradients: int) -> Wants:
+    """What the proxies read of the gradients of so many samples."""
+    samples = [proxy.samples for proxy in proxies if proxy.samples is not None]
+    batches = math.lcm(*(proxy.batches for proxy in proxies))
+    return Wants(samples[0] if samples else None, 1 if num_gradients % batches else batches)
+
+
+def _parts(proxy: Proxy, probe: Probe) -> dict[str, Any]:
+    try:
+        return proxy.measure(probe)
+    except (NotApplicable, OtherInputs):
+        nothing = jnp.full((), jnp.nan, probe.tape.logits.dtype)
+        return {"score": nothing, "not_applicable": jnp.ones((), bool)}
+
+
+def _more_patterns(
+    network: tape.Network, images: Array, recorded: tape.Tape, as_one: bool
+) -> tuple[Array, list[tape.Activation]]:
+    """Logits and activations of the pattern batch, of which the first samples were recorded.
+
+    Where the samples must be run as one batch it is run again, else only what is missing.
+    """
+    if as_one:
+        whole = tape.record(network, images)
+        return jnp.concatenate([recorded.logits, whole.logits]), whole.activations
+    rest = tape.record(network, images[len(recorded.logits) :])
+    activations = [
+        dataclasses.replace(a, post=jnp.concatenate([a.post, b.post]))
+        for a, b in zip(recorded.activations, rest.activations, strict=True)
+    ]
+    return jnp.concatenate([recorded.logits, rest.logits]), activations
+
+
+def _constant(logits: Array) -> Array:
+    """Whether all samples have the same logits, up to rounding; False for a single sample."""
+    if len(logits) < 2:
+        return jnp.zeros((), bool)
+    scale = jnp.abs(logits).max()
+    return jnp.abs(logits - logits[:1]).max() <= 16 * jnp.finfo(logits.dtype).eps * scale

@@ -1,0 +1,358 @@
+"""The Flax network of the AutoFormer spaces: one module, exact or elastic.
+
+Called without an encoding it is the exact network of its own sizes. Called with one (see
+`AutoFormer.encode`) it computes the sub-network of that genotype: surplus channels, heads, hidden
+units and blocks are masked, and exactly zero forward and back.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from lswag_jax.spaces.layers import Feature, torch_uniform, unit_mask
+
+MAX_DISTANCE = 14  # relative positions are clipped to [-14, 14], in patches
+Array = jax.Array
+
+# timm truncates at +-2 in absolute units, 100 standard deviations: a plain normal.
+_linear_init = nn.initializers.normal(0.02)
+
+
+@jax.jit
+def gelu(x: Array) -> Array:
+    """Exact GELU, x/2 (1 + erf(x / sqrt 2)), in the form that PyTorch computes."""
+    return 0.5 * x * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype)))
+
+
+class LayerNorm(nn.Module):
+    """LayerNorm over the active channels; the others come out as zero."""
+
+    eps: float
+
+    @nn.compact
+    def __call__(self, x: Array, mask: Array | float) -> Array:
+        """Normalises `x` [..., D] over the channels where `mask` [D] is 1."""
+        norm = nn.LayerNorm(epsilon=self.eps, use_fast_variance=False, name="norm")
+        if isinstance(mask, float):
+            return norm(x)
+        where = jnp.broadcast_to(mask > 0, (1,) * (x.ndim - 1) + mask.shape)
+        return norm(x, mask=where) * _like(mask, x)
+
+
+def _like(mask: Array | float, x: Array) -> Array | float:
+    """`mask` with leading axes of size one, to multiply `x`."""
+    return (
+        mask if isinstance(mask, float) else mask.reshape((1,) * (x.ndim - mask.ndim) + mask.shape)
+    )
+
+
+class QKV(nn.Module):
+    """Linear layer to queries, keys and values.
+
+    AutoFormer's super-network slices the bias of a block as the first 3 * width entries of one
+    flat vector, so that the place of an entry depends on the width; an elastic call does the same.
+    """
+
+    num_heads: int
+    head_dim: int
+
+    @nn.compact
+    def __call__(self, x: Array, active_width: Array | None = None) -> Array:
+        """Maps `x` [B, N, D] to [B, N, 3, H, K]; the active width is that of H * K."""
+        shape = (3, self.num_heads, self.head_dim)
+        kernel = self.param("kernel", _linear_init, (x.shape[-1], *shape))
+        bias = self.param("bias", nn.initializers.zeros, (int(np.prod(shape)),))
+        if active_width is not None:
+            part, unit = np.divmod(np.arange(bias.size), bias.size // 3)
+            bias = bias.at[part * active_width + unit].get(mode="clip")
+        y_BxNxF = x @ kernel.reshape(x.shape[-1], -1) + bias.reshape(1, 1, -1)
+        return y_BxNxF.reshape(*x.shape[:-1], *shape)
+
+
+def _relative_index(grid: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the vertical and of the horizontal table for each query token and key slot.
+
+    Slot 0 is the class token as key, slot 1 + r the key tokens of grid row (or column) r. Row 0
+    of a table is for pairs with the class token.
+    """
+    row, col = np.divmod(np.arange(grid * grid), grid)
+
+    def index(place: np.ndarray) -> np.ndarray:
+        delta = np.clip(np.arange(grid)[None] - place[:, None], -MAX_DISTANCE, MAX_DISTANCE)
+        return np.pad(delta + MAX_DISTANCE + 1, ((1, 0), (1, 0)))
+
+    return index(row), index(col)
+
+
+class RelativePosition(nn.Module):
+    """2-D relative position embeddings r[n, m] = vertical[n, m] + horizontal[n, m], K wide.
+
+    Since a table depends on one coordinate of the key only, products with r are taken over grid
+    rows and columns (sqrt(N) slots) instead of over all N keys.
+    """
+
+    head_dim: int
+
+    def setup(self) -> None:  # noqa: D102
+        shape = (2 * MAX_DISTANCE + 2, self.head_dim)
+        self.vertical = self.param("vertical", _linear_init, shape)
+        self.horizontal = self.param("horizontal", _linear_init, shape)
+
+    def _slots(self, grid: int) -> tuple[Array, Array]:
+        rows, cols = _relative_index(grid)
+        return self.vertical[rows], self.horizontal[cols]
+
+    def logits(self, q_BxNxHxK: Array, grid: int) -> Array:
+        """q_n . r[n, m], [B, H, N, N]."""
+        v, h = (jnp.einsum("bnhk,nsk->bhns", q_BxNxHxK, e) for e in self._slots(grid))
+        patches = v[..., 1:, None] + h[..., None, 1:]
+        patches = patches.reshape(*v.shape[:-1], grid * grid)
+        return jnp.concatenate([v[..., :1] + h[..., :1], patches], axis=-1)
+
+    def values(self, a_BxHxNxN: Array, grid: int) -> Array:
+        """sum_m A[n, m] r[n, m], [B, N, H, K]."""
+        cls, patches = a_BxHxNxN[..., :1], a_BxHxNxN[..., 1:]
+        patches = patches.reshape(*patches.shape[:-1], grid, grid)
+        sums = (patches.sum(-1), patches.sum(-2))
+        return sum(
+            jnp.einsum("bhns,nsk->bnhk", jnp.concatenate([cls, s], axis=-1), e)
+            for s, e in zip(sums, self._slots(grid), strict=True)
+        )
+
+
+class Attention(nn.Module):
+    """Attention with heads of one fixed width; surplus heads are masked."""
+
+    num_heads: int
+    head_dim: int
+    relative_position: bool
+
+    @nn.compact
+    def __call__(self, x: Array, out_mask: Array | float, active_heads: Array | None) -> Array:
+        """Maps `x` [B, N, D] to the same shape."""
+        width = None if active_heads is None else active_heads * self.head_dim
+        qkv = QKV(self.num_heads, self.head_dim, name="qkv")(x, width)
+        q, k, v = (qkv[:, :, part] for part in range(3))
+        logits = jnp.einsum("bnhk,bmhk->bhnm", q, k)
+        grid = math.isqrt(x.shape[1] - 1)
+        if self.relative_position:
+            logits += RelativePosition(self.head_dim, name="rel_k").logits(q, grid)
+        attention = jax.nn.softmax(logits * self.head_dim**-0.5)
+        out = jnp.einsum("bhnm,bmhk->bnhk", attention, v)
+        if self.relative_position:
+            out += RelativePosition(self.head_dim, name="rel_v").values(attention, grid)
+        out = out.reshape(*x.shape[:-1], -1)
+        out *= _like(unit_mask(out.shape[-1], width, x.dtype), out)
+        return nn.Dense(x.shape[-1], kernel_init=_linear_init, name="proj")(out) * out_mask
+
+
+class ElasticHeadAttention(nn.Module):
+    """Attention that splits an elastic embedding over an elastic number of heads.
+
+    A head is a mask over the channels: queries times mask against all keys gives its logits.
+    """
+
+    num_heads: int
+
+    @nn.compact
+    def __call__(self, x: Array, out_mask: Array, dim: Array, heads: Array) -> Array:
+        """Maps `x` [B, N, D] to the same shape; `dim` and `heads` are the active sizes."""
+        head_dim = dim // jnp.maximum(heads, 1)  # a block that is not there has no heads
+        head_of_channel = jnp.arange(x.shape[-1]) // head_dim
+        mask_HxD = head_of_channel[None] == jnp.arange(self.num_heads)[:, None]
+        mask_HxD = (mask_HxD & (jnp.arange(x.shape[-1]) < dim)[None]).astype(x.dtype)
+        qkv = QKV(1, x.shape[-1], name="qkv")(x, dim)
+        q, k, v = (qkv[:, :, part, 0] for part in range(3))
+        q_BxNxHxD = q[:, :, None] * mask_HxD[None, None]
+        logits = jnp.einsum("bnhd,bmd->bhnm", q_BxNxHxD, k)
+        attention = jax.nn.softmax(logits * head_dim.astype(x.dtype) ** -0.5)
+        out = jnp.einsum("bhnm,bmd->bnhd", attention, v)
+        out = jnp.einsum("bnhd,hd->bnd", out, mask_HxD)
+        return nn.Dense(x.shape[-1], kernel_init=_linear_init, name="proj")(out) * out_mask
+
+
+class MLP(nn.Module):
+    """Linear, GELU, linear."""
+
+    hidden: int
+
+    @nn.compact
+    def __call__(self, x: Array, dim_mask: Array | float, active: Array | None) -> Array:
+        """Maps `x` [B, N, D] to the same shape through `active` hidden units."""
+        mask = unit_mask(self.hidden, active, x.dtype)
+        h = nn.Dense(self.hidden, kernel_init=_linear_init, name="fc1")(x)
+        h = gelu(h * _like(mask, h))
+        return nn.Dense(x.shape[-1], kernel_init=_linear_init, name="fc2")(h) * dim_mask
+
+
+class Block(nn.Module):
+    """x + Attention(LN(x)), then x + MLP(LN(x)); in training a branch may be dropped."""
+
+    num_heads: int
+    hidden: int
+    head_dim: int | None
+    relative_position: bool
+    norm_eps: float
+    drop_path: float
+
+    def _branch(self, x: Array, train: bool) -> Array:
+        """`x`, dropped for each sample with probability `drop_path`, its mean kept."""
+        if not train or not self.drop_path:
+            return x
+        keep = 1 - self.drop_path
+        kept = jax.random.bernoulli(self.make_rng("drop_path"), keep, (x.shape[0], 1, 1))
+        return x * kept.astype(x.dtype) / keep
+
+    @nn.compact
+    def __call__(self, x: Array, mask: Array | float, sizes: tuple | None, train: bool) -> Array:
+        """Maps `x` [B, N, D] to the same shape; `sizes` are active channels, heads and hidden."""
+        dim, heads, hidden = (None, None, None) if sizes is None else sizes
+        active = None if sizes is None else dim * (heads > 0)
+        out_mask = mask if sizes is None else _like(mask * (heads > 0), x)
+        h = LayerNorm(self.norm_eps, name="attn_norm")(x, mask)
+        if self.head_dim is None and sizes is not None:
+            attention = ElasticHeadAttention(self.num_heads, name="attn")
+            x += self._branch(attention(h, out_mask, dim, heads), train)
+        else:
+            head_dim = self.head_dim or x.shape[-1] // self.num_heads
+            attention = Attention(self.num_heads, head_dim, self.relative_position, name="attn")
+            x += self._branch(attention(h, out_mask, heads), train)
+        x = Feature(name="attn_feature")(x, active)
+        h = LayerNorm(self.norm_eps, name="mlp_norm")(x, mask)
+        x += self._branch(MLP(self.hidden, name="mlp")(h, out_mask, hidden), train)
+        return Feature(name="mlp_feature")(x, active)
+
+
+class VisionTransformer(nn.Module):
+    """The AutoFormer network: patch embedding, pre-norm blocks, mean of the patch tokens, head.
+
+    Args:
+        embed_dim: channels of a token.
+        num_heads, hidden: of each block; their length is the depth.
+        head_dim: channels of a head, or None to split `embed_dim`.
+        relative_position: whether blocks have relative position tables (needs `head_dim`).
+        norm_eps: epsilon of LayerNorm.
+        patch_size: in pixels.
+        num_classes: width of the logits.
+        drop_path: probability that training drops a branch of the last block (stochastic depth);
+            it grows linearly from 0 at the first.
+    """
+
+    embed_dim: int
+    num_heads: tuple[int, ...]
+    hidden: tuple[int, ...]
+    head_dim: int | None
+    relative_position: bool
+    norm_eps: float
+    patch_size: int
+    num_classes: int
+    drop_path: float = 0.0
+
+    @nn.compact
+    def __call__(
+        self, images: Array, encoded: Mapping[str, Array] | None = None, train: bool = False
+    ) -> Array:
+        """Logits [B, C] of `images` [B, H, W, channels].
+
+        Args:
+            images: the batch; its dtype and the variables' decide the precision.
+            encoded: one genotype of `AutoFormer.encode` (no leading axis); None for the exact
+                network.
+            train: whether branches are dropped, by the random stream "drop_path".
+        """
+        mask = unit_mask(
+            self.embed_dim, None if encoded is None else encoded["embed_dim"], images.dtype
+        )
+        x = _patches(images, self.patch_size)
+        uniform = torch_uniform(x.shape[-1])
+        x = nn.Dense(self.embed_dim, kernel_init=uniform, bias_init=uniform, name="patch_embed")(x)
+        cls = self.param("cls_token", _linear_init, (1, 1, self.embed_dim))
+        x = jnp.concatenate([jnp.broadcast_to(cls, (x.shape[0], *cls.shape[1:])), x], axis=1)
+        x += self.param("pos_embed", _linear_init, (1, *x.shape[1:]))
+        x *= _like(mask, x)
+        for i, (heads, hidden) in enumerate(zip(self.num_heads, self.hidden, strict=True)):
+            block = Block(
+                heads,
+                hidden,
+                self.head_dim,
+                self.relative_position,
+                self.norm_eps,
+                self.drop_path * i / max(len(self.num_heads) - 1, 1),
+                name=f"blocks_{i}",
+            )
+            sizes = None
+            if encoded is not None:
+                sizes = encoded["embed_dim"], encoded["num_heads"][i], encoded["hidden"][i]
+            x = block(x, mask, sizes, train)
+        x = LayerNorm(self.norm_eps, name="norm")(x, mask)[:, 1:].mean(axis=1)
+        return nn.Dense(self.num_classes, kernel_init=_linear_init, name="head")(x)
+
+
+def _patches(images: Array, size: int) -> Array:
+    """Images [B, H, W, C] as patch vectors [B, N, size * size * C] (row, column, channel)."""
+    b, h, w, c = images.shape
+    x = images.reshape(b, h // size, size, w // size, size, c).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(b, (h // size) * (w // size), size * size * c)
+
+
+def active(variables: Mapping[str, Any], encoded: Mapping[str, Array], head_dim: int | None):
+    """The elastic variables with zero kernels where a genotype has no units or no block."""
+    flat = traverse_util.flatten_dict(variables["params"])
+    for path, value in flat.items():
+        if path[-1] == "kernel":
+            block = int(path[0].removeprefix("blocks_")) if path[0].startswith("blocks_") else 0
+            sizes = (encoded["embed_dim"], encoded["num_heads"][block], encoded["hidden"][block])
+            for axis, size in _active_axes(path[-2], head_dim, *sizes).items():
+                shape = [1] * value.ndim
+                shape[axis] = value.shape[axis]
+                value = value * unit_mask(value.shape[axis], size, value.dtype).reshape(shape)
+            flat[path] = value
+    return {"params": traverse_util.unflatten_dict(flat)}
+
+
+def _active_axes(layer: str, head_dim: int | None, dim, heads, hidden) -> dict[int, Array]:
+    """Active size of the axes of a layer's kernel; a block without heads is not there."""
+    width = jnp.where(heads > 0, dim, 0) if head_dim is None else heads * head_dim
+    return {
+        "patch_embed": {1: dim},
+        "qkv": {0: dim, 3: width} if head_dim is None else {0: dim, 2: heads},
+        "proj": {0: width, 1: dim},
+        "fc1": {0: dim, 1: hidden},
+        "fc2": {0: hidden, 1: dim},
+        "head": {0: dim},
+    }[layer]
+
+
+def extract(variables: Mapping[str, Any], g: Any, head_dim: int | None) -> dict[str, Any]:
+    """Cuts the variables of genotype `g`'s exact network from those of the elastic one."""
+    cut = {}
+    for path, value in traverse_util.flatten_dict(variables["params"]).items():
+        block = int(path[0].removeprefix("blocks_")) if path[0].startswith("blocks_") else 0
+        if block < g.depth:
+            cut[path] = _cut(
+                path, value, g.embed_dim, g.num_heads[block], g.hidden[block], head_dim
+            )
+    return {"params": traverse_util.unflatten_dict(cut)}
+
+
+def _cut(path, value, dim: int, heads: int, hidden: int, head_dim: int | None) -> Array:
+    """The part of one elastic parameter that a block of these sizes uses."""
+    layer, kind = path[-2] if len(path) > 1 else "", path[-1]
+    if layer == "qkv" and head_dim is None:
+        if kind == "kernel":
+            return value[:dim, :, 0, :dim].reshape(dim, 3, heads, dim // heads)
+        return value[: 3 * dim]
+    width = dim if head_dim is None else heads * head_dim
+    if layer == "qkv":
+        return value[:dim, :, :heads] if kind == "kernel" else value[: 3 * width]
+    if layer in ("rel_k", "rel_v") or (layer, kind) == ("head", "bias"):
+        return value
+    rows = {"proj": width, "fc1": dim, "fc2": hidden, "head": dim}.get(layer)
+    columns = {"fc1": hidden, "head": None}.get(layer, dim)
+    return value[:rows, :columns] if kind == "kernel" else value[..., :columns]

@@ -1,0 +1,395 @@
+"""The Flax network of the DARTS space: one module, exact or elastic.
+
+Called without an encoding it is the exact network of its own cells. Called with one (see
+`Darts.encode`) every edge takes the input and the operation of that genotype; only that operation
+runs, where genotypes are taken one by one. The weight layers of an edge are slots that its
+operations share: `slots` says which of them an operation has.
+
+In an elastic reduction cell the nodes, of half the resolution, are spread over maps of the inputs'
+size, zeros between their pixels, so that one traced index can pick an edge's input. An operation of
+stride 1 on a node is then one of stride 2 and twice the dilation on its map.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from lswag_jax.spaces.darts.genotype import NODES, OPS, DartsGenotype
+from lswag_jax.spaces.darts.layers import Place, cells, edge_stride
+from lswag_jax.spaces.darts.ops import average_pool, depthwise, max_pool, spread
+from lswag_jax.spaces.layers import (
+    BatchNorm,
+    Conv,
+    ElasticConv,
+    Feature,
+    if_there,
+    only_there,
+    torch_uniform,
+)
+
+Array = jax.Array
+# Size and dilation of each operation's depthwise convolutions.
+DEPTHWISE = {
+    "sep_conv_3x3": (3, 1),
+    "sep_conv_5x5": (5, 1),
+    "dil_conv_3x3": (3, 2),
+    "dil_conv_5x5": (5, 2),
+}
+POOLS = {"max_pool_3x3": max_pool, "avg_pool_3x3": average_pool}
+HALVES = ("half_1", "half_2")  # a skip's convolutions at stride 2
+_FIRST = ("depthwise_1", "pointwise_1", "norm_1")
+_SECOND = ("depthwise_2", "pointwise_2", "norm_2")
+CODES = ("ops", "inputs", "sizes", "spacings", "dilations", "slots")
+SLOTS = (*HALVES, *_FIRST, *_SECOND)  # in order of execution
+
+
+def slots(op: str, stride: int, pool_norm: bool) -> tuple[str, ...]:
+    """Names of the layers that an edge has.
+
+    Example:
+        >>> slots("dil_conv_3x3", 1, True)
+        ('depthwise_1', 'pointwise_1', 'norm_1')
+    """
+    if op in POOLS:
+        return ("norm_1",) if pool_norm else ()
+    if op == "skip_connect":
+        return (*HALVES, "norm_1") if stride == 2 else ()
+    return (*_FIRST, *_SECOND) if op.startswith("sep") else _FIRST
+
+
+class Depthwise(nn.Module):
+    """Depthwise convolution without bias, PyTorch's padding and default initialisation."""
+
+    size: int
+    strides: int = 1
+    dilation: int = 1
+
+    @nn.compact
+    def __call__(self, x: Array, there: Array | None = None) -> Array:
+        """Maps `x` [B, H, W, C] to [B, H / strides, W / strides, C]; `there`: see `if_there`."""
+        shape = (self.size, self.size, 1, x.shape[-1])
+        kernel = self.param("kernel", torch_uniform(self.size**2), shape)
+        return if_there(there, _depthwise, x, kernel, dilation=self.dilation, strides=self.strides)
+
+
+def _depthwise(x: Array, kernel: Array, dilation: int, strides: int) -> Array:
+    return depthwise(x, kernel, dilation, strides, dilation)
+
+
+class ElasticDepthwise(nn.Module):
+    """A depthwise convolution of size 3, size 5, or none.
+
+    A 3x3 kernel is the centre of the 5x5 one.
+
+    Args:
+        strides: of both axes.
+        reach: the largest dilation.
+    """
+
+    strides: int = 1
+    reach: int = 1
+
+    @nn.compact
+    def __call__(self, x: Array, choice: Array, dilation: Array | int = 1) -> Array:
+        """Maps `x` [B, H, W, C] to [B, H / strides, W / strides, C].
+
+        Args:
+            x: the input.
+            choice: 0 gives zeros, 1 is size 3 and 2 size 5.
+            dilation: of the kernel.
+        """
+        kernel = self.param("kernel", torch_uniform(25), (5, 5, 1, x.shape[-1]))
+        out = x[..., :: self.strides, :: self.strides, :]
+        branches = [
+            lambda x, kernel, _: jnp.zeros(out.shape, out.dtype),
+            lambda x, kernel, d: depthwise(x, kernel[1:4, 1:4], d, self.strides, self.reach),
+            lambda x, kernel, d: depthwise(x, kernel, d, self.strides, self.reach),
+        ]
+        return lax.switch(choice, branches, x, kernel, dilation)
+
+
+class ReLUConvBN(nn.Module):
+    """ReLU, 1x1 convolution, BatchNorm."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """Maps `x` [B, H, W, I] to [B, H, W, features]."""
+        y = Conv(self.features, 1, name="conv")(nn.relu(x))
+        return BatchNorm(name="norm")(y, train)
+
+
+class FactorizedReduce(nn.Module):
+    """ReLU, two 1x1 convolutions of stride 2 a pixel apart, BatchNorm."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """Maps `x` [B, H, W, I] to [B, H / 2, W / 2, features]."""
+        x = nn.relu(x)
+        halves = [Conv(self.features // 2, 1, 2, name=name) for name in HALVES]
+        return BatchNorm(name="norm")(_both_halves(x, *halves), train)
+
+
+def _both_halves(x: Array, first, second) -> Array:
+    """Both convolutions; images of odd size end in a row and a column of zeros, as in xautodl."""
+    h, w, _ = x.shape[-3:]
+    if h % 2 or w % 2:
+        x = jnp.pad(x, [*[(0, 0)] * (x.ndim - 3), (0, h % 2), (0, w % 2), (0, 0)])
+    return jnp.concatenate([first(x), second(x[..., 1:, 1:, :])], axis=-1)
+
+
+class ExactEdge(nn.Module):
+    """One operation of a cell, or of a super-network's edge."""
+
+    op: str
+    strides: int
+    affine: bool
+    pool_norm: bool
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool, there: Array | None = None) -> Array:
+        """Maps `x` [B, H, W, C] to [B, H / strides, W / strides, C].
+
+        Args:
+            x: the source.
+            train: whether BatchNorm updates its statistics.
+            there: 0 where a super-network lacks the operation; None for an exact network.
+        """
+        names = slots(self.op, self.strides, self.pool_norm)
+        active = None if there is None else x.shape[-1] * there
+        x = only_there(there, x)
+        if self.op in POOLS:
+            x = if_there(there, _pool, x, op=self.op, strides=self.strides)
+        elif "half_1" in names:
+            halves = [Conv(x.shape[-1] // 2, 1, 2, name=name) for name in HALVES]
+            x = _both_halves(nn.relu(x), *(functools.partial(f, there=there) for f in halves))
+        elif "depthwise_1" in names:
+            x = self._separable(x, "1", self.strides, there)
+        if "norm_1" in names:
+            x = _norm(self, "norm_1")(x, train, active=active)
+        if "norm_2" in names:
+            x = _norm(self, "norm_2")(self._separable(x, "2", 1, there), train, active=active)
+        return x
+
+    def _separable(self, x: Array, number: str, strides: int, there: Array | None) -> Array:
+        size, dilation = DEPTHWISE[self.op]
+        x = Depthwise(size, strides, dilation, name=f"depthwise_{number}")(nn.relu(x), there)
+        return Conv(x.shape[-1], 1, name=f"pointwise_{number}")(x, there)
+
+
+def _pool(x: Array, op: str, strides: int) -> Array:
+    return POOLS[op](x, 1, strides, 1)
+
+
+class ElasticEdge(nn.Module):
+    """Any operation of a cell; in a reduction cell on an input or a spread node."""
+
+    reduces: bool
+    affine: bool
+    pool_norm: bool
+
+    @nn.compact
+    def __call__(self, x: Array, codes: Mapping[str, Array], train: bool) -> Array:
+        """Maps `x` [B, H, W, C] to the same shape, or in a reduction cell to half of it.
+
+        Args:
+            x: the source; a node of a reduction cell is spread.
+            codes: this edge's entries of `edge_codes`.
+            train: whether BatchNorm updates its statistics.
+        """
+        strides = 1 + self.reduces
+        there = dict(zip(SLOTS, codes["slots"], strict=True))
+        has_skip = there["half_1"] if self.reduces else 0
+        post = nn.relu(jnp.where(there["depthwise_1"] + has_skip > 0, x, 0))
+        skip = self._halves(post, has_skip) if self.reduces else x
+        y = ElasticDepthwise(strides, 2 * strides, name="depthwise_1")(
+            post, codes["sizes"], dilation=codes["dilations"]
+        )
+        y = ElasticConv(x.shape[-1], (1,), name="pointwise_1")(y, there["pointwise_1"])
+        y = self._route(codes, x, skip, y)
+        z = self._elastic_norm("norm_1", y, there, train)
+
+        post = nn.relu(jnp.where(there["depthwise_2"] > 0, z, 0))
+        size = codes["sizes"] * there["depthwise_2"]
+        w = ElasticDepthwise(name="depthwise_2")(post, size)
+        w = ElasticConv(x.shape[-1], (1,), name="pointwise_2")(w, there["pointwise_2"])
+        w = self._elastic_norm("norm_2", w, there, train)
+        last = there["norm_1"] + there["norm_2"]
+        return lax.switch(last, [lambda *a, i=i: a[i] for i in range(3)], y, z, w)
+
+    def _halves(self, post: Array, choice: Array) -> Array:
+        layers = [ElasticConv(post.shape[-1] // 2, (1,), 2, name=name) for name in HALVES]
+        return _both_halves(post, *(functools.partial(f, choice=choice) for f in layers))
+
+    def _elastic_norm(self, name: str, y: Array, there: Mapping[str, Array], train: bool) -> Array:
+        return _norm(self, name)(y, train, active=y.shape[-1] * there[name])
+
+    def _route(self, codes: Mapping[str, Array], x: Array, skip: Array, conv: Array) -> Array:
+        """What the first BatchNorm normalises, or the edge's output where there is none."""
+        strides, spacing = 1 + self.reduces, codes["spacings"]
+
+        def pool(function):
+            return lambda x, *_: function(x, spacing, strides, strides)
+
+        def identity(x: Array, skip: Array, conv: Array) -> Array:
+            return jnp.where(spacing == 1, skip, x[..., ::2, ::2, :]) if self.reduces else x
+
+        branches = [*(pool(f) for f in POOLS.values()), identity, lambda x, skip, conv: conv]
+        return lax.switch(codes["ops"], branches, x, skip, conv)  # beyond the last is the last
+
+
+def _norm(edge: ExactEdge | ElasticEdge, name: str) -> BatchNorm:
+    return BatchNorm(use_scale=edge.affine, use_bias=edge.affine, name=name)
+
+
+def edge_codes(g: DartsGenotype, pool_norm: bool) -> dict[str, np.ndarray]:
+    """What the elastic network reads of a genotype, for both cells' edges [2, 8].
+
+    Returns:
+        `ops`, indices into `OPS`; `inputs`; `sizes`, 0 for no depthwise convolution, 1 for size 3
+        and 2 for size 5; `spacings`, between an input's pixels on its map; `dilations` on that
+        map; `slots` [2, 8, 8], which of `SLOTS` an edge has.
+    """
+    codes = [
+        [_edge_code(op, source, reduces, pool_norm) for op, source in cell]
+        for cell, reduces in ((g.normal, False), (g.reduce, True))
+    ]
+    columns = zip(*(zip(*cell, strict=True) for cell in codes), strict=True)
+    return {key: np.array(column, np.int32) for key, column in zip(CODES, columns, strict=True)}
+
+
+def _edge_code(op: str, source: int, reduces: bool, pool_norm: bool) -> tuple:
+    """One edge's entries of `edge_codes`."""
+    stride = edge_stride(reduces, source)
+    size, dilation = DEPTHWISE.get(op, (0, 1))
+    spacing = 2 if reduces and stride == 1 else 1
+    there = [name in slots(op, stride, pool_norm) for name in SLOTS]
+    return OPS.index(op), source, size // 2, spacing, dilation * spacing, there
+
+
+class Cell(nn.Module):
+    """Four nodes; each is the sum of two edges, and the output concatenates them.
+
+    Args:
+        place: width, and which resolutions are halved.
+        edges: of the exact network.
+        affine, pool_norm: see `Darts`.
+    """
+
+    place: Place
+    edges: tuple
+    affine: bool
+    pool_norm: bool
+
+    @nn.compact
+    def __call__(
+        self, first: Array, second: Array, codes: Mapping[str, Array] | None, train: bool
+    ) -> Array:
+        """Maps the outputs of the two cells before [B, H, W, C] to [B, H', W', 4 * width].
+
+        Args:
+            first: of the cell before the last, perhaps at twice the resolution.
+            second: of the last cell.
+            codes: this cell's entries of `edge_codes`; None for the exact cell.
+            train: whether BatchNorm updates its statistics.
+        """
+        preprocess = FactorizedReduce if self.place.halves_first else ReLUConvBN
+        states = [
+            preprocess(self.place.width, name="preprocess_0")(first, train),
+            ReLUConvBN(self.place.width, name="preprocess_1")(second, train),
+        ]
+        for node in range(NODES):
+            states.append(self._node(node, states, codes, train))
+        return jnp.concatenate(states[2:], axis=-1)
+
+    @staticmethod
+    def codes_of(encoded: Mapping[str, Any], kind: int) -> dict[str, Array]:
+        """The entries of an encoding that concern a normal (0) or a reduction cell (1)."""
+        return {key: encoded[key][kind] for key in CODES}
+
+    def _node(self, node: int, states: list[Array], codes: Any, train: bool) -> Array:
+        run = self._exact_edge if codes is None else self._elastic_edge
+        left, right = (run(2 * node + i, states, codes, train) for i in range(2))
+        return left + right
+
+    def _exact_edge(self, i: int, states: list[Array], codes: None, train: bool) -> Array:
+        op, source = self.edges[i]
+        strides = edge_stride(self.place.reduces, source)
+        edge = ExactEdge(op, strides, self.affine, self.pool_norm, name=f"edge_{i}")
+        return edge(states[source], train)
+
+    def _elastic_edge(
+        self, i: int, states: list[Array], codes: Mapping[str, Array], train: bool
+    ) -> Array:
+        nodes = [spread(x, 2) if self.place.reduces else x for x in states[2:]]
+        x = jnp.stack(states[:2] + nodes)[codes["inputs"][i]]
+        edge = ElasticEdge(self.place.reduces, self.affine, self.pool_norm, name=f"edge_{i}")
+        return edge(x, {key: value[i] for key, value in codes.items()}, train)
+
+
+class DartsNetwork(nn.Module):
+    """Stem, cells, global average pooling and a linear classifier.
+
+    Args:
+        normal, reduce: edges of the exact network's cells.
+        layers: number of cells.
+        width, stem, affine, pool_norm, num_classes: see `Darts`.
+        cell_class: `Cell`, or another with edges of its own.
+    """
+
+    normal: tuple
+    reduce: tuple
+    layers: int
+    width: int
+    stem: str
+    affine: bool
+    pool_norm: bool
+    num_classes: int
+    cell_class: type[Cell] = Cell
+
+    @nn.compact
+    def __call__(
+        self, images: Array, encoded: Mapping[str, Any] | None = None, train: bool = False
+    ) -> Array:
+        """Logits [B, C] of `images` [B, H, W, channels].
+
+        Args:
+            images: the batch; its dtype and the variables' decide the precision.
+            encoded: one genotype of `Darts.encode` (no leading axis); None for the exact network.
+            train: whether BatchNorm normalises by the batch and updates its running statistics.
+        """
+        first, second = self._stem(images, train)
+        for i, place in enumerate(cells(self.layers, self.width, self.stem)):
+            codes, kind = None, int(place.reduces)
+            if encoded is not None:
+                codes = self.cell_class.codes_of(encoded, kind)
+            edges = (self.normal, self.reduce)[kind]
+            cell = self.cell_class(place, edges, self.affine, self.pool_norm, name=f"cells_{i}")
+            first, second = second, cell(first, second, codes, train)
+            second = Feature(name=f"feature_{i}")(second)
+        x = second.mean(axis=(1, 2))
+        uniform = torch_uniform(x.shape[-1])
+        head = nn.Dense(self.num_classes, kernel_init=uniform, bias_init=uniform, name="head")
+        return head(x)
+
+    def _stem(self, x: Array, train: bool) -> tuple[Array, Array]:
+        """The first two inputs of the cells."""
+        if self.stem == "cifar":
+            x = Conv(3 * self.width, name="stem_conv")(x)
+            x = BatchNorm(name="stem_norm")(x, train)
+            return x, x
+        outputs = []
+        for i, features in enumerate((self.width // 2, self.width, self.width)):
+            x = Conv(features, strides=2, name=f"stem_conv_{i}")(nn.relu(x) if i else x)
+            x = BatchNorm(name=f"stem_norm_{i}")(x, train)
+            outputs.append(x)
+        return outputs[1], outputs[2]

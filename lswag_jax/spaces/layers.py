@@ -1,0 +1,182 @@
+"""Flax layers of the convolutional search spaces, exact and elastic."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from lswag_jax.spaces.convolution import convolve
+
+Array = jax.Array
+Initializer = Callable[..., Array]
+
+
+def torch_uniform(fan_in: int) -> Initializer:
+    """PyTorch's default for kernels and biases: U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
+
+    def init(key, shape, dtype=jnp.float32):
+        bound = fan_in**-0.5
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+def unit_mask(size: int, active: Array | None, dtype) -> Array | float:
+    """1 for the first `active` of `size` units and 0 for the others; 1.0 for an exact network."""
+    return 1.0 if active is None else (jnp.arange(size) < active).astype(dtype)
+
+
+def centre_scale(size: Array, largest: int, dtype=jnp.float32) -> Array:
+    """What makes a kernel of the largest size one of `size` at that size's own initial scale.
+
+    The centre of the kernel at largest / size, which is the ratio of the initial scales for equal
+    channels, and zero around it; all zero for size 0. Sizes are odd.
+
+    Example:
+        >>> centre_scale(jnp.array(1), 3)[:, :, 0, 0].tolist()
+        [[0.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, 0.0, 0.0]]
+    """
+    from_centre = np.abs(np.arange(largest) - largest // 2)
+    distance = np.maximum(from_centre[:, None], from_centre[None, :])[..., None, None]
+    scale = largest / jnp.maximum(size, 1)
+    return jnp.where(2 * distance < size, scale, 0).astype(dtype)
+
+
+def only_there(there: Array | None, x: Array) -> Array:
+    """`x`, or zeros where `there` is 0; None for what is always there."""
+    return x if there is None else jnp.where(there > 0, x, 0)
+
+
+def if_there(there: Array | None, function: Callable, *args: Array, **options: Any) -> Array:
+    """`function(*args, **options)`, or zeros, computing nothing, where `there` is 0.
+
+    Args:
+        there: a traced scalar; None for what is always there.
+        function: of arrays and of options that can be hashed; traced once for equal ones.
+        *args: arrays.
+        **options: of the function.
+
+    Example:
+        >>> float(if_there(jnp.array(0), jnp.sum, jnp.ones(3)))
+        0.0
+    """
+    if there is None:
+        return function(*args, **options)
+    return _if_there(function, tuple(options.items()), there, *args)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _if_there(function: Callable, options: tuple, there: Array, *args: Array) -> Array:
+    run = functools.partial(function, **dict(options))
+    out = jax.eval_shape(run, *args)
+    return lax.cond(there > 0, run, lambda *_: jnp.zeros(out.shape, out.dtype), *args)
+
+
+class Feature(nn.Module):
+    """Marks a feature map that proxies may read: the output of a stem, block or cell.
+
+    Args:
+        final: for the one that is pooled for the classifier, where it is not a block's output.
+    """
+
+    final: bool = False
+
+    def __call__(self, x: Array, active: Array | None = None) -> Array:
+        """Returns `x` [B, ..., C]; the first `active` channels are there, 0 for no such block."""
+        del active
+        return x
+
+
+class Conv(nn.Module):
+    """Convolution without bias, PyTorch's padding and default initialisation.
+
+    Args:
+        features: output channels.
+        size: of the kernel, odd.
+        strides, dilation: of both axes.
+        kernel_init: initialiser of the kernel [k, k, I, O]; None for PyTorch's default.
+    """
+
+    features: int
+    size: int = 3
+    strides: int = 1
+    dilation: int = 1
+    kernel_init: Initializer | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, there: Array | None = None) -> Array:
+        """Maps `x` [..., H, W, I] to [..., H / strides, W / strides, O]; see `if_there`."""
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        init = self.kernel_init or torch_uniform(self.size**2 * x.shape[-1])
+        kernel = self.param("kernel", init, shape)
+        options = {"strides": self.strides, "dilation": self.dilation}
+        return if_there(there, convolve, x, kernel, **options)
+
+
+class ElasticConv(nn.Module):
+    """A convolution of one of several kernel sizes, or none, chosen by a traced index.
+
+    The kernel is the largest one; a smaller size uses its centre. Only the chosen size is computed
+    where the index is a scalar (`lax.switch`).
+
+    Args:
+        features: output channels.
+        sizes: kernel sizes, odd; the last is the largest.
+        strides: of both axes.
+        kernel_init: as in `Conv`.
+    """
+
+    features: int
+    sizes: Sequence[int] = (1, 3)
+    strides: int = 1
+    kernel_init: Initializer | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, choice: Array) -> Array:
+        """Maps `x` [..., H, W, I] by size number `choice` - 1; choice 0 gives zeros."""
+        largest = self.sizes[-1]
+        shape = (largest, largest, x.shape[-1], self.features)
+        kernel = self.param(
+            "kernel", self.kernel_init or torch_uniform(shape[0] ** 2 * shape[2]), shape
+        )
+
+        return _chosen_convolution(choice, x, kernel, tuple(self.sizes), self.strides)
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def _chosen_convolution(
+    choice: Array, x: Array, kernel: Array, sizes: tuple[int, ...], strides: int
+) -> Array:
+    """Convolution by the centre of `kernel`, of size number `choice` - 1; traced once."""
+
+    def of_size(size: int) -> Callable:
+        edge = (sizes[-1] - size) // 2
+        centre = slice(edge, edge + size)
+        return lambda x, kernel: convolve(x, kernel[centre, centre], strides)
+
+    out = jax.eval_shape(of_size(sizes[-1]), x, kernel)
+    nothing = lambda *_: jnp.zeros(out.shape, out.dtype)  # noqa: E731
+    return lax.switch(choice, (nothing, *map(of_size, sizes)), x, kernel)
+
+
+class BatchNorm(nn.BatchNorm):
+    """BatchNorm of PyTorch's epsilon and momentum whose surplus channels are exactly zero.
+
+    How a scored network normalises is decided by `adapters.linen_network`, which does not run this
+    method; here is what training does.
+    """
+
+    epsilon: float = 1e-5
+    momentum: float = 0.9
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False, active: Array | None = None) -> Array:
+        """Normalises `x` [..., C]; the first `active` channels are there, None for all."""
+        y = super().__call__(x, use_running_average=not train)
+        mask = unit_mask(x.shape[-1], active, x.dtype)
+        return y if active is None else y * mask.reshape((1,) * (x.ndim - 1) + mask.shape)

@@ -1,0 +1,248 @@
+"""The Flax network of NAS-Bench-101: one module, exact or elastic.
+
+Called without an encoding it is the exact network of its own cell. Called with one (see
+`NasBench101.encode`) it computes that cell in the places of the largest one: vertices 1 to 5, of
+which a genotype has the first ones, and the output. Edges and channels are masked, and a
+convolution runs only where the genotype has it, at about the genotype's width.
+
+A kernel or a mask of an elastic network covers the first channels of the widest vertex, which is
+as wide as the whole cell.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from lswag_jax.spaces.convolution import convolve, max_pool
+from lswag_jax.spaces.layers import BatchNorm, Conv, Feature, unit_mask
+from lswag_jax.spaces.nasbench101.genotype import KERNEL_SIZES, OPS, vertex_channels
+
+Array = jax.Array
+INNER = 5  # vertices between input and output of the largest cell
+_POOL = 1 + OPS.index("maxpool3x3")  # code of an operation: 0 is none
+
+
+def conv_init(key, shape, dtype=jnp.float32):
+    """N(0, 2 / (k * k * output channels)), as zero-cost-nas draws kernels."""
+    return jax.random.normal(key, shape, dtype) * (2 / (shape[0] * shape[1] * shape[3])) ** 0.5
+
+
+class SlicedConv(nn.Module):
+    """A convolution of one of several sizes, or none, chosen by a traced index.
+
+    The kernel is the largest one; a smaller size uses its centre and first channels. Only the
+    chosen size is computed where the index is a scalar (`lax.switch`).
+
+    Args:
+        size, features: of the largest kernel.
+        slices: kernel size, input channels and output channels of each choice.
+    """
+
+    size: int
+    features: int
+    slices: tuple[tuple[int, int, int], ...]
+
+    @nn.compact
+    def __call__(self, x: Array, choice: Array) -> Array:
+        """Maps `x` [..., H, W, I] to [..., H, W, O] by slice `choice` - 1; choice 0 gives zeros."""
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.param("kernel", conv_init, shape)
+
+        def sliced(size: int, inputs: int, outputs: int):
+            edge = (self.size - size) // 2
+            centre = slice(edge, edge + size)
+            surplus = ((0, 0),) * (x.ndim - 1) + ((0, self.features - outputs),)
+
+            def apply(x: Array, kernel: Array) -> Array:
+                kernel = kernel[centre, centre, :inputs, :outputs]
+                return jnp.pad(convolve(x[..., :inputs], kernel), surplus)
+
+            return apply
+
+        def nothing(x: Array, kernel: Array) -> Array:
+            del kernel
+            return jnp.zeros((*x.shape[:-1], self.features), x.dtype)
+
+        return lax.switch(choice, (nothing, *(sliced(*s) for s in self.slices)), x, kernel)
+
+
+class ConvBNReLU(nn.Module):
+    """Convolution, BatchNorm, ReLU.
+
+    Args:
+        features: output channels; of an elastic layer the most it can have.
+        size: of the kernel; of an elastic layer the largest.
+        slices: of an elastic layer, see `SlicedConv`.
+    """
+
+    features: int
+    size: int = 1
+    slices: tuple[tuple[int, int, int], ...] = ()
+
+    @nn.compact
+    def __call__(
+        self, x: Array, train: bool, choice: Array | None = None, active: Array | None = None
+    ) -> Array:
+        """Maps `x` [B, H, W, I] to [B, H, W, features].
+
+        Args:
+            x: the input.
+            train: whether BatchNorm updates its statistics.
+            choice: slice of an elastic layer plus 1, 0 where it is not there.
+            active: output channels that an elastic layer has.
+        """
+        if choice is None:
+            y = Conv(self.features, self.size, kernel_init=conv_init, name="conv")(x)
+        else:
+            y = SlicedConv(self.size, self.features, self.slices, name="conv")(x, choice)
+        return nn.relu(BatchNorm(name="norm")(y, train, active=active))
+
+
+class Cell(nn.Module):
+    """An exact cell.
+
+    Args:
+        matrix, ops: of the genotype.
+        features: output channels.
+    """
+
+    matrix: tuple[tuple[int, ...], ...]
+    ops: tuple[str, ...]
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """Maps `x` [B, H, W, I] to [B, H, W, features]."""
+        widths = vertex_channels(self.matrix, x.shape[-1], self.features)
+        last = len(widths) - 1
+        values = [x]
+        for v in range(1, last):
+            terms = [values[u][..., : widths[v]] for u in range(1, v) if self.matrix[u][v]]
+            if self.matrix[0][v]:
+                terms.append(ConvBNReLU(widths[v], name=f"input_{v}")(x, train))
+            y = sum(terms)
+            if self.ops[v] in KERNEL_SIZES:
+                size = KERNEL_SIZES[self.ops[v]]
+                y = ConvBNReLU(widths[v], size, name=f"vertex_{v}")(y, train)
+            else:
+                y = max_pool(y)
+            values.append(y)
+        fed = [values[v] for v in range(1, last) if self.matrix[v][last]]
+        if not self.matrix[0][last]:
+            return jnp.concatenate(fed, axis=-1)
+        direct = ConvBNReLU(self.features, name="input_output")(x, train)
+        return direct + jnp.concatenate(fed, axis=-1) if fed else direct
+
+
+class ElasticCell(nn.Module):
+    """Any cell of up to 7 vertices.
+
+    A vertex is as wide as the cell over the number of inner vertices that feed the output, give or
+    take the remainder; convolutions are computed for each of these 5 widths, rounded up.
+
+    Args:
+        features: output channels.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(
+        self, x: Array, encoded: Mapping[str, Array], widths: Array, offsets: Array, train: bool
+    ) -> Array:
+        """Maps `x` [B, H, W, I] to [B, H, W, features].
+
+        Args:
+            x: the input.
+            encoded: of the genotype, see `NasBench101.encode`.
+            widths, offsets: channels of each inner vertex in this cell, and its first channel of
+                the output [5].
+            train: whether BatchNorm updates its statistics.
+        """
+        edges, fan_in = encoded["edges"], encoded["fan_in"]
+        each = [-(-self.features // n) for n in range(1, INNER + 1)]
+        entry = tuple((1, x.shape[-1], width) for width in each)
+        inner = tuple((size, width, width) for size in KERNEL_SIZES.values() for width in each)
+        values, output = [], 0
+        for v in range(INNER):
+            width, code = widths[v], encoded["codes"][v]
+            is_fed = edges[0, v + 1]
+            layer = ConvBNReLU(self.features, 1, entry, name=f"input_{v + 1}")
+            y = layer(x, train, is_fed * fan_in, is_fed * width)
+            terms = _weighted_sum(values, edges[1 : v + 1, v + 1])
+            y += terms * _mask(self.features, width, x)
+            is_conv = (code > 0) & (code <= len(KERNEL_SIZES))
+            choice = ((code - 1) * INNER + fan_in) * is_conv
+            layer = ConvBNReLU(self.features, 3, inner, name=f"vertex_{v + 1}")
+            z = layer(y, train, choice, width * is_conv)
+            z = lax.cond(code == _POOL, lambda y, z: max_pool(y), lambda y, z: z, y, z)
+            output += jnp.roll(z, offsets[v], axis=-1) * edges[v + 1, -1].astype(x.dtype)
+            values.append(z)
+        whole = ((1, x.shape[-1], self.features),)
+        direct = ConvBNReLU(self.features, 1, whole, name="input_output")
+        return output + direct(x, train, edges[0, -1], edges[0, -1] * self.features)
+
+
+def _weighted_sum(values: Sequence[Array], weights: Array) -> Array | float:
+    return sum((y * w.astype(y.dtype) for y, w in zip(values, weights, strict=True)), 0.0)
+
+
+def _mask(size: int, active: Array, like: Array) -> Array:
+    return unit_mask(size, active, like.dtype).reshape((1,) * (like.ndim - 1) + (size,))
+
+
+def _halved(x: Array) -> Array:
+    """The largest of each 2 x 2 pixels; the first of equals has the gradient."""
+    first, *others = (x[:, i::2, j::2] for i in range(2) for j in range(2))
+    for other in others:
+        first = jnp.where(other > first, other, first)
+    return first
+
+
+class NasBench101Network(nn.Module):
+    """Stem, stacks of cells with max pools between, and a linear classifier.
+
+    Args:
+        matrix, ops: of the exact network's cell.
+        width: channels of the first stack; each further one has twice as many.
+        stacks, cells: stacks of the network, cells of a stack.
+        num_classes: width of the logits.
+    """
+
+    matrix: tuple[tuple[int, ...], ...]
+    ops: tuple[str, ...]
+    width: int
+    stacks: int
+    cells: int
+    num_classes: int
+
+    @nn.compact
+    def __call__(
+        self, images: Array, encoded: Mapping[str, Any] | None = None, train: bool = False
+    ) -> Array:
+        """Logits [B, C] of `images` [B, H, W, channels].
+
+        Args:
+            images: the batch; its dtype and the variables' decide the precision.
+            encoded: one genotype of `NasBench101.encode` (no leading axis); None for the exact
+                network.
+            train: whether BatchNorm normalises by the batch and updates its running statistics.
+        """
+        x = ConvBNReLU(self.width, 3, name="stem")(images, train)
+        x = Feature(name="stem_feature")(x)
+        for i in range(self.stacks * self.cells):
+            stack, features = i // self.cells, self.width << (i // self.cells)
+            if i and i % self.cells == 0:
+                x = _halved(x)
+            if encoded is None:
+                x = Cell(self.matrix, self.ops, features, name=f"cells_{i}")(x, train)
+            else:
+                sizes = encoded["widths"][stack], encoded["offsets"][stack]
+                x = ElasticCell(features, name=f"cells_{i}")(x, encoded, *sizes, train)
+            x = Feature(name=f"feature_{i}")(x)
+        head = nn.Dense(self.num_classes, kernel_init=nn.initializers.normal(0.01), name="head")
+        return head(x.mean(axis=(1, 2)))

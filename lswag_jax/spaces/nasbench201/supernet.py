@@ -1,0 +1,70 @@
+"""The super-network of NAS-Bench-201: up to four operations on each of a cell's six edges."""
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+
+from lswag_jax.spaces.nasbench201 import network as networks
+from lswag_jax.spaces.nasbench201.genotype import NasBench201Genotype
+from lswag_jax.spaces.nasbench201.space import NasBench201
+from lswag_jax.spaces.supernet import OpSets, Path, Supernet
+
+
+@dataclasses.dataclass(frozen=True)
+class NasBench201Supernet(Supernet):
+    """The super-network of NAS-Bench-201.
+
+    TE-NAS prunes it at `NasBench201(width=3, cells=1)`.
+
+    Args:
+        space: whose networks have one operation an edge.
+
+    Example:
+        >>> space = NasBench201Supernet(NasBench201(width=3, cells=1))
+        >>> space.num_params(space.full)
+        14677
+    """
+
+    space: NasBench201
+
+    ops: ClassVar[tuple[str, ...]] = networks.SUPERNET_OPS
+    nodes: ClassVar[tuple[tuple[int, ...], ...]] = ((0,), (1, 2), (3, 4, 5))
+
+    def num_params(self, g: OpSets) -> int:
+        """Trainable parameters of `g`."""
+        self.check(g)
+        return self.space.params_of(g.ops)
+
+    def macs(self, g: OpSets, rule: str = "exact") -> int:
+        """Multiply-accumulates of one image, see `NasBench201.macs`."""
+        self.check(g)
+        return self.space.macs_of(g.ops, rule)
+
+    def final(self, g: OpSets) -> NasBench201Genotype:
+        """The genotype of sets with at most one operation an edge; an empty one is "none".
+
+        Raises:
+            ValueError: an edge has several operations.
+        """
+        self.check(g)
+        if max(map(len, g.edges)) > 1:
+            raise ValueError(f"{self.format(g)} has several operations on an edge.")
+        return NasBench201Genotype([(*ops, "none")[0] for ops in g.edges])
+
+    def build(self, g: OpSets) -> networks.NasBench201Network:
+        """The Flax module of exactly `g`'s operations, to train or export."""
+        self.check(g)
+        space = self.space
+        return networks.NasBench201Network(
+            g.edges, space.width, space.cells, space.num_classes, networks.SuperEdge
+        )
+
+    def _active_sizes(self, there: np.ndarray) -> dict[str, np.ndarray]:
+        is_conv = [op in networks.CONV_SIZES for op in self.ops]
+        return self.space.active_sizes(there[:, is_conv].ravel())
+
+    def _place(self, path: Path) -> tuple[int, str] | None:
+        if not path[2].startswith("edge_"):
+            return None
+        return int(path[2].removeprefix("edge_")), path[3]

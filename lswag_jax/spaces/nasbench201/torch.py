@@ -1,0 +1,36 @@
+"""Names and layouts of xautodl's NAS-Bench-201 weights (TinyNetwork)."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from lswag_jax.spaces.nasbench201.network import CONV_SIZES, NasBench201Network
+from lswag_jax.spaces.torch_layers import batch_norm, conv, dense
+
+
+def convert(module: NasBench201Network, weights: Mapping[str, np.ndarray]):
+    """All weights of a TinyNetwork's state dict in our layout.
+
+    Returns:
+        Flat variables, an image's shape, and False: they are not a super-network's.
+    """
+    flat = conv(weights, "stem.0", ("stem_conv",)) | batch_norm(weights, "stem.1", ("stem_norm",))
+    for i in range(3 * module.cells + 2):
+        ours, theirs = f"cells_{i}", f"cells.{i}"
+        if i % (module.cells + 1) == module.cells:
+            for name in ("conv_a", "conv_b"):
+                flat |= _relu_conv_bn(weights, f"{theirs}.{name}", (ours, name))
+            flat |= conv(weights, f"{theirs}.downsample.1", (ours, "downsample"))
+            continue
+        for edge, op in enumerate(module.ops):
+            if op in CONV_SIZES:
+                flat |= _relu_conv_bn(weights, f"{theirs}.layers.{edge}", (ours, f"edge_{edge}"))
+    flat |= batch_norm(weights, "lastact.0", ("norm",)) | dense(weights, "classifier", ("head",))
+    channels = weights["stem.0.weight"].shape[1]
+    return flat, (32, 32, channels), False
+
+
+def _relu_conv_bn(weights: Mapping, name: str, path: tuple[str, ...]) -> dict:
+    return conv(weights, f"{name}.op.1", (*path, "conv")) | batch_norm(
+        weights, f"{name}.op.2", (*path, "norm")
+    )

@@ -1,0 +1,231 @@
+"""The macro space of TransNAS-Bench-101: 3,256 skeletons of residual blocks."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from lswag_jax.spaces.base import Block
+from lswag_jax.spaces.transnas import network as networks
+from lswag_jax.spaces.transnas import shapes
+from lswag_jax.spaces.transnas.genotype import MAX_MODULES, TransNASMacroGenotype
+from lswag_jax.spaces.transnas.space import Slots, TransNAS
+
+DEPTHS = (4, 5, 6)
+_LARGEST = (4, 4, 4, 3, 3, 3)  # all the channels that a place can have, and every shortcut
+MAX_STRIDES, MAX_DOUBLINGS = 4, 3
+_EXAMPLE = "1234-basic"
+
+
+@dataclasses.dataclass(frozen=True)
+class TransNASMacro(TransNAS):
+    """Four to six modules, 1 to 4 that halve the resolution, 1 to 3 that double the channels.
+
+    Example:
+        >>> space = TransNASMacro(task="jigsaw")
+        >>> genotype = space.parse("64-1242-basic")
+        >>> genotype.modules, space.num_params(genotype), len(space.genotypes())
+        ((1, 2, 4, 2), 15795464, 3256)
+    """
+
+    name: str = "transnas_macro"
+
+    genotype_class: ClassVar[type] = TransNASMacroGenotype
+    _digits: ClassVar[str] = "four to six modules from 1 to 4, then 'basic'"
+
+    @property
+    def _max_strides(self) -> int:
+        return MAX_STRIDES
+
+    def _modules(self, g: TransNASMacroGenotype) -> tuple[int, ...]:
+        return g.modules
+
+    def _ops(self, g: TransNASMacroGenotype) -> None:
+        return None
+
+    def _slots(self, g: TransNASMacroGenotype) -> Slots:
+        """Five layers and four activations a module; the third layer is a shortcut's."""
+        layers: list[shapes.Layer | None] = []
+        acts = []
+        for i, block in enumerate(self._blocks(g)):
+            found = shapes.residual_block(block)
+            acts += [layer.in_units for layer in found[:2]]
+            layers += found
+            if i % shapes.BLOCKS == 0 and not block.reshapes:
+                layers.append(None)
+        missing = MAX_MODULES - g.depth
+        return layers + [None] * 5 * missing, acts + [0] * 4 * missing
+
+    def _presence_classes(self) -> tuple[TransNASMacroGenotype, ...]:
+        return self.genotypes()
+
+    def check(self, g: TransNASMacroGenotype) -> None:
+        """Raise ValueError unless `g` is one of the 3,256 skeletons."""
+        self._check_type(g, TransNASMacroGenotype)
+        for what, value, low, high in (
+            ("modules", g.depth, min(DEPTHS), max(DEPTHS)),
+            ("modules that halve the resolution", _strides(g.modules), 1, MAX_STRIDES),
+            ("modules that double the channels", _doublings(g.modules), 1, MAX_DOUBLINGS),
+        ):
+            if not low <= value <= high:
+                raise ValueError(f"{self.name} has {low} to {high} {what}, got {value}.")
+
+    def format(self, g: TransNASMacroGenotype) -> str:
+        """`g` as the benchmark's code, for example "64-1234-basic"."""
+        return f"{self.width}-{''.join(map(str, g.modules))}-basic"
+
+    def parse(self, text: str) -> TransNASMacroGenotype:
+        """The inverse of `format`.
+
+        Raises:
+            ValueError: the text has another form or is not of this space.
+        """
+        digits, cell = self._code(text, _EXAMPLE)
+        if cell != "basic" or not digits or not set(digits) <= set("1234"):
+            raise self._malformed(text, _EXAMPLE)
+        g = TransNASMacroGenotype([int(digit) for digit in digits])
+        self.check(g)
+        return g
+
+    def genotypes(self) -> tuple[TransNASMacroGenotype, ...]:
+        """All 3,256 genotypes, by depth and then in the order of their codes."""
+        return _every_genotype()
+
+    def mutate(
+        self,
+        rng: np.random.Generator,
+        g: TransNASMacroGenotype,
+        m_prob: float = 0.2,
+        s_prob: float = 0.4,
+    ) -> TransNASMacroGenotype:
+        """A mutant of `g`; draws that leave the space are repeated.
+
+        Args:
+            rng: source of randomness.
+            g: the parent.
+            m_prob: probability that a module's kind is drawn anew.
+            s_prob: probability that the number of modules is drawn anew.
+        """
+        while True:
+            modules = list(g.modules)
+            if rng.random() < s_prob:
+                depth = int(rng.choice(DEPTHS))
+                modules = modules[:depth] + rng.integers(1, 5, max(depth - g.depth, 0)).tolist()
+            modules = [int(rng.integers(1, 5)) if rng.random() < m_prob else m for m in modules]
+            if _allowed(modules):
+                return TransNASMacroGenotype(modules)
+
+    def crossover(
+        self, rng: np.random.Generator, a: TransNASMacroGenotype, b: TransNASMacroGenotype
+    ) -> TransNASMacroGenotype | None:
+        """A child with each module of either parent; None for parents of different depth.
+
+        None, too, where the child has too many or too few modules that stride or double.
+        """
+        if a.depth != b.depth:
+            return None
+        pick = rng.random(a.depth) < 0.5
+        genes = zip(pick, a.modules, b.modules, strict=True)
+        modules = [x if first else y for first, x, y in genes]
+        return TransNASMacroGenotype(modules) if _allowed(modules) else None
+
+    # Networks ---------------------------------------------------------------------------------
+
+    def network(self) -> networks.TransNASNetwork:
+        """The skeleton with the most channels in every place, whose variables `extract` cuts.
+
+        It is not elastic: shapes change with every genotype, so networks are scored as chains.
+        """
+        return self._module(_LARGEST, None)
+
+    def chain(self, g: TransNASMacroGenotype) -> list[Block]:
+        """Stem, residual blocks and head; 63 kinds of residual blocks make all 3,256 networks."""
+        module = self.build(g)
+        name, make_head = module.head()
+        return [
+            Block("stem", networks.Stem(module.width, parent=None)),
+            *(
+                Block(block, networks.ResidualBlock(features, strides, parent=None))
+                for block, features, strides in module.plan()
+            ),
+            Block(name, make_head(parent=None), not self.encoder_only),
+        ]
+
+    def init(self, key: jax.Array) -> dict[str, Any]:
+        """Initial variables of `network` (float32).
+
+        Convolutions of the encoder by Kaiming's rule with fan-out, as in the benchmark; the head
+        and decoders by PyTorch's default.
+        """
+        return self.network().init(key, jnp.zeros((1, *self.image_shape)))
+
+    def extract(self, variables: Mapping[str, Any], g: TransNASMacroGenotype) -> dict[str, Any]:
+        """The variables of `build(g)`: the first channels of those of `network`.
+
+        Weights are rescaled to the initial scale of their own fan.
+        """
+        self.check(g)
+        whole = traverse_util.flatten_dict(dict(variables))
+        wanted = self._shapes(g.modules)
+        fans, fans_whole = (
+            _fans(self, modules, self._shapes(modules)) for modules in (g.modules, _LARGEST)
+        )
+        cut = {}
+        for path, shape in wanted.items():
+            value = whole[path]
+            if path[1:] == ("head", "linear", "kernel"):  # features of a tile lie together
+                value = value.reshape(self.task.tiles, -1, value.shape[-1])
+                value = value[:, : shape[0] // self.task.tiles].reshape(shape)
+            value = value[tuple(slice(size) for size in shape)]
+            layer = path[:-1]
+            if layer in fans:
+                value = value * (fans_whole[layer] / fans[layer]) ** 0.5
+            cut[path] = value
+        return traverse_util.unflatten_dict(cut)
+
+    def _shapes(self, modules: tuple[int, ...]) -> dict[tuple[str, ...], tuple[int, ...]]:
+        """Shapes of the variables of the skeleton `modules`."""
+        images = jnp.zeros((1, *self.image_shape))
+        template = jax.eval_shape(self._module(modules, None).init, jax.random.key(0), images)
+        return {path: leaf.shape for path, leaf in traverse_util.flatten_dict(template).items()}
+
+
+def _fans(
+    space: TransNASMacro, modules: tuple[int, ...], found: Mapping[tuple[str, ...], tuple[int, ...]]
+) -> dict[tuple[str, ...], int]:
+    """Channels that the initial scale of each weight layer depends on: of its input or output."""
+    plan = []
+    if space.task.dense:
+        plan = shapes.decoder_plan(space.task, 2 + _strides(modules), space.decoder_width)
+    fans = {}
+    for path, shape in found.items():
+        if path[-1] == "kernel":
+            of_input = path[1] == "head"
+            if path[1] == "decoder":
+                of_input = not plan[int(path[2].removeprefix("conv_"))][1]
+            fans[path[:-1]] = shape[-2 if of_input else -1]
+    return fans
+
+
+def _strides(modules) -> int:
+    return sum(kind in (3, 4) for kind in modules)
+
+
+def _doublings(modules) -> int:
+    return sum(kind in (2, 4) for kind in modules)
+
+
+def _allowed(modules) -> bool:
+    return 1 <= _strides(modules) <= MAX_STRIDES and 1 <= _doublings(modules) <= MAX_DOUBLINGS
+
+
+@functools.cache
+def _every_genotype() -> tuple[TransNASMacroGenotype, ...]:
+    every = (m for depth in DEPTHS for m in itertools.product((1, 2, 3, 4), repeat=depth))
+    return tuple(TransNASMacroGenotype(m) for m in every if _allowed(m))
