@@ -40,7 +40,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     space, proxies = common.load_space(config), common.load_proxies(config, measured)
     proxies, complete = _with_supernet(config, space, proxies)
     options, accuracies = _options(config, shard), _accuracies(config, space)
-    settings = common.score_settings(config)
+    scored = common.score_options(config)
     start = time.perf_counter()
     batch = common.load_data(config, space)
     seconds = {"data": time.perf_counter() - start}
@@ -54,7 +54,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
             workdir,
             config=common.identity(config, space, proxies, search=_decisive(config, fitness)),
             fitness=fitness,
-            score_settings=settings,
+            score_options=scored,
             complete=complete,
             progress=lambda p: show(p.done, f"best {p.fitness:.6g}"),
         )

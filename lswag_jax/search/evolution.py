@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lswag_jax.runs.archive import Archive, Evaluate, check_complete, extend
-from lswag_jax.scoring.table import Row
+from lswag_jax.scoring.rows import Row
 from lswag_jax.search.random_search import SearchOptions, is_legal, require_legal, sample_legal
 from lswag_jax.spaces import Space
 

@@ -20,7 +20,8 @@ import numpy as np
 
 from lswag_jax.runs.archive import Archive, Evaluate, check_complete, extend
 from lswag_jax.scoring.fitness import Fitness
-from lswag_jax.scoring.table import Row, ScoreTable
+from lswag_jax.scoring.rows import Row
+from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.spaces import OpSets, Supernet
 
 Removal = tuple[int, str]

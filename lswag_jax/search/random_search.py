@@ -9,7 +9,7 @@ import numpy as np
 
 from lswag_jax.runs.archive import Archive, Evaluate, check_complete, extend
 from lswag_jax.runs.shards import Shard
-from lswag_jax.scoring.table import Row
+from lswag_jax.scoring.rows import Row
 from lswag_jax.spaces import Space
 
 Window = tuple[float, float]

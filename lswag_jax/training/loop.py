@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from lswag_jax.scoring.table import Row
+from lswag_jax.scoring.rows import Row
 from lswag_jax.training.checkpoints import Checkpoints
 from lswag_jax.training.input_pipeline import Batch
 from lswag_jax.training.step import TrainState
