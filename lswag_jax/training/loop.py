@@ -203,14 +203,13 @@ class _Watch:
         row = {"epoch": self._step / self._options.steps_per_epoch} | mean
         row["learning_rate"] = float(self._schedule(self._step - 1))
         rate = self._images / seconds if self._images else math.nan
-        left = seconds / len(values) * (self._options.total_steps - self._step)
         if self._images:
             row["images_per_second"] = rate
         self._metrics.write("train", self._step, row)
         shown = [f"loss {mean['loss']:.4f}"]
         shown += [f"{key} {value:.4f}" for key, value in self._found.items() if key != "loss"]
         if self._images:
-            shown += [f"{rate:.0f} images/s", f"{_duration(left)} left"]
+            shown.append(f"{rate:.0f} images/s")
         self._progress(self._step, ", ".join(shown))
         self._start, self._images = time.perf_counter(), 0
 
@@ -220,17 +219,6 @@ class _Watch:
                 f"training diverged at step {step}: loss {float(row['loss']):.6g}, gradient norm "
                 f"{float(row['grad_norm']):.6g}, learning rate {float(self._schedule(step)):.6g}."
             )
-
-
-def _duration(seconds: float) -> str:
-    """Hours, minutes and seconds.
-
-    Example:
-        >>> _duration(3725)
-        '1:02:05'
-    """
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
 
 
 def make_evaluate(

@@ -4,7 +4,8 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -31,6 +32,8 @@ from lswag_jax.training.step import (
 METRICS = "metrics.jsonl"
 # Options that may change when a training goes on, since they do not affect its weights.
 FREE = ("workers", "log_every", "eval_every", "checkpoint_every")
+# Smallest value of each option that has one.
+_LOWEST |= dict.fromkeys(("log_every", "checkpoint_every", "workers", "seed"), 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,12 +197,31 @@ def check_data(space: Space, *pools: Pool) -> None:
     """Raise ValueError unless the networks of a space can classify the images of pools."""
     if space.task.target not in ("class", "probabilities") or space.task.tiles > 1:
         raise ValueError(f"networks are trained to classify, which {space.task.name} is not.")
+    first = pools[0]
     for pool in pools:
         if pool.num_classes > space.num_classes:
             raise ValueError(
                 f"{pool.where} has {pool.num_classes} classes, but the networks have "
                 f"{space.num_classes}: set space.num_classes to {pool.num_classes}."
             )
+        if pool.classes and first.classes and list(pool.classes) != list(first.classes):
+            raise ValueError(
+                f"{pool.where} has other classes than {first.where}: {_few(pool.classes)}, not "
+                f"{_few(first.classes)}."
+            )
+    if first.num_classes == 1:
+        warnings.warn(f"{first.where} has one class only.", stacklevel=3)
+    if first.num_classes < space.num_classes:
+        warnings.warn(
+            f"{first.where} has {first.num_classes} classes, but the networks have "
+            f"{space.num_classes}: set space.num_classes to {first.num_classes}.",
+            stacklevel=3,
+        )
+
+
+def _few(classes: Sequence[str]) -> str:
+    """The first few names."""
+    return ", ".join(map(str, classes[:5])) + ", ..." * (len(classes) > 5)
 
 
 def make_problem(
