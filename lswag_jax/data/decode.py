@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from lswag_jax.extras import extra
+
 
 def decode_image(file: Any, where: str, *, orient: bool = False) -> np.ndarray:
     """Decodes an image by Pillow; transparency is dropped.
@@ -19,7 +21,8 @@ def decode_image(file: Any, where: str, *, orient: bool = False) -> np.ndarray:
     Raises:
         ValueError: the image cannot be read.
     """
-    from PIL import Image, ImageOps
+    with extra("data"):
+        from PIL import Image, ImageOps
 
     try:
         with Image.open(file) as image:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lswag_jax import data
+from lswag_jax.extras import extra
 
 CROPS = ("none", "pad", "resized")
 Array = jax.Array
@@ -148,7 +149,8 @@ def resized_crop(
     Returns:
         [S, S, C] uint8.
     """
-    from PIL import Image
+    with extra("data"):
+        from PIL import Image
 
     height, width = image.shape[:2]
     for _ in range(10):
