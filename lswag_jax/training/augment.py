@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lswag_jax import data
+from lswag_jax.extras import extra
 from lswag_jax.options import AboveZero, Bound, Checked, Natural, NonNegative, Share
 
 Array = jax.Array
@@ -135,7 +136,8 @@ def resized_crop(
     Returns:
         [S, S, C] uint8.
     """
-    from PIL import Image
+    with extra("data"):
+        from PIL import Image
 
     height, width = image.shape[:2]
     for _ in range(10):

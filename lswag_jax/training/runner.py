@@ -32,8 +32,6 @@ from lswag_jax.training.step import (
 METRICS = "metrics.jsonl"
 # Options that may change when a training goes on, since they do not affect its weights.
 FREE = ("workers", "log_every", "eval_every", "checkpoint_every")
-# Smallest value of each option that has one.
-_LOWEST |= dict.fromkeys(("log_every", "checkpoint_every", "workers", "seed"), 0)
 
 
 @dataclasses.dataclass(frozen=True)
