@@ -15,7 +15,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
+import scipy
 
 from lswag_jax.probe import Probe, patterns
 from lswag_jax.proxies.base import Parts, Proxy
@@ -231,7 +231,7 @@ class LSwag(Proxy):
 
 def _rank(values: np.ndarray) -> np.ndarray:
     """Ascending average ranks along the pool; NaN stays NaN."""
-    return stats.rankdata(values, axis=0, nan_policy="omit")
+    return scipy.stats.rankdata(values, axis=0, nan_policy="omit")
 
 
 def check_window(window, rule: str = "zero_based") -> Window | None:
