@@ -25,7 +25,7 @@ class Pipeline:
     Attributes:
         pool: of the examples.
         image_size, channels: of the network.
-        batch_size: examples of a batch.
+        batch_size: examples of a batch; a training needs as many, a validation is filled up.
         augment: what training does to an image.
         seed: of order and changes.
         workers: processes that read; 0 for threads of this one.
@@ -40,17 +40,23 @@ class Pipeline:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.batch_size <= self.pool.size:
-            raise ValueError(
-                f"batch_size must be from 1 to the {self.pool.size} images of {self.pool.where}, "
-                f"got {self.batch_size}."
-            )
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}.")
         if self.workers < 0:
             raise ValueError(f"workers must be at least 0, got {self.workers}.")
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches of an epoch; what is left over comes in another epoch's."""
+        """Whole batches of an epoch; what is left over comes in another epoch's.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self.batch_size > self.pool.size:
+            raise ValueError(
+                f"batch_size must be from 1 to the {self.pool.size} images of {self.pool.where}, "
+                f"got {self.batch_size}."
+            )
         return self.pool.size // self.batch_size
 
     def training(self, start: int = 0) -> Iterator[Batch]:
