@@ -20,6 +20,7 @@ from typing import ClassVar, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 
 from lswag_jax.capture.tape import Layer
 from lswag_jax.options import Several
@@ -204,9 +205,7 @@ class LSwag(Proxy):
 
 def _ranks(values: np.ndarray) -> np.ndarray:
     """Ascending average ranks along the pool; NaN stays NaN."""
-    from scipy import stats
-
-    return stats.rankdata(values, axis=0, nan_policy="omit")
+    return scipy.stats.rankdata(values, axis=0, nan_policy="omit")
 
 
 def check_window(window: Window | None, rule: str = "zero_based") -> Window | None:

@@ -7,7 +7,7 @@ import pathlib
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from lswag_jax.files import dump_row, write_atomically, write_csv, write_parquet
 from lswag_jax.scoring.table import ScoreTable
@@ -45,7 +45,10 @@ def write_results(result: SearchResult, workdir: str | os.PathLike) -> None:
         workdir: an existing folder.
     """
     workdir, order = pathlib.Path(workdir), result.order
-    columns = {"rank": stats.rankdata(-result.fitness)[order], "fitness": result.fitness[order]}
+    columns = {
+        "rank": scipy.stats.rankdata(-result.fitness)[order],
+        "fitness": result.fitness[order],
+    }
     for name, values in result.table.flat().items():
         columns[name] = [values[i] for i in order]
     write_csv(workdir / "ranking.csv", columns)
