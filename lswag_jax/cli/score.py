@@ -54,9 +54,12 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     table.to_csv(folder / "scores.csv")
     table.to_parquet(folder / "scores.parquet")
     by = fitness or Fitness(proxies[0].key)
-    result = search.SearchResult(table, by(table))
+    result = search.SearchResult(table, by(table), by.proxies)
+    progress.log_statuses(table)
     if fitness:
-        search.write_results(result, folder)
+        search.write_results(result, folder, space)
+    if result.refusal:
+        raise ValueError(result.refusal)
     figure = plots.score_against_params(table, by.proxies[0], result.best)
     plots.save(figure, folder / "score_against_params.png")
     logging.info("best of %d by %s: %s", len(table), by.name, table.ids[result.best])
@@ -66,11 +69,15 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
 
 def load_genotypes(config: ConfigDict, space) -> list:
     """Distinct genotypes of a config: of its file, or random ones."""
+    from lswag_jax import runs
+
     if not config.score.genotypes:
         if config.score.num < 1:
             raise ValueError(f"score.num must be at least 1, got {config.score.num}.")
-        genotypes = space.sample(np.random.default_rng(config.seed), config.score.num)
-        return list(dict.fromkeys(genotypes))
+        genotypes = runs.draw(space, np.random.default_rng(config.seed), config.score.num)
+        if short := runs.shortage(space, len(genotypes), config.score.num):
+            logging.warning("%s", short)
+        return genotypes
     return read_genotypes(config.score.genotypes, space)
 
 

@@ -160,7 +160,7 @@ def test_extend_keeps_known_rows_and_evaluates_the_others(rng):
     assert extend(archive, 0, space, genotypes, evaluate) == 4
     assert calls == [genotypes[2:]]
     check_complete(archive, 4)
-    with pytest.raises(ValueError, match="holds 4 rows, but this search proposes only 3"):
+    with pytest.raises(ValueError, match="holds 4 rows, but this run has only 3"):
         check_complete(archive, 3)
 
 
