@@ -44,7 +44,7 @@ def default_train_config(space: str = "autoformer_tiny", **space_arguments) -> C
     config.augment = _defaults(AugmentOptions())
     config.optimizer = _defaults(OptimizerOptions())
     config.step = _defaults(StepOptions())
-    config.tensorboard = False  # metrics for TensorBoard, too (needs the extra [tensorboard])
+    config.tensorboard = False  # metrics for TensorBoard, too
     return config
 
 

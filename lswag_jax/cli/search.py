@@ -209,14 +209,11 @@ def _options(config: ConfigDict, shard: Any):
             if window != (0.0, float("inf")):
                 raise ValueError(f"search.{key} must not be set for pruning, got {s[key]}.")
         decimals = None if s.decimals < 0 else s.decimals
-        return search.PruningOptions(prune_number=s.prune_number, decimals=decimals)
+        return common.load_options(search.PruningOptions, config, "search", decimals=decimals)
     shared = {"seed": config.seed} | windows
     if s.strategy == "random":
-        return search.RandomOptions(num=s.num, shard=shard, **shared)
-    keys = ("epochs", "population", "select", "crossover", "mutation", "m_prob", "s_prob")
-    return search.EvolutionOptions(
-        **shared, **{key: s[key] for key in keys}, merge_last=s.merge_last
-    )
+        return common.load_options(search.RandomOptions, config, "search", shard=shard, **shared)
+    return common.load_options(search.EvolutionOptions, config, "search", **shared)
 
 
 def run() -> None:

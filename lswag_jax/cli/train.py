@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from lswag_jax.cli import common, own_data, progress
 from lswag_jax.cli.own_data import load_pools
 from lswag_jax.cli.score import read_genotypes
+from lswag_jax.extras import extra
 
 
 def main(config: ConfigDict, workdir: str) -> None:
@@ -59,11 +60,13 @@ def load_options(config: ConfigDict):
     from lswag_jax.training.runner import TrainOptions
     from lswag_jax.training.step import StepOptions
 
-    return TrainOptions(
-        **config.train,
-        optimizer=OptimizerOptions(**config.optimizer),
-        augment=AugmentOptions(**config.augment),
-        step=StepOptions(**config.step),
+    return common.load_options(
+        TrainOptions,
+        config,
+        "train",
+        optimizer=common.load_options(OptimizerOptions, config, "optimizer"),
+        augment=common.load_options(AugmentOptions, config, "augment"),
+        step=common.load_options(StepOptions, config, "step"),
     )
 
 
@@ -94,12 +97,8 @@ def _writer(config: ConfigDict, workdir: str):
     if not config.tensorboard:
         yield None
         return
-    try:
+    with extra("train"):
         from tensorboardX import SummaryWriter
-    except ImportError:
-        raise ImportError(
-            "--config.tensorboard needs tensorboardX: pip install 'lswag_jax[tensorboard]'."
-        ) from None
     with SummaryWriter(os.path.join(workdir, "tensorboard")) as writer:
         yield writer
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from lswag_jax.data.pool import Pool, array_pool
 from lswag_jax.data.sources import open_pool
+from lswag_jax.extras import extra
 
 NORMALIZATIONS = ("dataset", "unit", "symmetric")
 
@@ -317,7 +318,8 @@ def _resize(image: np.ndarray, size: int | None) -> np.ndarray:
     height, width, channels = image.shape
     if size is None or (height, width) == (size, size):
         return image
-    from PIL import Image
+    with extra("data"):
+        from PIL import Image
 
     short = min(height, width)
     height, width = size * height // short, size * width // short

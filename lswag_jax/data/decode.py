@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from lswag_jax.extras import extra
+
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _ORIENTATION = 0x0112  # the EXIF tag that says how a picture is to be turned
 
@@ -23,7 +25,8 @@ def decode_image(file: Any, where: str, *, orient: bool = False) -> np.ndarray:
     Raises:
         ValueError: the image cannot be read.
     """
-    from PIL import Image
+    with extra("data"):
+        from PIL import Image
 
     try:
         with Image.open(file) as image:

@@ -20,6 +20,7 @@ import numpy as np
 
 from lswag_jax.data.decode import decode_image
 from lswag_jax.data.pool import Pool
+from lswag_jax.extras import extra
 
 _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 
@@ -59,7 +60,8 @@ def open_split(
             )
         _prepare(name, root)
         folder = find_folder(name, root)
-    import tensorflow_datasets as tfds
+    with extra("data"):
+        import tensorflow_datasets as tfds
 
     info = tfds.builder_from_directory(folder).info
     try:
@@ -135,7 +137,8 @@ def _prepare(name: str, root: pathlib.Path) -> None:
         raise ImportError(
             f"preparing the TFDS data set {name!r} needs TensorFlow: pip install 'lswag_jax[tf]'."
         )
-    import tensorflow_datasets as tfds
+    with extra("data"):
+        import tensorflow_datasets as tfds
 
     try:
         builder = tfds.builder(name, data_dir=root, file_format="array_record")
@@ -146,8 +149,9 @@ def _prepare(name: str, root: pathlib.Path) -> None:
 
 def _pool(info: Any, label_key: str, record: Callable, size: int, where: str) -> Pool:
     """Pool of `size` examples, of which `record(i)` gives the serialised one."""
-    import tensorflow_datasets as tfds
-    from google.protobuf.message import DecodeError
+    with extra("data"):
+        import tensorflow_datasets as tfds
+        from google.protobuf.message import DecodeError
 
     for key in ("image", label_key):
         if key not in info.features:
@@ -189,7 +193,8 @@ def _pool(info: Any, label_key: str, record: Callable, size: int, where: str) ->
 
 def _array_record_reader(instructions: Sequence) -> Callable[[int], bytes]:
     """Function that reads record i of array_record files."""
-    from array_record.python import array_record_data_source
+    with extra("data"):
+        from array_record.python import array_record_data_source
 
     return array_record_data_source.ArrayRecordDataSource(instructions).__getitem__
 

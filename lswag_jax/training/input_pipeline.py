@@ -12,6 +12,7 @@ import numpy as np
 from absl import flags
 
 from lswag_jax.data import Pool, label_of
+from lswag_jax.extras import extra
 from lswag_jax.training.augment import AugmentOptions, evaluation_image, training_image
 
 Batch = dict[str, np.ndarray]
@@ -64,7 +65,8 @@ class Pipeline:
         Args:
             start: number of the first step.
         """
-        import grain
+        with extra("train"):
+            import grain
 
         batches = (
             grain.MapDataset.source(_Source(self.pool))
@@ -92,7 +94,8 @@ class Pipeline:
 
     def validation(self) -> Iterator[Batch]:
         """Every example once, in order: also `weight` [B], 0 for what fills the last batch up."""
-        import grain
+        with extra("train"):
+            import grain
 
         examples = grain.MapDataset.source(_Source(self.pool)).map(self._validation_example)
         batches = examples.batch(self.batch_size).to_iter_dataset(

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from lswag_jax.options import Checked, Count
 from lswag_jax.scoring.rows import Row
 from lswag_jax.training.checkpoints import Checkpoints
 from lswag_jax.training.input_pipeline import Batch
@@ -19,7 +20,7 @@ Evaluate = Callable[[TrainState], Mapping[str, float]]
 
 
 @dataclasses.dataclass(frozen=True)
-class LoopOptions:
+class LoopOptions(Checked):
     """How long, and how often what is done.
 
     Attributes:
@@ -28,17 +29,11 @@ class LoopOptions:
         log_every, eval_every, checkpoint_every: steps between two; the last step has all three.
     """
 
-    total_steps: int
-    steps_per_epoch: int
-    log_every: int
-    eval_every: int
-    checkpoint_every: int
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value < 1:
-                raise ValueError(f"{field.name} must be at least 1, got {value}.")
+    total_steps: Count
+    steps_per_epoch: Count
+    log_every: Count
+    eval_every: Count
+    checkpoint_every: Count
 
     def due(self, step: int, every: int) -> bool:
         """Whether what is done every so many steps is due after `step` steps."""

@@ -16,6 +16,7 @@ from flax import traverse_util
 
 from lswag_jax import spaces
 from lswag_jax.data.decode import as_pixels, as_several
+from lswag_jax.extras import extra
 from lswag_jax.files import write_atomically
 from lswag_jax.training.augment import AugmentOptions, evaluation_image
 from lswag_jax.training.checkpoints import saving
@@ -120,8 +121,9 @@ def save(folder: str | os.PathLike, model: Model) -> None:
     Raises:
         OSError: the disk does not take it; a folder that was there stays.
     """
-    import orbax.checkpoint as ocp
-    from safetensors import numpy as safetensors
+    with extra("train"):
+        import orbax.checkpoint as ocp
+        from safetensors import numpy as safetensors
 
     folder = pathlib.Path(folder)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
@@ -171,8 +173,9 @@ def load(path: str | os.PathLike) -> Model:
         FileNotFoundError: there is no trained network.
         ValueError: its files are damaged or do not belong together.
     """
-    from safetensors import SafetensorError
-    from safetensors import numpy as safetensors
+    with extra("train"):
+        from safetensors import SafetensorError
+        from safetensors import numpy as safetensors
 
     folder = pathlib.Path(path)
     if (folder / "model" / DESCRIPTION).is_file():

@@ -13,6 +13,7 @@ import jax
 from lswag_jax import data
 from lswag_jax.data import Pool
 from lswag_jax.files import dump_row
+from lswag_jax.options import BelowOne, Checked, Count, Natural
 from lswag_jax.runs import Archive
 from lswag_jax.spaces import Space
 from lswag_jax.training import inherit, loop, model_files, supernet
@@ -31,13 +32,10 @@ from lswag_jax.training.step import (
 METRICS = "metrics.jsonl"
 # Options that may change when a training goes on, since they do not affect its weights.
 FREE = ("workers", "log_every", "eval_every", "checkpoint_every")
-# Smallest value of each option that has one.
-_LOWEST = {"epochs": 1, "batch_size": 1, "eval_every": 1}
-_LOWEST |= dict.fromkeys(("log_every", "checkpoint_every", "workers", "seed"), 0)
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainOptions:
+class TrainOptions(Checked):
     """How a network is trained.
 
     Attributes:
@@ -52,29 +50,25 @@ class TrainOptions:
         optimizer, augment, step: see there.
     """
 
-    epochs: int = 10
-    batch_size: int = 128
-    drop_path: float = 0.0
+    epochs: Count = 10
+    batch_size: Count = 128
+    drop_path: BelowOne = 0.0
     init: str = ""
-    seed: int = 0
-    workers: int = 0
-    log_every: int = 50
-    checkpoint_every: int = 0
-    eval_every: int = 1
+    seed: Natural = 0
+    workers: Natural = 0
+    log_every: Natural = 50
+    checkpoint_every: Natural = 0
+    eval_every: Count = 1
     optimizer: OptimizerOptions = dataclasses.field(default_factory=OptimizerOptions)
     augment: AugmentOptions = dataclasses.field(default_factory=AugmentOptions)
     step: StepOptions = dataclasses.field(default_factory=StepOptions)
 
     def __post_init__(self) -> None:
-        for field, lowest in _LOWEST.items():
-            if getattr(self, field) < lowest:
-                raise ValueError(f"{field} must be at least {lowest}, got {getattr(self, field)}.")
+        super().__post_init__()
         if self.batch_size % self.step.accumulate:
             raise ValueError(
                 f"accumulate must divide batch_size {self.batch_size}, got {self.step.accumulate}."
             )
-        if not 0 <= self.drop_path < 1:
-            raise ValueError(f"drop_path must be in [0, 1), got {self.drop_path}.")
 
 
 def train(

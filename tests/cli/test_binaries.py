@@ -216,7 +216,7 @@ def test_pruning(proxies, tmp_path):
     [
         ("--config.search.params_window=(0.0, 1.0)", "search.params_window must not be set for"),
         ("--config.search.strategy=prune", "must be one of ('evolution', 'random', 'pruning')"),
-        ("--config.search.prune_number=0", "prune_number must be an integer >= 1"),
+        ("--config.search.prune_number=0", "prune_number must be an integer of at least 1"),
     ],
 )
 def test_mistakes_of_pruning(argument, message, tmp_path):
