@@ -16,6 +16,7 @@ from lswag_jax.options import Natural
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
 from lswag_jax.proxies.lambda_terms import log_sum
+from lswag_jax.runs import draw
 from lswag_jax.scoring.population import score
 from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.spaces import Space
@@ -182,10 +183,13 @@ def profile(
 
 
 def random_genotypes(space: Space, n: int, seed: int = 0) -> list[Any]:
-    """The networks of `profile`, by a random stream apart from `space.sample`'s usual one."""
+    """The networks of `profile`, by a random stream apart from `space.sample`'s usual one.
+
+    All are different; they are fewer where the space has no more.
+    """
     if n < 1:
         raise ValueError(f"a layer profile needs at least 1 network, got {n}.")
-    return space.sample(np.random.default_rng((seed, 1)), n)
+    return draw(space, np.random.default_rng((seed, 1)), n)
 
 
 def aggregate(table: ScoreTable) -> Profile:

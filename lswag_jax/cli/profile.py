@@ -48,7 +48,9 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     )
     if shard or not distributed.is_first():
         return
-    profile = layer_profile.aggregate(ScoreTable(rows, (proxy,)))
+    table = ScoreTable(rows, (proxy,))
+    progress.log_statuses(table)
+    profile = layer_profile.aggregate(table)
     picked = pickers[picker](profile.mean)
     folder = pathlib.Path(workdir)
     window.save(folder / "window.json", picked, profile, space=space.name, picker=picker)

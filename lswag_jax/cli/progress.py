@@ -109,6 +109,16 @@ def _left(first: int, began: float, done: int, total: int) -> str:
     return f"{datetime.timedelta(seconds=round(pace * (total - done)))} left"
 
 
+def log_statuses(table) -> None:
+    """Logs how many networks of a score table have which status, proxies that agree together."""
+    from lswag_jax.search.results import count_statuses
+
+    groups: dict[str, list[str]] = {}
+    for name in table:
+        groups.setdefault(count_statuses(table, name), []).append(name)
+    logging.info("status: %s", "; ".join(f"{', '.join(v)} {k}" for k, v in groups.items()))
+
+
 def log_seconds(timing: Mapping[str, float]) -> None:
     """Logs the seconds of a run, split by what they went into."""
     parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in timing.items())

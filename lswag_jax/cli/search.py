@@ -22,6 +22,15 @@ from lswag_jax.cli import common, progress
 
 STRATEGIES = ("evolution", "random", "pruning")
 WINDOWS = ("params_window", "macs_window")
+# What decides the networks of each; a random search is ranked at its end, by whatever it measured.
+_DECISIVE = {
+    "evolution": (
+        *(*WINDOWS, "epochs", "population", "select", "crossover", "mutation"),
+        *("m_prob", "s_prob", "merge_last"),
+    ),
+    "random": (*WINDOWS, "num"),
+    "pruning": ("prune_number", "decimals"),
+}
 INHERITED = "inherited_accuracy"  # the proxy of `search.supernet`
 
 
@@ -63,6 +72,9 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     seconds |= result.table.timing
     start = time.perf_counter()
     folder, best = pathlib.Path(workdir), result.best
+    progress.log_statuses(result.table)
+    if result.refusal:
+        raise ValueError(result.refusal)
     _plot(result, fitness, folder)
     row = result.table.rows[best]
     logging.info(
@@ -76,8 +88,9 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     )
     if accuracies is not None:
         _look_up(result, accuracies, space, config.search.truth, folder)
-    statuses = result.table.status
-    logging.info("status: %s", {s: int((statuses == s).sum()) for s in sorted(set(statuses))})
+    if len(result.table) < search.total(space, options) and config.search.strategy == "evolution":
+        asked = search.total(space, options)
+        logging.warning("%d networks, not %d: no more were found", len(result.table), asked)
     progress.log_seconds(seconds | {"plots": time.perf_counter() - start})
     logging.info("results in %s", folder.resolve())
 
@@ -126,8 +139,12 @@ def _with_supernet(config: ConfigDict, space, proxies: tuple):
 
 def _decisive(config: ConfigDict, fitness) -> dict:
     """Options that decide which networks are evaluated; a fitness counts by what it holds."""
-    options = common.plain(config.search) | {"fitness": fitness.to_json()}
-    return {key: value for key, value in options.items() if key not in ("truth", "merge_rule")}
+    options = common.plain(config.search)
+    keys = ("strategy", "supernet", *_DECISIVE[options["strategy"]])
+    if options["supernet"]:
+        keys += ("hold_out",)
+    found = {key: options[key] for key in keys}
+    return found if options["strategy"] == "random" else found | {"fitness": fitness.to_json()}
 
 
 def _accuracies(config: ConfigDict, space) -> dict[str, float] | None:

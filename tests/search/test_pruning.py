@@ -124,7 +124,7 @@ def test_search(name):
         assert sizes[:197] + sizes[197:310] == [ops] + [195] * 196 + [112] + [111] * 112
         assert sizes[310:319] == edges
         assert len(sizes) == 2 + 308 + 6 + 24 + 1
-    with pytest.raises(ValueError, match=f"holds {len(whole) + 1} rows, but this search proposes"):
+    with pytest.raises(ValueError, match=f"holds {len(whole) + 1} rows, but this run has only"):
         search(space, fake(supernet), options, [*whole, whole[0]], **arguments)
     (found,) = result.table.rows
     genotype = space.from_json(found["genotype"])
