@@ -1,6 +1,6 @@
 """What each proxy costs, in forward + backward passes, and what a family costs together.
 
-    python benchmarks/proxy_cost.py --output=benchmarks/proxy_cost.json
+    python benchmarks/run.py proxy_cost --output=benchmarks/results/proxy_cost.json
 
 One exact network of each setting; calls are interleaved with the gradient of the batch's loss, and
 figures are medians of ratios. The program of each proxy is compiled by itself, so that a figure
@@ -105,7 +105,7 @@ def cost(setting: tuple, found: dict[str, float], keep: Callable[[], None]) -> N
 def main() -> None:
     """Runs both settings."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", default="benchmarks/proxy_cost.json")
+    parser.add_argument("--output", default="benchmarks/results/proxy_cost.json")
     parser.add_argument("--settings", default=f"{VIT};{CNN}", help="between semicolons")
     arguments = parser.parse_args()
     path = pathlib.Path(arguments.output)
