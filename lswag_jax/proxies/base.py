@@ -39,7 +39,9 @@ class Proxy(Checked):
     networks: ClassVar[str] = "any"  # what a network must have for it to apply
     weakness: ClassVar[str] = ""
     higher_is_better: ClassVar[bool] = True  # of the quantity as published, before orientation
-    untrained: ClassVar[bool] = True  # False for a fitness that others measure, on trained weights
+    is_zero_cost: ClassVar[bool] = (
+        True  # False where trained weights are needed, which others measure
+    )
 
     @property
     def key(self) -> str:
