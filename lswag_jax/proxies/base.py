@@ -39,9 +39,7 @@ class Proxy(Checked):
     networks: ClassVar[str] = "any"  # what a network must have for it to apply
     weakness: ClassVar[str] = ""
     higher_is_better: ClassVar[bool] = True  # of the quantity as published, before orientation
-    is_zero_cost: ClassVar[bool] = (
-        True  # False where trained weights are needed, which others measure
-    )
+    is_zero_cost: ClassVar[bool] = True  # False of what needs trained weights
 
     @property
     def key(self) -> str:

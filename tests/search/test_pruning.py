@@ -177,8 +177,8 @@ def test_edges_of_a_node_compete_one_node_after_another():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: PruningOptions(prune_number=0), "prune_number must be an integer >= 1, got 0"),
-        (lambda: PruningOptions(decimals=-1), "decimals must be an integer >= 0, got -1"),
+        (lambda: PruningOptions(prune_number=0), "prune_number must be an integer of at"),
+        (lambda: PruningOptions(decimals=-1), "decimals must be an integer of at least"),
         (
             lambda: total(spaces.get("autoformer_tiny"), PruningOptions()),
             "has no super-network, spaces with one are nasbench201, darts",
