@@ -119,7 +119,7 @@ def layer_factors(parts: Mapping[str, np.ndarray], index: int = 0) -> Any:
 
 
 def _lambda_bars(axes: Any, lambda_n: np.ndarray, bins: np.ndarray, used: np.ndarray) -> None:
-    """lambda of each layer that is there, those of the window highlighted."""
+    """Draws lambda of each present layer and highlights the window."""
     there = bins >= 0
     lambda_n, bins, used = lambda_n[there], bins[there].astype(int), used[there]
     _style(

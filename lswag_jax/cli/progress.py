@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from absl import logging
 
-# Libraries that tell of what a user of ours cannot change, such as a TPU that is not there.
+# Libraries whose messages a user cannot act on, such as that of a missing TPU.
 QUIET = ("matplotlib", "jax._src.xla_bridge")
 
 

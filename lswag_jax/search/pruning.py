@@ -30,7 +30,7 @@ ScoreRemovals = Callable[[Sequence[Row]], np.ndarray]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PruningOptions(Checked):
-    """Options of a pruning search, which has no seed of its own and nothing at random.
+    """Options of a pruning search, which draws nothing at random and so has no seed.
 
     Args:
         prune_number: operations that an edge loses in a round, but for its last one: TE-NAS has 1

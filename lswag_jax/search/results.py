@@ -1,4 +1,4 @@
-"""What a search found, and the files that say so."""
+"""The result of a search, and the files it is written to."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ from lswag_jax.spaces import Space
 
 @dataclasses.dataclass(frozen=True)
 class SearchResult:
-    """What a search found.
+    """Holds what a search evaluated.
 
     Args:
         table: every evaluated architecture, in order of evaluation; `table.timing` holds the
