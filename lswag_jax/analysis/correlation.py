@@ -223,7 +223,7 @@ def _centred_ranks(x: np.ndarray) -> np.ndarray:
 
 
 def _residual(ranks: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """Residuals of a regression of centred ranks on other centred ranks; rounding errors become 0."""
+    """Residuals of a regression of centred ranks on others; rounding errors become 0."""
     square = (given**2).sum(-1, keepdims=True)
     slope = (ranks * given).sum(-1, keepdims=True) / np.where(square > 0, square, 1)
     rest = ranks - slope * given

@@ -72,7 +72,7 @@ class Devices:
         return dataclasses.replace(self, local=self.local[:1])
 
     def own(self, members: Sequence[Any], each: int) -> Sequence[Any]:
-        """This process's part of a round with `each` members a device; the last part may be short."""
+        """Takes this process's members of a round, `each` a device; the last part may be short."""
         size = each * len(self.local)
         return members[self.process * size : (self.process + 1) * size]
 
