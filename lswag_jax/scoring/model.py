@@ -53,8 +53,8 @@ def score_model(
             float32, and images and weights the wider of their two types; a module's own `dtype`
             stays.
         images: [B, H, W, C] or another shape that the model takes, floats or uint8 (divided by
-            255). The model must run on one image too. Where it folds windows or tokens into the batch's axis,
-            [B * k, ...], a sample's k rows must lie together, see `tape.record`.
+            255). The model must run on one image too. Where it folds windows or tokens into the
+            batch, [B * k, ...], a sample's k rows must lie together, see `tape.record`.
         labels: [B] integers, or what the task or the loss takes; None where no proxy reads them.
         proxies: names or configured proxies.
         args, kwargs: further arguments of the model's call. Arguments called train, training,
