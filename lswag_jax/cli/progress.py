@@ -61,7 +61,7 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[int, str], None]]
         began = began or (done, now)  # the first one came after compiling
         if done == total or now - shown > 5:
             shown = now
-            beside = " ".join(filter(None, (text, _left(*began, done, total))))
+            beside = " ".join(filter(None, (text, time_left(*began, done, total))))
             logging.info("%s", f"{title} {done}/{total} {beside}".rstrip())
 
     logging.info("%s: %d to do; nothing is said while programs are compiled", title, total)
@@ -101,7 +101,7 @@ def _logging_above(bar) -> Iterator[None]:
         handler.stream = before
 
 
-def _left(first: int, began: float, done: int, total: int) -> str:
+def time_left(first: int, began: float, done: int, total: int) -> str:
     """Time left at the pace since `began`, when `first` were done; empty where it is not known."""
     if done in (first, total):
         return ""

@@ -48,7 +48,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     measured = [name for name in fitness.proxies if name != INHERITED]
     space, proxies = common.load_space(config), common.load_proxies(config, measured)
     proxies, complete = _with_supernet(config, space, proxies)
-    options, accuracies = _options(config, shard), _accuracies(config, space)
+    options, accuracies = options_of(config, shard), _accuracies(config, space)
     scored = common.score_options(config)
     start = time.perf_counter()
     batch = common.load_data(config, space)
@@ -188,7 +188,7 @@ def _look_up(
     )
 
 
-def _options(config: ConfigDict, shard: Any):
+def options_of(config: ConfigDict, shard: Any):
     """The search's options; windows come in millions."""
     from lswag_jax import search
 

@@ -130,7 +130,7 @@ class LSwagVariant(LSwag):
             names += ("bias",)
         by_name = self._moments(probe, layer, names)
         if self.layers == "split_qkv" and layer.name.rsplit("/", 1)[-1] == "qkv":
-            groups = [(third,) for third in _thirds(by_name["kernel"])]
+            groups = [(third,) for third in thirds(by_name["kernel"])]
         else:
             groups = [tuple(by_name[name] for name in names)]
         return [self._term(layer.name, depth_bin, group) for group in groups]
@@ -216,7 +216,7 @@ def _block_depths(probe: Probe, bins: Array, possible: np.ndarray) -> tuple[list
     return depths, reached
 
 
-def _thirds(kernel: Moments) -> list[Moments]:
+def thirds(kernel: Moments) -> list[Moments]:
     """Those of queries, keys and values.
 
     Args:

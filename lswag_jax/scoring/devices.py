@@ -20,7 +20,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 AXIS = "arch"
-_BLOCK = 1 << 22  # bytes of text that processes exchange at once
+BLOCK_BYTES = 1 << 22  # bytes of text that processes exchange at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,15 +126,15 @@ def gather(items: list) -> list:
 
     text = np.frombuffer(json.dumps(items).encode(), np.uint8)
     texts = [b""] * jax.process_count()
-    for start in itertools.count(0, _BLOCK):
-        block = text[start : start + _BLOCK]
+    for start in itertools.count(0, BLOCK_BYTES):
+        block = text[start : start + BLOCK_BYTES]
         sizes = process_allgather(np.array([len(block)]))[:, 0]
         # Powers of two, since each shape is a program to compile.
         padded = np.zeros(1 << int(sizes.max()).bit_length(), np.uint8)
         padded[: len(block)] = block
         blocks = process_allgather(padded)
         texts = [t + bytes(b[:n]) for t, b, n in zip(texts, blocks, sizes, strict=True)]
-        if (sizes < _BLOCK).all():
+        if (sizes < BLOCK_BYTES).all():
             break
     return [item for text in texts for item in json.loads(text)]
 

@@ -227,6 +227,11 @@ def _compiled(model, proxies, settings, leaves, structure, precision):
         return jax.jit(run).lower(*jax.tree.unflatten(structure, leaves)).compile()
 
 
+def count() -> int:
+    """How many compiled programs are kept."""
+    return _compiled.cache_info().currsize
+
+
 def clear() -> None:
     """Drops the compiled programs that are kept for later calls."""
     _compiled.cache_clear()

@@ -168,6 +168,11 @@ def merged(results: Sequence[Results]) -> Results:
     return functools.reduce(operator.or_, results) | {"degenerate": degenerate}
 
 
+def count() -> int:
+    """How many compiled programs are kept."""
+    return _compiled.cache_info().currsize
+
+
 def clear() -> None:
     """Drops the compiled programs and initial variables that are kept for later calls."""
     _compiled.cache_clear()

@@ -9,7 +9,7 @@ import pytest
 import lswag_jax
 from lswag_jax.probe.moments import Moments
 from lswag_jax.proxies import LSwag, LSwagVariant
-from lswag_jax.proxies.gradient_factor import _thirds
+from lswag_jax.proxies.lswag_variant import thirds
 
 
 class Attention(nn.Module):
@@ -54,5 +54,5 @@ def test_split_qkv_of_a_flat_kernel(x64, rng):
 def test_split_qkv_of_other_kernels(shape):
     kernel = jnp.zeros(shape)
     with pytest.raises(ValueError, match=r"layers='split_qkv' of lswag needs kernels of qkv") as e:
-        _thirds(Moments(kernel, kernel, kernel))
+        thirds(Moments(kernel, kernel, kernel))
     assert str(shape) in str(e.value)

@@ -120,4 +120,4 @@ def test_evolution_has_no_shards(tmp_path):
     with pytest.raises(ValueError, match=r"evolution .* use --distributed\.$"):
         binary.main(config, str(tmp_path), Shard(0, 2))
     with pytest.raises(TypeError):
-        dataclasses.replace(binary._options(config, None), shard=Shard(0, 2))
+        dataclasses.replace(binary.options_of(config, None), shard=Shard(0, 2))
