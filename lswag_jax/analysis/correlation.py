@@ -153,14 +153,18 @@ def bootstrap(
         raise ValueError(f"a bootstrap needs at least 1 resample, got {n}.")
     if not 0 < level < 1:
         raise ValueError(f"level must be in (0, 1), got {level}.")
-    rng = np.random.default_rng(seed)
-    rows = max(_CHUNK // size, 1)
-    values = []
-    for start in range(0, n, rows):
-        index = rng.integers(size, size=(min(rows, n - start), size))
-        values.append(statistic(*(array[index] for array in arrays)))
-    low, high = np.quantile(np.concatenate(values), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    interval = stats.bootstrap(
+        arrays,
+        lambda *resampled, axis: statistic(*resampled),
+        n_resamples=n,
+        batch=max(_CHUNK // size, 1),
+        vectorized=True,
+        paired=True,
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
 
 
 def paired_bootstrap(

@@ -15,7 +15,7 @@ from lswag_jax.capture.tape import Layer
 from lswag_jax.options import Natural
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
-from lswag_jax.proxies.gradient_factor import log_sum
+from lswag_jax.proxies.lambda_terms import log_sum
 from lswag_jax.runs import draw
 from lswag_jax.scoring.population import score
 from lswag_jax.scoring.table import ScoreTable

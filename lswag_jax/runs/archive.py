@@ -158,6 +158,8 @@ def _parse(line: bytes) -> Row | None:
 def _lock(file: IO) -> None:
     """Refuses a second process on one archive, closing the file; a lock ends with its process.
 
+    The archive itself is locked: filelock would leave a second file in every folder of results.
+
     Raises:
         ValueError: another process holds it.
     """

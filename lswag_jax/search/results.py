@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from lswag_jax.files import dump_row, write_atomically, write_csv, write_parquet
 from lswag_jax.scoring.table import STATUSES, ScoreTable
@@ -83,7 +83,10 @@ def write_results(
         space: of the networks, or its arguments, which `best.json` then tells.
     """
     workdir, order = pathlib.Path(workdir), result.order
-    columns = {"rank": stats.rankdata(-result.fitness)[order], "fitness": result.fitness[order]}
+    columns = {
+        "rank": scipy.stats.rankdata(-result.fitness)[order],
+        "fitness": result.fitness[order],
+    }
     for name, values in result.table.flat().items():
         columns[name] = [values[i] for i in order]
     write_csv(workdir / "ranking.csv", columns)

@@ -16,6 +16,7 @@ from lswag_jax.proxies import (
     LinearRegions,
     LogSynFlow,
     LSwag,
+    LSwagVariant,
     MeCo,
     Nwot,
     Swap,
@@ -329,7 +330,7 @@ def test_groups():
 
 @pytest.mark.parametrize(
     "samples",
-    [LSwag(), LSwag(grad_abs=False), LSwag(include_bias=True)],
+    [LSwag(), LSwag(grad_abs=False), LSwagVariant(include_bias=True)],
     ids=["abs", "sign", "bias"],
 )
 def test_gradients_of_the_stream_are_those_without_it(data, samples):

@@ -8,7 +8,7 @@ import pytest
 
 import lswag_jax
 from lswag_jax.probe.moments import Moments
-from lswag_jax.proxies import LSwag
+from lswag_jax.proxies import LSwag, LSwagVariant
 from lswag_jax.proxies.gradient_factor import _thirds
 
 
@@ -40,7 +40,7 @@ def test_split_qkv_of_a_flat_kernel(x64, rng):
     found, expected = (
         lswag_jax.score_model(Attention(fused), {"params": weights}, images, labels, proxy)
         for fused, weights, proxy in (
-            (True, params, LSwag(layers="split_qkv")),
+            (True, params, LSwagVariant(layers="split_qkv")),
             (False, three, LSwag()),
         )
     )

@@ -152,9 +152,9 @@ def test_a_full_disk_leaves_the_earlier_model(model, tmp_path, monkeypatch):
     assert model_files.load(tmp_path / "model").genotype is None
 
 
-def test_published_super_network(goldens, tmp_path):
+def test_published_super_network(tmp_path):
     """A file of Cream's super-network gives a genotype its weights, the classifier drawn anew."""
-    golden = load(goldens, "cream_micro", "init", np.float32)
+    golden = load("cream_micro", "init", np.float32)
     weights = golden.state_dict("init/w/")
     np.savez(tmp_path / "super.npz", **weights)
     space = dataclasses.replace(golden.space, num_classes=golden.info["classes"] + 2)
