@@ -158,7 +158,7 @@ def profile(
         images: [B, H, W, C], floats, or uint8 that are divided by 255.
         labels: [B] integers.
         n: networks.
-        seed: of the networks, by a stream of its own, so that they are not those that
+        seed: of the networks, drawn by a separate stream, so that they are not those that
             `space.sample` draws with an equal seed; and of the initial weights.
         statistic: of a layer, or a configured `LayerProfile`.
         **settings: of `lswag_jax.score`, such as `gradient_batch` or `batch_size`.

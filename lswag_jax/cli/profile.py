@@ -40,7 +40,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     start = time.perf_counter()
     batch = common.load_data(config, space)
     seconds, timing = {"data": time.perf_counter() - start}, {}
-    identity = common.identity(config, space, (proxy,))
+    identity = common.identity(config, space, (proxy,), free={"total": len(genotypes)})
     if shard:
         genotypes, workdir = shard.of(genotypes), shard.folder(workdir)
     rows = common.score_archive(

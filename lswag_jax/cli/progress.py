@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from absl import logging
 
-# Libraries that tell of what a user of ours cannot change, such as a TPU that is not there.
+# Libraries whose messages a user cannot act on, such as that of a missing TPU.
 QUIET = ("matplotlib", "jax._src.xla_bridge")
 
 
@@ -109,14 +109,20 @@ def time_left(first: int, began: float, done: int, total: int) -> str:
     return f"{datetime.timedelta(seconds=round(pace * (total - done)))} left"
 
 
-def log_statuses(table) -> None:
-    """Logs how many networks of a score table have which status, proxies that agree together."""
+def statuses(table) -> list[str]:
+    """How many networks of a score table have which status; proxies that agree in one line."""
     from lswag_jax.search.results import count_statuses
 
     groups: dict[str, list[str]] = {}
     for name in table:
         groups.setdefault(count_statuses(table, name), []).append(name)
-    logging.info("status: %s", "; ".join(f"{', '.join(v)} {k}" for k, v in groups.items()))
+    return [f"{', '.join(names)}: {counts}" for counts, names in groups.items()]
+
+
+def log_statuses(table) -> None:
+    """Logs how many networks of a score table have which status."""
+    for text in statuses(table):
+        logging.info("status of %s", text)
 
 
 def log_seconds(timing: Mapping[str, float]) -> None:

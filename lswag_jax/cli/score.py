@@ -43,7 +43,9 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     batch = common.load_data(config, space)
     seconds, timing = {"data": time.perf_counter() - start}, {}
     ids = hashlib.sha256("\n".join(map(space.format, genotypes)).encode()).hexdigest()
-    identity = common.identity(config, space, proxies, genotypes_sha256=ids)
+    free = {"fitness": fitness.to_json()} if fitness else {}
+    free["total"] = len(genotypes)
+    identity = common.identity(config, space, proxies, genotypes_sha256=ids, free=free)
     if shard:
         genotypes, workdir = shard.of(genotypes), shard.folder(workdir)
     rows = common.score_archive(

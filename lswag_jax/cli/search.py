@@ -18,7 +18,7 @@ from typing import Any
 from absl import logging
 from ml_collections import ConfigDict
 
-from lswag_jax.cli import common, progress
+from lswag_jax.cli import common, pictures, progress
 
 STRATEGIES = ("evolution", "random", "pruning")
 WINDOWS = ("params_window", "macs_window")
@@ -61,7 +61,13 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
             proxies,
             options,
             workdir,
-            config=common.identity(config, space, proxies, search=_decisive(config, fitness)),
+            config=common.identity(
+                config,
+                space,
+                proxies,
+                search=_decisive(config, fitness),
+                free={"fitness": fitness.to_json(), "total": search.total(space, options)},
+            ),
             fitness=fitness,
             score_options=scored,
             complete=complete,
@@ -75,7 +81,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     progress.log_statuses(result.table)
     if result.refusal:
         raise ValueError(result.refusal)
-    _plot(result, fitness, folder)
+    pictures.save_all(result, fitness, folder)
     row = result.table.rows[best]
     logging.info(
         "best of %d by %s: %s (%.3f M parameters, %.1f M MACs, fitness %.6g)",
@@ -93,19 +99,6 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
         logging.warning("%d networks, not %d: no more were found", len(result.table), asked)
     progress.log_seconds(seconds | {"plots": time.perf_counter() - start})
     logging.info("results in %s", folder.resolve())
-
-
-def _plot(result, fitness, folder: pathlib.Path) -> None:
-    """The search, its networks by size, and the best one's layers."""
-    from lswag_jax.analysis import plots
-
-    if len(result.table) > 1:
-        plots.save(plots.best_so_far(result.fitness, fitness.name), folder / "best_so_far.png")
-        figure = plots.score_against_params(result.table, fitness.proxies[0], result.best)
-        plots.save(figure, folder / "score_against_params.png")
-    parts = result.table.parts.get("lswag", {})
-    if "lambda_l" in parts:
-        plots.save(plots.layer_factors(parts, result.best), folder / "best_layers.png")
 
 
 def _with_supernet(config: ConfigDict, space, proxies: tuple):

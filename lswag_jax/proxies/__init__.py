@@ -34,7 +34,7 @@ _ALL = (
     *(Params, Macs),
 )
 PROXIES: dict[str, type[Proxy]] = {proxy.name: proxy for proxy in _ALL}
-# Of a proxy the class that has all its options, where they are more than those of its own.
+# Classes with all options of a proxy whose own class has only the common ones.
 VARIANTS: dict[str, type[Proxy]] = {"lswag": LSwagVariant}
 ONE_PROGRAM = 12  # proxies that are always compiled together
 
@@ -93,7 +93,7 @@ def resolve(proxies: str | Proxy | Iterable[str | Proxy]) -> tuple[Proxy, ...]:
     keys = [proxy.key for proxy in resolved]
     if not resolved or len(set(keys)) < len(keys):
         raise ValueError(
-            f"proxies must be at least one, each with a name or label of its own, got {keys}."
+            f"proxies must be at least one, each with its own name or label, got {keys}."
         )
     for proxy in resolved:
         if proxy.key in COLUMNS and proxy.key != proxy.name:
@@ -123,7 +123,7 @@ def programs(proxies: Iterable[Proxy]) -> list[tuple[Proxy, ...]]:
 
 
 def expand(items: Iterable[str | Proxy]) -> list[str | Proxy]:
-    """The items with each group's name replaced by its members that are not there yet.
+    """Replaces the name of each group by its members that the items lack so far.
 
     Example:
         >>> expand(["macs", "data_free"])[:3]

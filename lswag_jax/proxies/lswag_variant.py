@@ -33,7 +33,7 @@ class LSwagVariant(LSwag):
             "block" pools the layers of an attention or an MLP, at the depth of its first one.
         exclude_head, exclude_stem: leave out the last, the first weight layer.
         include_bias: a layer's weights include its bias.
-        include_norm: normalisation layers have sums of their own.
+        include_norm: adds a sum for each normalisation layer.
         bins: how a layer's depth is cut into bins (equation 6): "zero_based", "one_based" with the
             last bin clipped, or "literal" with eleven bins.
         psi_reduce: distinct patterns of the union of layers, or sum, mean or sum of logs of the
@@ -199,7 +199,7 @@ class LSwagVariant(LSwag):
 
 
 def _block_depths(probe: Probe, bins: Array, possible: np.ndarray) -> tuple[list, np.ndarray]:
-    """For each layer its block's depth bin, that of the first layer that is there.
+    """Depth bin of each layer's block, which is that of the block's first present layer.
 
     And whether the block can be in the window as far as this layer and those before it say.
     """

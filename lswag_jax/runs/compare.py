@@ -10,8 +10,10 @@ VERSIONS = "versions"  # of this package, each with the number of rows there bef
 _ABSENT = object()
 _SHOWN = 5  # differences between two configs that an error names
 # What may differ in every run. Versions and a list of genotypes are told by the rows themselves,
-# and a search that is longer proposes the same networks first.
-_FREE = (VERSIONS, "genotypes_sha256", "search.num", "search.epochs", "search.merge_last")
+# and a search that is longer proposes the same networks first. Under "free" is what a report
+# wants to know.
+_FREE = (VERSIONS, "free", "genotypes_sha256", "search.num", "search.epochs", "search.merge_last")
+_ASKED = {"score.seed": "seed"}  # what a config calls a key
 _DATA = ("data", "data_sha256")  # where images come from does not matter where they are the same
 
 
@@ -45,7 +47,7 @@ def check_same(workdir: pathlib.Path, config: Mapping[str, Any], exempt: Sequenc
     free = (*_FREE, *exempt)
     other_data = "data_sha256" in found
     differing = [
-        f"{key} ({what})"
+        f"{_ASKED.get(key, key)} ({what})"
         for key, what in found.items()
         if not _is_in(key, free)
         and (not _is_in(key, _DATA) or (other_data and key != "data_sha256"))

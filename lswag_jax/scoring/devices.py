@@ -25,7 +25,7 @@ BLOCK_BYTES = 1 << 22  # bytes of text that processes exchange at once
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """What a population is scored on.
+    """Devices and processes that a population is scored on.
 
     Args:
         local: devices of this process.
@@ -49,7 +49,7 @@ class Devices:
         """Devices given by a user.
 
         Args:
-            devices: of this process, which then works by itself; None takes all of the job, whose
+            devices: of this process, which then works alone; None takes all of the job, whose
                 processes share the work.
 
         Raises:
@@ -72,7 +72,7 @@ class Devices:
         return dataclasses.replace(self, local=self.local[:1])
 
     def own(self, members: Sequence[Any], each: int) -> Sequence[Any]:
-        """This process's part of a round in which each device takes so many; the last is short."""
+        """Takes this process's members of a round, `each` a device; the last part may be short."""
         size = each * len(self.local)
         return members[self.process * size : (self.process + 1) * size]
 
@@ -140,7 +140,7 @@ def gather(items: list) -> list:
 
 
 def on_first(function: Callable[[], Any]) -> Any:
-    """What a function returns on the first process, where alone it is called, on every process.
+    """Calls a function on the first process alone and returns its result on every process.
 
     Args:
         function: of no arguments; returns plain values that JSON can hold.

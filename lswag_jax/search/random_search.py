@@ -37,14 +37,14 @@ class SearchOptions(Checked):
     patience: Count = 10_000
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         for field in ("params_window", "macs_window"):
             window = getattr(self, field)
             if window is None:
                 continue
-            if not window[0] <= window[1]:
+            if np.shape(window) != (2,) or not window[0] <= window[1]:
                 raise ValueError(f"{field} must be (smallest, largest) or None, got {window}.")
             object.__setattr__(self, field, tuple(window))
+        super().__post_init__()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

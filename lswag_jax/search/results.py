@@ -1,10 +1,10 @@
-"""What a search found, and the files that say so."""
+"""The result of a search, and the files it is written to."""
 
 import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from lswag_jax.spaces import Space
 
 @dataclasses.dataclass(frozen=True)
 class SearchResult:
-    """What a search found.
+    """Holds what a search evaluated.
 
     Args:
         table: every evaluated architecture, in order of evaluation; `table.timing` holds the
@@ -69,7 +69,9 @@ def count_statuses(table: ScoreTable, proxy: str) -> str:
 
 
 def write_results(
-    result: SearchResult, workdir: str | os.PathLike, space: Space | None = None
+    result: SearchResult,
+    workdir: str | os.PathLike,
+    space: Space | Mapping[str, Any] | None = None,
 ) -> None:
     """Writes `ranking.csv`, `ranking.parquet` (best first) and `best.json`, each atomically.
 
@@ -78,7 +80,7 @@ def write_results(
     Args:
         result: of a search.
         workdir: an existing folder.
-        space: of the networks, which `best.json` then tells with its arguments.
+        space: of the networks, or its arguments, which `best.json` then tells.
     """
     workdir, order = pathlib.Path(workdir), result.order
     columns = {
@@ -96,7 +98,9 @@ def write_results(
     write_atomically(workdir / "best.json", best + "\n")
 
 
-def describe_best(result: SearchResult, space: Space | None = None) -> dict[str, Any]:
+def describe_best(
+    result: SearchResult, space: Space | Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The best architecture as plain values: what `best.json` holds."""
     best, table = result.best, result.table
     row = table.rows[best]
@@ -110,5 +114,5 @@ def describe_best(result: SearchResult, space: Space | None = None) -> dict[str,
         "proxies": {name: scores[best] for name, scores in table.scores.items()},
     }
     if space is not None:
-        values["space"] = dataclasses.asdict(space)
+        values["space"] = space if isinstance(space, Mapping) else dataclasses.asdict(space)
     return json.loads(dump_row(values))

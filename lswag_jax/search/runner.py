@@ -113,11 +113,11 @@ def _prune(
     if fitness.rule == "product" and len(fitness.proxies) > 1:
         raise ValueError("pruning merges losses, which may be negative: not by rule 'product'.")
 
-    def appeal(rows: Sequence[Row]) -> np.ndarray:
-        return pruning.appeal_of(ScoreTable(rows, proxies), fitness, options.decimals)
+    def score_removals(rows: Sequence[Row]) -> np.ndarray:
+        return pruning.removal_scores(ScoreTable(rows, proxies), fitness, options.decimals)
 
     supernet = supernet_of(space)
-    final = supernet.final(pruning.search(supernet, evaluate, appeal, options, archive))
+    final = supernet.final(pruning.search(supernet, evaluate, score_removals, options, archive))
     if refusal := unusable(ScoreTable(archive, proxies), fitness.proxies):
         raise ValueError(refusal)
     return archive[-1] | {"id": space.format(final), "genotype": final.to_json()}
@@ -232,7 +232,7 @@ def run(
 
     def evaluate(genotypes: Sequence[Any]) -> Iterator[Row]:
         spent: dict[str, float] = {}
-        probed = [proxy for proxy in resolved if proxy.untrained]
+        probed = [proxy for proxy in resolved if proxy.is_zero_cost]
         yield from complete(
             scoring.stream(
                 scored, genotypes, images, labels, probed, timing=spent, **settings.keywords()

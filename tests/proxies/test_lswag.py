@@ -260,7 +260,7 @@ def test_failures_have_a_status(mlp):
         (lambda: proxies.get("lswagg"), "unknown proxy 'lswagg', known are lswag, "),
         (lambda: proxies.get("lswag", windows=1), "proxy lswag has no option 'windows'"),
         (lambda: proxies.resolve([]), "proxies must be at least one"),
-        (lambda: proxies.resolve(["swap", "swap"]), "each with a name or label of its own"),
+        (lambda: proxies.resolve(["swap", "swap"]), "each with its own name or label"),
         (
             lambda: proxies.resolve(proxies.get("swap", label="params")),
             "label of a proxy must not be .*got 'params' for swap",
