@@ -8,19 +8,17 @@ which a smaller set shares with a larger one.
 import abc
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 
-from lswag_jax.spaces.base import Space
+from lswag_jax.spaces.base import Space, scale_params
 from lswag_jax.spaces.initial import torch_variables
+from lswag_jax.spaces.plan import Path
 from lswag_jax.tasks import Task
-
-Path = tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +73,7 @@ class OpSets:
         return cls(data["edges"])
 
 
-class Supernet(Space):
+class Supernet(Space[OpSets]):
     """The super-network of an ordinary space: a space whose genotypes are `OpSets`.
 
     Attributes:
@@ -130,8 +128,7 @@ class Supernet(Space):
 
     def check(self, g: OpSets) -> None:
         """Raise ValueError unless `g` belongs to the space."""
-        if not isinstance(g, OpSets):
-            raise ValueError(f"{self.name} holds OpSets, got a genotype of {type(g).__name__}.")
+        super().check(g)
         if len(g.edges) != self.num_edges:
             raise ValueError(f"{self.name} has {self.num_edges} edges, got {len(g.edges)}.")
         for i, ops in enumerate(g.edges):
@@ -179,56 +176,42 @@ class Supernet(Space):
         encoded = {name: value[0] for name, value in self.encode([self.full]).items()}
         return torch_variables(self.network(), key, jnp.zeros((1, *self.image_shape)), encoded)
 
-    def _encode_one(self, g: OpSets) -> dict[str, np.ndarray]:
-        """`codes` [edges, ops], 1 for what is there, and the active sizes."""
-        there = np.array([[op in ops for op in self.ops] for ops in g.edges])
-        return {"codes": there} | self._active_sizes(there)
-
-    @abc.abstractmethod
-    def _active_sizes(self, there: np.ndarray) -> dict[str, np.ndarray]:
-        """`in_units`, `out_units` and `act_units` (see `encode`) of the sets [edges, ops]."""
+    def _codes(self, g: OpSets) -> dict[str, np.ndarray]:
+        """`codes` [edges, ops], 1 for each operation that is present."""
+        return {"codes": np.array([[op in ops for op in self.ops] for ops in g.edges])}
 
     @abc.abstractmethod
     def _place(self, path: Path) -> tuple[int, str] | None:
         """The edge and the operation that a variable belongs to, None for any other."""
 
-    def layer_sets(self) -> np.ndarray:
-        """Sets of present weight layers, bool [K, L], that give each layer its extreme bins.
+    def _depth_extremes(self) -> Iterator[OpSets]:
+        """Sets that give each layer its extreme bins; all sets are too many.
 
-        All sets are too many. A layer is deepest or least deep where all or none are there of the
-        operations before its own in the cell, of those after it, and of the other kind of cell.
+        A layer is deepest or least deep where all or none are present of the operations before its
+        own in the cell, of those after it, and of the other kind of cell.
         """
         size = self.num_edges * len(self.ops) // self.kinds
-        rows = []
         for kind, own in itertools.product(range(self.kinds), range(size)):
             for before, after, other in itertools.product((False, True), repeat=3):
-                there = np.full((self.kinds, size), other)
-                there[kind] = [before] * own + [True] + [after] * (size - own - 1)
-                sizes = self._active_sizes(there.reshape(self.num_edges, -1))
-                rows.append(sizes["in_units"] > 0)
-        return np.unique(rows, axis=0)
+                present = np.full((self.kinds, size), other)
+                present[kind] = [before] * own + [True] + [after] * (size - own - 1)
+                yield self._of_codes(present.reshape(self.num_edges, -1))
+
+    def _of_codes(self, codes: Sequence[Sequence[bool]]) -> OpSets:
+        """The sets whose codes (see `encode`) these are."""
+        return OpSets([itertools.compress(self.ops, present) for present in codes])
 
     def active_variables(
         self, variables: Mapping[str, Any], encoded: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """The parameters of operations that are not there are zero."""
-        flat = traverse_util.flatten_dict(dict(variables))
-        for path, value in flat.items():
-            place = self._place(path)
-            if path[0] == "params" and place is not None:
-                is_there = encoded["codes"][place[0], self.ops.index(place[1])]
-                flat[path] = value * jnp.asarray(is_there, value.dtype)
-        return traverse_util.unflatten_dict(flat)
+        """Zeroes the parameters of absent operations."""
 
-    def extract(self, variables: Mapping[str, Any], g: OpSets) -> dict[str, Any]:
-        """The variables of `build(g)`, cut from those of the elastic module."""
-        self.check(g)
-        kept = {}
-        for path, value in traverse_util.flatten_dict(dict(variables)).items():
+        def factor(path: Path, value: jax.Array) -> jax.Array | None:
+            del value
             place = self._place(path)
-            if place is None or place[1] in g.edges[place[0]]:
-                kept[path] = value
-        return traverse_util.unflatten_dict(kept)
+            return None if place is None else encoded["codes"][place[0], self.ops.index(place[1])]
+
+        return scale_params(variables, factor)
 
 
 def _mixed(pick: Sequence[bool], a: OpSets, b: OpSets) -> OpSets:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lswag_jax.spaces.darts.layers import cells, edge_stride
-from lswag_jax.spaces.darts.network import HALVES, DartsNetwork, slots
+from lswag_jax.spaces.darts.network import DartsNetwork
+from lswag_jax.spaces.darts.plan import HALVES, cells, edge_stride, slots
 from lswag_jax.spaces.torch_layers import Flat, batch_norm, conv, dense
 
 # Position of each layer in the Sequential of a separable or dilated convolution.

@@ -14,6 +14,7 @@ import numpy as np
 OPS = ("conv3x3", "conv1x1", "maxpool3x3")  # in the benchmark's order, which its hashes use
 KERNEL_SIZES = {"conv3x3": 3, "conv1x1": 1}
 MAX_VERTICES = 7
+INNER = MAX_VERTICES - 2  # vertices between input and output of the largest cell
 MAX_EDGES = 9
 _NASLIB_OPS = ("input", "output", "maxpool3x3", "conv1x1", "conv3x3")
 
