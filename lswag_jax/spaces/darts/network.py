@@ -59,7 +59,9 @@ class Depthwise(nn.Module):
         """Maps `x` [B, H, W, C] to [B, H / strides, W / strides, C]; see `cond_present`."""
         shape = (self.size, self.size, 1, x.shape[-1])
         kernel = self.param("kernel", torch_uniform(self.size**2), shape)
-        return cond_present(present, _depthwise, x, kernel, dilation=self.dilation, strides=self.strides)
+        return cond_present(
+            present, _depthwise, x, kernel, dilation=self.dilation, strides=self.strides
+        )
 
 
 def _depthwise(x: Array, kernel: Array, dilation: int, strides: int) -> Array:
@@ -202,11 +204,13 @@ class ElasticEdge(nn.Module):
         layers = [ElasticConv(post.shape[-1] // 2, (1,), 2, name=name) for name in HALVES]
         return _both_halves(post, *(functools.partial(f, choice=choice) for f in layers))
 
-    def _elastic_norm(self, name: str, y: Array, present: Mapping[str, Array], train: bool) -> Array:
+    def _elastic_norm(
+        self, name: str, y: Array, present: Mapping[str, Array], train: bool
+    ) -> Array:
         return _norm(self, name)(y, train, active=y.shape[-1] * present[name])
 
     def _route(self, codes: Mapping[str, Array], x: Array, skip: Array, conv: Array) -> Array:
-        """What the first BatchNorm normalises, or the edge's output where present is none."""
+        """What the first BatchNorm normalises, or the edge's output where it has none."""
         strides, spacing = 1 + self.reduces, codes["spacings"]
 
         def pool(function):

@@ -145,9 +145,7 @@ def _super_edge(
 
 
 @functools.lru_cache(maxsize=1024)
-def _operation(
-    op: str, width: int, side: int, stride: int, affine: bool, pool_norm: bool
-) -> Plan:
+def _operation(op: str, width: int, side: int, stride: int, affine: bool, pool_norm: bool) -> Plan:
     """The layers of one operation on `width` channels."""
     names, half = slots(op, stride, pool_norm), side // stride
     parts: dict[str, Layer | Plan] = {}

@@ -114,9 +114,7 @@ class NasBench201(Space[NasBench201Genotype]):
 
     def module(self, edges: Sequence) -> networks.NasBench201Network:
         """The network whose cells have these operations, or sets of them, on their edges."""
-        return networks.NasBench201Network(
-            tuple(edges), self.width, self.cells, self.num_classes
-        )
+        return networks.NasBench201Network(tuple(edges), self.width, self.cells, self.num_classes)
 
     def build(self, g: NasBench201Genotype) -> networks.NasBench201Network:
         """The Flax module of exactly `g`'s size, to train or export."""

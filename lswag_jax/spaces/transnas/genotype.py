@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
-NUM_EDGES = 6
+EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))  # by target, as the codes list them
+NUM_EDGES = len(EDGES)
 MAX_MODULES = 6
 
 
