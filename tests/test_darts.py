@@ -17,7 +17,6 @@ from lswag_jax.scoring import population as scoring
 from lswag_jax.spaces import depth
 from lswag_jax.spaces.darts.genotype import OPS
 from lswag_jax.spaces.darts.genotype import DartsGenotype as Genotype
-from lswag_jax.spaces.darts.layers import layers_of
 from lswag_jax.spaces.darts.network import FactorizedReduce
 from lswag_jax.spaces.darts.space import Darts
 
@@ -65,8 +64,8 @@ def test_evaluation_networks():
     g = CIFAR.parse(DARTS_V2)
     assert round(CIFAR.num_params(g) / 1e6, 1) == 3.3
     assert round(IMAGENET.num_params(g) / 1e6, 1) == 4.7
-    weights = {"conv": 0, "linear": 0, "norm": 2}  # beyond MACs, operations an input element
-    rest = sum(weights.get(x.kind, 1) * x.in_units for x in layers_of(IMAGENET, g))
+    weights = {"conv": 0, "dense": 0, "batch_norm": 2}  # beyond MACs, operations an input element
+    rest = sum(weights.get(x.kind, 1) * x.in_units for x in IMAGENET.plan(g).layers)
     assert (IMAGENET.macs(g) + rest) / 1e6 == pytest.approx(544.59, abs=5e-3)
 
 

@@ -50,7 +50,7 @@ def test_counts_match_the_module(task):
             assert sum(leaf.size for leaf in params) == space.num_params(g)
             counted = count_macs(lambda v, x, m=module: m.apply(v, x), variables, images)
             # The program multiplies zeros between the pixels too.
-            doubling = [layer.macs for layer in space._layers(g)[1] if layer.transposed]
+            doubling = [x.macs for x in space.plan(g).layers if x.kind == "conv_transpose"]
             assert counted == space.macs(g) + 3 * sum(doubling)
 
 

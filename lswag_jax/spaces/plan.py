@@ -122,7 +122,7 @@ class Plan:
             anything.
 
     Example:
-        >>> plan = Plan({"conv": conv(3, 8, 32, stride=2), "norm": norm(8, 16), "relu": relu(8, 16)})
+        >>> plan = Plan({"conv": conv(3, 8, 32, stride=2), "norm": norm(8, 16)})
         >>> plan.params, plan.macs
         (232, 55296)
     """
