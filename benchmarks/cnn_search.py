@@ -18,7 +18,7 @@ import numpy as np
 from lswag_jax import data, search, spaces
 from lswag_jax.analysis import lookup
 from lswag_jax.runs import archive
-from lswag_jax.scoring.fitness import Fitness
+from lswag_jax.scoring import Fitness, ScoreOptions
 
 FITNESS = {
     "params": Fitness("params"),
@@ -102,7 +102,7 @@ def _search(arguments, fitness: str, strategy: str, seed: int, workdir: pathlib.
         STRATEGIES[strategy](seed, arguments.num, 3 if is_te_nas else None),
         workdir,
         fitness=FITNESS[fitness],
-        score_settings={"seed": seed, "repeats": 3 if is_te_nas else 1},
+        score_options=ScoreOptions(seed=seed, repeats=3 if is_te_nas else 1),
     )
 
 

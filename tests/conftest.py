@@ -15,13 +15,12 @@ import jax
 import numpy as np
 import pytest
 
-from lswag_jax.scoring import model as model_scoring
-from lswag_jax.scoring import population as scoring
+from lswag_jax.scoring import clear_programs
+from tests.helpers import ROOT
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
 
@@ -29,8 +28,7 @@ SHARED = ROOT.parent / "shared"
 def _programs():
     """Frees compiled programs after each file: a process cannot hold all of the suite's."""
     yield
-    for cache in (scoring._compiled, scoring._initial, model_scoring._compiled):
-        cache.cache_clear()
+    clear_programs()
     jax.clear_caches()
 
 

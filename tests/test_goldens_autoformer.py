@@ -10,7 +10,7 @@ import lswag_jax
 from lswag_jax.capture import adapters, tape
 from lswag_jax.probe import moments
 from lswag_jax.proxies import Dss, LSwag, Nwot, Params, Swap, ZiCo
-from tests.autoformer_goldens import SETS, load
+from tests.helpers.autoformer_goldens import SETS, load
 
 CASES = pytest.mark.parametrize(("file", "weights"), SETS, ids=["-".join(s) for s in SETS])
 

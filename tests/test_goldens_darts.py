@@ -7,7 +7,7 @@ import pytest
 
 from lswag_jax.spaces.darts.genotype import DartsGenotype
 from lswag_jax.spaces.darts.space import Darts
-from tests import cnn_goldens
+from tests.helpers import cnn_goldens
 
 
 def make(arrays):

@@ -7,7 +7,7 @@ import pytest
 
 from lswag_jax.spaces.nasbench101.genotype import NasBench101Genotype
 from lswag_jax.spaces.nasbench101.network import NasBench101Network
-from tests import cnn_goldens
+from tests.helpers import cnn_goldens
 
 FILE = "nb101_inception.npz"
 

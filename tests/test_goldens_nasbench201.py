@@ -8,7 +8,7 @@ import pytest
 from lswag_jax import spaces
 from lswag_jax.probe import candidate
 from lswag_jax.proxies import GradSign, Gsnr, LinearRegions, MeCo, Nwot, Swap
-from tests import cnn_goldens
+from tests.helpers import cnn_goldens
 
 FILES = ("best", "mixed", "sparse", "deadbranch")
 CASES = [(file, weights) for file in FILES for weights in ("default", "gauss", "kaiming")]

@@ -7,7 +7,7 @@ import pytest
 
 from lswag_jax.spaces.transnas.macro import TransNASMacro
 from lswag_jax.spaces.transnas.micro import TransNASMicro
-from tests import cnn_goldens
+from tests.helpers import cnn_goldens
 
 FILES = {"tnb101_micro_8-41414-1_02_333": TransNASMicro, "tnb101_macro_8-1234-basic": TransNASMacro}
 

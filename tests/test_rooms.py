@@ -13,7 +13,8 @@ import lswag_jax
 PACKAGE = pathlib.Path(lswag_jax.__file__).parent
 # From the ground up; rooms of one floor do not know each other.
 FLOORS = (
-    ("files", "tasks"),
+    ("extras",),
+    ("files", "options", "tasks"),
     ("data",),
     ("spaces",),
     ("capture",),

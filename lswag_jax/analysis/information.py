@@ -4,12 +4,16 @@ Source: the plotting notebook of NAS-Bench-Suite-Zero (Krishnakumar et al., Neur
 rules are the defaults; the others are ours. All quantities are in bits; n architectures.
 """
 
+from typing import Literal, get_args
+
 import numpy as np
 from scipy import stats
 
-BINS = ("equal_width", "equal_freq")
+Bins = Literal["equal_width", "equal_freq"]
+BINS = get_args(Bins)
 BIN_COUNTS = ("nbsz", "cube_root")
-ESTIMATORS = ("ml", "miller_madow")
+Estimator = Literal["ml", "miller_madow"]
+ESTIMATORS = get_args(Estimator)
 
 
 def num_bins(n: int, rule: str | int = "nbsz") -> int:

@@ -5,23 +5,25 @@ standard deviation of sigma" over depth without defining the number; here are th
 """
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lswag_jax.capture.tape import Layer
+from lswag_jax.options import Natural
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
 from lswag_jax.proxies.gradient_factor import log_sum
 from lswag_jax.scoring.population import score
 from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.spaces import Space
-from lswag_jax.spaces.depth import BIN_RULES, NUM_BINS
+from lswag_jax.spaces.depth import NUM_BINS, BinRule
 
 Array = jax.Array
-STATISTICS = ("mean_log_sigma", "log_mean_sigma", "log_sum_sigma", "lambda_l")
+Statistic = Literal["mean_log_sigma", "log_mean_sigma", "log_sum_sigma", "lambda_l"]
+STATISTICS = get_args(Statistic)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,18 +55,10 @@ class LayerProfile(Proxy):
     name: ClassVar[str] = "layer_profile"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
 
-    statistic: str = "mean_log_sigma"
+    statistic: Statistic = "mean_log_sigma"
     grad_abs: bool = True
-    ddof: int = 0
-    bins: str = "zero_based"
-
-    def __post_init__(self) -> None:
-        for field, choices in (("statistic", STATISTICS), ("bins", BIN_RULES)):
-            if getattr(self, field) not in choices:
-                raise ValueError(
-                    f"{field} of layer_profile must be one of {choices}, got "
-                    f"{getattr(self, field)!r}."
-                )
+    ddof: Natural = 0
+    bins: BinRule = "zero_based"
 
     @property
     def samples(self) -> bool:

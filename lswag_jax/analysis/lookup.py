@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lswag_jax.analysis import table_files, tables
-from lswag_jax.scoring.table import Row
+from lswag_jax.scoring.rows import Row
 from lswag_jax.spaces import Space
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from lswag_jax.analysis import correlation
 from lswag_jax.analysis.layer_profile import Profile
 from lswag_jax.analysis.libra import Selection
+from lswag_jax.extras import extra
 from lswag_jax.files import write_atomically
 from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.spaces.depth import NUM_BINS, Window
@@ -312,7 +313,8 @@ def save(figure: Any, path: str | os.PathLike) -> None:
 
 
 def _figure(inches: tuple[float, float] = (6.4, 4)) -> Any:
-    from matplotlib.figure import Figure
+    with extra("analysis"):
+        from matplotlib.figure import Figure
 
     return Figure(figsize=inches, layout="constrained")
 

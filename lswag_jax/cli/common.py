@@ -1,7 +1,6 @@
 """What the binaries share: flags, config, errors as one sentence, and progress."""
 
 import dataclasses
-import logging as python_logging
 import math
 import pathlib
 import re
@@ -15,7 +14,6 @@ from ml_collections import ConfigDict, config_flags
 from lswag_jax.cli import progress
 
 USER_ERRORS = (ValueError, OSError, ImportError)
-PRECISIONS = ("default", "high", "highest", "bfloat16", "tensorfloat32", "float32")
 JOB = ("coordinator", "num_processes", "process_id")  # flags that describe a job of processes
 
 
@@ -60,9 +58,7 @@ def run(
             f"  --config.KEY=VALUE: override a key; lswag_jax/cli/{kind}.py has all.\n"
         )
         sys.exit(0)
-    logging.set_verbosity(logging.INFO)
-    logging.get_absl_handler().use_absl_log_file = lambda *_: None
-    python_logging.getLogger("matplotlib").setLevel(python_logging.WARNING)
+    progress.set_up_log()
     try:
         app.run(body, flags_parser=_parse)
     except USER_ERRORS as error:
@@ -261,6 +257,12 @@ def _for_task(batch: Any, task: Any, config: ConfigDict) -> Any:
             f"data sets have class labels, which {task.name} cannot use: set "
             "--config.data.synthetic_targets for random ones, or call lswag_jax.score with yours."
         )
+    if batch.num_classes < task.outputs:
+        logging.warning(
+            "the data set has %d classes, but space.num_classes is %d: logits of the others never "
+            "meet a label of theirs; set --config.space.num_classes=%d",
+            *(batch.num_classes, task.outputs, batch.num_classes),
+        )
     if batch.num_classes > task.outputs:
         raise ValueError(
             f"the data set has {batch.num_classes} classes, but space.num_classes is "
@@ -269,28 +271,47 @@ def _for_task(batch: Any, task: Any, config: ConfigDict) -> Any:
     return batch
 
 
-def score_settings(config: ConfigDict) -> dict[str, Any]:
-    """Arguments of `scoring.stream` that a config sets."""
+def score_options(config: ConfigDict) -> Any:
+    """How a config scores.
+
+    Raises:
+        ValueError: a value that is not allowed, named by its key.
+    """
+    from lswag_jax.scoring import ScoreOptions
+
     if not 2 <= config.data.gradient_batch <= config.data.batch_size:
         raise ValueError(
             "data.gradient_batch must be between 2 and data.batch_size "
             f"{config.data.batch_size}, got {config.data.gradient_batch}."
         )
-    if config.score.precision not in PRECISIONS:
-        raise ValueError(
-            f"score.precision must be one of {PRECISIONS}, got {config.score.precision!r}."
-        )
-    for key, least in (("repeats", 1), ("chunk", 0)):
-        if config.score[key] < least:
-            raise ValueError(f"score.{key} must be at least {least}, got {config.score[key]}.")
-    return {
-        "seed": config.seed,
-        "repeats": config.score.repeats,
-        "gradient_batch": config.data.gradient_batch,
-        "batch_size": config.score.chunk or None,
-        "precision": config.score.precision,
-        "batch_norm": config.score.batch_norm,
-    }
+    if config.score.chunk < 0:
+        raise ValueError(f"score.chunk must be at least 0, got {config.score.chunk}.")
+    return load_options(
+        ScoreOptions,
+        config,
+        "score",
+        seed=config.seed,
+        gradient_batch=config.data.gradient_batch,
+        batch_size=config.score.chunk or None,
+    )
+
+
+def load_options(cls: type, config: ConfigDict, section: str, **more: Any) -> Any:
+    """The options that a section of a config holds; messages name its keys in full.
+
+    Args:
+        cls: dataclass of the options (`lswag_jax.options.Checked`).
+        config: of the run.
+        section: its key; keys of it that are no options are left to others.
+        **more: options that come from elsewhere.
+
+    Raises:
+        ValueError: a value that is not allowed.
+    """
+    try:
+        return cls.of(config[section], **more)
+    except ValueError as error:
+        raise ValueError(f"{section}.{error}") from None
 
 
 def identity(config: ConfigDict, space: Any, proxies: Sequence[Any], **more: Any) -> dict[str, Any]:
@@ -301,13 +322,9 @@ def identity(config: ConfigDict, space: Any, proxies: Sequence[Any], **more: Any
         space, proxies: as loaded, so that a window's file counts by what it holds.
         **more: further entries.
     """
-    settings = {key: value for key, value in score_settings(config).items() if key != "batch_size"}
-    return {
-        "space": dataclasses.asdict(space),
-        "proxies": {p.key: {"name": p.name} | dataclasses.asdict(p) for p in proxies},
-        "data": plain(config.data),
-        "score": settings,
-    } | more
+    from lswag_jax.runs.identity import describe
+
+    return describe(space, proxies, score_options(config), data=plain(config.data), **more)
 
 
 def score_archive(
@@ -318,7 +335,7 @@ def score_archive(
     genotypes: Sequence[Any],
     batch: Any,
     proxies: Sequence[Any],
-    settings: Mapping[str, Any],
+    options: Any,
     timing: dict[str, float],
 ) -> list[dict[str, Any]]:
     """Rows of the genotypes, scored into the archive of a workdir as they come.
@@ -327,19 +344,26 @@ def score_archive(
         title: of the progress bar.
         workdir: folder of the run, which goes on where it was.
         identity: what the run is.
-        space, genotypes, batch, proxies, settings: what to score, see `scoring.stream`.
+        space, genotypes, batch, proxies, options: what to score and how, see `scoring.stream`.
         timing: receives the seconds.
     """
-    from lswag_jax import runs, search
+    from lswag_jax import runs
+    from lswag_jax.runs.identity import data_sha256
     from lswag_jax.scoring import population as scoring
 
-    identity = {**identity, "data_sha256": search.data_sha256(batch.images, batch.labels)}
+    identity = {**identity, "data_sha256": data_sha256(batch.images, batch.labels)}
     bar = progress.progress_bar(title, len(genotypes))
     with runs.open_archive(workdir, identity) as (archive, found), bar as show:
 
         def evaluate(missing: Sequence[Any]) -> Iterator[dict[str, Any]]:
             for row in scoring.stream(
-                space, missing, batch.images, batch.labels, proxies, timing=timing, **settings
+                space,
+                missing,
+                batch.images,
+                batch.labels,
+                proxies,
+                timing=timing,
+                **options.keywords(),
             ):
                 yield row
                 show(len(archive), "")

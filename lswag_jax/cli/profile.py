@@ -23,7 +23,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     from lswag_jax.scoring import devices as distributed
     from lswag_jax.scoring.table import ScoreTable
 
-    space, settings = common.load_space(config), common.score_settings(config)
+    space, scored = common.load_space(config), common.score_options(config)
     pickers = {
         "runs": lambda mean: window.pick(mean, config.profile.tau),
         "hull": lambda mean: window.pick(mean, config.profile.tau, hull=True),
@@ -44,7 +44,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     if shard:
         genotypes, workdir = shard.of(genotypes), shard.folder(workdir)
     rows = common.score_archive(
-        "profile", workdir, identity, space, genotypes, batch, (proxy,), settings, timing
+        "profile", workdir, identity, space, genotypes, batch, (proxy,), scored, timing
     )
     if shard or not distributed.is_first():
         return

@@ -35,7 +35,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     fitness = Fitness.parse(config.score.fitness) if config.score.fitness else None
     needed = fitness.proxies if fitness else ()
     space, proxies = common.load_space(config), common.load_proxies(config, needed)
-    settings = common.score_settings(config)
+    options = common.score_options(config)
     genotypes = load_genotypes(config, space)
     start = time.perf_counter()
     batch = common.load_data(config, space)
@@ -45,7 +45,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     if shard:
         genotypes, workdir = shard.of(genotypes), shard.folder(workdir)
     rows = common.score_archive(
-        "score", workdir, identity, space, genotypes, batch, proxies, settings, timing
+        "score", workdir, identity, space, genotypes, batch, proxies, options, timing
     )
     if shard or not distributed.is_first():
         return

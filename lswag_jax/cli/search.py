@@ -40,7 +40,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     space, proxies = common.load_space(config), common.load_proxies(config, measured)
     proxies, complete = _with_supernet(config, space, proxies)
     options, accuracies = _options(config, shard), _accuracies(config, space)
-    settings = common.score_settings(config)
+    scored = common.score_options(config)
     start = time.perf_counter()
     batch = common.load_data(config, space)
     seconds = {"data": time.perf_counter() - start}
@@ -54,7 +54,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
             workdir,
             config=common.identity(config, space, proxies, search=_decisive(config, fitness)),
             fitness=fitness,
-            score_settings=settings,
+            score_options=scored,
             complete=complete,
             progress=lambda p: show(p.done, f"best {p.fitness:.6g}"),
         )
@@ -192,14 +192,11 @@ def _options(config: ConfigDict, shard: Any):
             if window != (0.0, float("inf")):
                 raise ValueError(f"search.{key} must not be set for pruning, got {s[key]}.")
         decimals = None if s.decimals < 0 else s.decimals
-        return search.PruningOptions(prune_number=s.prune_number, decimals=decimals)
+        return common.load_options(search.PruningOptions, config, "search", decimals=decimals)
     shared = {"seed": config.seed} | windows
     if s.strategy == "random":
-        return search.RandomOptions(num=s.num, shard=shard, **shared)
-    keys = ("epochs", "population", "select", "crossover", "mutation", "m_prob", "s_prob")
-    return search.EvolutionOptions(
-        **shared, **{key: s[key] for key in keys}, merge_last=s.merge_last
-    )
+        return common.load_options(search.RandomOptions, config, "search", shard=shard, **shared)
+    return common.load_options(search.EvolutionOptions, config, "search", **shared)
 
 
 def run() -> None:

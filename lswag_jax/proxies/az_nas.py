@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lswag_jax.capture.features import FeatureMap, feature_maps, pullbacks
+from lswag_jax.options import Several
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import NotApplicable, Parts, Proxy, merged
 
@@ -121,11 +122,7 @@ class _Features(Proxy):
     data: ClassVar[str] = "none"
     networks: ClassVar[str] = "marked features"
 
-    batch: int = 64
-
-    def __post_init__(self) -> None:
-        if self.batch < 2:
-            raise ValueError(f"batch of {self.name} must be at least 2, got {self.batch}.")
+    batch: Several = 64
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from lswag_jax.options import Checked
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.merge import merge
 from lswag_jax.spaces.depth import BinRange
@@ -20,7 +21,7 @@ class NotApplicable(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
-class Proxy:
+class Proxy(Checked):
     """Base of the proxies; the fields of a subclass are its options.
 
     A proxy measures one architecture on the device (`measure`), finishes the measurement of each
@@ -39,14 +40,6 @@ class Proxy:
     weakness: ClassVar[str] = ""
     higher_is_better: ClassVar[bool] = True  # of the quantity as published, before orientation
     untrained: ClassVar[bool] = True  # False for a fitness that others measure, on trained weights
-
-    def _check_choice(self, option: str, choices: Sequence[str]) -> None:
-        """Raise ValueError unless an option is one of its choices."""
-        value = getattr(self, option)
-        if value not in choices:
-            raise ValueError(
-                f"{option} of {self.name} must be one of {tuple(choices)}, got {value!r}."
-            )
 
     @property
     def key(self) -> str:

@@ -10,32 +10,21 @@ for Zero-Shot NAS on Vision Transformers", CVPR 2025 (arXiv 2505.07300), equatio
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
+from lswag_jax.options import BelowOne, Natural, NonNegative, Several
 from lswag_jax.probe import Probe, patterns
+from lswag_jax.probe.patterns import Binarize, TokenReduce
 from lswag_jax.proxies.base import Parts, Proxy
 from lswag_jax.proxies.gradient_factor import gradient_factor
-from lswag_jax.spaces.depth import BIN_RULES, NUM_BINS, BinRange, Window, can_be_in
+from lswag_jax.spaces.depth import NUM_BINS, BinRange, BinRule, Window, can_be_in
 
 Array = jax.Array
-
-_CHOICES = {
-    "var_over": ("sample", "minibatch"),
-    "layers": ("layer", "split_qkv", "block"),
-    "bins": BIN_RULES,
-    "psi_range": ("prefix", "window", "all"),
-    "psi_reduce": ("union", "sum", "mean", "logsum"),
-    "binarize": patterns.BINARIZE,
-    "token_reduce": patterns.TOKEN_REDUCE,
-    "loss_reduction": ("mean", "sum", "batch_mean"),
-    "combine": ("product", "rank_product", "shifted"),
-    "lambda_kind": ("inv_std", "zico", "none"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,46 +78,35 @@ class LSwag(Proxy):
     needs: ClassVar[frozenset[str]] = frozenset({"gradients", "patterns"})
 
     window: Window | None = None
-    var_over: str = "sample"
-    n_batches: int = 2
+    var_over: Literal["sample", "minibatch"] = "sample"
+    n_batches: Several = 2
     grad_abs: bool = True
-    ddof: int = 0
-    sigma_floor: float = 0.0
-    sigma_floor_relative: float = 0.0
-    trim: float = 0.0
-    layers: str = "layer"
+    ddof: Natural = 0
+    sigma_floor: NonNegative = 0.0
+    sigma_floor_relative: NonNegative = 0.0
+    trim: BelowOne = 0.0
+    layers: Literal["layer", "split_qkv", "block"] = "layer"
     exclude_head: bool = False
     exclude_stem: bool = False
     include_bias: bool = False
     include_norm: bool = False
-    bins: str = "zero_based"
-    psi_range: str = "prefix"
-    psi_reduce: str = "union"
-    binarize: str = "positive"
-    threshold: float = 0.0
-    token_reduce: str = "none"
-    loss_reduction: str = "mean"
+    bins: BinRule = "zero_based"
+    psi_range: Literal["prefix", "window", "all"] = "prefix"
+    psi_reduce: Literal["union", "sum", "mean", "logsum"] = "union"
+    binarize: Binarize = "positive"
+    threshold: NonNegative = 0.0
+    token_reduce: TokenReduce = "none"
+    loss_reduction: Literal["mean", "sum", "batch_mean"] = "mean"
     scale_free: bool = False
     tail_share: bool = False
-    combine: str = "product"
-    lambda_kind: str = "inv_std"
+    combine: Literal["product", "rank_product", "shifted"] = "product"
+    lambda_kind: Literal["inv_std", "zico", "none"] = "inv_std"
 
     def __post_init__(self) -> None:
-        for field, choices in _CHOICES.items():
-            if getattr(self, field) not in choices:
-                raise ValueError(
-                    f"{field} of lswag must be one of {choices}, got {getattr(self, field)!r}."
-                )
-        for field in ("sigma_floor", "sigma_floor_relative", "threshold", "ddof"):
-            if not getattr(self, field) >= 0:
-                raise ValueError(f"{field} of lswag must be >= 0, got {getattr(self, field)}.")
-        if not 0 <= self.trim < 1:
-            raise ValueError(f"trim of lswag must be in [0, 1), got {self.trim}.")
-        if self.n_batches < 2:
-            raise ValueError(f"n_batches of lswag must be at least 2, got {self.n_batches}.")
+        object.__setattr__(self, "window", check_window(self.window, self.bins))
+        super().__post_init__()
         if self.include_bias and self.layers == "split_qkv":
             raise ValueError("include_bias of lswag cannot be combined with layers='split_qkv'.")
-        object.__setattr__(self, "window", check_window(self.window, self.bins))
 
     @property
     def passes(self) -> frozenset[str]:

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from lswag_jax.options import Several
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
 from lswag_jax.proxies.gradient_factor import gradient_factor
@@ -32,11 +33,7 @@ class ZiCo(Proxy):
     weakness: ClassVar[str] = "two batches only: half the ratios are 1"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
 
-    n_batches: int = 2
-
-    def __post_init__(self) -> None:
-        if self.n_batches < 2:
-            raise ValueError(f"n_batches of zico must be at least 2, got {self.n_batches}.")
+    n_batches: Several = 2
 
     @property
     def batches(self) -> int:

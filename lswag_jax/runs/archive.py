@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any, Self
 
 from lswag_jax.files import dump_row, write_atomically
-from lswag_jax.scoring.table import Row
+from lswag_jax.scoring.rows import Row
 from lswag_jax.spaces import Space
 
 ARCHIVE = "archive.jsonl"

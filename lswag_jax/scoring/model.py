@@ -18,10 +18,12 @@ from lswag_jax.capture import adapters, models, tape
 from lswag_jax.capture.macs import count_macs
 from lswag_jax.probe.candidate import Candidate, Draws
 from lswag_jax.probe.patterns import PATTERN_LIMIT
-from lswag_jax.proxies import Proxy, finish
+from lswag_jax.proxies import Proxy
 from lswag_jax.scoring.inputs import check_inputs, in_one_dtype
 from lswag_jax.scoring.measure import measure
-from lswag_jax.scoring.population import Proxies, merged
+from lswag_jax.scoring.population import Proxies
+from lswag_jax.scoring.programs import merged
+from lswag_jax.scoring.rows import Row, measurements
 from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.tasks import Task
 
@@ -111,14 +113,14 @@ def score_model(
     compiled = time.perf_counter()
     result = merged([run(*arguments) for run in programs])
     elapsed = time.perf_counter() - compiled
-    row = {
+    (measured,) = measurements([jax.tree.map(lambda a: np.asarray(a)[None], result)], resolved, 1)
+    row: Row = {
         "id": type(module).__name__,
         "genotype": None,
         "params": sum(int(leaf.size) for leaf in jax.tree.leaves(params)),
         "macs": count_macs(functools.partial(_forward, _of_one(model)), weights, images[:1]),
         "seconds": elapsed,
-        "degenerate": [bool(result["degenerate"])],
-        "parts": {proxy.key: _parts(proxy, result) for proxy in resolved},
+        **measured,
     }
     return ScoreTable([row], resolved, {"compile": compiled - start, "score": elapsed})
 
@@ -225,9 +227,7 @@ def _compiled(model, proxies, settings, leaves, structure, precision):
         return jax.jit(run).lower(*jax.tree.unflatten(structure, leaves)).compile()
 
 
-def _parts(proxy: Proxy, result: Mapping[str, Any]) -> dict[str, list]:
-    """Finished parts with the leading axis of repeats, here one."""
-    if not proxy.passes:
-        return {}
-    parts = {key: np.asarray(value)[None] for key, value in result[proxy.key].items()}
-    return {key: value.tolist() for key, value in finish(proxy, parts).items()}
+def clear() -> None:
+    """Drops the compiled programs that are kept for later calls."""
+    _compiled.cache_clear()
+    _check_samples.cache_clear()

@@ -12,12 +12,12 @@ from scipy import stats
 
 from lswag_jax.files import dump_row, write_atomically, write_csv, write_parquet
 from lswag_jax.proxies.base import Proxy
+from lswag_jax.scoring.rows import Row
 
 # Mildest first; all but the first two are failures.
 STATUSES = ("ok", "negative_lambda", "not_applicable", "degenerate", "nan", "inf", "error")
 NAN_POLICIES = ("worst_rank", "fill", "drop")
 FILL = -1e8  # NAS-Bench-Suite-Zero's value of a failed proxy, only for replaying its tables
-Row = dict[str, Any]
 
 
 def _stacked(values: list) -> np.ndarray:
@@ -40,9 +40,7 @@ class ScoreTable:
     standard deviation and `table.raw` the quantity as measured, before any rule over the pool.
 
     Args:
-        rows: one dictionary an architecture: `id`, `genotype` (JSON), `params`, `macs`, `seconds`,
-            `degenerate` [R] and `parts`, for each proxy a dictionary of lists with leading axis R,
-            the repeats; a row of an architecture that could not be run has `error` instead.
+        rows: one an architecture, see `Row`.
         proxies: the configured proxies.
         timing: seconds of the run, split as `compile` and `score`.
 

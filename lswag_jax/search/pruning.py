@@ -12,15 +12,16 @@ decimals. Repeats differ in weights and crops, where TE-NAS's differ in images.
 """
 
 import dataclasses
-import numbers
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from lswag_jax.options import Checked, Count, Natural
 from lswag_jax.runs.archive import Archive, Evaluate, check_complete, extend
 from lswag_jax.scoring.fitness import Fitness
-from lswag_jax.scoring.table import Row, ScoreTable
+from lswag_jax.scoring.rows import Row
+from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.spaces import OpSets, Supernet
 
 Removal = tuple[int, str]
@@ -28,7 +29,7 @@ Appeal = Callable[[Sequence[Row]], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PruningOptions:
+class PruningOptions(Checked):
     """Options of a pruning search, which has no seed of its own and nothing at random.
 
     Args:
@@ -40,16 +41,8 @@ class PruningOptions:
         ValueError: an option outside its range.
     """
 
-    prune_number: int = 1
-    decimals: int | None = None
-
-    def __post_init__(self) -> None:
-        for field, smallest in (("prune_number", 1), ("decimals", 0)):
-            value = getattr(self, field)
-            if field == "decimals" and value is None:
-                continue
-            if not isinstance(value, numbers.Integral) or value < smallest:
-                raise ValueError(f"{field} must be an integer >= {smallest}, got {value!r}.")
+    prune_number: Count = 1
+    decimals: Natural | None = None
 
 
 class Group(NamedTuple):

@@ -1,15 +1,15 @@
 """Random search, and the legal random genotypes that every search starts from."""
 
 import dataclasses
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from lswag_jax.options import Checked, Count, Natural
 from lswag_jax.runs.archive import Archive, Evaluate, check_complete, extend
 from lswag_jax.runs.shards import Shard
-from lswag_jax.scoring.table import Row
+from lswag_jax.scoring.rows import Row
 from lswag_jax.spaces import Space
 
 Window = tuple[float, float]
@@ -17,7 +17,7 @@ _NUM_PROBES = 1000  # random genotypes whose sizes an error reports
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SearchOptions:
+class SearchOptions(Checked):
     """What every search needs.
 
     Args:
@@ -30,27 +30,20 @@ class SearchOptions:
         ValueError: an option outside its range.
     """
 
-    seed: int = 0
+    seed: Natural = 0
     params_window: Window | None = None
     macs_window: Window | None = None
-    patience: int = 10_000
+    patience: Count = 10_000
 
     def __post_init__(self) -> None:
-        self._check_integers(0, "seed")
-        self._check_integers(1, "patience")
+        super().__post_init__()
         for field in ("params_window", "macs_window"):
             window = getattr(self, field)
             if window is None:
                 continue
-            if np.shape(window) != (2,) or not window[0] <= window[1]:
+            if not window[0] <= window[1]:
                 raise ValueError(f"{field} must be (smallest, largest) or None, got {window}.")
             object.__setattr__(self, field, tuple(window))
-
-    def _check_integers(self, smallest: int, *fields: str) -> None:
-        for field in fields:
-            value = getattr(self, field)
-            if not isinstance(value, numbers.Integral) or value < smallest:
-                raise ValueError(f"{field} must be an integer >= {smallest}, got {value!r}.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,12 +59,8 @@ class RandomOptions(SearchOptions):
         500
     """
 
-    num: int = 1000
+    num: Count = 1000
     shard: Shard | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check_integers(1, "num")
 
     @property
     def total(self) -> int:

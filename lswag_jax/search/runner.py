@@ -1,7 +1,6 @@
 """A search from images to result files, resumed by its working directory."""
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,11 +10,14 @@ import numpy as np
 from lswag_jax import proxies as proxy_registry
 from lswag_jax.proxies import Proxy
 from lswag_jax.runs.archive import Archive, Evaluate
+from lswag_jax.runs.identity import data_sha256, describe
 from lswag_jax.runs.shards import open_archive, reuse
 from lswag_jax.scoring import devices as distributed
 from lswag_jax.scoring import population as scoring
 from lswag_jax.scoring.fitness import Fitness
-from lswag_jax.scoring.table import Row, ScoreTable
+from lswag_jax.scoring.options import ScoreOptions
+from lswag_jax.scoring.rows import Row
+from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.search import evolution, pruning, random_search
 from lswag_jax.search.evolution import EvolutionOptions
 from lswag_jax.search.pruning import PruningOptions
@@ -180,7 +182,7 @@ def run(
     config: Mapping[str, Any] | None = None,
     exempt: Sequence[str] = (),
     fitness: str | Sequence[str] | Fitness = ("lswag",),
-    score_settings: Mapping[str, Any] | None = None,
+    score_options: ScoreOptions | None = None,
     complete: Callable[[Iterable[Row]], Iterable[Row]] = iter,
     progress: Callable[[Progress], None] | None = None,
 ) -> SearchResult:
@@ -204,7 +206,7 @@ def run(
             checksum of the images and labels is added as `data_sha256`.
         exempt: keys of the config, dotted where nested, that may differ on resuming.
         fitness: see `search`.
-        score_settings: further arguments of `lswag_jax.scoring.stream`, such as `seed`.
+        score_options: how networks are scored, such as `seed`; None takes the defaults.
         complete: adds to the rows what is not measured on untrained networks, such as
             `training.supernet.InheritedAccuracy`, named in `proxies` too.
         progress: see `search`.
@@ -216,7 +218,7 @@ def run(
         ValueError: bad arguments, a workdir of another config, windows that cannot be met.
     """
     resolved, fitness = proxy_registry.resolve(proxies), Fitness.parse(fitness)
-    settings = dict(score_settings or {})
+    settings = score_options or ScoreOptions()
     timing = {"compile": 0.0, "score": 0.0}
     if config is None:
         config = _describe(space, resolved, options, fitness, settings)
@@ -227,7 +229,9 @@ def run(
         spent: dict[str, float] = {}
         probed = [proxy for proxy in resolved if proxy.untrained]
         yield from complete(
-            scoring.stream(scored, genotypes, images, labels, probed, timing=spent, **settings)
+            scoring.stream(
+                scored, genotypes, images, labels, probed, timing=spent, **settings.keywords()
+            )
         )
         for key in timing:
             timing[key] += spent[key]
@@ -253,23 +257,5 @@ def run(
 def _describe(space, proxies: Iterable[Proxy], options, fitness, settings) -> dict:
     """The arguments of a run as plain values, but for those that say where it runs."""
     decisive = {k: v for k, v in dataclasses.asdict(options).items() if k != "shard"}
-    return {
-        "space": dataclasses.asdict(space),
-        "proxies": {p.key: {"name": p.name} | dataclasses.asdict(p) for p in proxies},
-        "search": {"kind": type(options).__name__} | decisive,
-        "fitness": fitness.to_json(),
-        "score": {
-            key: value.__qualname__ if callable(value) else value
-            for key, value in settings.items()
-            if key != "devices"
-        },
-    }
-
-
-def data_sha256(*arrays: Any) -> str:
-    """Checksum of arrays, with their shapes and dtypes."""
-    digest = hashlib.sha256()
-    for array in map(np.asarray, arrays):
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+    search = {"kind": type(options).__name__} | decisive
+    return describe(space, proxies, settings, search=search, fitness=fitness.to_json())

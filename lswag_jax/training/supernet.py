@@ -17,7 +17,7 @@ import numpy as np
 
 from lswag_jax.data import Pool
 from lswag_jax.proxies import Proxy
-from lswag_jax.scoring.table import Row
+from lswag_jax.scoring.rows import Row
 from lswag_jax.spaces import AutoFormer, Space
 from lswag_jax.training.augment import AugmentOptions
 from lswag_jax.training.input_pipeline import Batch, Pipeline

@@ -2,29 +2,22 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from lswag_jax.analysis import information
+from lswag_jax.options import Checked, Natural, NonNegative
 from lswag_jax.proxies import GROUPS
 from lswag_jax.proxies.merge import check_rule
 
 # `flops` is NAS-Bench-Suite-Zero's name; every other proxy is gradient-based.
 GRADIENT_FREE = frozenset({*GROUPS["gradient_free"], "flops"})
-_CHOICES = {
-    "bins": information.BINS,
-    "estimator": information.ESTIMATORS,
-    "fill": ("-1e8", "worst_rank", "drop"),
-    "bias": ("ranks", "raw"),
-    "second": ("min_ig", "max_ig", "gradient_free", "gradient_based", "mixed", "random", "none"),
-    "third": ("bias_match", "min_bias", "random", "none"),
-    "pool": ("window", "all"),
-}
+Second = Literal["min_ig", "max_ig", "gradient_free", "gradient_based", "mixed", "random", "none"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LibraOptions:
+class LibraOptions(Checked):
     """Options of LIBRA; the defaults are the published algorithm with NAS-Bench-Suite-Zero's bins.
 
     Args:
@@ -56,30 +49,23 @@ class LibraOptions:
         'min_ig'
     """
 
-    bins: str = "equal_width"
+    bins: information.Bins = "equal_width"
     n_bins: str | int = "nbsz"
-    estimator: str = "ml"
-    fill: str = "-1e8"
+    estimator: information.Estimator = "ml"
+    fill: Literal["-1e8", "worst_rank", "drop"] = "-1e8"
     abs_rho: bool = False
-    window: float = 0.1
-    bias: str = "ranks"
+    window: NonNegative = 0.1
+    bias: Literal["ranks", "raw"] = "ranks"
     rule: str = "log_rank_sum"
     double_best: bool = False
-    second: str = "min_ig"
-    third: str = "bias_match"
-    pool: str = "window"
-    permutations: int = 0
-    seed: int = 0
+    second: Second = "min_ig"
+    third: Literal["bias_match", "min_bias", "random", "none"] = "bias_match"
+    pool: Literal["window", "all"] = "window"
+    permutations: Natural = 0
+    seed: Natural = 0
 
     def __post_init__(self) -> None:
-        for field, known in _CHOICES.items():
-            if getattr(self, field) not in known:
-                raise ValueError(f"{field} must be one of {known}, got {getattr(self, field)!r}.")
-        if self.window < 0 or self.permutations < 0:
-            raise ValueError(
-                "window and permutations must not be negative, got "
-                f"{self.window} and {self.permutations}."
-            )
+        super().__post_init__()
         information.num_bins(2, self.n_bins)  # raises for a bad one
         check_rule(self.rule)
 
