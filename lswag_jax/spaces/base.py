@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import flax.linen as nn
 import jax
@@ -14,6 +14,7 @@ from flax import traverse_util
 
 from lswag_jax import tasks
 from lswag_jax.spaces import depth
+from lswag_jax.spaces.genotype import BaseGenotype
 from lswag_jax.spaces.plan import (
     Path,
     Plan,
@@ -24,19 +25,7 @@ from lswag_jax.spaces.plan import (
 )
 from lswag_jax.tasks import Task
 
-
-class JsonGenotype(Protocol):
-    """What a genotype class has: a dictionary for JSON, and the way back."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The genotype as a dictionary that `json.dumps` takes."""
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`; ValueError for anything else."""
-
-
-Genotype = TypeVar("Genotype", bound=JsonGenotype)
+Genotype = TypeVar("Genotype", bound=BaseGenotype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +73,7 @@ class Space(abc.ABC, Generic[Genotype]):
 
     name: str
     num_classes: int
-    genotype_class: ClassVar[type]
+    genotype_class: ClassVar[type[BaseGenotype]]
     count_rules: ClassVar[tuple[str, ...]] = ("exact",)  # of `macs`
 
     @property
@@ -127,10 +116,11 @@ class Space(abc.ABC, Generic[Genotype]):
 
     def sample(self, rng: np.random.Generator, n: int) -> list[Genotype]:
         """`n` random genotypes, with replacement."""
-        return [self._sample_one(rng) for _ in range(n)]
+        return [self.sample_one(rng) for _ in range(n)]
 
     @abc.abstractmethod
-    def _sample_one(self, rng: np.random.Generator) -> Genotype: ...
+    def sample_one(self, rng: np.random.Generator) -> Genotype:
+        """One random genotype."""
 
     @abc.abstractmethod
     def mutate(
@@ -166,9 +156,9 @@ class Space(abc.ABC, Generic[Genotype]):
         if rule not in self.count_rules:
             known = " or ".join(map(repr, self.count_rules))
             raise ValueError(f"rule must be {known}, got {rule!r}.")
-        return self.plan(g).macs if rule == "exact" else self._published_macs(g)
+        return self.plan(g).macs if rule == "exact" else self.published_macs(g)
 
-    def _published_macs(self, g: Genotype) -> int:
+    def published_macs(self, g: Genotype) -> int:
         """The benchmark's own count of `g`."""
         return tensorwatch_flops(self.plan(g))
 
@@ -185,10 +175,10 @@ class Space(abc.ABC, Generic[Genotype]):
         """
         for g in genotypes:
             self.check(g)
-        rows = [self._codes(g) | self._active_sizes(g) for g in genotypes]
+        rows = [self.codes(g) | self._active_sizes(g) for g in genotypes]
         return {key: np.stack([row[key] for row in rows]).astype(np.int32) for key in rows[0]}
 
-    def _codes(self, g: Genotype) -> dict[str, np.ndarray]:
+    def codes(self, g: Genotype) -> dict[str, np.ndarray]:
         """What the elastic module reads of `g`."""
         del g
         return {}
@@ -200,9 +190,12 @@ class Space(abc.ABC, Generic[Genotype]):
         """Sets of present weight layers, bool [K, L], that give each layer its extreme bins."""
         return _layer_sets(self)
 
-    @abc.abstractmethod
-    def _depth_extremes(self) -> Iterable[Genotype]:
-        """Genotypes among which each weight layer has its lowest and its highest depth."""
+    def depth_extremes(self) -> Iterable[Genotype]:
+        """Genotypes among which each weight layer has its lowest and its highest depth.
+
+        Only elastic networks are asked for them.
+        """
+        raise NotImplementedError(f"{self.name} has no elastic network.")
 
     def bin_range(self, rule: str = "zero_based") -> np.ndarray:
         """Lowest and highest depth bin [2, L] that each weight layer can have."""
@@ -277,5 +270,5 @@ def scale_params(
 
 @functools.lru_cache(maxsize=16)
 def _layer_sets(space: Space) -> np.ndarray:
-    plans = (space.plan(g).without(space.unscored) for g in space._depth_extremes())
+    plans = (space.plan(g).without(space.unscored) for g in space.depth_extremes())
     return np.unique([present_weights(plan) for plan in plans], axis=0)

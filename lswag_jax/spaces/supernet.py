@@ -16,13 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from lswag_jax.spaces.base import Space, scale_params
+from lswag_jax.spaces.genotype import BaseGenotype, mix
 from lswag_jax.spaces.initial import torch_variables
 from lswag_jax.spaces.plan import Path
 from lswag_jax.tasks import Task
 
 
 @dataclasses.dataclass(frozen=True)
-class OpSets:
+class OpSets(BaseGenotype):
     """The operations that remain on each edge.
 
     Args:
@@ -56,21 +57,6 @@ class OpSets:
         """The sets after an operation of an edge is removed."""
         left = tuple(other for other in self.edges[edge] if other != op)
         return type(self)((*self.edges[:edge], left, *self.edges[edge + 1 :]))
-
-    def to_json(self) -> dict[str, Any]:
-        """The sets as a dictionary that `json.dumps` takes."""
-        return {"edges": [list(ops) for ops in self.edges]}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`.
-
-        Raises:
-            ValueError: a key is missing or unknown.
-        """
-        if not isinstance(data, Mapping) or set(data) != {"edges"}:
-            raise ValueError(f"sets of operations have the key 'edges' alone, got {data!r}.")
-        return cls(data["edges"])
 
 
 class Supernet(Space[OpSets]):
@@ -148,7 +134,7 @@ class Supernet(Space[OpSets]):
         self.check(g)
         return g
 
-    def _sample_one(self, rng: np.random.Generator) -> OpSets:
+    def sample_one(self, rng: np.random.Generator) -> OpSets:
         """On each edge a set that is not empty, all equally likely."""
         codes = rng.integers(1, 2 ** len(self.ops), size=self.num_edges)
         edges = [[op for i, op in enumerate(self.ops) if code >> i & 1] for code in codes]
@@ -159,11 +145,12 @@ class Supernet(Space[OpSets]):
     ) -> OpSets:
         """Draws each edge's set anew with probability `m_prob`; there is nothing else."""
         del s_prob
-        return _mixed(rng.random(self.num_edges) < m_prob, self._sample_one(rng), g)
+        fresh = self.sample_one(rng)
+        return OpSets(mix(rng.random(self.num_edges) < m_prob, fresh.edges, g.edges))
 
     def crossover(self, rng: np.random.Generator, a: OpSets, b: OpSets) -> OpSets:
         """A child with each edge's set of either parent."""
-        return _mixed(rng.random(self.num_edges) < 0.5, a, b)
+        return OpSets(mix(rng.random(self.num_edges) < 0.5, a.edges, b.edges))
 
     # Networks ---------------------------------------------------------------------------------
 
@@ -176,7 +163,7 @@ class Supernet(Space[OpSets]):
         encoded = {name: value[0] for name, value in self.encode([self.full]).items()}
         return torch_variables(self.network(), key, jnp.zeros((1, *self.image_shape)), encoded)
 
-    def _codes(self, g: OpSets) -> dict[str, np.ndarray]:
+    def codes(self, g: OpSets) -> dict[str, np.ndarray]:
         """`codes` [edges, ops], 1 for each operation that is present."""
         return {"codes": np.array([[op in ops for op in self.ops] for ops in g.edges])}
 
@@ -184,7 +171,7 @@ class Supernet(Space[OpSets]):
     def _place(self, path: Path) -> tuple[int, str] | None:
         """The edge and the operation that a variable belongs to, None for any other."""
 
-    def _depth_extremes(self) -> Iterator[OpSets]:
+    def depth_extremes(self) -> Iterator[OpSets]:
         """Sets that give each layer its extreme bins; all sets are too many.
 
         A layer is deepest or least deep where all or none are present of the operations before its
@@ -212,9 +199,3 @@ class Supernet(Space[OpSets]):
             return None if place is None else encoded["codes"][place[0], self.ops.index(place[1])]
 
         return scale_params(variables, factor)
-
-
-def _mixed(pick: Sequence[bool], a: OpSets, b: OpSets) -> OpSets:
-    """Each edge's set of `a` where picked, else of `b`."""
-    triples = zip(pick, a.edges, b.edges, strict=True)
-    return OpSets([ours if picked else theirs for picked, ours, theirs in triples])

@@ -19,6 +19,7 @@ from lswag_jax.spaces.autoformer.genotype import AutoFormerGenotype
 from lswag_jax.spaces.autoformer.plan import cream_macs
 from lswag_jax.spaces.autoformer.plan import network as network_plan
 from lswag_jax.spaces.base import Space
+from lswag_jax.spaces.genotype import mix
 from lswag_jax.spaces.plan import Plan, cut
 
 
@@ -141,7 +142,7 @@ class AutoFormer(Space[AutoFormerGenotype]):
         self.check(g)
         return g
 
-    def _sample_one(self, rng: np.random.Generator) -> AutoFormerGenotype:
+    def sample_one(self, rng: np.random.Generator) -> AutoFormerGenotype:
         """Depth, each block's ratio and heads, then width, all uniform."""
         depth = _choose(rng, self.depths)
         genes = [(_choose(rng, self.mlp_ratios), self._sample_heads(rng)) for _ in range(depth)]
@@ -188,13 +189,9 @@ class AutoFormer(Space[AutoFormerGenotype]):
         if a.depth != b.depth:
             return None
         pick = rng.random(2 * a.depth + 1) < 0.5
-        genes = zip(
-            (a.embed_dim, *a.num_heads, *a.mlp_ratio),
-            (b.embed_dim, *b.num_heads, *b.mlp_ratio),
-            strict=True,
-        )
-        child = [x if first else y for first, (x, y) in zip(pick, genes, strict=True)]
-        return AutoFormerGenotype(child[0], child[1 : a.depth + 1], child[a.depth + 1 :])
+        genes = [(g.embed_dim, *g.num_heads, *g.mlp_ratio) for g in (a, b)]
+        dim, *rest = mix(pick, *genes)
+        return AutoFormerGenotype(dim, rest[: a.depth], rest[a.depth :])
 
     # Networks ---------------------------------------------------------------------------------
 
@@ -233,12 +230,10 @@ class AutoFormer(Space[AutoFormerGenotype]):
             (max(self.head_counts),) * max(self.depths),
             (max(self.mlp_ratios),) * max(self.depths),
         )
-        encoded = {
-            key: jnp.asarray(value, jnp.int32) for key, value in self._codes(largest).items()
-        }
+        encoded = {key: jnp.asarray(value, jnp.int32) for key, value in self.codes(largest).items()}
         return self.network().init(key, jnp.zeros((1, *self.image_shape)), encoded)
 
-    def _codes(self, g: AutoFormerGenotype) -> dict[str, np.ndarray]:
+    def codes(self, g: AutoFormerGenotype) -> dict[str, np.ndarray]:
         """`embed_dim`; `num_heads` and `hidden` [max depth], 0 for blocks that are absent."""
         absent = (0, max(self.depths) - g.depth)
         return {
@@ -251,11 +246,11 @@ class AutoFormer(Space[AutoFormerGenotype]):
         """The layers of `g` in the places of the deepest network's."""
         return network_plan(self, g)
 
-    def _published_macs(self, g: AutoFormerGenotype) -> int:
+    def published_macs(self, g: AutoFormerGenotype) -> int:
         """Cream's count, see `cream_macs`."""
         return cream_macs(self, g)
 
-    def _depth_extremes(self) -> Iterator[AutoFormerGenotype]:
+    def depth_extremes(self) -> Iterator[AutoFormerGenotype]:
         """A network of each depth."""
         for depth in self.depths:
             heads, ratio = self.head_counts[0], self.mlp_ratios[0]

@@ -118,7 +118,7 @@ class Darts(Space[DartsGenotype]):
         """
         return DartsGenotype.from_text(text)
 
-    def _sample_one(self, rng: np.random.Generator) -> DartsGenotype:
+    def sample_one(self, rng: np.random.Generator) -> DartsGenotype:
         """For each node two distinct inputs, in ascending order, and two ops.
 
         All are uniform and independent, as in NASLib, which leaves the order of a node's edges
@@ -196,7 +196,7 @@ class Darts(Space[DartsGenotype]):
         images = jnp.zeros((1, *self.image_shape))
         return torch_variables(self.network(), key, images, codes)
 
-    def _codes(self, g: DartsGenotype) -> dict[str, np.ndarray]:
+    def codes(self, g: DartsGenotype) -> dict[str, np.ndarray]:
         """`edge_codes` of both cells."""
         return networks.edge_codes(g, self.pool_norm)
 
@@ -204,7 +204,7 @@ class Darts(Space[DartsGenotype]):
         """The layers of `g`, with the places of all that an edge may have."""
         return network_plan(self, g.normal, g.reduce)
 
-    def _depth_extremes(self) -> Iterator[DartsGenotype]:
+    def depth_extremes(self) -> Iterator[DartsGenotype]:
         """Genotypes that give each layer its extreme bins; all are too many.
 
         An edge has 0 to 4 layers, and the depth of one of its own is lowest or highest where each

@@ -118,7 +118,7 @@ class NasBench101(Space[NasBench101Genotype]):
         self.check(g)
         return g
 
-    def _sample_one(self, rng: np.random.Generator) -> NasBench101Genotype:
+    def sample_one(self, rng: np.random.Generator) -> NasBench101Genotype:
         """The benchmark's sampler, which NASLib uses too.
 
         Each of the 21 possible edges of 7 vertices with probability one half and uniform
@@ -197,10 +197,10 @@ class NasBench101(Space[NasBench101Genotype]):
 
         Kernels N(0, 2 / (k * k * output channels)), see `active_variables`.
         """
-        encoded = {key: jnp.asarray(v, jnp.int32) for key, v in self._codes(_DIRECT).items()}
+        encoded = {key: jnp.asarray(v, jnp.int32) for key, v in self.codes(_DIRECT).items()}
         return self.network().init(key, jnp.zeros((1, *self.image_shape)), encoded)
 
-    def _codes(self, g: NasBench101Genotype) -> dict[str, np.ndarray]:
+    def codes(self, g: NasBench101Genotype) -> dict[str, np.ndarray]:
         """The cell in the places of the largest.
 
         `edges` [7, 7]; `codes` [5] of the inner operations, 1 + index into OPS, 0 where there is
@@ -230,7 +230,7 @@ class NasBench101(Space[NasBench101Genotype]):
         """The layers of `g` in the places of the largest cell's."""
         return network_plan(self, g)
 
-    def _depth_extremes(self) -> Iterator[NasBench101Genotype]:
+    def depth_extremes(self) -> Iterator[NasBench101Genotype]:
         """A chain of vertices for every set of projected inputs and convolutions."""
         for n, direct in itertools.product(range(INNER + 1), (False, True)):
             for choice in itertools.product((False, True), repeat=2 * n):

@@ -15,6 +15,7 @@ import numpy as np
 
 from lswag_jax.spaces.base import Space, scale_params
 from lswag_jax.spaces.blocks import edge_of
+from lswag_jax.spaces.genotype import mix
 from lswag_jax.spaces.layers import centre_scale
 from lswag_jax.spaces.nasbench201 import network as networks
 from lswag_jax.spaces.nasbench201.genotype import EDGES, OPS, NasBench201Genotype
@@ -78,7 +79,7 @@ class NasBench201(Space[NasBench201Genotype]):
         """All 15,625 genotypes."""
         return [NasBench201Genotype(ops) for ops in itertools.product(OPS, repeat=len(EDGES))]
 
-    def _sample_one(self, rng: np.random.Generator) -> NasBench201Genotype:
+    def sample_one(self, rng: np.random.Generator) -> NasBench201Genotype:
         """Every edge uniform: all genotypes are equally likely."""
         return NasBench201Genotype([OPS[i] for i in rng.integers(len(OPS), size=len(EDGES))])
 
@@ -91,15 +92,14 @@ class NasBench201(Space[NasBench201Genotype]):
     ) -> NasBench201Genotype:
         """Draws each edge's operation anew with probability `m_prob`; there is nothing else."""
         del s_prob
-        fresh = self._sample_one(rng)
-        pick = rng.random(len(EDGES)) < m_prob
-        return NasBench201Genotype(np.where(pick, fresh.ops, g.ops).tolist())
+        fresh = self.sample_one(rng)
+        return NasBench201Genotype(mix(rng.random(len(EDGES)) < m_prob, fresh.ops, g.ops))
 
     def crossover(
         self, rng: np.random.Generator, a: NasBench201Genotype, b: NasBench201Genotype
     ) -> NasBench201Genotype:
         """A child with each edge's operation of either parent."""
-        return NasBench201Genotype(np.where(rng.random(len(EDGES)) < 0.5, a.ops, b.ops).tolist())
+        return NasBench201Genotype(mix(rng.random(len(EDGES)) < 0.5, a.ops, b.ops))
 
     # Networks ---------------------------------------------------------------------------------
 
@@ -107,7 +107,7 @@ class NasBench201(Space[NasBench201Genotype]):
         """The layers of `g`, with the place of a convolution on each edge."""
         return network_plan(self, g.ops)
 
-    def _depth_extremes(self) -> Iterator[NasBench201Genotype]:
+    def depth_extremes(self) -> Iterator[NasBench201Genotype]:
         """Cells with and without each edge's convolution."""
         for ops in itertools.product(("none", "nor_conv_3x3"), repeat=len(EDGES)):
             yield NasBench201Genotype(ops)
@@ -130,7 +130,7 @@ class NasBench201(Space[NasBench201Genotype]):
         encoded = {"codes": jnp.full(len(EDGES), OPS.index("nor_conv_3x3"))}
         return self.network().init(key, jnp.zeros((1, *self.image_shape)), encoded)
 
-    def _codes(self, g: NasBench201Genotype) -> dict[str, np.ndarray]:
+    def codes(self, g: NasBench201Genotype) -> dict[str, np.ndarray]:
         """`codes` [6], index into `OPS` of each operation."""
         return {"codes": np.array(g.codes)}
 

@@ -12,6 +12,7 @@ import numpy as np
 from flax import traverse_util
 
 from lswag_jax.spaces.base import Block, scale_params
+from lswag_jax.spaces.genotype import mix
 from lswag_jax.spaces.plan import WEIGHTED, Path, Plan, cut
 from lswag_jax.spaces.transnas import network as networks
 from lswag_jax.spaces.transnas.genotype import TransNASMacroGenotype
@@ -50,7 +51,8 @@ class TransNASMacro(TransNAS[TransNASMacroGenotype]):
     def _ops(self, g: TransNASMacroGenotype) -> None:
         return None
 
-    def _depth_extremes(self) -> tuple[TransNASMacroGenotype, ...]:
+    def depth_extremes(self) -> tuple[TransNASMacroGenotype, ...]:
+        """All genotypes, since shapes change with each."""
         return self.genotypes()
 
     def check(self, g: TransNASMacroGenotype) -> None:
@@ -118,9 +120,7 @@ class TransNASMacro(TransNAS[TransNASMacroGenotype]):
         """
         if a.depth != b.depth:
             return None
-        pick = rng.random(a.depth) < 0.5
-        genes = zip(pick, a.modules, b.modules, strict=True)
-        modules = [x if first else y for first, x, y in genes]
+        modules = mix(rng.random(a.depth) < 0.5, a.modules, b.modules)
         return TransNASMacroGenotype(modules) if _allowed(modules) else None
 
     # Networks ---------------------------------------------------------------------------------

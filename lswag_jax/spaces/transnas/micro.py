@@ -12,6 +12,7 @@ import numpy as np
 
 from lswag_jax.spaces.base import scale_params
 from lswag_jax.spaces.blocks import edge_of
+from lswag_jax.spaces.genotype import mix
 from lswag_jax.spaces.layers import centre_scale
 from lswag_jax.spaces.plan import Path
 from lswag_jax.spaces.transnas.genotype import (
@@ -60,7 +61,7 @@ class TransNASMicro(TransNAS[TransNASMicroGenotype]):
     def _ops(self, g: TransNASMicroGenotype) -> tuple[int, ...]:
         return g.ops
 
-    def _depth_extremes(self) -> Iterator[TransNASMicroGenotype]:
+    def depth_extremes(self) -> Iterator[TransNASMicroGenotype]:
         """Cells with and without each edge's convolution, or its factorised reduction."""
         choices = [(0, 2) if source else (0, 1, 2) for source, _ in EDGES]
         return map(TransNASMicroGenotype, itertools.product(*choices))
@@ -114,9 +115,7 @@ class TransNASMicro(TransNAS[TransNASMicroGenotype]):
         self, rng: np.random.Generator, a: TransNASMicroGenotype, b: TransNASMicroGenotype
     ) -> TransNASMicroGenotype:
         """A child with each edge of either parent."""
-        pick = rng.random(NUM_EDGES) < 0.5
-        genes = zip(pick, a.ops, b.ops, strict=True)
-        return TransNASMicroGenotype([x if first else y for first, x, y in genes])
+        return TransNASMicroGenotype(mix(rng.random(NUM_EDGES) < 0.5, a.ops, b.ops))
 
     # Networks ---------------------------------------------------------------------------------
 
@@ -133,7 +132,7 @@ class TransNASMicro(TransNAS[TransNASMicroGenotype]):
         encoded = {"ops": jnp.full(NUM_EDGES, 3)}
         return self.network().init(key, jnp.zeros((1, *self.image_shape)), encoded)
 
-    def _codes(self, g: TransNASMicroGenotype) -> dict[str, np.ndarray]:
+    def codes(self, g: TransNASMicroGenotype) -> dict[str, np.ndarray]:
         """`ops` [6], the operations."""
         return {"ops": np.array(g.ops)}
 

@@ -111,7 +111,7 @@ class TransNAS(Space[Genotype]):
         num_modules = MAX_MODULES if ops is None else len(modules)
         return network_plan(self, modules, ops, num_modules)
 
-    def _published_macs(self, g: Genotype) -> int:
+    def published_macs(self, g: Genotype) -> int:
         """The `flops` column of NAS-Bench-Suite-Zero."""
         return published_flops(self.plan(g), self.task.tiles)
 
@@ -130,7 +130,7 @@ class TransNAS(Space[Genotype]):
             f"stem's channels, then {self._digits}."
         )
 
-    def _sample_one(self, rng: np.random.Generator) -> Genotype:
+    def sample_one(self, rng: np.random.Generator) -> Genotype:
         """Uniform over the space."""
         every = self.genotypes()
         return every[rng.integers(len(every))]
