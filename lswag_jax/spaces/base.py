@@ -13,6 +13,7 @@ import numpy as np
 from flax import traverse_util
 
 from lswag_jax import tasks
+from lswag_jax.options import Checked
 from lswag_jax.spaces import depth
 from lswag_jax.spaces.genotype import BaseGenotype
 from lswag_jax.spaces.plan import (
@@ -43,12 +44,13 @@ class Block:
     is_scored: bool = True
 
 
-class Space(abc.ABC, Generic[Genotype]):
+class Space(Checked, abc.ABC, Generic[Genotype]):
     """A search space: its genotypes, their plans, and their networks.
 
-    Subclasses are frozen dataclasses. A space writes down what a genotype is (`check`, `format`,
-    `parse`, and how to sample and vary it), the layers of its network (`plan`), and the network
-    (`build`). Counts, active sizes, depth bins and the cut of variables are read off the plan.
+    Subclasses are frozen dataclasses whose fields are checked by their types. A space writes down
+    what a genotype is (`check`, `format`, `parse`, and how to sample and vary it), the layers of
+    its network (`plan`), and the network (`build`). Counts, active sizes, depth bins and the cut
+    of variables are read off the plan.
 
     Networks are scored in one of two ways. `network()` may be *elastic*: as large as every
     genotype, which it takes encoded as an input, so that one compiled program serves the space.
@@ -72,6 +74,8 @@ class Space(abc.ABC, Generic[Genotype]):
     """
 
     name: str
+    image_size: int
+    channels: int
     num_classes: int
     genotype_class: ClassVar[type[BaseGenotype]]
     count_rules: ClassVar[tuple[str, ...]] = ("exact",)  # of `macs`
@@ -82,9 +86,9 @@ class Space(abc.ABC, Generic[Genotype]):
         return tasks.classification(self.num_classes)
 
     @property
-    @abc.abstractmethod
     def image_shape(self) -> tuple[int, ...]:
-        """Shape of one input."""
+        """Shape of one input, as a rule height, width and channels of an image."""
+        return self.image_size, self.image_size, self.channels
 
     # Genotypes --------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lswag_jax.options import Count
 from lswag_jax.spaces.autoformer import network as networks
 from lswag_jax.spaces.autoformer.genotype import AutoFormerGenotype
 from lswag_jax.spaces.autoformer.plan import cream_macs
@@ -50,13 +51,13 @@ class AutoFormer(Space[AutoFormerGenotype]):
     head_counts: tuple[int, ...]
     mlp_ratios: tuple[float, ...]
     depths: tuple[int, ...]
-    head_dim: int | None = 64
+    head_dim: Count | None = 64
     relative_position: bool = True
     norm_eps: float = 1e-5
-    image_size: int = 224
-    patch_size: int = 16
-    channels: int = 3
-    num_classes: int = 1000
+    image_size: Count = 224
+    patch_size: Count = 16
+    channels: Count = 3
+    num_classes: Count = 1000
 
     genotype_class: ClassVar[type] = AutoFormerGenotype
     count_rules: ClassVar[tuple[str, ...]] = ("exact", "cream")
@@ -67,9 +68,7 @@ class AutoFormer(Space[AutoFormerGenotype]):
             if not choices or min(choices) <= 0:
                 raise ValueError(f"{field} must be positive choices, got {choices}.")
             object.__setattr__(self, field, choices)
-        for field in ("image_size", "patch_size", "channels", "num_classes"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}.")
+        super().__post_init__()
         if self.head_dim is None and self.relative_position:
             raise ValueError("relative_position needs a head_dim, got head_dim=None.")
         if self.head_dim is None:
@@ -85,11 +84,6 @@ class AutoFormer(Space[AutoFormerGenotype]):
             )
 
     # Sizes ------------------------------------------------------------------------------------
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of an input."""
-        return self.image_size, self.image_size, self.channels
 
     @property
     def num_patches(self) -> int:

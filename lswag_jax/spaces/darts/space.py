@@ -7,12 +7,13 @@ Source: quark0/darts (Liu et al., ICLR 2019); the network that is scored is NASL
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lswag_jax.options import Count
 from lswag_jax.spaces.base import Space, scale_params
 from lswag_jax.spaces.darts import network as networks
 from lswag_jax.spaces.darts.genotype import NODES, OPS, DartsGenotype, Edge
@@ -22,7 +23,6 @@ from lswag_jax.spaces.initial import torch_variables
 from lswag_jax.spaces.layers import centre_scale
 from lswag_jax.spaces.plan import Path, Plan
 
-STEMS = ("cifar", "imagenet")
 FORMS = ("darts", "naslib")
 
 
@@ -53,24 +53,20 @@ class Darts(Space[DartsGenotype]):
     """
 
     name: str = "darts"
-    layers: int = 8
-    width: int = 32
-    stem: str = "cifar"
+    layers: Count = 8
+    width: Count = 32
+    stem: Literal["cifar", "imagenet"] = "cifar"
     affine: bool = False
     pool_norm: bool = True
-    image_size: int = 32
-    channels: int = 3
-    num_classes: int = 10
+    image_size: Count = 32
+    channels: Count = 3
+    num_classes: Count = 10
 
     genotype_class: ClassVar[type] = DartsGenotype
     count_rules: ClassVar[tuple[str, ...]] = ("exact", "naslib")
 
     def __post_init__(self) -> None:
-        for field in ("layers", "width", "image_size", "channels", "num_classes"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}.")
-        if self.stem not in STEMS:
-            raise ValueError(f"stem must be one of {STEMS}, got {self.stem!r}.")
+        super().__post_init__()
         step = 4 if self.stem == "cifar" else 32
         if self.image_size % step:
             raise ValueError(
@@ -81,11 +77,6 @@ class Darts(Space[DartsGenotype]):
             raise ValueError(f"width must be even with the imagenet stem, got {self.width}.")
 
     # Sizes ------------------------------------------------------------------------------------
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of an input."""
-        return self.image_size, self.image_size, self.channels
 
     @property
     def cells(self) -> list[Place]:

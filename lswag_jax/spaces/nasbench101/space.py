@@ -6,12 +6,13 @@ Source: google-research/nasbench (Ying et al., ICML 2019).
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lswag_jax.options import Bound, Count
 from lswag_jax.spaces.base import Space, scale_params
 from lswag_jax.spaces.layers import centre_scale, unit_mask
 from lswag_jax.spaces.nasbench101 import network as networks
@@ -56,34 +57,23 @@ class NasBench101(Space[NasBench101Genotype]):
     """
 
     name: str = "nasbench101"
-    width: int = 128
-    stacks: int = 3
-    cells: int = 3
-    image_size: int = 32
-    channels: int = 3
-    num_classes: int = 10
+    width: Annotated[int, Bound(INNER)] = 128
+    stacks: Count = 3
+    cells: Count = 3
+    image_size: Count = 32
+    channels: Count = 3
+    num_classes: Count = 10
 
     genotype_class: ClassVar[type] = NasBench101Genotype
     count_rules: ClassVar[tuple[str, ...]] = ("exact", "naslib")
 
     def __post_init__(self) -> None:
-        smallest = {"width": MAX_VERTICES - 2}
-        for field in dataclasses.fields(self)[1:]:
-            value, least = getattr(self, field.name), smallest.get(field.name, 1)
-            if value < least:
-                raise ValueError(f"{field.name} must be at least {least}, got {value}.")
+        super().__post_init__()
         if self.image_size % 2 ** (self.stacks - 1):
             raise ValueError(
                 f"image_size must be a multiple of 2 ** (stacks - 1), got {self.image_size} "
                 f"for {self.stacks} stacks."
             )
-
-    # Sizes ------------------------------------------------------------------------------------
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of an input."""
-        return self.image_size, self.image_size, self.channels
 
     # Genotypes --------------------------------------------------------------------------------
 

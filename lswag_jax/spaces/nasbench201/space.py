@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lswag_jax.options import Count
 from lswag_jax.spaces.base import Space, scale_params
 from lswag_jax.spaces.blocks import edge_of
 from lswag_jax.spaces.genotype import mix
@@ -44,26 +45,19 @@ class NasBench201(Space[NasBench201Genotype]):
     """
 
     name: str = "nasbench201"
-    width: int = 16
-    cells: int = 5
-    image_size: int = 32
-    channels: int = 3
-    num_classes: int = 10
+    width: Count = 16
+    cells: Count = 5
+    image_size: Count = 32
+    channels: Count = 3
+    num_classes: Count = 10
 
     genotype_class: ClassVar[type] = NasBench201Genotype
     count_rules: ClassVar[tuple[str, ...]] = ("exact", "naslib")
 
     def __post_init__(self) -> None:
-        for field in ("width", "cells", "image_size", "channels", "num_classes"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}.")
+        super().__post_init__()
         if self.image_size % 4:
             raise ValueError(f"image_size must be a multiple of 4, got {self.image_size}.")
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of an input."""
-        return self.image_size, self.image_size, self.channels
 
     # Genotypes --------------------------------------------------------------------------------
 

@@ -7,11 +7,12 @@ values belong to are NASLib's copies of them.
 import abc
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
 from lswag_jax import tasks
+from lswag_jax.options import Bound, Count
 from lswag_jax.spaces.base import Genotype, Space
 from lswag_jax.spaces.plan import Plan
 from lswag_jax.spaces.transnas.genotype import MAX_MODULES
@@ -41,10 +42,10 @@ class TransNAS(Space[Genotype]):
     name: str
     task: Task | str = "class_object"
     num_classes: int | None = None
-    image_size: int = 256
-    channels: int = 3
-    width: int = 64
-    decoder_width: int = 1024
+    image_size: Annotated[int, Bound(4)] = 256
+    channels: Count = 3
+    width: Annotated[int, Bound(2)] = 64
+    decoder_width: Annotated[int, Bound(64)] = 1024
     encoder_only: bool = False
 
     def __post_init__(self) -> None:
@@ -54,13 +55,9 @@ class TransNAS(Space[Genotype]):
         if self.num_classes is not None:
             task = dataclasses.replace(task, outputs=self.num_classes)
         object.__setattr__(self, "task", task)
-        for field, least in (("image_size", 4), ("channels", 1), ("width", 2)):
-            if getattr(self, field) < least:
-                raise ValueError(f"{field} must be at least {least}, got {getattr(self, field)}.")
+        super().__post_init__()
         if self.width % 2:
             raise ValueError(f"width must be even, got {self.width}.")
-        if self.decoder_width < 64:
-            raise ValueError(f"decoder_width must be at least 64, got {self.decoder_width}.")
         if self.task.dense and self.image_size % (4 << self._max_strides):
             raise ValueError(
                 f"image_size must be a multiple of {4 << self._max_strides} for {self.task.name}, "
