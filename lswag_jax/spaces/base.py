@@ -15,7 +15,7 @@ from flax import traverse_util
 from lswag_jax import tasks
 from lswag_jax.options import Checked
 from lswag_jax.spaces import depth
-from lswag_jax.spaces.genotype import BaseGenotype
+from lswag_jax.spaces.genotype import BaseGenotype, mix
 from lswag_jax.spaces.plan import (
     Path,
     Plan,
@@ -77,7 +77,7 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
     image_size: int
     channels: int
     num_classes: int
-    genotype_class: ClassVar[type[BaseGenotype]]
+    genotype_class: ClassVar[type]
     count_rules: ClassVar[tuple[str, ...]] = ("exact",)  # of `macs`
 
     @property
@@ -126,15 +126,22 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
     def sample_one(self, rng: np.random.Generator) -> Genotype:
         """One random genotype."""
 
-    @abc.abstractmethod
     def mutate(
         self, rng: np.random.Generator, g: Genotype, m_prob: float = 0.2, s_prob: float = 0.4
     ) -> Genotype:
-        """A mutant of `g`; what the two probabilities concern is the space's to say."""
+        """A mutant of `g`; what the two probabilities concern is the space's to say.
 
-    @abc.abstractmethod
+        By default, for genotypes of one field, each entry is drawn anew with probability `m_prob`.
+        """
+        del s_prob
+        fresh = self.sample_one(rng).genes
+        return self.genotype_class(mix(rng.random(len(g.genes)) < m_prob, fresh, g.genes))
+
     def crossover(self, rng: np.random.Generator, a: Genotype, b: Genotype) -> Genotype | None:
         """A child with each gene of either parent; None where the parents do not fit."""
+        if len(a.genes) != len(b.genes):
+            return None
+        return self.genotype_class(mix(rng.random(len(a.genes)) < 0.5, a.genes, b.genes))
 
     # The plan and what is read off it ---------------------------------------------------------
 
@@ -239,9 +246,9 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
         """Whether the networks take images of any size, as those without position tables do."""
         return True
 
-    @abc.abstractmethod
     def init(self, key: jax.Array) -> dict[str, Any]:
-        """Initial variables of `network` (float32)."""
+        """Initial variables of `network` (float32), here of one that takes images alone."""
+        return self.network().init(key, jnp.zeros((1, *self.image_shape)))
 
     def active_variables(
         self, variables: Mapping[str, Any], encoded: Mapping[str, Any]

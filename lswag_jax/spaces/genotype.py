@@ -28,6 +28,12 @@ class BaseGenotype:
             )
         return cls(**data)
 
+    @property
+    def genes(self) -> tuple[Any, ...]:
+        """Entries of the only field, of a genotype that has one."""
+        (field,) = self._fields()
+        return getattr(self, field)
+
     @classmethod
     def _fields(cls) -> list[str]:
         return [field.name for field in dataclasses.fields(cls)]

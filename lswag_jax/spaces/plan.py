@@ -228,6 +228,33 @@ def mean(channels: int, side: int) -> Layer:
     return Layer("mean", channels, channels, side**2)
 
 
+@functools.lru_cache(maxsize=1024)
+def relu_conv_norm(
+    inputs: int, outputs: int, side: int, kernel: int = 3, stride: int = 1, tiles: int = 1
+) -> Plan:
+    """ReLU, convolution, BatchNorm."""
+    smaller = math.ceil(side / stride)
+    return Plan(
+        {
+            "relu": relu(inputs, side, tiles),
+            "conv": conv(inputs, outputs, side, kernel, stride, tiles=tiles),
+            "norm": norm(outputs, smaller, tiles=tiles),
+        }
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def conv_norm_relu(
+    inputs: int, outputs: int, side: int, kernel: int = 3, stride: int = 1, groups: int = 1
+) -> Plan:
+    """Convolution, BatchNorm, ReLU."""
+    smaller = math.ceil(side / stride)
+    convolution = conv(inputs, outputs, side, kernel, stride, groups=groups)
+    return Plan(
+        {"conv": convolution, "norm": norm(outputs, smaller), "relu": relu(outputs, smaller)}
+    )
+
+
 def _same(channels: int, side: int, tiles: int) -> tuple[int, int, int, int]:
     return channels, channels, tiles * side**2, tiles * side**2
 

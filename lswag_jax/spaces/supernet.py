@@ -75,6 +75,7 @@ class Supernet(Space[OpSets]):
     kinds: ClassVar[int] = 1
     inputs: ClassVar[int | None] = None
     genotype_class: ClassVar[type] = OpSets
+    count_rules: ClassVar[tuple[str, ...]] = ("exact", "naslib")
 
     @property
     def name(self) -> str:
@@ -145,12 +146,8 @@ class Supernet(Space[OpSets]):
     ) -> OpSets:
         """Draws each edge's set anew with probability `m_prob`; there is nothing else."""
         del s_prob
-        fresh = self.sample_one(rng)
-        return OpSets(mix(rng.random(self.num_edges) < m_prob, fresh.edges, g.edges))
-
-    def crossover(self, rng: np.random.Generator, a: OpSets, b: OpSets) -> OpSets:
-        """A child with each edge's set of either parent."""
-        return OpSets(mix(rng.random(self.num_edges) < 0.5, a.edges, b.edges))
+        pick = rng.random(self.num_edges) < m_prob
+        return OpSets(mix(pick, self.sample_one(rng).edges, g.edges))
 
     # Networks ---------------------------------------------------------------------------------
 

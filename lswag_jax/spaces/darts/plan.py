@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from lswag_jax.spaces.darts.genotype import OPS
-from lswag_jax.spaces.plan import Layer, Plan, conv, dense, mean, norm, pool, relu
+from lswag_jax.spaces.plan import Layer, Plan, conv, dense, mean, norm, pool, relu, relu_conv_norm
 
 if TYPE_CHECKING:
     from lswag_jax.spaces.darts.space import Darts
@@ -112,11 +112,12 @@ def _cell(
     pool_norm: bool,
 ) -> Plan:
     """A cell whose two inputs have these channels and sides."""
-    preprocess = _factorized_reduce if place.halves_first else _relu_conv_norm
-    parts = {
-        "preprocess_0": preprocess(widths[0], place.width, sides[0]),
-        "preprocess_1": _relu_conv_norm(widths[1], place.width, sides[1]),
-    }
+    if place.halves_first:
+        first = _factorized_reduce(widths[0], place.width, sides[0])
+    else:
+        first = relu_conv_norm(widths[0], place.width, sides[0], kernel=1)
+    second = relu_conv_norm(widths[1], place.width, sides[1], kernel=1)
+    parts = {"preprocess_0": first, "preprocess_1": second}
     for i, (op, source) in enumerate(edges):
         stride = edge_stride(place.reduces, source)
         # Nodes of a reduction cell, which its further edges leave, have half the resolution.
@@ -169,11 +170,6 @@ def _separable(number: str, width: int, kernel: int, side: int, stride: int) -> 
         f"depthwise_{number}": conv(width, width, side, kernel, stride, groups=width),
         f"pointwise_{number}": conv(width, width, side // stride, kernel=1),
     }
-
-
-def _relu_conv_norm(inputs: int, outputs: int, side: int) -> Plan:
-    block = {"relu": relu(inputs, side), "conv": conv(inputs, outputs, side, kernel=1)}
-    return Plan(block | {"norm": norm(outputs, side)})
 
 
 def _factorized_reduce(inputs: int, outputs: int, side: int) -> Plan:

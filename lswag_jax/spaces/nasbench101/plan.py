@@ -9,7 +9,7 @@ from lswag_jax.spaces.nasbench101.genotype import (
     NasBench101Genotype,
     vertex_channels,
 )
-from lswag_jax.spaces.plan import Plan, conv, dense, norm, pool, relu
+from lswag_jax.spaces.plan import Plan, conv_norm_relu, dense, pool
 
 if TYPE_CHECKING:
     from lswag_jax.spaces.nasbench101.space import NasBench101
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def network(space: "NasBench101", g: NasBench101Genotype) -> Plan:
     """Stem, stacks of cells with max pools between, and a linear classifier."""
     width, side = space.width, space.image_size
-    parts = {"stem": _conv_norm_relu(space.channels, width, side, 3, True)}
+    parts = {"stem": conv_norm_relu(space.channels, width, side)}
     for i in range(space.stacks * space.cells):
         if i and i % space.cells == 0:
             parts[f"pool_{i}"] = pool(width, side, kernel=2, stride=2)
@@ -38,15 +38,11 @@ def _cell(g: NasBench101Genotype, inputs: int, outputs: int, side: int) -> Plan:
     for v in range(1, INNER + 1):
         width, op = (widths[v], g.ops[v]) if v < last else (0, "none")
         is_fed, kernel = v < last and bool(g.matrix[0][v]), KERNEL_SIZES.get(op)
-        parts[f"input_{v}"] = _conv_norm_relu(inputs, width, side, 1, is_fed)
-        parts[f"vertex_{v}"] = _conv_norm_relu(width, width, side, kernel or 1, kernel is not None)
+        parts[f"input_{v}"] = conv_norm_relu(inputs, width, side, 1).only_if(is_fed)
+        vertex = conv_norm_relu(width, width, side, kernel or 1)
+        parts[f"vertex_{v}"] = vertex.only_if(kernel is not None)
         if op == "maxpool3x3":
             parts[f"pool_{v}"] = pool(width, side)
     is_direct = bool(g.matrix[0][last])
-    return Plan(parts | {"input_output": _conv_norm_relu(inputs, outputs, side, 1, is_direct)})
-
-
-@functools.lru_cache(maxsize=1024)
-def _conv_norm_relu(inputs: int, outputs: int, side: int, kernel: int, present: bool) -> Plan:
-    block = {"conv": conv(inputs, outputs, side, kernel), "norm": norm(outputs, side)}
-    return Plan(block | {"relu": relu(outputs, side)}).only_if(present)
+    direct = conv_norm_relu(inputs, outputs, side, 1).only_if(is_direct)
+    return Plan(parts | {"input_output": direct})

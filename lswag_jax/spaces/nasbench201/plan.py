@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lswag_jax.spaces.nasbench201.genotype import OPS
-from lswag_jax.spaces.plan import Layer, Plan, conv, dense, mean, norm, pool, relu
+from lswag_jax.spaces.plan import Layer, Plan, conv, dense, mean, norm, pool, relu, relu_conv_norm
 
 if TYPE_CHECKING:
     from lswag_jax.spaces.nasbench201.space import NasBench201
@@ -49,7 +49,7 @@ def _cell(edges: tuple, width: int, side: int) -> Plan:
 @functools.lru_cache(maxsize=256)
 def _exact_edge(op: str, width: int, side: int) -> Plan:
     """An operation; one that is no convolution leaves the place of one empty."""
-    block = _relu_conv_norm(width, width, side, CONV_SIZES.get(op, 1)).only_if(op in CONV_SIZES)
+    block = relu_conv_norm(width, width, side, CONV_SIZES.get(op, 1)).only_if(op in CONV_SIZES)
     return Plan({**block.parts, **_pool_of((op,), width, side)})
 
 
@@ -57,7 +57,7 @@ def _exact_edge(op: str, width: int, side: int) -> Plan:
 def _super_edge(ops: tuple[str, ...], width: int, side: int) -> Plan:
     """The operations of a super-network's edge, with the places of both convolutions."""
     convs = {
-        op: _relu_conv_norm(width, width, side, size).only_if(op in ops)
+        op: relu_conv_norm(width, width, side, size).only_if(op in ops)
         for op, size in CONV_SIZES.items()
     }
     return Plan({**convs, **_pool_of(ops, width, side)})
@@ -68,24 +68,13 @@ def _pool_of(ops: Sequence[str], width: int, side: int) -> dict[str, Layer]:
 
 
 @functools.lru_cache(maxsize=64)
-def _relu_conv_norm(inputs: int, outputs: int, side: int, kernel: int = 3, stride: int = 1) -> Plan:
-    return Plan(
-        {
-            "relu": relu(inputs, side),
-            "conv": conv(inputs, outputs, side, kernel, stride),
-            "norm": norm(outputs, -(-side // stride)),
-        }
-    )
-
-
-@functools.lru_cache(maxsize=64)
 def _residual_block(width: int, side: int) -> Plan:
     """Half the resolution and twice the channels; the shortcut's convolution has no norm."""
     wide, half = 2 * width, side // 2
     return Plan(
         {
-            "conv_a": _relu_conv_norm(width, wide, side, stride=2),
-            "conv_b": _relu_conv_norm(wide, wide, half),
+            "conv_a": relu_conv_norm(width, wide, side, stride=2),
+            "conv_b": relu_conv_norm(wide, wide, half),
             "pool": pool(width, side, kernel=2, stride=2),
             "downsample": conv(width, wide, half, kernel=1),
         }

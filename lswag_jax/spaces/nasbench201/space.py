@@ -16,7 +16,6 @@ import numpy as np
 from lswag_jax.options import Count
 from lswag_jax.spaces.base import Space, scale_params
 from lswag_jax.spaces.blocks import edge_of
-from lswag_jax.spaces.genotype import mix
 from lswag_jax.spaces.layers import centre_scale
 from lswag_jax.spaces.nasbench201 import network as networks
 from lswag_jax.spaces.nasbench201.genotype import EDGES, OPS, NasBench201Genotype
@@ -76,24 +75,6 @@ class NasBench201(Space[NasBench201Genotype]):
     def sample_one(self, rng: np.random.Generator) -> NasBench201Genotype:
         """Every edge uniform: all genotypes are equally likely."""
         return NasBench201Genotype([OPS[i] for i in rng.integers(len(OPS), size=len(EDGES))])
-
-    def mutate(
-        self,
-        rng: np.random.Generator,
-        g: NasBench201Genotype,
-        m_prob: float = 0.2,
-        s_prob: float = 0.4,
-    ) -> NasBench201Genotype:
-        """Draws each edge's operation anew with probability `m_prob`; there is nothing else."""
-        del s_prob
-        fresh = self.sample_one(rng)
-        return NasBench201Genotype(mix(rng.random(len(EDGES)) < m_prob, fresh.ops, g.ops))
-
-    def crossover(
-        self, rng: np.random.Generator, a: NasBench201Genotype, b: NasBench201Genotype
-    ) -> NasBench201Genotype:
-        """A child with each edge's operation of either parent."""
-        return NasBench201Genotype(mix(rng.random(len(EDGES)) < 0.5, a.ops, b.ops))
 
     # Networks ---------------------------------------------------------------------------------
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
@@ -144,14 +143,6 @@ class TransNASMacro(TransNAS[TransNASMacroGenotype]):
             ),
             Block(name, make_head(parent=None), not self.encoder_only),
         ]
-
-    def init(self, key: jax.Array) -> dict[str, Any]:
-        """Initial variables of `network` (float32).
-
-        Convolutions of the encoder by Kaiming's rule with fan-out, as in the benchmark; the head
-        and decoders by PyTorch's default.
-        """
-        return self.network().init(key, jnp.zeros((1, *self.image_shape)))
 
     def extract(self, variables: Mapping[str, Any], g: TransNASMacroGenotype) -> dict[str, Any]:
         """The variables of `build(g)`: the first channels of those of `network`.

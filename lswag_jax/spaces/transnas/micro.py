@@ -12,7 +12,6 @@ import numpy as np
 
 from lswag_jax.spaces.base import scale_params
 from lswag_jax.spaces.blocks import edge_of
-from lswag_jax.spaces.genotype import mix
 from lswag_jax.spaces.layers import centre_scale
 from lswag_jax.spaces.plan import Path
 from lswag_jax.spaces.transnas.genotype import (
@@ -110,12 +109,6 @@ class TransNASMicro(TransNAS[TransNASMicroGenotype]):
             edge = int(rng.integers(NUM_EDGES))
             ops[edge] = (ops[edge] + int(rng.integers(1, 4))) % 4
         return TransNASMicroGenotype(ops)
-
-    def crossover(
-        self, rng: np.random.Generator, a: TransNASMicroGenotype, b: TransNASMicroGenotype
-    ) -> TransNASMicroGenotype:
-        """A child with each edge of either parent."""
-        return TransNASMicroGenotype(mix(rng.random(NUM_EDGES) < 0.5, a.ops, b.ops))
 
     # Networks ---------------------------------------------------------------------------------
 

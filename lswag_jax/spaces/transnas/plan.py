@@ -13,6 +13,7 @@ from lswag_jax.spaces.plan import (
     mean,
     norm,
     relu,
+    relu_conv_norm,
     tensorwatch_flops,
 )
 from lswag_jax.spaces.transnas.genotype import EDGES
@@ -113,22 +114,7 @@ def _stem(channels: int, width: int, side: int, tiles: int) -> Plan:
         {
             "conv": conv(channels, width // 2, side, stride=2, tiles=tiles),
             "norm": norm(width // 2, middle, tiles=tiles),
-            "block": _relu_conv_norm(width // 2, width, middle, 3, 2, tiles),
-        }
-    )
-
-
-@functools.lru_cache(maxsize=256)
-def _relu_conv_norm(
-    inputs: int, outputs: int, side: int, kernel: int, stride: int, tiles: int
-) -> Plan:
-    convolution = conv(inputs, outputs, side, kernel, stride, tiles=tiles)
-    smaller = side if stride == 1 else _halved(side)
-    return Plan(
-        {
-            "relu": relu(inputs, side, tiles),
-            "conv": convolution,
-            "norm": norm(outputs, smaller, tiles=tiles),
+            "block": relu_conv_norm(width // 2, width, middle, 3, 2, tiles),
         }
     )
 
@@ -139,8 +125,8 @@ def _residual_block(shape: Shape, is_first: bool, side: int, tiles: int) -> Plan
     inputs, outputs, stride = shape
     smaller = side if stride == 1 else _halved(side)
     parts = {
-        "conv_a": _relu_conv_norm(inputs, outputs, side, 3, stride, tiles),
-        "conv_b": _relu_conv_norm(outputs, outputs, smaller, 3, 1, tiles),
+        "conv_a": relu_conv_norm(inputs, outputs, side, 3, stride, tiles),
+        "conv_b": relu_conv_norm(outputs, outputs, smaller, 3, 1, tiles),
     }
     if not is_first:  # only a module's first block may change the shape
         return Plan(parts)
@@ -170,7 +156,7 @@ def _edge(op: int, shape: Shape, side: int, tiles: int) -> Plan:
     half of the channels each, one BatchNorm.
     """
     inputs, outputs, stride = shape
-    block = _relu_conv_norm(inputs, outputs, side, max(2 * op - 3, 1), stride, tiles).parts
+    block = relu_conv_norm(inputs, outputs, side, max(2 * op - 3, 1), stride, tiles).parts
     reduces = shape.reshapes and op == 1
     parts = {"relu": block["relu"].only_if(op > 1 or reduces)}
     if shape.reshapes:
