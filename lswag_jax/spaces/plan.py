@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from flax import traverse_util
@@ -18,6 +18,7 @@ Kind = Literal[
     "conv", "conv_transpose", "dense", "product", "batch_norm", "layer_norm", "table",
     "relu", "leaky_relu", "gelu", "tanh", "pool", "mean",
 ]  # fmt: skip
+KINDS: tuple[str, ...] = get_args(Kind)
 Path = tuple[str, ...]
 WEIGHTED = ("conv", "conv_transpose", "dense")  # what proxies call weight layers
 ACTIVATIONS = ("relu", "leaky_relu", "gelu", "tanh")
@@ -150,11 +151,25 @@ class Plan:
     @functools.cached_property
     def layers(self) -> tuple[Layer, ...]:
         """Every layer, absent ones too."""
+        return self._gather("layers", KINDS)
+
+    @functools.cached_property
+    def weight_layers(self) -> tuple[Layer, ...]:
+        """Those layers that proxies call weight layers, absent ones too."""
+        return self._gather("weight_layers", WEIGHTED)
+
+    @functools.cached_property
+    def activations(self) -> tuple[Layer, ...]:
+        """Every activation, absent ones too."""
+        return self._gather("activations", ACTIVATIONS)
+
+    def _gather(self, name: str, kinds: tuple[str, ...]) -> tuple[Layer, ...]:
+        """Layers of these kinds; plans within keep theirs under `name`, as they are shared."""
         found: list[Layer] = []
         for part in self.parts.values():
             if isinstance(part, Plan):
-                found += part.layers
-            else:
+                found += getattr(part, name)
+            elif part.kind in kinds:
                 found.append(part)
         return tuple(found)
 
@@ -166,6 +181,8 @@ class Plan:
 
     def without(self, names: tuple[str, ...]) -> "Plan":
         """The plan less its parts of these names."""
+        if not names:
+            return self
         return Plan({name: part for name, part in self.parts.items() if name not in names})
 
     def variables(self) -> dict[Path, tuple[int, ...]]:
@@ -269,8 +286,7 @@ def active_sizes(plan: Plan) -> dict[str, np.ndarray]:
         `in_units` and `out_units` [L] of the weight layers and `act_units` [A] of the activations,
         a sample, in order of execution.
     """
-    weights = [layer for layer in plan.layers if layer.kind in WEIGHTED]
-    acts = [layer for layer in plan.layers if layer.kind in ACTIVATIONS]
+    weights, acts = plan.weight_layers, plan.activations
     return {
         "in_units": np.array([layer.present * layer.in_units for layer in weights], int),
         "out_units": np.array([layer.present * layer.out_units for layer in weights], int),
@@ -280,7 +296,7 @@ def active_sizes(plan: Plan) -> dict[str, np.ndarray]:
 
 def present_weights(plan: Plan) -> list[bool]:
     """Whether the genotype has each weight layer."""
-    return [layer.present for layer in plan.layers if layer.kind in WEIGHTED]
+    return [layer.present for layer in plan.weight_layers]
 
 
 def cut(plan: Plan, variables: Mapping[str, Any]) -> dict[str, Any]:
