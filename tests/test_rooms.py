@@ -81,7 +81,7 @@ def test_no_import_circle():
 
 def test_import_is_light():
     heavy = ("matplotlib", "pyarrow", "orbax", "grain", "PIL", "ml_collections", "safetensors")
-    heavy += ("tensorflow_datasets", "lswag_jax.training", "lswag_jax.analysis")
+    heavy += ("scipy.stats", "tensorflow_datasets", "lswag_jax.training", "lswag_jax.analysis")
     code = f"import sys, lswag_jax; print([m for m in {heavy} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

@@ -52,7 +52,7 @@ class Batch:
 
 @dataclasses.dataclass(frozen=True)
 class _Options:
-    """What is done to a pool; validated where it is made."""
+    """Options of drawing and preparing a batch, checked when they are made."""
 
     batch_size: int | None
     seed: int
@@ -120,7 +120,7 @@ def load_batch(
         std: standard deviation for pixels in [0, 1]; given together with `mean`.
         label_key: key of the labels in an `.npz` file or a TFDS data set.
         data_dir: folder of TFDS data sets; default $TFDS_DATA_DIR or ~/tensorflow_datasets.
-        download: let TFDS download and prepare a data set that is not there; needs the extra
+        download: let TFDS download and prepare a missing data set; needs the extra
             `lswag_jax[tf]`.
 
     Returns:

@@ -52,18 +52,18 @@ def score_model(
         variables: of the Linen module; None for an NNX model. Floats narrower than float32 become
             float32, and images and weights the wider of their two types; a module's own `dtype`
             stays.
-        images: [B, H, W, C] or whatever the model takes, floats or uint8 (divided by 255). The
-            model must run on one image too. Where it folds windows or tokens into the batch's axis,
-            [B * k, ...], a sample's k rows must lie together, see `tape.record`.
+        images: [B, H, W, C] or another shape that the model takes, floats or uint8 (divided by
+            255). The model must run on one image too. Where it folds windows or tokens into the
+            batch, [B * k, ...], a sample's k rows must lie together, see `tape.record`.
         labels: [B] integers, or what the task or the loss takes; None where no proxy reads them.
         proxies: names or configured proxies.
         args, kwargs: further arguments of the model's call. Arguments called train, training,
             is_training or deterministic are set for evaluation unless given. Arrays with B rows
             are taken to have one a sample; proxies that run the model on other inputs than the
-            batch, such as noise, crops or mini-batches with statistics of their own, are then not
+            batch, such as noise, crops or mini-batches with their own statistics, are then not
             applicable.
         task: what the model predicts, see `lswag_jax.tasks`; None for classification.
-        gradient_batch: the first so many samples are the gradient batch; None takes all.
+        gradient_batch: number of first samples that form the gradient batch; None takes all.
         batch_norm: see `adapters.linen_network`.
         loss: per-sample loss of (outputs, labels) in place of the task's; labels are then taken as
             they are.
@@ -171,7 +171,7 @@ def _kept(function: Callable, cached: bool) -> Callable:
 
 @functools.lru_cache(maxsize=32)
 def _check_samples(model, leaves, structure) -> None:
-    """Raise ValueError unless what is recorded of a sample has one shape, whatever the batch is.
+    """Raise ValueError unless a sample's records have the same shape in batches of any size.
 
     A table of positions [N, ...] or a learned token has no samples on its leading axis, even where
     N is a multiple of the batch.
@@ -225,6 +225,11 @@ def _compiled(model, proxies, settings, leaves, structure, precision):
 
     with jax.default_matmul_precision(precision):
         return jax.jit(run).lower(*jax.tree.unflatten(structure, leaves)).compile()
+
+
+def count() -> int:
+    """How many compiled programs are kept."""
+    return _compiled.cache_info().currsize
 
 
 def clear() -> None:

@@ -20,8 +20,8 @@ class ScoreOptions(Checked):
     Attributes:
         seed: of the initial weights, and of what proxies draw; repeat r uses seed + r.
         repeats: initialisations; scores are averaged, `ScoreTable.per_repeat` keeps each.
-        gradient_batch: the first so many samples are the gradient batch, all are the pattern
-            batch; None takes all for both.
+        gradient_batch: number of first samples that form the gradient batch; None takes all. The
+            pattern batch is always the whole batch.
         batch_size: architectures evaluated at once on each device; None is 1 on a CPU and 8
             elsewhere, and always 1 where networks are chains (`Space.chain`).
         batch_norm: mode of BatchNorm in which per-sample gradients are taken: "frozen" takes the

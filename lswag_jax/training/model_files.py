@@ -90,7 +90,7 @@ class Model:
             ValueError: as `prepare`; of a super-network, which needs a genotype (`inherit`).
         """
         if self.genotype is None:
-            raise ValueError("a super-network predicts nothing by itself: give it a genotype.")
+            raise ValueError("a super-network needs a genotype to predict: give it one.")
         logits = _apply(self.module, self.variables, self.prepare(images))
         return np.asarray(jax.nn.softmax(logits))
 
