@@ -15,7 +15,7 @@ Array = jax.Array
 
 
 def add(outputs: Sequence[Array | None]) -> Array | None:
-    """The sum of those outputs that are there; None without any."""
+    """Adds up the outputs that are not None; None where all are."""
     present = [y for y in outputs if y is not None]
     return functools.reduce(operator.add, present) if present else None
 
@@ -75,7 +75,7 @@ class ReLUConvBN(nn.Module):
 
 
 class SuperEdge(nn.Module):
-    """The sum of several operations, each with weights of its own.
+    """Adds up several operations, each with its own weights.
 
     Args:
         ops: of the exact network.

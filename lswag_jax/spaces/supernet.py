@@ -1,6 +1,6 @@
 """Super-networks: each edge has a set of operations whose outputs are added.
 
-What a pruning search narrows down to a network of an ordinary space. The set of an
+A pruning search narrows one down to a network of an ordinary space. The set of an
 edge is an input of the compiled program, as any genotype is. Operations have weights of their own,
 which a smaller set shares with a larger one.
 """
@@ -144,7 +144,7 @@ class Supernet(Space[OpSets]):
     def mutate(
         self, rng: np.random.Generator, g: OpSets, m_prob: float = 0.2, s_prob: float = 0.4
     ) -> OpSets:
-        """Draws each edge's set anew with probability `m_prob`; there is nothing else."""
+        """Draws each edge's set anew with probability `m_prob`; `s_prob` has no use."""
         del s_prob
         pick = rng.random(self.num_edges) < m_prob
         return OpSets(mix(pick, self.sample_one(rng).edges, g.edges))

@@ -108,7 +108,7 @@ def test_elastic_equals_exact(x64, task):
 
 @pytest.mark.slow  # its programs compile for half a minute
 def test_scores_of_elastic_and_exact(x64):
-    """The law of every space, for proxies with gradients, mini-batches and patterns."""
+    """Elastic/exact equivalence, for proxies with gradients, mini-batches and patterns."""
     space = micro(tasks.classification(3), 16, **ONE_MODULE)
     rng = np.random.default_rng(1)
     images, labels = rng.normal(size=(6, *space.image_shape)), np.arange(6) % 3

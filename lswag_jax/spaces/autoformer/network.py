@@ -1,6 +1,6 @@
 """The Flax network of the AutoFormer spaces: one module, exact or elastic.
 
-Called without an encoding it is the exact network of its own sizes. Called with one (see
+Without an encoding it runs the exact network of its fields' sizes. With one (see
 `AutoFormer.encode`) it computes the sub-network of that genotype: surplus channels, heads, hidden
 units and blocks are masked, and exactly zero forward and back.
 """
@@ -164,7 +164,7 @@ class ElasticHeadAttention(nn.Module):
     @nn.compact
     def __call__(self, x: Array, out_mask: Array, dim: Array, heads: Array) -> Array:
         """Maps `x` [B, N, D] to the same shape; `dim` and `heads` are the active sizes."""
-        head_dim = dim // jnp.maximum(heads, 1)  # a block that is not there has no heads
+        head_dim = dim // jnp.maximum(heads, 1)  # an absent block has no heads
         head_of_channel = jnp.arange(x.shape[-1]) // head_dim
         mask_HxD = head_of_channel[None] == jnp.arange(self.num_heads)[:, None]
         mask_HxD = (mask_HxD & (jnp.arange(x.shape[-1]) < dim)[None]).astype(x.dtype)
@@ -318,7 +318,7 @@ def active(variables: Mapping[str, Any], encoded: Mapping[str, Array], head_dim:
 
 
 def _active_axes(layer: str, head_dim: int | None, dim, heads, hidden) -> dict[int, Array]:
-    """Active size of the axes of a layer's kernel; a block without heads is not there."""
+    """Active size of the axes of a layer's kernel; a block without heads is absent."""
     width = jnp.where(heads > 0, dim, 0) if head_dim is None else heads * head_dim
     return {
         "patch_embed": {1: dim},

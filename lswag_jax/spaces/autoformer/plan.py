@@ -55,7 +55,7 @@ def _block(
 
 
 def _relative_tables(head_dim: int, product: Layer) -> dict[str, Plan]:
-    """Tables of relative positions for keys and for values, each with a product of its own."""
+    """Tables of relative positions for keys and for values, each with a product."""
     table = _table(2 * MAX_DISTANCE + 2, head_dim)
     tables = Plan({"vertical": table, "horizontal": table, "product": product})
     return {"rel_k": tables, "rel_v": tables}
@@ -73,7 +73,7 @@ def cream_macs(space: "AutoFormer", g: AutoFormerGenotype) -> int:
     """The published counter `get_complexity` of microsoft/Cream, with its off-by-one token count.
 
     It counts LayerNorms, half of the position table and the bias of the patch embedding, relative
-    positions by a formula of its own, and the head for every token.
+    positions by a formula that no product has, and the head for every token.
     """
     d, tokens = g.embed_dim, space.num_patches + 1
     n = tokens + 1

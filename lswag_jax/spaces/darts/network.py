@@ -1,6 +1,6 @@
 """The Flax network of the DARTS space: one module, exact or elastic.
 
-Called without an encoding it is the exact network of its own cells. Called with one (see
+Without an encoding it runs the exact network of its fields' cells. With one (see
 `Darts.encode`) every edge takes the input and the operation of that genotype; only that operation
 runs, where genotypes are taken one by one. The weight layers of an edge are slots that its
 operations share: `slots` says which of them an operation has.

@@ -198,7 +198,7 @@ class Darts(Space[DartsGenotype]):
     def depth_extremes(self) -> Iterator[DartsGenotype]:
         """Genotypes that give each layer its extreme bins; all are too many.
 
-        An edge has 0 to 4 layers, and the depth of one of its own is lowest or highest where each
+        An edge has 0 to 4 layers, and the depth of one of these is lowest or highest where each
         other edge has none or all: the edges before it, those after it, and those of the other
         cell.
         """

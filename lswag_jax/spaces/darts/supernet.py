@@ -103,7 +103,7 @@ class DartsSupernet(Supernet):
         """The genotype of sets with one operation on two edges of each node, none on the others.
 
         Raises:
-            ValueError: there are more.
+            ValueError: an edge has several, or a node more than two edges with one.
         """
         self.check(g)
         cells = [

@@ -1,6 +1,6 @@
 """The Flax network of NAS-Bench-101: one module, exact or elastic.
 
-Called without an encoding it is the exact network of its own cell. Called with one (see
+Without an encoding it runs the exact network of its fields' cell. With one (see
 `NasBench101.encode`) it computes that cell in the places of the largest one: vertices 1 to 5, of
 which a genotype has the first ones, and the output. Edges and channels are masked, and a
 convolution runs only where the genotype has it, at about the genotype's width.

@@ -193,8 +193,8 @@ class NasBench101(Space[NasBench101Genotype]):
     def codes(self, g: NasBench101Genotype) -> dict[str, np.ndarray]:
         """The cell in the places of the largest.
 
-        `edges` [7, 7]; `codes` [5] of the inner operations, 1 + index into OPS, 0 where there is
-        no vertex; `fan_in`, the inner vertices that feed the output; `widths` and `offsets`
+        `edges` [7, 7]; `codes` [5] of the inner operations, 1 + index into OPS, 0 for no
+        vertex; `fan_in`, the inner vertices that feed the output; `widths` and `offsets`
         [stacks, 5], the inner vertices' channels and where they begin in the output.
         """
         matrix = np.array(g.matrix)

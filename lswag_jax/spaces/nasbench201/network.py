@@ -1,6 +1,6 @@
 """The Flax network of NAS-Bench-201: one module, exact or elastic.
 
-Called without an encoding it is the exact network of its own cell. Called with one (see
+Without an encoding it runs the exact network of its fields' cell. With one (see
 `NasBench201.encode`) every edge computes the operation of that genotype; only that one runs, where
 genotypes are taken one by one.
 """

@@ -1,6 +1,6 @@
 """The Flax network of TransNAS-Bench-101: cells or residual blocks, exact or (cells) elastic.
 
-Called without an encoding it is the exact network of its own cell. Called with one (see
+Without an encoding it runs the exact network of its fields' cell. With one (see
 `TransNASMicro.encode`) every edge computes the operation of that genotype.
 
 Arrays are [B, H, W, C], or [B, 9, H, W, C] for the tiles of a jigsaw, which share all weights.

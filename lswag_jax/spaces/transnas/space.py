@@ -144,5 +144,5 @@ class TransNAS(Space[Genotype]):
 
     @property
     def unscored(self) -> tuple[str, ...]:
-        """The head, of whatever kind, where only the encoder is scored."""
+        """The head or decoder, where only the encoder is scored."""
         return HEADS if self.encoder_only else ()
