@@ -98,8 +98,7 @@ def test_counts_match_the_module(space):
         module, images = space.build(g), jnp.zeros((1, *space.image_shape))
         variables = jax.eval_shape(module.init, jax.random.key(0), images)
         assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == space.num_params(g)
-        if not space.relative_position:  # computed over grid rows, counted over all keys
-            assert count_macs(module.apply, variables, images) == space.macs(g)
+        assert count_macs(module.apply, variables, images) == space.macs(g)
 
 
 @settings(max_examples=30, deadline=None)

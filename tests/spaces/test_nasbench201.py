@@ -179,4 +179,6 @@ def test_counts_of_the_built_network(rng):
         leaves = jax.tree.leaves(variables["params"])
         assert SMALL.num_params(g) == sum(leaf.size for leaf in leaves)
         zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), variables)
-        assert SMALL.macs(g) == lswag_jax.capture.macs.count_macs(module.apply, zeros, images)
+        assert SMALL.macs(g) == lswag_jax.capture.macs.count_macs(
+            module.apply, zeros, images, dead=True
+        )
