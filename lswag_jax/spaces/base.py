@@ -69,7 +69,7 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
         >>> leaves = jax.tree.leaves(variables["params"])
         >>> sum(leaf.size for leaf in leaves) == space.num_params(g) == space.plan(g).params
         True
-        >>> space.build(g).apply(variables, np.zeros((2, *space.image_shape))).shape
+        >>> space.build(g).apply(variables, jnp.zeros((2, *space.image_shape))).shape
         (2, 10)
     """
 
