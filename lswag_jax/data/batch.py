@@ -14,6 +14,7 @@ import numpy as np
 from lswag_jax.data.pool import Pool, array_pool
 from lswag_jax.data.sources import open_pool
 from lswag_jax.extras import extra
+from lswag_jax.options import typed
 
 NORMALIZATIONS = ("dataset", "unit", "symmetric")
 
@@ -80,6 +81,7 @@ class _Options:
             raise ValueError(f"std must be positive, not {self.std!r}.")
 
 
+@typed
 def load_batch(
     source: str | os.PathLike = "embedded",
     batch_size: int | None = 64,

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lswag_jax import proxies as proxy_registry
+from lswag_jax.options import typed
 from lswag_jax.proxies import Proxy
 from lswag_jax.runs.archive import Archive, Evaluate
 from lswag_jax.runs.identity import data_sha256, describe
@@ -176,6 +177,7 @@ def _reporting(
     return reporting
 
 
+@typed
 def run(
     space: Space,
     images: Any,
