@@ -147,7 +147,7 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
 
     @abc.abstractmethod
     def plan(self, g: Genotype) -> Plan:
-        """Lists the layers of `g`; of an elastic network also the places of those that `g` lacks."""
+        """Lists the layers of `g`; of elastic networks also the places that `g` leaves empty."""
 
     def num_params(self, g: Genotype) -> int:
         """Counts the trainable parameters of `g`."""

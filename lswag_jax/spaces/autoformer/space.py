@@ -218,7 +218,7 @@ class AutoFormer(Space[AutoFormerGenotype]):
         return self._module(dim, (max(self.head_counts),) * depth, (hidden,) * depth)
 
     def init(self, key: jax.Array) -> dict[str, Any]:
-        """Draws initial variables of the elastic module, as the published code draws them (float32)."""
+        """Draws initial variables of the elastic module, as the published code does (float32)."""
         largest = AutoFormerGenotype(
             max(self.embed_dims),
             (max(self.head_counts),) * max(self.depths),

@@ -100,7 +100,7 @@ class DartsSupernet(Supernet):
         return network_plan(self.space, *cells)
 
     def final(self, g: OpSets) -> DartsGenotype:
-        """Makes the genotype of sets with one operation on two edges of each node, none on the others.
+        """Makes the genotype of sets that leave one operation on two edges of each node.
 
         Raises:
             ValueError: an edge has several, or a node more than two edges with one.

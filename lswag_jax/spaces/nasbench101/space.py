@@ -129,7 +129,7 @@ class NasBench101(Space[NasBench101Genotype]):
         m_prob: float = 0.2,
         s_prob: float = 0.4,
     ) -> NasBench101Genotype:
-        """Makes a mutant of `g`; m_prob=0.2 and s_prob=1 is the rule of the benchmark's own example.
+        """Makes a mutant of `g`; m_prob=0.2 and s_prob=1 is the benchmark's own example.
 
         Since a genotype is pruned, `g` gets back its unconnected vertices, in random places and
         with random operations, before the mutation. Invalid mutants are drawn again.
