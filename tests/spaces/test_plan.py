@@ -148,7 +148,7 @@ def test_elastic_is_exact(x64, space, mode):
     start = jax.jit(space.init)(jax.random.key(0))
     # Norms and running statistics that are not trivial.
     variables = jax.tree.map(
-        lambda v: np.asarray(v, np.float64) + 0.1 * rng.random(v.shape) * (v.ndim == 1), start
+        lambda v: v.astype(float) + 0.1 * rng.random(v.shape) * (v.ndim == 1), start
     )
 
     def output(module, variables, *encoded):

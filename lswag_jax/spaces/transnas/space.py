@@ -100,7 +100,7 @@ class TransNAS(Space[Genotype]):
         return self.image_size // 4 if self.task.tiles > 1 else self.image_size
 
     def plan(self, g: Genotype) -> Plan:
-        """Lists the layers of `g` with the head of its task, and the places that it leaves empty."""
+        """Lists the layers of `g` with its task's head, and the places that it leaves empty."""
         return self.plan_of(self._modules(g), self._ops(g))
 
     def plan_of(self, modules: tuple[int, ...], ops: tuple[int, ...] | None) -> Plan:
