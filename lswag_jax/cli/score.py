@@ -74,14 +74,14 @@ def load_genotypes(config: ConfigDict, space) -> list:
     return read_genotypes(config.score.genotypes, space)
 
 
-def read_genotypes(path: str, space) -> list:
+def read_genotypes(file: str, space) -> list:
     """Distinct genotypes of a file: a JSON list, JSON lines, or a search's best.json.
 
     Raises:
         ValueError: a genotype that is not of the space, named by its place in the file.
         FileNotFoundError: no such file.
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(file)
     if not path.is_file():
         raise FileNotFoundError(f"there is no genotype file {path}.")
     genotypes, items = [], _items(path)

@@ -25,6 +25,7 @@ from lswag_jax.proxies.gradient_factor import gradient_factor
 from lswag_jax.spaces.depth import NUM_BINS, BinRange, BinRule, Window, can_be_in
 
 Array = jax.Array
+Combine = Literal["product", "rank_product", "shifted"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +100,7 @@ class LSwag(Proxy):
     loss_reduction: Literal["mean", "sum", "batch_mean"] = "mean"
     scale_free: bool = False
     tail_share: bool = False
-    combine: Literal["product", "rank_product", "shifted"] = "product"
+    combine: Combine = "product"
     lambda_kind: Literal["inv_std", "zico", "none"] = "inv_std"
 
     def __post_init__(self) -> None:

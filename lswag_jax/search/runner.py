@@ -115,7 +115,8 @@ def _prune(
 
     supernet = supernet_of(space)
     final = supernet.final(pruning.search(supernet, evaluate, appeal, options, archive))
-    return archive[-1] | {"id": space.format(final), "genotype": final.to_json()}
+    last: Any = archive[-1]
+    return last | {"id": space.format(final), "genotype": final.to_json()}
 
 
 def searched(space: Space, options: Options) -> Space:
