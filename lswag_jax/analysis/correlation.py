@@ -2,7 +2,7 @@
 
 Every statistic takes arrays [..., n] and correlates along the last axis, so that a bootstrap hands
 it many resamples at once. Failed architectures may be -inf: they share the worst rank. A statistic
-is undefined where an input is constant; it is then 0, or whatever `undefined` says.
+is undefined where an input is constant; it is then 0, or the value of `undefined`.
 """
 
 from collections.abc import Callable
@@ -223,7 +223,7 @@ def _centred_ranks(x: np.ndarray) -> np.ndarray:
 
 
 def _residual(ranks: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """What a regression of centred ranks on other centred ranks leaves; rounding is set to 0."""
+    """Residuals of a regression of centred ranks on others; rounding errors become 0."""
     square = (given**2).sum(-1, keepdims=True)
     slope = (ranks * given).sum(-1, keepdims=True) / np.where(square > 0, square, 1)
     rest = ranks - slope * given

@@ -46,7 +46,7 @@ def discretise(values: np.ndarray, n_bins: int, bins: str = "equal_width") -> np
     """The bin of each value.
 
         equal_width  the range of the finite values in n_bins parts; the last edge is put up by 1
-                     so that the maximum falls into the last part; -inf is a bin of its own
+                     so that the maximum falls into the last part; -inf has a separate bin
         equal_freq   floor((r - 1/2) n_bins / n) of the ascending rank r in 1..n, ties averaged
 
     Args:

@@ -15,7 +15,8 @@ from lswag_jax.capture.tape import Layer
 from lswag_jax.options import Natural
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
-from lswag_jax.proxies.gradient_factor import log_sum
+from lswag_jax.proxies.lambda_terms import log_sum
+from lswag_jax.runs import draw
 from lswag_jax.scoring.population import score
 from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.spaces import Space
@@ -157,7 +158,7 @@ def profile(
         images: [B, H, W, C], floats, or uint8 that are divided by 255.
         labels: [B] integers.
         n: networks.
-        seed: of the networks, by a stream of its own, so that they are not those that
+        seed: of the networks, drawn by a separate stream, so that they are not those that
             `space.sample` draws with an equal seed; and of the initial weights.
         statistic: of a layer, or a configured `LayerProfile`.
         **settings: of `lswag_jax.score`, such as `gradient_batch` or `batch_size`.
@@ -182,10 +183,13 @@ def profile(
 
 
 def random_genotypes(space: Space, n: int, seed: int = 0) -> list[Any]:
-    """The networks of `profile`, by a random stream apart from `space.sample`'s usual one."""
+    """The networks of `profile`, by a random stream apart from `space.sample`'s usual one.
+
+    All are different; they are fewer where the space has no more.
+    """
     if n < 1:
         raise ValueError(f"a layer profile needs at least 1 network, got {n}.")
-    return space.sample(np.random.default_rng((seed, 1)), n)
+    return draw(space, np.random.default_rng((seed, 1)), n)
 
 
 def aggregate(table: ScoreTable) -> Profile:

@@ -25,7 +25,7 @@ def read_wide(path: str | os.PathLike, needed: Iterable[str] = ()) -> dict[str, 
         needed: columns that must be there.
 
     Raises:
-        ValueError: another kind of file, or a needed column is not there.
+        ValueError: another kind of file, or a needed column is missing.
         OSError: the file cannot be read.
     """
     table = _load(path, {})

@@ -376,7 +376,8 @@ def score_archive(
                 yield row
                 show(len(archive), "")
 
-        runs.extend(archive, 0, space, genotypes, runs.reuse(space, found, evaluate))
+        size = runs.extend(archive, 0, space, genotypes, runs.reuse(space, found, evaluate))
+        runs.check_complete(archive, size)
         return list(archive)
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from absl import logging
 
-# Libraries that tell of what a user of ours cannot change, such as a TPU that is not there.
+# Libraries whose messages a user cannot act on, such as that of a missing TPU.
 QUIET = ("matplotlib", "jax._src.xla_bridge")
 
 
@@ -61,7 +61,7 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[int, str], None]]
         began = began or (done, now)  # the first one came after compiling
         if done == total or now - shown > 5:
             shown = now
-            beside = " ".join(filter(None, (text, _left(*began, done, total))))
+            beside = " ".join(filter(None, (text, time_left(*began, done, total))))
             logging.info("%s", f"{title} {done}/{total} {beside}".rstrip())
 
     logging.info("%s: %d to do; nothing is said while programs are compiled", title, total)
@@ -101,12 +101,28 @@ def _logging_above(bar) -> Iterator[None]:
         handler.stream = before
 
 
-def _left(first: int, began: float, done: int, total: int) -> str:
+def time_left(first: int, began: float, done: int, total: int) -> str:
     """Time left at the pace since `began`, when `first` were done; empty where it is not known."""
     if done in (first, total):
         return ""
     pace = (time.monotonic() - began) / (done - first)
     return f"{datetime.timedelta(seconds=round(pace * (total - done)))} left"
+
+
+def statuses(table) -> list[str]:
+    """How many networks of a score table have which status; proxies that agree in one line."""
+    from lswag_jax.search.results import count_statuses
+
+    groups: dict[str, list[str]] = {}
+    for name in table:
+        groups.setdefault(count_statuses(table, name), []).append(name)
+    return [f"{', '.join(names)}: {counts}" for counts, names in groups.items()]
+
+
+def log_statuses(table) -> None:
+    """Logs how many networks of a score table have which status."""
+    for text in statuses(table):
+        logging.info("status of %s", text)
 
 
 def log_seconds(timing: Mapping[str, float]) -> None:

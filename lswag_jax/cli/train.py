@@ -86,7 +86,11 @@ def load_genotype(config: ConfigDict, space):
         return None
     if not pathlib.Path(text).suffix.startswith(".json") and not os.path.isfile(text):
         return space.parse(text)
-    genotypes = read_genotypes(text, space)
+
+    def refuse(message: str) -> None:
+        raise ValueError(message)
+
+    genotypes = read_genotypes(text, space, refuse)
     if len(genotypes) > 1:
         raise ValueError(f"{text} holds {len(genotypes)} genotypes, a training is of one.")
     return genotypes[0]

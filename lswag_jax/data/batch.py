@@ -14,6 +14,7 @@ import numpy as np
 from lswag_jax.data.pool import Pool, array_pool
 from lswag_jax.data.sources import open_pool
 from lswag_jax.extras import extra
+from lswag_jax.options import typed
 
 NORMALIZATIONS = ("dataset", "unit", "symmetric")
 
@@ -52,7 +53,7 @@ class Batch:
 
 @dataclasses.dataclass(frozen=True)
 class _Options:
-    """What is done to a pool; validated where it is made."""
+    """Options of drawing and preparing a batch, checked when they are made."""
 
     batch_size: int | None
     seed: int
@@ -80,6 +81,7 @@ class _Options:
             raise ValueError(f"std must be positive, not {self.std!r}.")
 
 
+@typed
 def load_batch(
     source: str | os.PathLike = "embedded",
     batch_size: int | None = 64,
@@ -120,7 +122,7 @@ def load_batch(
         std: standard deviation for pixels in [0, 1]; given together with `mean`.
         label_key: key of the labels in an `.npz` file or a TFDS data set.
         data_dir: folder of TFDS data sets; default $TFDS_DATA_DIR or ~/tensorflow_datasets.
-        download: let TFDS download and prepare a data set that is not there; needs the extra
+        download: let TFDS download and prepare a missing data set; needs the extra
             `lswag_jax[tf]`.
 
     Returns:

@@ -17,8 +17,10 @@ import numpy as np
 from lswag_jax.data import folders
 from lswag_jax.data.decode import decode_image
 from lswag_jax.data.pool import Pool, array_pool
+from lswag_jax.options import typed
 
 
+@typed
 def open_pool(
     source: str | os.PathLike,
     split: str = "train",

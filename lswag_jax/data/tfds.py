@@ -40,13 +40,13 @@ def open_split(
         split: name of a split, or a slice of one such as "train[:10%]".
         label_key: name of the feature that holds the class.
         data_dir: folder of data sets; default $TFDS_DATA_DIR or ~/tensorflow_datasets.
-        download: let TFDS download and prepare the data set if it is not there.
+        download: let TFDS download and prepare a missing data set.
 
     Returns:
         The pool of its examples.
 
     Raises:
-        ValueError: the data set, the split or a feature is not there or not as needed.
+        ValueError: the data set, the split or a feature is missing or of another kind.
         FileNotFoundError: a file of the data set is missing.
         ImportError: `download` is set, and TensorFlow is not installed.
     """
@@ -83,7 +83,7 @@ def open_split(
 
 
 def split_names(name: str, data_dir: str | os.PathLike | None = None) -> list[str]:
-    """Names of the splits of a prepared data set; none where it is not there."""
+    """Names of the splits of a prepared data set; empty for a missing one."""
     with extra("data"):
         import tensorflow_datasets as tfds
 

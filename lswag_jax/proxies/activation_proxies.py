@@ -43,7 +43,7 @@ class _Patterns(Proxy):
         return self.init == "space" and self.images == "real"
 
     def _values(self, probe: Probe) -> list[jax.Array]:
-        """Unit values [B, U_a] of each activation layer; zero where it is not there."""
+        """Unit values [B, U_a] of each activation layer; zero for an absent layer."""
         if self._is_shared:
             return probe.values()
         images, weights = probe.all_images, None

@@ -38,7 +38,7 @@ def entropies(probe: Probe, batch: int) -> tuple[Array, Array]:
         if len(maps) < 2:
             raise NotApplicable
         present = jnp.stack([jnp.asarray(f.present, bool) for f in maps])
-        return jnp.stack([_entropy(f.values) for f in maps]), present
+        return jnp.stack([entropy(f.values) for f in maps]), present
 
     return probe.once(("entropies", batch), compute)
 
@@ -52,7 +52,7 @@ def _noise(probe: Probe, batch: int) -> Array:
     return probe.draws.normal("az/images", shape, probe.images.dtype)
 
 
-def _entropy(f: Array) -> Array:
+def entropy(f: Array) -> Array:
     """H of one feature map [B, ..., C]."""
     f_NxC = f.reshape(-1, f.shape[-1])
     f_NxC = f_NxC - f_NxC.mean(0, keepdims=True)

@@ -39,7 +39,7 @@ class Proxy(Checked):
     networks: ClassVar[str] = "any"  # what a network must have for it to apply
     weakness: ClassVar[str] = ""
     higher_is_better: ClassVar[bool] = True  # of the quantity as published, before orientation
-    untrained: ClassVar[bool] = True  # False for a fitness that others measure, on trained weights
+    is_zero_cost: ClassVar[bool] = True  # False of what needs trained weights
 
     @property
     def key(self) -> str:
@@ -137,7 +137,7 @@ def eigenvalues(kernels: np.ndarray) -> np.ndarray:
 def log_determinants(kernels: np.ndarray) -> np.ndarray:
     """log det [...] of positive semidefinite matrices [..., B, B] in float64.
 
-    -inf of one that is singular up to rounding, whatever the order of its rows; NaN of one that is
+    -inf of one that is singular up to rounding, in any order of its rows; NaN of one that is
     not finite.
 
     Example:
@@ -153,7 +153,7 @@ def log_determinants(kernels: np.ndarray) -> np.ndarray:
 def merged(columns: Sequence[np.ndarray], status: np.ndarray, rule: str) -> np.ndarray:
     """Several measurements [P] or [P, R] of a pool as one score, repeat by repeat; see `merge`.
 
-    What is not `ok` or not a number shares the worst ranks; a network without one has no score.
+    Failed and undefined values share the worst ranks; a network with status `nan` has no score.
     """
     values_K = np.stack([np.where((status == "ok") & ~np.isnan(c), c, -np.inf) for c in columns])
     if values_K.ndim == 2:

@@ -34,7 +34,7 @@ class GradSign(Proxy):
     paper: ClassVar[str] = "Zhang and Jia, ICLR 2022"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
     family: ClassVar[str] = "training"
-    weakness: ClassVar[str] = "grows with the number of weights; normalises a sample by itself"
+    weakness: ClassVar[str] = "grows with the number of weights; normalises each sample alone"
 
     batch_norm: Literal["batch1_train", "frozen", "eval"] = "batch1_train"
 

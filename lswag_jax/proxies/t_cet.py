@@ -72,7 +72,7 @@ def _snr(probe: Probe, i: int) -> Array:
 
 
 def _kernel(probe: Probe, i: int) -> Array:
-    """K of weight layer i's output, int32 [B, B]; zeros where it is not there."""
+    """K of weight layer i's output, int32 [B, B]; zeros for an absent layer."""
 
     call = probe.batch_layers()[i].calls[0]
 

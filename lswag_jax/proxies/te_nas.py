@@ -98,7 +98,7 @@ def regions(probe: Probe, crops: int, size: int) -> Array:
     units = jnp.asarray(probe.act_units)
     values = [a.post.reshape(len(images), -1) for a in recorded.activations]
     values = [jnp.where(units[i] > 0, v, 0) for i, v in enumerate(values)]
-    widths = [v.shape[1] for v in values]  # units that are not there agree
+    widths = [v.shape[1] for v in values]  # absent units agree
     same = patterns.hamming_kernel(values, widths) == sum(widths)
     earlier = jnp.tril(same, -1).any(1)
     return (~earlier).sum()

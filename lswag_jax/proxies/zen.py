@@ -74,7 +74,7 @@ class Zen(Proxy):
         return {"score": delta + norms, "log_delta": delta, "norms": norms}
 
     def _term(self, first: BatchStatistics, second: BatchStatistics) -> Array:
-        """log sqrt(mean over channels of the variance); 0 for a layer that is not there."""
+        """log sqrt(mean over channels of the variance); 0 for an absent layer."""
         var_C = self._variance(first, second)
         if first.active is None:
             return 0.5 * jnp.log(var_C.mean())

@@ -15,7 +15,6 @@ import numpy as np
 from lswag_jax.options import Several
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
-from lswag_jax.proxies.gradient_factor import gradient_factor
 from lswag_jax.proxies.lswag import LSwag
 
 
@@ -42,10 +41,10 @@ class ZiCo(Proxy):
 
     def measure(self, probe: Probe) -> Parts:
         """The score and its layers; the same sums as L-SWAG's, weighted by mean |g|."""
-        options = LSwag(
+        weighted = LSwag(
             lambda_kind="zico", var_over="minibatch", n_batches=self.n_batches, grad_abs=False
         )
-        parts = gradient_factor(options, probe)
+        parts = weighted.gradient_factor(probe)
         return {
             "score": parts["lambda"],
             "layers": parts["lambda_l"],

@@ -1,4 +1,4 @@
-"""What a run is: a workdir of another one is refused."""
+"""Identity of a run: a workdir with rows of another run is refused."""
 
 import dataclasses
 import hashlib
@@ -23,7 +23,7 @@ def describe(
         **more: further entries, such as those of a search.
     """
     return {
-        "space": dataclasses.asdict(space),  # pyright: ignore[reportArgumentType]
+        "space": dataclasses.asdict(space),
         "proxies": {p.key: {"name": p.name} | dataclasses.asdict(p) for p in proxies},
         "score": options.describe(),
     } | more

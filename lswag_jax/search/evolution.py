@@ -27,7 +27,7 @@ class EvolutionOptions(SearchOptions):
     Args:
         epochs: generations of children.
         population: genotypes of the first generation and, filled up with random ones, of each.
-        select: the best so many of the whole archive are parents.
+        select: number of parents, the best of the whole archive.
         crossover: children of two parents in a generation.
         mutation: mutants in a generation.
         m_prob: probability that a gene of one block is drawn anew (`Space.mutate`).

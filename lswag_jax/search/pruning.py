@@ -25,12 +25,12 @@ from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.spaces import OpSets, Supernet
 
 Removal = tuple[int, str]
-Appeal = Callable[[Sequence[Row]], np.ndarray]
+ScoreRemovals = Callable[[Sequence[Row]], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PruningOptions(Checked):
-    """Options of a pruning search, which has no seed of its own and nothing at random.
+    """Options of a pruning search, which draws nothing at random and so has no seed.
 
     Args:
         prune_number: operations that an edge loses in a round, but for its last one: TE-NAS has 1
@@ -55,7 +55,7 @@ class Group(NamedTuple):
 def search(
     space: Supernet,
     evaluate: Evaluate,
-    appeal: Appeal,
+    score_removals: ScoreRemovals,
     options: PruningOptions,
     archive: list[Row] | Archive,
 ) -> OpSets:
@@ -68,8 +68,8 @@ def search(
     Args:
         space: the super-network.
         evaluate: yields a row for each genotype, in order.
-        appeal: of the rows of a round, the first of them the whole network's, how much each of the
-            other removals is called for [P - 1]; of equals the earlier is made.
+        score_removals: scores the removals of a round [P - 1] from its rows, the first of which is
+            the whole network's; the largest is made first, of equals the earlier.
         options: see `PruningOptions`.
         archive: receives the rows.
 
@@ -92,7 +92,7 @@ def search(
         removals = [removal for group in groups for removal in group.removals]
         genotypes = [sets, *(sets.without(*removal) for removal in removals)]
         stop = extend(archive, size, space, genotypes, evaluate)
-        order = np.argsort(-np.asarray(appeal(archive[size:stop])), kind="stable")
+        order = np.argsort(-np.asarray(score_removals(archive[size:stop])), kind="stable")
         place = {removals[i]: rank for rank, i in enumerate(order)}
         for group in groups:
             for removal in sorted(group.removals, key=place.__getitem__)[: group.number]:
@@ -151,8 +151,8 @@ def num_evaluations(space: Supernet, options: PruningOptions) -> int:
     return len(archive)
 
 
-def appeal_of(table: ScoreTable, fitness: Fitness, decimals: int | None) -> np.ndarray:
-    """How much each removal of a round is called for [P - 1].
+def removal_scores(table: ScoreTable, fitness: Fitness, decimals: int | None) -> np.ndarray:
+    """Scores the removals of a round [P - 1]; what loses least has the largest.
 
     Args:
         table: of the round, the whole network first; it is the pool of every rule.

@@ -8,6 +8,7 @@ import numpy as np
 
 from lswag_jax.options import Checked, Count, Natural
 from lswag_jax.runs.archive import Archive, Evaluate, check_complete, extend
+from lswag_jax.runs.draw import draw, shortage
 from lswag_jax.runs.shards import Shard
 from lswag_jax.scoring.rows import Row
 from lswag_jax.spaces import Space
@@ -36,14 +37,14 @@ class SearchOptions(Checked):
     patience: Count = 10_000
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         for field in ("params_window", "macs_window"):
             window = getattr(self, field)
             if window is None:
                 continue
-            if not window[0] <= window[1]:
+            if np.shape(window) != (2,) or not window[0] <= window[1]:
                 raise ValueError(f"{field} must be (smallest, largest) or None, got {window}.")
             object.__setattr__(self, field, tuple(window))
+        super().__post_init__()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,7 +126,7 @@ def _inside(window: Window | None, size, genotype: Any) -> bool:
 def sample_legal(
     space: Space, rng: np.random.Generator, num: int, options: SearchOptions, seen: set[str]
 ) -> list[Any]:
-    """Up to `num` random legal genotypes; fewer if `options.patience` runs out.
+    """Up to `num` random legal genotypes; fewer if `options.patience` runs out (`runs.draw`).
 
     Args:
         space: the search space.
@@ -134,16 +135,7 @@ def sample_legal(
         options: the windows and the patience.
         seen: see `is_legal`.
     """
-    found: list[Any] = []
-    failed = 0
-    while len(found) < num and failed < options.patience:
-        genotype = space.sample(rng, 1)[0]
-        if is_legal(space, genotype, options, seen):
-            found.append(genotype)
-            failed = 0
-        else:
-            failed += 1
-    return found
+    return draw(space, rng, num, lambda g: is_legal(space, g, options, seen), options.patience)
 
 
 def require_legal(
@@ -160,6 +152,8 @@ def require_legal(
     found = sample_legal(space, rng, num, options, set())
     if len(found) == num:
         return found
+    if all(w is None or w == (0, np.inf) for w in (options.params_window, options.macs_window)):
+        raise ValueError(shortage(space, len(found), num))
     probes = space.sample(np.random.default_rng([options.seed, 0]), _NUM_PROBES)
     raise ValueError(
         f"only {len(found)} of {num} different genotypes of {space.name} were found with params in "

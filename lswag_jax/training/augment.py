@@ -23,7 +23,7 @@ _ERASED_RATIO = (0.3, 1 / 0.3)  # height over width
 
 @dataclasses.dataclass(frozen=True)
 class AugmentOptions(Checked):
-    """What is done to training images.
+    """Options of the augmentation of training images.
 
     Attributes:
         crop: "none" (resized, as in `lswag_jax.data`), "pad" (a crop of the image padded by an
@@ -194,7 +194,7 @@ def mix(
 
 
 def _mixup(images: Array, alpha: float, beta: Array, place: Array) -> tuple[Array, Array]:
-    """Mixed images and the share of their own."""
+    """Mixes images in pairs; returns them with the share of the first of each pair."""
     del place
     share = jax.random.beta(beta, alpha, alpha)
     return share * images + (1 - share) * images[::-1], share

@@ -36,7 +36,7 @@ class LoopOptions(Checked):
     checkpoint_every: Count
 
     def due(self, step: int, every: int) -> bool:
-        """Whether what is done every so many steps is due after `step` steps."""
+        """Whether a job with a period of `every` steps is due after `step` steps."""
         return step % every == 0 or step == self.total_steps
 
 

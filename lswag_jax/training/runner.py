@@ -246,7 +246,7 @@ def describe(
     options: TrainOptions,
     normalize: str,
 ) -> dict[str, Any]:
-    """What a run is; what is under "free" may change when it goes on."""
+    """Describes the run; entries under "free" may change when it is resumed."""
     values = dataclasses.asdict(options)
     return {
         "space": dataclasses.asdict(space),

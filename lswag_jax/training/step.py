@@ -116,7 +116,7 @@ def make_train_step(
         augment: what is done to a batch; its host part is done already.
         options: see `StepOptions`.
     """
-    gradient = jax.value_and_grad(_make_loss(problem, options), has_aux=True)
+    gradient = jax.value_and_grad(make_loss(problem, options), has_aux=True)
 
     def step(state, batch, key):
         key_mix, key_erase, key_run = jax.random.split(jax.random.fold_in(key, state.step), 3)
@@ -135,7 +135,7 @@ def make_train_step(
     return step
 
 
-def _make_loss(problem: Problem, options: StepOptions) -> Callable:
+def make_loss(problem: Problem, options: StepOptions) -> Callable:
     """Function of (params, batch_stats, part) to (loss, new batch_stats)."""
 
     def loss(params, batch_stats, part):

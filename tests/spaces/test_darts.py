@@ -17,7 +17,6 @@ from lswag_jax.scoring import programs
 from lswag_jax.spaces import depth
 from lswag_jax.spaces.darts.genotype import OPS
 from lswag_jax.spaces.darts.genotype import DartsGenotype as Genotype
-from lswag_jax.spaces.darts.layers import layers_of
 from lswag_jax.spaces.darts.network import FactorizedReduce
 from lswag_jax.spaces.darts.space import Darts
 
@@ -65,8 +64,8 @@ def test_evaluation_networks():
     g = CIFAR.parse(DARTS_V2)
     assert round(CIFAR.num_params(g) / 1e6, 1) == 3.3
     assert round(IMAGENET.num_params(g) / 1e6, 1) == 4.7
-    weights = {"conv": 0, "linear": 0, "norm": 2}  # beyond MACs, operations an input element
-    rest = sum(weights.get(x.kind, 1) * x.in_units for x in layers_of(IMAGENET, g))
+    weights = {"conv": 0, "dense": 0, "batch_norm": 2}  # beyond MACs, operations an input element
+    rest = sum(weights.get(x.kind, 1) * x.in_units for x in IMAGENET.plan(g).layers)
     assert (IMAGENET.macs(g) + rest) / 1e6 == pytest.approx(544.59, abs=5e-3)
 
 
@@ -146,8 +145,8 @@ CELL = (("skip_connect", 0), ("sep_conv_3x3", 1)) * 4
         (lambda: SCORING.parse(DARTS_V2.replace("(2, 6)", "(3, 6)")), "normal_concat must be"),
         (lambda: SCORING.check(1), "darts holds DartsGenotype, got a genotype of type int"),
         (lambda: SCORING.format(Genotype(CELL, CELL), form="x"), "form must be one of"),
-        (lambda: Darts(stem="x"), "stem must be one of"),
-        (lambda: Darts(layers=0), "layers must be at least 1"),
+        (lambda: Darts(stem="x"), "stem of darts must be one of"),
+        (lambda: Darts(layers=0), "layers of darts must be an integer of at least 1"),
         (lambda: Darts(image_size=30), "image_size must be a multiple of 4"),
         (lambda: Darts(stem="imagenet", width=3), "width must be even"),
     ],

@@ -58,10 +58,10 @@ def test_one_operation_an_edge_is_a_genotype():
     [
         (lambda: OpSets(("skip_connect",)), "edges must be lists of operations"),
         (lambda: OpSets(3), "edges must be lists of operations, got 3"),
-        (lambda: OpSets.from_json([]), "the key 'edges' alone"),
+        (lambda: OpSets.from_json([]), "OpSets has the keys"),
         (lambda: SUPERNETS[0].parse("skip_connect"), "nasbench201_supernet has 6 edges, got 1"),
         (lambda: SUPERNETS[0].parse("|||||none"), "of edge 5 must be of skip_connect, nor_conv"),
-        (lambda: SUPERNETS[0].check("none"), "holds OpSets, got a genotype of str"),
+        (lambda: SUPERNETS[0].check("none"), "holds OpSets, got a genotype of type str"),
         (lambda: SUPERNETS[0].final(SUPERNETS[0].full), "has several operations on an edge"),
         (lambda: SUPERNETS[1].final(SUPERNETS[1].full), "normal must be 8 pairs"),
         (lambda: SUPERNETS[1].parse("|" * 27), "no operation enters node 0"),

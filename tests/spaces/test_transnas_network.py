@@ -50,7 +50,7 @@ def test_counts_match_the_module(task):
             assert sum(leaf.size for leaf in params) == space.num_params(g)
             counted = count_macs(lambda v, x, m=module: m.apply(v, x), variables, images)
             # The program multiplies zeros between the pixels too.
-            doubling = [layer.macs for layer in space._layers(g)[1] if layer.transposed]
+            doubling = [x.macs for x in space.plan(g).layers if x.kind == "conv_transpose"]
             assert counted == space.macs(g) + 3 * sum(doubling)
 
 
@@ -108,7 +108,7 @@ def test_elastic_equals_exact(x64, task):
 
 @pytest.mark.slow  # its programs compile for half a minute
 def test_scores_of_elastic_and_exact(x64):
-    """The law of every space, for proxies with gradients, mini-batches and patterns."""
+    """Elastic/exact equivalence, for proxies with gradients, mini-batches and patterns."""
     space = micro(tasks.classification(3), 16, **ONE_MODULE)
     rng = np.random.default_rng(1)
     images, labels = rng.normal(size=(6, *space.image_shape)), np.arange(6) % 3

@@ -25,7 +25,7 @@ class LibraOptions(Checked):
         n_bins: "nbsz", "cube_root" or a number, see `lswag_jax.analysis.information.num_bins`.
         estimator: of entropies, "ml" or "miller_madow".
         fill: of failed scores: "-1e8" counts as this value where values are binned or averaged,
-            "worst_rank" as a bin of its own, and "drop" leaves out architectures that failed any
+            "worst_rank" as a separate bin, and "drop" leaves out architectures that failed any
             proxy. For ranks both of the former are the worst one.
         abs_rho: a proxy with a negative rho counts reversed, instead of losing.
         window: how far below the best rho a proxy may be.
@@ -71,7 +71,7 @@ class LibraOptions(Checked):
 
 
 class Candidate(NamedTuple):
-    """What is known of one proxy, oriented if it is flipped.
+    """Holds the figures of one proxy, oriented if it is flipped.
 
     Attributes:
         name: of the proxy.

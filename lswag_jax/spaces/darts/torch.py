@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lswag_jax.spaces.darts.layers import cells, edge_stride
-from lswag_jax.spaces.darts.network import HALVES, DartsNetwork, slots
+from lswag_jax.spaces.darts.network import DartsNetwork
+from lswag_jax.spaces.darts.plan import HALVES, cells, edge_stride, slots
 from lswag_jax.spaces.torch_layers import Flat, batch_norm, conv, dense
 
 # Position of each layer in the Sequential of a separable or dilated convolution.
@@ -64,12 +64,12 @@ def _factorized_reduce(weights: Mapping, name: str, path: tuple[str, ...], norm=
     return flat
 
 
-def _edge(weights: Mapping, name: str, path: tuple[str, ...], there: tuple[str, ...]) -> Flat:
+def _edge(weights: Mapping, name: str, path: tuple[str, ...], names: tuple[str, ...]) -> Flat:
     """The layers of one edge."""
-    if "half_1" in there:
+    if "half_1" in names:
         return _factorized_reduce(weights, name, path, "norm_1")
     flat: Flat = {}
-    for slot in there:
+    for slot in names:
         layer = batch_norm if slot.startswith("norm") else conv
         flat |= layer(weights, f"{name}.op.{_POSITIONS[slot]}", (*path, slot))
     return flat

@@ -6,7 +6,7 @@ import numpy as np
 
 from lswag_jax.spaces.torch_layers import batch_norm, conv, dense
 from lswag_jax.spaces.transnas.network import TransNASNetwork
-from lswag_jax.spaces.transnas.shapes import BLOCKS
+from lswag_jax.spaces.transnas.plan import BLOCKS
 
 
 def convert(module: TransNASNetwork, weights: Mapping[str, np.ndarray]):
