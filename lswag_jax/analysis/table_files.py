@@ -4,7 +4,7 @@ import gzip
 import io
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from lswag_jax.files import write_atomically
 
 COLUMNS = ("genotype", "dataset", "metric", "value", "provenance")
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
-Group = tuple[str, str, list[str], np.ndarray, str]
+Group = tuple[str, str, Sequence[str], np.ndarray, str]
 
 
 def read_wide(path: str | os.PathLike, needed: Iterable[str] = ()) -> dict[str, np.ndarray]:

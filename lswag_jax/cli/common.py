@@ -6,19 +6,26 @@ import pathlib
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from lswag_jax.cli import progress
 
+if TYPE_CHECKING:
+    from lswag_jax.scoring.rows import Row
+
 USER_ERRORS = (ValueError, OSError, ImportError)
 JOB = ("coordinator", "num_processes", "process_id")  # flags that describe a job of processes
 
 
 def run(
-    main: Callable[..., None], description: str, name: str, example: str, shared: bool = False
+    main: Callable[..., None],
+    description: str | None,
+    name: str,
+    example: str,
+    shared: bool = False,
 ) -> None:
     """Runs a binary: parses flags, logs the devices, calls `main(config, workdir)`.
 
@@ -102,7 +109,7 @@ def _parse(argv: list[str]) -> list[str]:
     return rest
 
 
-def fail(error: Any) -> None:
+def fail(error: Any) -> NoReturn:
     """Prints one sentence and ends the program with exit code 2."""
     sys.stderr.write(f"error: {_sentence(error)}\n")
     sys.exit(2)
@@ -146,7 +153,8 @@ def _join(values: flags.FlagValues) -> None:
         raise ValueError(f"{names} must be given together, and with --distributed.")
     if values.distributed:
         try:
-            jax.distributed.initialize(*job)
+            address, num_processes, process_id = job
+            jax.distributed.initialize(address, num_processes, process_id)
         except ValueError as error:
             raise ValueError(f"no job of processes: {error} Give {names}.") from None
 
@@ -195,7 +203,7 @@ def load_proxies(config: ConfigDict, more: Sequence[str] = ()) -> tuple:
     from lswag_jax import proxies
     from lswag_jax.analysis import window
 
-    names, resolved = proxies.expand(split(config.proxies)), []
+    names, resolved = [str(name) for name in proxies.expand(split(config.proxies))], []
     names += [name for name in dict.fromkeys(more) if name not in names]
     for name in names:
         options = dict(config.options.get(name, {}))
@@ -337,7 +345,7 @@ def score_archive(
     proxies: Sequence[Any],
     options: Any,
     timing: dict[str, float],
-) -> list[dict[str, Any]]:
+) -> "list[Row]":
     """Rows of the genotypes, scored into the archive of a workdir as they come.
 
     Args:
@@ -355,7 +363,7 @@ def score_archive(
     bar = progress.progress_bar(title, len(genotypes))
     with runs.open_archive(workdir, identity) as (archive, found), bar as show:
 
-        def evaluate(missing: Sequence[Any]) -> Iterator[dict[str, Any]]:
+        def evaluate(missing: Sequence[Any]) -> "Iterator[Row]":
             for row in scoring.stream(
                 space,
                 missing,

@@ -78,6 +78,7 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
     channels: int
     num_classes: int
     genotype_class: ClassVar[type]
+    __dataclass_fields__: ClassVar[dict[str, Any]]  # of every subclass
     count_rules: ClassVar[tuple[str, ...]] = ("exact",)  # of `macs`
 
     @property
