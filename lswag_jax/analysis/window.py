@@ -236,6 +236,8 @@ def parse(spec: str | Sequence[int] | None, rule: str = "zero_based") -> Window 
     pair = _PAIR.fullmatch(spec)
     if pair:
         return check_window(pair.groups(), rule)
+    if spec.endswith(".json") and not pathlib.Path(spec).is_file():
+        raise ValueError(f"there is no window file {spec}.")
     if spec.startswith("manual:") or not pathlib.Path(spec).is_file():
         raise ValueError(
             "window must be 'all', two bins such as '3,7', or the path of a JSON file, got "

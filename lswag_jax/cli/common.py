@@ -12,6 +12,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from lswag_jax.cli import progress
+from lswag_jax.files import one_line
 
 if TYPE_CHECKING:
     from lswag_jax.scoring.rows import Row
@@ -53,6 +54,7 @@ def run(
             _join(flags.FLAGS)
         _prepare(flags.FLAGS.compile_cache)
         shard = (_shard(flags.FLAGS.shard),) if shared else ()
+        _check_workdir(flags.FLAGS.workdir)
         main(_loaded(config, name, example), flags.FLAGS.workdir, *shard)
 
     if any(arg in ("--help", "-help", "-h", "--helpfull") for arg in sys.argv[1:]):
@@ -76,21 +78,45 @@ def run(
         sys.exit(130)
 
 
+def _check_workdir(workdir: str) -> None:
+    """Raises ValueError for what can be no folder of results, before any work is done."""
+    path = pathlib.Path(workdir)
+    if not workdir.strip():
+        raise ValueError("--workdir is empty: give the folder of the results.")
+    for place in (path, *path.parents):
+        if place.is_symlink() and not place.exists():
+            raise ValueError(f"--workdir {workdir}: {place} is a link to nothing.")
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"--workdir {workdir}: {place} is a file, not a folder.")
+
+
 def _loaded(config: flags.FlagHolder, name: str, example: str) -> ConfigDict:
     """The config of the command line.
 
     Raises:
         ValueError: none was given, its file cannot be loaded, or it is another binary's.
     """
-    if config.value is None:
+    from lswag_jax.options import check
+    from lswag_jax.scoring import ScoreOptions
+
+    if not flags.FLAGS["config"].present:
         raise ValueError(f"give a config, for example --config={example}.")
     path = config_flags.get_config_filename(flags.FLAGS["config"])
+    if not path.partition(":")[0].strip():
+        raise ValueError(f"--config is empty: give one, for example --config={example}.")
     try:
-        config.value.to_dict()
+        if hasattr(config.value, "to_dict"):
+            config.value.to_dict()
     except OSError as error:
         reason = str(error).strip().splitlines()[-1].strip()
-        reason = re.sub(r"^\[Errno \d+\] ([^:]+): .*", r"\1", reason)  # which names the file again
+        # Which begins with what failed before, and names the file again.
+        reason = re.sub(r"^.*\[Errno \d+\] ([^:]+): .*", r"\1", reason)
         raise ValueError(f"config {path} cannot be loaded: {reason}.") from None
+    if not isinstance(config.value, ConfigDict):
+        kind = type(config.value).__name__
+        raise ValueError(f"get_config of {path} must return a ConfigDict, got {kind}.")
+    if "seed" in config.value:
+        check(ScoreOptions, {"seed": config.value.seed})
     if name not in config.value:
         raise ValueError(f"{path} is no config of lswag-{name}: give one such as {example}.")
     return config.value
@@ -122,11 +148,11 @@ def _sentence(error: Any) -> str:
             (error, *_) = error.args
         return " ".join(str(error).split("\n"))
     if isinstance(error, OSError) and error.strerror:
-        error = f"{error.filename}: {error.strerror}."
+        error = f"{error.filename or 'the disk'}: {error.strerror}."
     first, *rest = str(error).strip().split("\n")
     if any(line.startswith("Traceback") for line in rest):
-        return re.sub(r"^[\w.]+: ", "", rest[-1])
-    return first or type(error).__name__
+        return one_line(re.sub(r"^[\w.]+: ", "", rest[-1]))
+    return one_line(first, 1000) or type(error).__name__
 
 
 def _define_sharing() -> list[str]:
@@ -203,14 +229,16 @@ def load_proxies(config: ConfigDict, more: Sequence[str] = ()) -> tuple:
     from lswag_jax import proxies
     from lswag_jax.analysis import window
 
-    names, resolved = [str(name) for name in proxies.expand(split(config.proxies))], []
+    names = [str(name) for name in proxies.expand(split(config.proxies))]
     names += [name for name in dict.fromkeys(more) if name not in names]
-    for name in names:
+    # All that are configured, so that a bad option is told even where it is not asked for.
+    configured = {}
+    for name in dict.fromkeys((*names, *config.options)):
         options = dict(config.options.get(name, {}))
         if name == "lswag":
             options["window"] = window.parse(config.window, options["bins"])
-        resolved.append(proxies.get(name, **options))
-    return proxies.resolve(resolved)
+        configured[name] = proxies.get(name, **options)
+    return proxies.resolve([configured[name] for name in names])
 
 
 def load_truth(text: str, space: Any) -> Any:
@@ -287,6 +315,8 @@ def score_options(config: ConfigDict) -> Any:
     """
     from lswag_jax.scoring import ScoreOptions
 
+    if config.data.batch_size < 2:
+        raise ValueError(f"data.batch_size must be at least 2, got {config.data.batch_size}.")
     if not 2 <= config.data.gradient_batch <= config.data.batch_size:
         raise ValueError(
             "data.gradient_batch must be between 2 and data.batch_size "

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, Any, Self
 
-from lswag_jax.files import dump_row, write_atomically
+from lswag_jax.files import dump_row, naming, write_atomically
 from lswag_jax.runs.compare import CONFIG, VERSIONS, check_same, read_config
 from lswag_jax.scoring.rows import Row
 from lswag_jax.spaces import Space
@@ -91,9 +91,10 @@ class Archive(Sequence[Any]):
         if __version__ not in versions:
             versions[__version__] = len(self._rows)
             self._write_config()
-        self._file.write(line.encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with naming(self.path):
+            self._file.write(line.encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
         self._rows.append(json.loads(line))
 
     def close(self) -> None:

@@ -122,7 +122,12 @@ def score_model(
         "id": type(module).__name__,
         "genotype": None,
         "params": sum(int(leaf.size) for leaf in jax.tree.leaves(params)),
-        "macs": count_macs(functools.partial(_forward, _of_one(model)), weights, images[:1]),
+        "macs": count_macs(
+            functools.partial(_forward, _of_one(model)),
+            weights,
+            images[:1],
+            dead=getattr(module, "counts_dead_code", False),
+        ),
         "seconds": elapsed,
         **measured,
     }

@@ -5,8 +5,10 @@ Without an encoding it runs the exact network of its fields' sizes. With one (se
 units and blocks are masked, and exactly zero forward and back.
 """
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any
 
 import flax.linen as nn
@@ -16,6 +18,7 @@ import numpy as np
 from flax import traverse_util
 
 from lswag_jax.spaces.autoformer.genotype import AutoFormerGenotype
+from lswag_jax.spaces.cost import costs
 from lswag_jax.spaces.layers import Feature, torch_uniform, unit_mask
 
 MAX_DISTANCE = 14  # relative positions are clipped to [-14, 14], in patches
@@ -91,11 +94,18 @@ def _relative_index(grid: int) -> tuple[np.ndarray, np.ndarray]:
     return index(row), index(col)
 
 
+@functools.lru_cache(maxsize=64)
+def _over_slots(formula: str, grid: int) -> Callable[[Array, Array], Array]:
+    """A product with one coordinate's table, half of the product with that of all keys."""
+    share = Fraction(grid * grid + 1, 2 * (grid + 1))
+    return costs(share)(functools.partial(jnp.einsum, formula))
+
+
 class RelativePosition(nn.Module):
     """2-D relative position embeddings r[n, m] = vertical[n, m] + horizontal[n, m], K wide.
 
     Since a table depends on one coordinate of the key only, products with r are taken over grid
-    rows and columns (sqrt(N) slots) instead of over all N keys.
+    rows and columns (sqrt(N) slots) instead of over all N keys. They cost what they stand for.
     """
 
     head_dim: int
@@ -111,7 +121,8 @@ class RelativePosition(nn.Module):
 
     def logits(self, q_BxNxHxK: Array, grid: int) -> Array:
         """q_n . r[n, m], [B, H, N, N]."""
-        v, h = (jnp.einsum("bnhk,nsk->bhns", q_BxNxHxK, e) for e in self._slots(grid))
+        product = _over_slots("bnhk,nsk->bhns", grid)
+        v, h = (product(q_BxNxHxK, e) for e in self._slots(grid))
         patches = v[..., 1:, None] + h[..., None, 1:]
         patches = patches.reshape(*v.shape[:-1], grid * grid)
         return jnp.concatenate([v[..., :1] + h[..., :1], patches], axis=-1)
@@ -121,8 +132,9 @@ class RelativePosition(nn.Module):
         cls, patches = a_BxHxNxN[..., :1], a_BxHxNxN[..., 1:]
         patches = patches.reshape(*patches.shape[:-1], grid, grid)
         sums = (patches.sum(-1), patches.sum(-2))
+        product = _over_slots("bhns,nsk->bnhk", grid)
         return sum(
-            jnp.einsum("bhns,nsk->bnhk", jnp.concatenate([cls, s], axis=-1), e)
+            product(jnp.concatenate([cls, s], axis=-1), e)
             for s, e in zip(sums, self._slots(grid), strict=True)
         )
 
