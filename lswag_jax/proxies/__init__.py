@@ -85,6 +85,8 @@ def resolve(proxies: str | Proxy | Iterable[str | Proxy]) -> tuple[Proxy, ...]:
         ValueError: none, one of another type, an unknown name, a name twice, or a label that
             tables need for another column.
     """
+    if not isinstance(proxies, Iterable | Proxy):
+        raise ValueError(f"proxies must be names or configured proxies, got {proxies!r}.")
     items = (proxies,) if isinstance(proxies, str | Proxy) else tuple(proxies)
     for item in items:
         if not isinstance(item, str | Proxy):

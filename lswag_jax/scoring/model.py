@@ -11,16 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax import nnx
+from flax.errors import FlaxError
 
 from lswag_jax import proxies as proxy_registry
 from lswag_jax import tasks
 from lswag_jax.capture import adapters, models, tape
 from lswag_jax.capture.macs import count_macs
+from lswag_jax.options import Seed, Several, typed
 from lswag_jax.probe.candidate import Candidate, Draws
 from lswag_jax.probe.patterns import PATTERN_LIMIT
 from lswag_jax.proxies import Proxy
 from lswag_jax.scoring.inputs import check_inputs, in_one_dtype
 from lswag_jax.scoring.measure import measure
+from lswag_jax.scoring.options import BatchNormMode, Precision
 from lswag_jax.scoring.population import Proxies
 from lswag_jax.scoring.programs import merged
 from lswag_jax.scoring.rows import Row, measurements
@@ -28,6 +31,7 @@ from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.tasks import Task
 
 
+@typed
 def score_model(
     module: nn.Module | nnx.Module,
     variables: Mapping[str, Any] | None,
@@ -38,12 +42,12 @@ def score_model(
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     task: Task | None = None,
-    gradient_batch: int | None = None,
-    batch_norm: str = "frozen",
+    gradient_batch: Several | None = None,
+    batch_norm: BatchNormMode = "frozen",
     loss: tape.Loss | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     draws: Mapping[str, Any] | None = None,
-    precision: str = "highest",
+    precision: Precision = "highest",
 ) -> ScoreTable:
     """Scores one Flax model of the user's own, Linen or NNX, with the weights it has.
 
@@ -96,7 +100,7 @@ def score_model(
     sizes = (len(images), gradient_batch or len(images))
     model, weights, params = models.split(module, variables, args, kwargs, batch_norm, sizes)
     images, weights = in_one_dtype(images, weights)
-    logits = jax.eval_shape(functools.partial(_forward, model), weights, images)
+    logits = _logits(model, weights, images)
     loss, labels = _loss_and_labels(logits, images, labels, resolved, task, loss)
     settings = (("gradient_batch", gradient_batch), ("loss", loss))
     given = {name: jnp.asarray(value) for name, value in (draws or {}).items()}
@@ -118,11 +122,27 @@ def score_model(
         "id": type(module).__name__,
         "genotype": None,
         "params": sum(int(leaf.size) for leaf in jax.tree.leaves(params)),
-        "macs": count_macs(functools.partial(_forward, _of_one(model)), weights, images[:1]),
+        "macs": count_macs(
+            functools.partial(_forward, _of_one(model)),
+            weights,
+            images[:1],
+            dead=getattr(module, "counts_dead_code", False),
+        ),
         "seconds": elapsed,
         **measured,
     }
     return ScoreTable([row], resolved, {"compile": compiled - start, "score": elapsed})
+
+
+def _logits(model: Any, weights: Any, images: jax.Array) -> Any:
+    """Shape of a model's output; ValueError where its weights are of other inputs."""
+    try:
+        return jax.eval_shape(functools.partial(_forward, model), weights, images)
+    except FlaxError as error:
+        why = str(error).split(" (http")[0].rstrip(".")
+        raise ValueError(
+            f"the model cannot be run on images of shape {images.shape}: {why}."
+        ) from error
 
 
 def _forward(model: Any, weights: Any, images: jax.Array) -> jax.Array:

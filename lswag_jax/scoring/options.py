@@ -6,7 +6,7 @@ from typing import Any, Literal, Self, get_args
 
 import jax
 
-from lswag_jax.options import Checked, Count, Natural, Several
+from lswag_jax.options import Checked, Count, Seed, Several
 
 BatchNormMode = Literal["frozen", "eval", "batch1_train", "through"]
 Precision = Literal["default", "high", "highest", "bfloat16", "tensorfloat32", "float32"]
@@ -37,7 +37,7 @@ class ScoreOptions(Checked):
         ValueError: a value that is not allowed.
     """
 
-    seed: Natural = 0
+    seed: Seed = 0
     repeats: Count = 1
     gradient_batch: Several | None = None
     batch_size: Count | None = None

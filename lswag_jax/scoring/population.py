@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from lswag_jax import proxies as proxy_registry
+from lswag_jax.options import typed
 from lswag_jax.probe.patterns import PATTERN_LIMIT
 from lswag_jax.proxies import Proxy
 from lswag_jax.scoring import devices, programs
@@ -61,6 +62,7 @@ def make_scorer(
     return programs.elastic_scorer(space, resolved, ScoreOptions.parse(options))
 
 
+@typed
 def score(
     space: Space,
     genotypes: Sequence[Any],

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lswag_jax import proxies as proxy_registry
+from lswag_jax.options import typed
 from lswag_jax.proxies import Proxy
 from lswag_jax.runs.archive import Archive, Evaluate
 from lswag_jax.runs.identity import data_sha256, describe
@@ -120,7 +121,8 @@ def _prune(
     final = supernet.final(pruning.search(supernet, evaluate, score_removals, options, archive))
     if refusal := unusable(ScoreTable(archive, proxies), fitness.proxies):
         raise ValueError(refusal)
-    return archive[-1] | {"id": space.format(final), "genotype": final.to_json()}
+    last: Any = archive[-1]
+    return last | {"id": space.format(final), "genotype": final.to_json()}
 
 
 def searched(space: Space, options: Options) -> Space:
@@ -176,6 +178,7 @@ def _reporting(
     return reporting
 
 
+@typed
 def run(
     space: Space,
     images: Any,

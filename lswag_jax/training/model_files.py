@@ -18,6 +18,7 @@ from lswag_jax import spaces
 from lswag_jax.data.decode import as_pixels, as_several
 from lswag_jax.extras import extra
 from lswag_jax.files import write_atomically
+from lswag_jax.options import typed
 from lswag_jax.training.augment import AugmentOptions, evaluation_image
 from lswag_jax.training.checkpoints import saving
 
@@ -160,6 +161,7 @@ def _describe(model: Model) -> dict[str, Any]:
     }
 
 
+@typed
 def load(path: str | os.PathLike) -> Model:
     """A trained network from its folder, or from the working directory of its training.
 
