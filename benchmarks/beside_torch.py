@@ -115,7 +115,7 @@ class ViT(nn.Module):
         self.patch_embed = nn.Conv2d(3, dim, space.patch_size, space.patch_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, grid * grid + 1, dim))
-        sizes = [(h, space.head_dim or dim // h, m) for h, m in zip(g.num_heads, g.hidden)]
+        sizes = [(h, space.head_dim or dim // h, m) for h, m in zip(g.num_heads, g.hidden, strict=True)]
         self.blocks = nn.Sequential(
             *(Block(dim, *s, grid, space.relative_position, space.norm_eps) for s in sizes)
         )
