@@ -69,15 +69,13 @@ def make_scorer(
             "them: use lswag_jax.score, which runs them block by block."
         )
 
-    network = space.network() if batch_size else space.network_of_one()
-
     def scorer(variables, encoded, images, labels, key=None):
         draws = Draws(jax.random.key(0) if key is None else key)
 
         def one(encoded):
             def make(variables, mode):
                 return adapters.linen_network(
-                    network, variables, encoded, batch_norm=mode, unscored=space.unscored
+                    space.network(), variables, encoded, batch_norm=mode, unscored=space.unscored
                 )
 
             candidate = Candidate(

@@ -113,10 +113,6 @@ class Space(abc.ABC):
     def network(self) -> nn.Module:
         """The elastic module, large enough for every genotype; it takes `encode`'s output."""
 
-    def network_of_one(self) -> nn.Module:
-        """The elastic module for genotypes that are taken one by one; its cost may follow them."""
-        return self.network()
-
     def chain(self, g: Any) -> list[Block] | None:
         """The blocks of `g` in order, where shapes differ too much for an elastic network.
 

@@ -6,7 +6,7 @@ units and blocks are masked, and exactly zero forward and back.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -15,12 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from lswag_jax.spaces.autoformer.choices import Choices, attend, by_area, multiply
 from lswag_jax.spaces.layers import Feature, torch_uniform, unit_mask
 
 MAX_DISTANCE = 14  # relative positions are clipped to [-14, 14], in patches
 Array = jax.Array
-Sizes = tuple[tuple[int, int, int], ...]  # channels, heads and hidden units of a block
 
 # timm truncates at +-2 in absolute units, 100 standard deviations: a plain normal.
 _linear_init = nn.initializers.normal(0.02)
@@ -29,22 +27,7 @@ _linear_init = nn.initializers.normal(0.02)
 @jax.jit
 def gelu(x: Array) -> Array:
     """Exact GELU, x/2 (1 + erf(x / sqrt 2)), in the form that PyTorch computes."""
-    return _gelu(x)
-
-
-@jax.custom_vjp
-def _gelu(x: Array) -> Array:
     return 0.5 * x * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype)))
-
-
-def _gelu_backward(x: Array, y_bar: Array) -> tuple[Array]:
-    """One pass over memory that computes erf again, instead of two that keep what they made."""
-    cdf = 0.5 * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype)))
-    density = jnp.exp(-0.5 * x * x) * np.sqrt(0.5 / np.pi).astype(x.dtype)
-    return (y_bar * (cdf + x * density),)
-
-
-_gelu.defvjp(lambda x: (_gelu(x), x), _gelu_backward)
 
 
 class LayerNorm(nn.Module):
@@ -74,21 +57,13 @@ class QKV(nn.Module):
 
     AutoFormer's super-network slices the bias of a block as the first 3 * width entries of one
     flat vector, so that the place of an entry depends on the width; an elastic call does the same.
-
-    Args:
-        num_heads, head_dim: of the output.
-        choices: active inputs and outputs of one part that a genotype can have; none multiplies
-            all.
     """
 
     num_heads: int
     head_dim: int
-    choices: Choices = ()
 
     @nn.compact
-    def __call__(
-        self, x: Array, active_width: Array | None = None, active: Array | None = None
-    ) -> Array:
+    def __call__(self, x: Array, active_width: Array | None = None) -> Array:
         """Maps `x` [B, N, D] to [B, N, 3, H, K]; the active width is that of H * K."""
         shape = (3, self.num_heads, self.head_dim)
         kernel = self.param("kernel", _linear_init, (x.shape[-1], *shape))
@@ -96,31 +71,8 @@ class QKV(nn.Module):
         if active_width is not None:
             part, unit = np.divmod(np.arange(bias.size), bias.size // 3)
             bias = bias.at[part * active_width + unit].get(mode="clip")
-        if self.choices:
-            parts = kernel.reshape(x.shape[-1], 3, -1)
-            y = multiply(self.choices, (active, active_width), x, parts)
-            y_BxNxF = y.reshape(*x.shape[:-1], -1) + bias.reshape(1, 1, -1)
-        else:
-            y_BxNxF = x @ kernel.reshape(x.shape[-1], -1) + bias.reshape(1, 1, -1)
+        y_BxNxF = x @ kernel.reshape(x.shape[-1], -1) + bias.reshape(1, 1, -1)
         return y_BxNxF.reshape(*x.shape[:-1], *shape)
-
-
-class Linear(nn.Module):
-    """A linear layer; where it has choices, multiplied at the sizes that a genotype has."""
-
-    features: int
-    choices: Choices = ()
-
-    @nn.compact
-    def __call__(self, x: Array, sizes: tuple[Array, Array] | None = None) -> Array:
-        """Maps `x` [B, N, I] to [B, N, features]; `sizes` are the active inputs and outputs."""
-        kernel = self.param("kernel", _linear_init, (x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        if self.choices:
-            y = multiply(self.choices, sizes, x, kernel[:, None])[:, :, 0]
-        else:
-            y = x @ kernel
-        return y + bias.reshape(1, 1, -1)
 
 
 def _relative_index(grid: int) -> tuple[np.ndarray, np.ndarray]:
@@ -147,169 +99,96 @@ class RelativePosition(nn.Module):
 
     head_dim: int
 
-    @nn.compact
-    def __call__(self) -> tuple[Array, Array]:
-        """The vertical and the horizontal table."""
+    def setup(self) -> None:  # noqa: D102
         shape = (2 * MAX_DISTANCE + 2, self.head_dim)
-        return tuple(self.param(name, _linear_init, shape) for name in ("vertical", "horizontal"))
+        self.vertical = self.param("vertical", _linear_init, shape)
+        self.horizontal = self.param("horizontal", _linear_init, shape)
 
+    def _slots(self, grid: int) -> tuple[Array, Array]:
+        rows, cols = _relative_index(grid)
+        return self.vertical[rows], self.horizontal[cols]
 
-Tables = tuple[Array, Array]
+    def logits(self, q_BxNxHxK: Array, grid: int) -> Array:
+        """q_n . r[n, m], [B, H, N, N]."""
+        v, h = (jnp.einsum("bnhk,nsk->bhns", q_BxNxHxK, e) for e in self._slots(grid))
+        patches = v[..., 1:, None] + h[..., None, 1:]
+        patches = patches.reshape(*v.shape[:-1], grid * grid)
+        return jnp.concatenate([v[..., :1] + h[..., :1], patches], axis=-1)
 
-
-def _slots(tables: Tables, grid: int) -> list[Array]:
-    """Embeddings [N, slots, K] of each table."""
-    return [table[index] for table, index in zip(tables, _relative_index(grid), strict=True)]
-
-
-def relative_logits(q_BxNxHxK: Array, tables: Tables, grid: int) -> Array:
-    """q_n . r[n, m], [B, H, N, N]."""
-    v, h = (jnp.einsum("bnhk,nsk->bhns", q_BxNxHxK, e) for e in _slots(tables, grid))
-    patches = v[..., 1:, None] + h[..., None, 1:]
-    patches = patches.reshape(*v.shape[:-1], grid * grid)
-    return jnp.concatenate([v[..., :1] + h[..., :1], patches], axis=-1)
-
-
-def relative_values(a_BxHxNxN: Array, tables: Tables, grid: int) -> Array:
-    """sum_m A[n, m] r[n, m], [B, N, H, K]."""
-    cls, patches = a_BxHxNxN[..., :1], a_BxHxNxN[..., 1:]
-    patches = patches.reshape(*patches.shape[:-1], grid, grid)
-    sums = (patches.sum(-1), patches.sum(-2))
-    return sum(
-        jnp.einsum("bhns,nsk->bnhk", jnp.concatenate([cls, s], axis=-1), e)
-        for s, e in zip(sums, _slots(tables, grid), strict=True)
-    )
-
-
-def attention(qkv: Array, *tables: Array) -> Array:
-    """Attention of queries, keys and values [B, N, 3, H, K], as [B, N, H * K].
-
-    Args:
-        qkv: of all heads.
-        *tables: of relative positions: the two of the keys, the two of the values; or none.
-    """
-    q, k, v = (qkv[:, :, part] for part in range(3))
-    grid, head_dim = math.isqrt(qkv.shape[1] - 1), qkv.shape[-1]
-    logits = jnp.einsum("bnhk,bmhk->bhnm", q, k)
-    if tables:
-        logits += relative_logits(q, tables[:2], grid)
-    weights = jax.nn.softmax(logits * head_dim**-0.5)
-    out = jnp.einsum("bhnm,bmhk->bnhk", weights, v)
-    if tables:
-        out += relative_values(weights, tables[2:], grid)
-    return out.reshape(*qkv.shape[:2], -1)
-
-
-def of_heads(pair: tuple[int, int]) -> Callable:
-    """`attention` by the first heads, of qkv [B, N, 3, H, K]; the others come out as zero."""
-    heads, _ = pair
-
-    def attended(qkv: Array, *tables: Array) -> Array:
-        missing = (qkv.shape[3] - heads) * qkv.shape[4]
-        return jnp.pad(attention(qkv[..., :heads, :], *tables), ((0, 0), (0, 0), (0, missing)))
-
-    return attended
-
-
-def of_split(pair: tuple[int, int]) -> Callable:
-    """`attention` of a number of channels split over heads, of qkv [B, N, 3, 1, D]."""
-    dim, heads = pair
-
-    def attended(qkv: Array) -> Array:
-        split = qkv[..., 0, :dim].reshape(*qkv.shape[:3], heads, dim // heads)
-        return jnp.pad(attention(split), ((0, 0), (0, 0), (0, qkv.shape[-1] - dim)))
-
-    return attended
+    def values(self, a_BxHxNxN: Array, grid: int) -> Array:
+        """sum_m A[n, m] r[n, m], [B, N, H, K]."""
+        cls, patches = a_BxHxNxN[..., :1], a_BxHxNxN[..., 1:]
+        patches = patches.reshape(*patches.shape[:-1], grid, grid)
+        sums = (patches.sum(-1), patches.sum(-2))
+        return sum(
+            jnp.einsum("bhns,nsk->bnhk", jnp.concatenate([cls, s], axis=-1), e)
+            for s, e in zip(sums, self._slots(grid), strict=True)
+        )
 
 
 class Attention(nn.Module):
-    """Attention with heads of one fixed width; surplus heads are masked.
-
-    Args:
-        num_heads, head_dim: heads and their channels.
-        relative_position: whether there are relative position tables.
-        choices: active channels and heads that a genotype can have; none computes all heads.
-    """
+    """Attention with heads of one fixed width; surplus heads are masked."""
 
     num_heads: int
     head_dim: int
     relative_position: bool
-    choices: Choices = ()
 
     @nn.compact
-    def __call__(
-        self, x: Array, out_mask: Array | float, dim: Array | None, active_heads: Array | None
-    ) -> Array:
+    def __call__(self, x: Array, out_mask: Array | float, active_heads: Array | None) -> Array:
         """Maps `x` [B, N, D] to the same shape."""
         width = None if active_heads is None else active_heads * self.head_dim
-        widths = tuple((d, h * self.head_dim) for d, h in self.choices)
-        qkv = QKV(self.num_heads, self.head_dim, widths, name="qkv")(x, width, dim)
-        tables = ()
-        for name in ("rel_k", "rel_v") if self.relative_position else ():
-            tables += RelativePosition(self.head_dim, name=name)()
-        if self.choices:
-            heads = tuple((h, h) for h in sorted({h for _, h in self.choices}))
-            out = attend(heads, of_heads, (active_heads, active_heads), qkv, *tables)
-        else:
-            out = attention(qkv, *tables)
-            out *= _like(unit_mask(out.shape[-1], width, x.dtype), out)
-        reverse = tuple((w, d) for d, w in widths)
-        return Linear(x.shape[-1], reverse, name="proj")(out, (width, dim)) * out_mask
+        qkv = QKV(self.num_heads, self.head_dim, name="qkv")(x, width)
+        q, k, v = (qkv[:, :, part] for part in range(3))
+        logits = jnp.einsum("bnhk,bmhk->bhnm", q, k)
+        grid = math.isqrt(x.shape[1] - 1)
+        if self.relative_position:
+            logits += RelativePosition(self.head_dim, name="rel_k").logits(q, grid)
+        attention = jax.nn.softmax(logits * self.head_dim**-0.5)
+        out = jnp.einsum("bhnm,bmhk->bnhk", attention, v)
+        if self.relative_position:
+            out += RelativePosition(self.head_dim, name="rel_v").values(attention, grid)
+        out = out.reshape(*x.shape[:-1], -1)
+        out *= _like(unit_mask(out.shape[-1], width, x.dtype), out)
+        return nn.Dense(x.shape[-1], kernel_init=_linear_init, name="proj")(out) * out_mask
 
 
 class ElasticHeadAttention(nn.Module):
     """Attention that splits an elastic embedding over an elastic number of heads.
 
-    Without choices a head is a mask over the channels: queries times mask against all keys gives
-    its logits. With them (active channels and heads) each is computed by its own channels.
+    A head is a mask over the channels: queries times mask against all keys gives its logits.
     """
 
     num_heads: int
-    choices: Choices = ()
 
     @nn.compact
     def __call__(self, x: Array, out_mask: Array, dim: Array, heads: Array) -> Array:
         """Maps `x` [B, N, D] to the same shape; `dim` and `heads` are the active sizes."""
-        there = dim * (heads > 0)
-        widths = tuple((d, d) for d in sorted({d for d, _ in self.choices}))
-        qkv = QKV(1, x.shape[-1], widths, name="qkv")(x, dim, there)
-        if self.choices:
-            out = attend(self.choices, of_split, (dim, heads), qkv)
-        else:
-            out = self._by_masks(qkv, dim, heads)
-        return Linear(x.shape[-1], widths, name="proj")(out, (there, dim)) * out_mask
-
-    def _by_masks(self, qkv: Array, dim: Array, heads: Array) -> Array:
-        """Attention [B, N, D] where nothing is known but masks, as for several networks at once."""
-        size = qkv.shape[-1]
         head_dim = dim // jnp.maximum(heads, 1)  # a block that is not there has no heads
-        head_of_channel = jnp.arange(size) // head_dim
+        head_of_channel = jnp.arange(x.shape[-1]) // head_dim
         mask_HxD = head_of_channel[None] == jnp.arange(self.num_heads)[:, None]
-        mask_HxD = (mask_HxD & (jnp.arange(size) < dim)[None]).astype(qkv.dtype)
+        mask_HxD = (mask_HxD & (jnp.arange(x.shape[-1]) < dim)[None]).astype(x.dtype)
+        qkv = QKV(1, x.shape[-1], name="qkv")(x, dim)
         q, k, v = (qkv[:, :, part, 0] for part in range(3))
         q_BxNxHxD = q[:, :, None] * mask_HxD[None, None]
         logits = jnp.einsum("bnhd,bmd->bhnm", q_BxNxHxD, k)
-        weights = jax.nn.softmax(logits * head_dim.astype(qkv.dtype) ** -0.5)
-        out = jnp.einsum("bhnm,bmd->bnhd", weights, v)
-        return jnp.einsum("bnhd,hd->bnd", out, mask_HxD)
+        attention = jax.nn.softmax(logits * head_dim.astype(x.dtype) ** -0.5)
+        out = jnp.einsum("bhnm,bmd->bnhd", attention, v)
+        out = jnp.einsum("bnhd,hd->bnd", out, mask_HxD)
+        return nn.Dense(x.shape[-1], kernel_init=_linear_init, name="proj")(out) * out_mask
 
 
 class MLP(nn.Module):
-    """Linear, GELU, linear; `choices` are active channels and hidden units."""
+    """Linear, GELU, linear."""
 
     hidden: int
-    choices: Choices = ()
 
     @nn.compact
-    def __call__(
-        self, x: Array, dim_mask: Array | float, dim: Array | None, active: Array | None
-    ) -> Array:
+    def __call__(self, x: Array, dim_mask: Array | float, active: Array | None) -> Array:
         """Maps `x` [B, N, D] to the same shape through `active` hidden units."""
         mask = unit_mask(self.hidden, active, x.dtype)
-        h = Linear(self.hidden, self.choices, name="fc1")(x, (dim, active))
+        h = nn.Dense(self.hidden, kernel_init=_linear_init, name="fc1")(x)
         h = gelu(h * _like(mask, h))
-        reverse = tuple((m, d) for d, m in self.choices)
-        return Linear(x.shape[-1], reverse, name="fc2")(h, (active, dim)) * dim_mask
+        return nn.Dense(x.shape[-1], kernel_init=_linear_init, name="fc2")(h) * dim_mask
 
 
 class Block(nn.Module):
@@ -321,7 +200,6 @@ class Block(nn.Module):
     relative_position: bool
     norm_eps: float
     drop_path: float
-    choices: Sizes = ()
 
     def _branch(self, x: Array, train: bool) -> Array:
         """`x`, dropped for each sample with probability `drop_path`, its mean kept."""
@@ -337,19 +215,17 @@ class Block(nn.Module):
         dim, heads, hidden = (None, None, None) if sizes is None else sizes
         active = None if sizes is None else dim * (heads > 0)
         out_mask = mask if sizes is None else _like(mask * (heads > 0), x)
-        of_attention = by_area((d, h) for d, h, _ in self.choices)
         h = LayerNorm(self.norm_eps, name="attn_norm")(x, mask)
         if self.head_dim is None and sizes is not None:
-            layer = ElasticHeadAttention(self.num_heads, of_attention, name="attn")
+            attention = ElasticHeadAttention(self.num_heads, name="attn")
+            x += self._branch(attention(h, out_mask, dim, heads), train)
         else:
             head_dim = self.head_dim or x.shape[-1] // self.num_heads
-            fixed = self.num_heads, head_dim, self.relative_position
-            layer = Attention(*fixed, of_attention, name="attn")
-        x += self._branch(layer(h, out_mask, dim, heads), train)
+            attention = Attention(self.num_heads, head_dim, self.relative_position, name="attn")
+            x += self._branch(attention(h, out_mask, heads), train)
         x = Feature(name="attn_feature")(x, active)
         h = LayerNorm(self.norm_eps, name="mlp_norm")(x, mask)
-        mlp = MLP(self.hidden, by_area((d, m) for d, _, m in self.choices), name="mlp")
-        x += self._branch(mlp(h, out_mask, active, hidden), train)
+        x += self._branch(MLP(self.hidden, name="mlp")(h, out_mask, hidden), train)
         return Feature(name="mlp_feature")(x, active)
 
 
@@ -366,9 +242,6 @@ class VisionTransformer(nn.Module):
         num_classes: width of the logits.
         drop_path: probability that training drops a branch of the last block (stochastic depth);
             it grows linearly from 0 at the first.
-        choices: channels, heads and hidden units of a block that a genotype can have, for networks
-            that are taken one by one: each then costs what its own sizes do. With none, as where
-            several run side by side, surplus units are computed and masked.
     """
 
     embed_dim: int
@@ -380,7 +253,6 @@ class VisionTransformer(nn.Module):
     patch_size: int
     num_classes: int
     drop_path: float = 0.0
-    choices: Sizes = ()
 
     @nn.compact
     def __call__(
@@ -412,7 +284,6 @@ class VisionTransformer(nn.Module):
                 self.relative_position,
                 self.norm_eps,
                 self.drop_path * i / max(len(self.num_heads) - 1, 1),
-                self.choices if encoded is not None else (),
                 name=f"blocks_{i}",
             )
             sizes = None

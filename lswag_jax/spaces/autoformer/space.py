@@ -272,12 +272,6 @@ class AutoFormer(Space):
         hidden = math.floor(dim * max(self.mlp_ratios))
         return self._module(dim, (max(self.head_counts),) * depth, (hidden,) * depth)
 
-    def network_of_one(self) -> networks.VisionTransformer:
-        """The elastic module whose cost follows the genotype."""
-        choices = itertools.product(self.embed_dims, self.head_counts, self.mlp_ratios)
-        sizes = tuple((dim, heads, math.floor(dim * ratio)) for dim, heads, ratio in choices)
-        return self.network().clone(choices=sizes)
-
     def init(self, key: jax.Array) -> dict[str, Any]:
         """Initial variables of the elastic module, as the published code draws them (float32)."""
         largest = AutoFormerGenotype(
