@@ -15,6 +15,7 @@ import numpy as np
 from lswag_jax.analysis import correlation
 from lswag_jax.analysis.layer_profile import Profile
 from lswag_jax.analysis.libra import Selection
+from lswag_jax.extras import extra
 from lswag_jax.files import write_atomically
 from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.spaces.depth import NUM_BINS, Window
@@ -69,16 +70,40 @@ def best_so_far(fitness: Sequence[float], name: str = "fitness") -> Any:
         'Search progress (n = 3)'
     """
     figure, axes = _axes("evaluations", name)
-    fitness = np.asarray(fitness, np.float64)
-    good, number = np.isfinite(fitness), np.arange(1, len(fitness) + 1)
-    axes.scatter(number[good], fitness[good], color=GREY, label="each architecture", **_DOTS)
-    best = np.fmax.accumulate(np.where(good, fitness, np.nan)) if len(fitness) else fitness
+    values = np.asarray(fitness, np.float64)
+    good, number = np.isfinite(values), np.arange(1, len(values) + 1)
+    axes.scatter(number[good], values[good], color=GREY, label="each architecture", **_DOTS)
+    best = np.fmax.accumulate(np.where(good, values, np.nan)) if len(values) else values
     axes.step(number, best, where="post", color=BLUE, linewidth=2, label="best so far")
     if good.any():
-        winner = int(np.nanargmax(np.where(good, fitness, np.nan)))
-        _mark(axes, number[winner], fitness[winner], f"best, evaluation {winner + 1}")
+        winner = int(np.nanargmax(np.where(good, values, np.nan)))
+        _mark(axes, number[winner], values[winner], f"best, evaluation {winner + 1}")
         _legend(axes, "lower right")
     axes.set_title(_counted("Search progress", good))
+    return figure
+
+
+def training(train: Sequence[Mapping[str, Any]], eval: Sequence[Mapping[str, Any]] = ()) -> Any:
+    """Loss and accuracy of a training by epoch.
+
+    Args:
+        train, eval: rows of its metrics, `epoch` and `loss` each, those of validation also `top1`.
+
+    Example:
+        >>> training([{"epoch": 1, "loss": 2.0}], [{"epoch": 1, "loss": 1.9, "top1": 0.4}]).axes[
+        ...     1].get_ylabel()
+        'top-1 of validation'
+    """
+    figure = _figure((6.4, 5))
+    upper, lower = figure.subplots(2, sharex=True)
+    _style(upper, "", "loss")
+    _style(lower, "epoch", "top-1 of validation")
+    for rows, name, colour in ((train, "training", BLUE), (eval, "validation", ORANGE)):
+        epochs = [row["epoch"] for row in rows]
+        upper.plot(epochs, [row["loss"] for row in rows], color=colour, label=name, marker=".")
+    _legend(upper)
+    epochs = [row["epoch"] for row in eval]
+    lower.plot(epochs, [row.get("top1", np.nan) for row in eval], color=ORANGE, marker=".")
     return figure
 
 
@@ -118,7 +143,7 @@ def layer_factors(parts: Mapping[str, np.ndarray], index: int = 0) -> Any:
 
 
 def _lambda_bars(axes: Any, lambda_n: np.ndarray, bins: np.ndarray, used: np.ndarray) -> None:
-    """lambda of each layer that is there, those of the window highlighted."""
+    """Draws lambda of each present layer and highlights the window."""
     there = bins >= 0
     lambda_n, bins, used = lambda_n[there], bins[there].astype(int), used[there]
     _style(
@@ -188,19 +213,19 @@ def ranks(
     """
     from scipy import stats
 
-    scores, truth = np.asarray(scores, np.float64), np.asarray(truth, np.float64)
-    kept = ~np.isnan(scores)
-    scores, truth = scores[kept], truth[kept]
+    found, true = np.asarray(scores, np.float64), np.asarray(truth, np.float64)
+    kept = ~np.isnan(found)
+    found, true = found[kept], true[kept]
     labels = (f"rank by {of} (1 is best)" for of in (name, truth_name))
     figure, axes = _axes(*labels, inches=(5, 5))
     axes.axline((1, 1), slope=1, color=GREY, linewidth=1, linestyle="--", zorder=1)
-    x, y, failed = stats.rankdata(-scores), stats.rankdata(-truth), np.isneginf(scores)
+    x, y, failed = stats.rankdata(-found), stats.rankdata(-true), np.isneginf(found)
     axes.scatter(x[~failed], y[~failed], color=BLUE, **_DOTS)
     if failed.any():
         axes.scatter(x[failed], y[failed], color=ORANGE, marker="x", s=30, label="failed")
         _legend(axes, "upper left")
-    rho, tau = correlation.spearman(scores, truth), correlation.kendall(scores, truth)
-    axes.set_title(rf"Spearman $\rho$ = {rho:.3f}, Kendall $\tau$ = {tau:.3f}, n = {len(truth)}")
+    rho, tau = correlation.spearman(found, true), correlation.kendall(found, true)
+    axes.set_title(rf"Spearman $\rho$ = {rho:.3f}, Kendall $\tau$ = {tau:.3f}, n = {len(true)}")
     axes.set_aspect("equal")
     return figure
 
@@ -312,7 +337,8 @@ def save(figure: Any, path: str | os.PathLike) -> None:
 
 
 def _figure(inches: tuple[float, float] = (6.4, 4)) -> Any:
-    from matplotlib.figure import Figure
+    with extra("analysis"):
+        from matplotlib.figure import Figure
 
     return Figure(figsize=inches, layout="constrained")
 

@@ -1,26 +1,32 @@
 """What the binaries share: flags, config, errors as one sentence, and progress."""
 
 import dataclasses
-import logging as python_logging
 import math
 import pathlib
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from lswag_jax.cli import progress
+from lswag_jax.files import one_line
+
+if TYPE_CHECKING:
+    from lswag_jax.scoring.rows import Row
 
 USER_ERRORS = (ValueError, OSError, ImportError)
-PRECISIONS = ("default", "high", "highest", "bfloat16", "tensorfloat32", "float32")
 JOB = ("coordinator", "num_processes", "process_id")  # flags that describe a job of processes
 
 
 def run(
-    main: Callable[..., None], description: str, name: str, example: str, shared: bool = False
+    main: Callable[..., None],
+    description: str | None,
+    name: str,
+    example: str,
+    shared: bool = False,
 ) -> None:
     """Runs a binary: parses flags, logs the devices, calls `main(config, workdir)`.
 
@@ -48,6 +54,7 @@ def run(
             _join(flags.FLAGS)
         _prepare(flags.FLAGS.compile_cache)
         shard = (_shard(flags.FLAGS.shard),) if shared else ()
+        _check_workdir(flags.FLAGS.workdir)
         main(_loaded(config, name, example), flags.FLAGS.workdir, *shard)
 
     if any(arg in ("--help", "-help", "-h", "--helpfull") for arg in sys.argv[1:]):
@@ -60,9 +67,7 @@ def run(
             f"  --config.KEY=VALUE: override a key; lswag_jax/cli/{kind}.py has all.\n"
         )
         sys.exit(0)
-    logging.set_verbosity(logging.INFO)
-    logging.get_absl_handler().use_absl_log_file = lambda *_: None
-    python_logging.getLogger("matplotlib").setLevel(python_logging.WARNING)
+    progress.set_up_log()
     try:
         app.run(body, flags_parser=_parse)
     except USER_ERRORS as error:
@@ -73,21 +78,45 @@ def run(
         sys.exit(130)
 
 
+def _check_workdir(workdir: str) -> None:
+    """Raises ValueError for what can be no folder of results, before any work is done."""
+    path = pathlib.Path(workdir)
+    if not workdir.strip():
+        raise ValueError("--workdir is empty: give the folder of the results.")
+    for place in (path, *path.parents):
+        if place.is_symlink() and not place.exists():
+            raise ValueError(f"--workdir {workdir}: {place} is a link to nothing.")
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"--workdir {workdir}: {place} is a file, not a folder.")
+
+
 def _loaded(config: flags.FlagHolder, name: str, example: str) -> ConfigDict:
     """The config of the command line.
 
     Raises:
         ValueError: none was given, its file cannot be loaded, or it is another binary's.
     """
-    if config.value is None:
+    from lswag_jax.options import check
+    from lswag_jax.scoring import ScoreOptions
+
+    if not flags.FLAGS["config"].present:
         raise ValueError(f"give a config, for example --config={example}.")
     path = config_flags.get_config_filename(flags.FLAGS["config"])
+    if not path.partition(":")[0].strip():
+        raise ValueError(f"--config is empty: give one, for example --config={example}.")
     try:
-        config.value.to_dict()
+        if hasattr(config.value, "to_dict"):
+            config.value.to_dict()
     except OSError as error:
         reason = str(error).strip().splitlines()[-1].strip()
-        reason = re.sub(r"^\[Errno \d+\] ([^:]+): .*", r"\1", reason)  # which names the file again
+        # Which begins with what failed before, and names the file again.
+        reason = re.sub(r"^.*\[Errno \d+\] ([^:]+): .*", r"\1", reason)
         raise ValueError(f"config {path} cannot be loaded: {reason}.") from None
+    if not isinstance(config.value, ConfigDict):
+        kind = type(config.value).__name__
+        raise ValueError(f"get_config of {path} must return a ConfigDict, got {kind}.")
+    if "seed" in config.value:
+        check(ScoreOptions, {"seed": config.value.seed})
     if name not in config.value:
         raise ValueError(f"{path} is no config of lswag-{name}: give one such as {example}.")
     return config.value
@@ -106,7 +135,7 @@ def _parse(argv: list[str]) -> list[str]:
     return rest
 
 
-def fail(error: Any) -> None:
+def fail(error: Any) -> NoReturn:
     """Prints one sentence and ends the program with exit code 2."""
     sys.stderr.write(f"error: {_sentence(error)}\n")
     sys.exit(2)
@@ -119,11 +148,11 @@ def _sentence(error: Any) -> str:
             (error, *_) = error.args
         return " ".join(str(error).split("\n"))
     if isinstance(error, OSError) and error.strerror:
-        error = f"{error.filename}: {error.strerror}."
+        error = f"{error.filename or 'the disk'}: {error.strerror}."
     first, *rest = str(error).strip().split("\n")
     if any(line.startswith("Traceback") for line in rest):
-        return re.sub(r"^[\w.]+: ", "", rest[-1])
-    return first or type(error).__name__
+        return one_line(re.sub(r"^[\w.]+: ", "", rest[-1]))
+    return one_line(first, 1000) or type(error).__name__
 
 
 def _define_sharing() -> list[str]:
@@ -150,7 +179,8 @@ def _join(values: flags.FlagValues) -> None:
         raise ValueError(f"{names} must be given together, and with --distributed.")
     if values.distributed:
         try:
-            jax.distributed.initialize(*job)
+            address, num_processes, process_id = job
+            jax.distributed.initialize(address, num_processes, process_id)
         except ValueError as error:
             raise ValueError(f"no job of processes: {error} Give {names}.") from None
 
@@ -199,14 +229,16 @@ def load_proxies(config: ConfigDict, more: Sequence[str] = ()) -> tuple:
     from lswag_jax import proxies
     from lswag_jax.analysis import window
 
-    names, resolved = proxies.expand(split(config.proxies)), []
+    names = [str(name) for name in proxies.expand(split(config.proxies))]
     names += [name for name in dict.fromkeys(more) if name not in names]
-    for name in names:
+    # All that are configured, so that a bad option is told even where it is not asked for.
+    configured = {}
+    for name in dict.fromkeys((*names, *config.options)):
         options = dict(config.options.get(name, {}))
         if name == "lswag":
             options["window"] = window.parse(config.window, options["bins"])
-        resolved.append(proxies.get(name, **options))
-    return proxies.resolve(resolved)
+        configured[name] = proxies.get(name, **options)
+    return proxies.resolve([configured[name] for name in names])
 
 
 def load_truth(text: str, space: Any) -> Any:
@@ -261,6 +293,12 @@ def _for_task(batch: Any, task: Any, config: ConfigDict) -> Any:
             f"data sets have class labels, which {task.name} cannot use: set "
             "--config.data.synthetic_targets for random ones, or call lswag_jax.score with yours."
         )
+    if batch.num_classes < task.outputs:
+        logging.warning(
+            "the data set has %d classes, but space.num_classes is %d: logits of the others never "
+            "meet a label of theirs; set --config.space.num_classes=%d",
+            *(batch.num_classes, task.outputs, batch.num_classes),
+        )
     if batch.num_classes > task.outputs:
         raise ValueError(
             f"the data set has {batch.num_classes} classes, but space.num_classes is "
@@ -269,28 +307,49 @@ def _for_task(batch: Any, task: Any, config: ConfigDict) -> Any:
     return batch
 
 
-def score_settings(config: ConfigDict) -> dict[str, Any]:
-    """Arguments of `scoring.stream` that a config sets."""
+def score_options(config: ConfigDict) -> Any:
+    """How a config scores.
+
+    Raises:
+        ValueError: a value that is not allowed, named by its key.
+    """
+    from lswag_jax.scoring import ScoreOptions
+
+    if config.data.batch_size < 2:
+        raise ValueError(f"data.batch_size must be at least 2, got {config.data.batch_size}.")
     if not 2 <= config.data.gradient_batch <= config.data.batch_size:
         raise ValueError(
             "data.gradient_batch must be between 2 and data.batch_size "
             f"{config.data.batch_size}, got {config.data.gradient_batch}."
         )
-    if config.score.precision not in PRECISIONS:
-        raise ValueError(
-            f"score.precision must be one of {PRECISIONS}, got {config.score.precision!r}."
-        )
-    for key, least in (("repeats", 1), ("chunk", 0)):
-        if config.score[key] < least:
-            raise ValueError(f"score.{key} must be at least {least}, got {config.score[key]}.")
-    return {
-        "seed": config.seed,
-        "repeats": config.score.repeats,
-        "gradient_batch": config.data.gradient_batch,
-        "batch_size": config.score.chunk or None,
-        "precision": config.score.precision,
-        "batch_norm": config.score.batch_norm,
-    }
+    if config.score.chunk < 0:
+        raise ValueError(f"score.chunk must be at least 0, got {config.score.chunk}.")
+    return load_options(
+        ScoreOptions,
+        config,
+        "score",
+        seed=config.seed,
+        gradient_batch=config.data.gradient_batch,
+        batch_size=config.score.chunk or None,
+    )
+
+
+def load_options(cls: type, config: ConfigDict, section: str, **more: Any) -> Any:
+    """The options that a section of a config holds; messages name its keys in full.
+
+    Args:
+        cls: dataclass of the options (`lswag_jax.options.Checked`).
+        config: of the run.
+        section: its key; keys of it that are no options are left to others.
+        **more: options that come from elsewhere.
+
+    Raises:
+        ValueError: a value that is not allowed.
+    """
+    try:
+        return cls.of(config[section], **more)
+    except ValueError as error:
+        raise ValueError(f"{section}.{error}") from None
 
 
 def identity(config: ConfigDict, space: Any, proxies: Sequence[Any], **more: Any) -> dict[str, Any]:
@@ -301,13 +360,9 @@ def identity(config: ConfigDict, space: Any, proxies: Sequence[Any], **more: Any
         space, proxies: as loaded, so that a window's file counts by what it holds.
         **more: further entries.
     """
-    settings = {key: value for key, value in score_settings(config).items() if key != "batch_size"}
-    return {
-        "space": dataclasses.asdict(space),
-        "proxies": {p.key: {"name": p.name} | dataclasses.asdict(p) for p in proxies},
-        "data": plain(config.data),
-        "score": settings,
-    } | more
+    from lswag_jax.runs.identity import describe
+
+    return describe(space, proxies, score_options(config), data=plain(config.data), **more)
 
 
 def score_archive(
@@ -318,33 +373,41 @@ def score_archive(
     genotypes: Sequence[Any],
     batch: Any,
     proxies: Sequence[Any],
-    settings: Mapping[str, Any],
+    options: Any,
     timing: dict[str, float],
-) -> list[dict[str, Any]]:
+) -> "list[Row]":
     """Rows of the genotypes, scored into the archive of a workdir as they come.
 
     Args:
         title: of the progress bar.
         workdir: folder of the run, which goes on where it was.
         identity: what the run is.
-        space, genotypes, batch, proxies, settings: what to score, see `scoring.stream`.
+        space, genotypes, batch, proxies, options: what to score and how, see `scoring.stream`.
         timing: receives the seconds.
     """
-    from lswag_jax import runs, search
+    from lswag_jax import runs
+    from lswag_jax.runs.identity import data_sha256
     from lswag_jax.scoring import population as scoring
 
-    identity = {**identity, "data_sha256": search.data_sha256(batch.images, batch.labels)}
+    identity = {**identity, "data_sha256": data_sha256(batch.images, batch.labels)}
     bar = progress.progress_bar(title, len(genotypes))
     with runs.open_archive(workdir, identity) as (archive, found), bar as show:
 
-        def evaluate(missing: Sequence[Any]) -> Iterator[dict[str, Any]]:
+        def evaluate(missing: Sequence[Any]) -> "Iterator[Row]":
             for row in scoring.stream(
-                space, missing, batch.images, batch.labels, proxies, timing=timing, **settings
+                space,
+                missing,
+                batch.images,
+                batch.labels,
+                proxies,
+                timing=timing,
+                **options.keywords(),
             ):
                 yield row
                 show(len(archive), "")
 
-        runs.extend(archive, 0, space, genotypes, runs.reuse(space, found, evaluate))
+        size = runs.extend(archive, 0, space, genotypes, runs.reuse(space, found, evaluate))
+        runs.check_complete(archive, size)
         return list(archive)
 
 

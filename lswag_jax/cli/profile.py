@@ -23,7 +23,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     from lswag_jax.scoring import devices as distributed
     from lswag_jax.scoring.table import ScoreTable
 
-    space, settings = common.load_space(config), common.score_settings(config)
+    space, scored = common.load_space(config), common.score_options(config)
     pickers = {
         "runs": lambda mean: window.pick(mean, config.profile.tau),
         "hull": lambda mean: window.pick(mean, config.profile.tau, hull=True),
@@ -40,15 +40,17 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     start = time.perf_counter()
     batch = common.load_data(config, space)
     seconds, timing = {"data": time.perf_counter() - start}, {}
-    identity = common.identity(config, space, (proxy,))
+    identity = common.identity(config, space, (proxy,), free={"total": len(genotypes)})
     if shard:
         genotypes, workdir = shard.of(genotypes), shard.folder(workdir)
     rows = common.score_archive(
-        "profile", workdir, identity, space, genotypes, batch, (proxy,), settings, timing
+        "profile", workdir, identity, space, genotypes, batch, (proxy,), scored, timing
     )
     if shard or not distributed.is_first():
         return
-    profile = layer_profile.aggregate(ScoreTable(rows, (proxy,)))
+    table = ScoreTable(rows, (proxy,))
+    progress.log_statuses(table)
+    profile = layer_profile.aggregate(table)
     picked = pickers[picker](profile.mean)
     folder = pathlib.Path(workdir)
     window.save(folder / "window.json", picked, profile, space=space.name, picker=picker)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from lswag_jax.options import Checked
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.merge import merge
 from lswag_jax.spaces.depth import BinRange
@@ -20,7 +21,7 @@ class NotApplicable(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
-class Proxy:
+class Proxy(Checked):
     """Base of the proxies; the fields of a subclass are its options.
 
     A proxy measures one architecture on the device (`measure`), finishes the measurement of each
@@ -38,15 +39,7 @@ class Proxy:
     networks: ClassVar[str] = "any"  # what a network must have for it to apply
     weakness: ClassVar[str] = ""
     higher_is_better: ClassVar[bool] = True  # of the quantity as published, before orientation
-    untrained: ClassVar[bool] = True  # False for a fitness that others measure, on trained weights
-
-    def _check_choice(self, option: str, choices: Sequence[str]) -> None:
-        """Raise ValueError unless an option is one of its choices."""
-        value = getattr(self, option)
-        if value not in choices:
-            raise ValueError(
-                f"{option} of {self.name} must be one of {tuple(choices)}, got {value!r}."
-            )
+    is_zero_cost: ClassVar[bool] = True  # False of what needs trained weights
 
     @property
     def key(self) -> str:
@@ -98,6 +91,10 @@ class Proxy:
         """Where nothing could be measured, from finished parts; in the shape of `score`."""
         return np.zeros(np.shape(parts["score"]), bool)
 
+    def is_undefined(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Where the quantity is not a number since it does not exist, in the shape of `score`."""
+        return np.zeros(np.shape(parts["score"]), bool)
+
     def pool(
         self, parts: Mapping[str, np.ndarray], degenerate: np.ndarray | bool = False
     ) -> tuple[np.ndarray, np.ndarray, str]:
@@ -123,6 +120,7 @@ class Proxy:
         status[self.is_degenerate(parts) | np.asarray(degenerate, bool)] = "degenerate"
         status[np.isinf(values)] = "inf"
         status[np.isnan(values)] = "nan"
+        status[self.is_undefined(parts)] = "degenerate"
         return status
 
 
@@ -144,23 +142,37 @@ def eigenvalues(kernels: np.ndarray) -> np.ndarray:
 def log_determinants(kernels: np.ndarray) -> np.ndarray:
     """log det [...] of positive semidefinite matrices [..., B, B] in float64.
 
-    -inf of one that is singular up to rounding, whatever the order of its rows; NaN of one that is
+    -inf of one that is singular up to rounding, in any order of its rows; NaN of one that is
     not finite.
 
     Example:
         >>> log_determinants(np.array([np.diag([2.0, 3.0]), np.ones((2, 2))])).round(3)
         array([1.792,  -inf])
     """
-    v = eigenvalues(kernels)
-    limit = v.shape[-1] * np.finfo(np.float64).eps * v[..., -1:]
     with np.errstate(divide="ignore"):
-        return np.log(np.where(v <= limit, 0.0, v)).sum(-1)
+        return np.log(definite_eigenvalues(kernels)).sum(-1)
+
+
+def definite_eigenvalues(kernels: np.ndarray) -> np.ndarray:
+    """Ascending `eigenvalues` of positive semidefinite matrices, 0 where no more than rounding.
+
+    That is relative to the largest and to the type that the matrices were computed in; integers are
+    exact.
+
+    Example:
+        >>> definite_eigenvalues(np.array([[1, 1 + 1e-8], [1 + 1e-8, 1]], np.float32)).tolist()
+        [0.0, 2.0]
+    """
+    kind = np.asarray(kernels).dtype
+    eps = np.finfo(kind if np.issubdtype(kind, np.floating) else np.float64).eps
+    v = eigenvalues(kernels)
+    return np.where(v <= v.shape[-1] * eps * v[..., -1:], 0.0, v)
 
 
 def merged(columns: Sequence[np.ndarray], status: np.ndarray, rule: str) -> np.ndarray:
     """Several measurements [P] or [P, R] of a pool as one score, repeat by repeat; see `merge`.
 
-    What is not `ok` or not a number shares the worst ranks; a network without one has no score.
+    Failed and undefined values share the worst ranks; a network with status `nan` has no score.
     """
     values_K = np.stack([np.where((status == "ok") & ~np.isnan(c), c, -np.inf) for c in columns])
     if values_K.ndim == 2:

@@ -48,6 +48,8 @@ class Grasp(Proxy):
         def product(scored: dict[str, Array]) -> Array:
             return sum(jnp.vdot(g0[name], g) for name, g in gradient(scored).items())
 
-        hg = jax.grad(product)(scored)  # reverse over reverse: kernels have rules of their own
+        hg = jax.grad(product)(
+            scored
+        )  # reverse over reverse: our convolutions have their own rules
         layers = jnp.stack([-(scored[x.name] * hg[x.name]).sum() for x in probe.layers])
         return {"score": layers.sum(), "layers": layers}

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from lswag_jax.runs.archive import ARCHIVE, Archive, Evaluate, plain
 from lswag_jax.scoring import devices as distributed
-from lswag_jax.scoring.table import Row
+from lswag_jax.scoring.rows import Row
 from lswag_jax.spaces import Space
 
 

@@ -1,8 +1,33 @@
 """Scores of whole populations and of single models, and the table that holds them."""
 
+from lswag_jax.scoring import model, programs
 from lswag_jax.scoring.fitness import Fitness
 from lswag_jax.scoring.model import score_model
+from lswag_jax.scoring.options import ScoreOptions
 from lswag_jax.scoring.population import make_scorer, score, stream
-from lswag_jax.scoring.table import Row, ScoreTable
+from lswag_jax.scoring.rows import Row
+from lswag_jax.scoring.table import ScoreTable
 
-__all__ = ["Fitness", "Row", "ScoreTable", "make_scorer", "score", "score_model", "stream"]
+__all__ = [
+    "Fitness",
+    "Row",
+    "ScoreOptions",
+    "ScoreTable",
+    "clear_programs",
+    "make_scorer",
+    "num_programs",
+    "score",
+    "score_model",
+    "stream",
+]
+
+
+def clear_programs() -> None:
+    """Drops the compiled programs that are kept for later calls."""
+    programs.clear()
+    model.clear()
+
+
+def num_programs() -> int:
+    """How many compiled programs are kept for later calls."""
+    return programs.count() + model.count()

@@ -8,16 +8,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from lswag_jax.files import dump_row, write_atomically, write_csv, write_parquet
 from lswag_jax.proxies.base import Proxy
+from lswag_jax.scoring.rows import Row
 
 # Mildest first; all but the first two are failures.
 STATUSES = ("ok", "negative_lambda", "not_applicable", "degenerate", "nan", "inf", "error")
 NAN_POLICIES = ("worst_rank", "fill", "drop")
 FILL = -1e8  # NAS-Bench-Suite-Zero's value of a failed proxy, only for replaying its tables
-Row = dict[str, Any]
 
 
 def _stacked(values: list) -> np.ndarray:
@@ -40,9 +40,7 @@ class ScoreTable:
     standard deviation and `table.raw` the quantity as measured, before any rule over the pool.
 
     Args:
-        rows: one dictionary an architecture: `id`, `genotype` (JSON), `params`, `macs`, `seconds`,
-            `degenerate` [R] and `parts`, for each proxy a dictionary of lists with leading axis R,
-            the repeats; a row of an architecture that could not be run has `error` instead.
+        rows: one an architecture, see `Row`.
         proxies: the configured proxies.
         timing: seconds of the run, split as `compile` and `score`.
 
@@ -69,8 +67,20 @@ class ScoreTable:
         self.per_repeat: dict[str, np.ndarray] = {}
         self.statuses: dict[str, np.ndarray] = {}
         self.rules: dict[str, str] = {}
+        self._check_rows()
         for proxy in self.proxies:
             self._score(proxy)
+
+    def _check_rows(self) -> None:
+        """Raises ValueError where a row lacks what its scores are made of."""
+        probed = [proxy.key for proxy in self.proxies if proxy.passes]
+        for row in self.rows:
+            missing = [key for key in ("id", "params", "macs") if key not in row]
+            if probed and "error" not in row:
+                missing += [key for key in ("degenerate", "parts") if key not in row]
+                missing += [name for name in probed if name not in row.get("parts", {name: 0})]
+            if missing:
+                raise ValueError(f"row {row.get('id')!r} of scores lacks {', '.join(missing)}.")
 
     def _score(self, proxy: Proxy) -> None:
         name, failed = proxy.key, np.array(["error" in row for row in self.rows], bool)
@@ -176,7 +186,7 @@ class ScoreTable:
 
     def rank(self, proxy: str) -> np.ndarray:
         """Rank of each architecture, 1 is best, ties averaged; failures share the worst ranks."""
-        return stats.rankdata(-self.values(proxy))
+        return scipy.stats.rankdata(-self.values(proxy))
 
     def best(self, proxy: str) -> int:
         """Index of the best architecture; the first of equals."""

@@ -4,7 +4,7 @@ from lswag_jax.search.evolution import EvolutionOptions
 from lswag_jax.search.pruning import PruningOptions
 from lswag_jax.search.random_search import RandomOptions
 from lswag_jax.search.results import SearchResult, write_results
-from lswag_jax.search.runner import Progress, data_sha256, run, search, total
+from lswag_jax.search.runner import Progress, run, search, total
 
 __all__ = [
     "EvolutionOptions",
@@ -12,7 +12,6 @@ __all__ = [
     "PruningOptions",
     "RandomOptions",
     "SearchResult",
-    "data_sha256",
     "run",
     "search",
     "total",

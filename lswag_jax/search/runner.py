@@ -1,7 +1,6 @@
 """A search from images to result files, resumed by its working directory."""
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,18 +8,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lswag_jax import proxies as proxy_registry
+from lswag_jax.options import typed
 from lswag_jax.proxies import Proxy
 from lswag_jax.runs.archive import Archive, Evaluate
+from lswag_jax.runs.identity import data_sha256, describe
 from lswag_jax.runs.shards import open_archive, reuse
 from lswag_jax.scoring import devices as distributed
 from lswag_jax.scoring import population as scoring
 from lswag_jax.scoring.fitness import Fitness
-from lswag_jax.scoring.table import Row, ScoreTable
+from lswag_jax.scoring.options import ScoreOptions
+from lswag_jax.scoring.rows import Row
+from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.search import evolution, pruning, random_search
 from lswag_jax.search.evolution import EvolutionOptions
 from lswag_jax.search.pruning import PruningOptions
 from lswag_jax.search.random_search import RandomOptions
-from lswag_jax.search.results import SearchResult, write_results
+from lswag_jax.search.results import SearchResult, unusable, write_results
 from lswag_jax.spaces import Space, supernet_of
 
 Options = EvolutionOptions | RandomOptions | PruningOptions
@@ -62,7 +65,8 @@ def search(
         progress: called after each new row, and once for an archive that is resumed.
 
     Returns:
-        All that was evaluated; of pruning the network alone that is left, as one of `space`.
+        All that was evaluated, `refusal` telling where none of it can be ranked; of pruning the
+        network alone that is left, as one of `space`.
 
     Raises:
         ValueError: bad proxies or fitness, windows that cannot be met, a space that cannot be
@@ -87,13 +91,15 @@ def search(
     if progress:
         evaluate = _reporting(evaluate, archive, total(space, options), rank, progress)
     rows: Sequence[Row] = archive
+    by = fitness.proxies
     if isinstance(options, EvolutionOptions):
         evolution.search(space, evaluate, rank, options, archive)
     elif isinstance(options, RandomOptions):
         random_search.search(space, evaluate, options, archive)
     else:
+        by = ()  # what is left was not scored itself, but as the last super-network
         rows = [_prune(space, evaluate, options, archive, resolved, fitness)]
-    return SearchResult(ScoreTable(rows, resolved), rank(rows))
+    return SearchResult(ScoreTable(rows, resolved), rank(rows), by)
 
 
 def _prune(
@@ -108,12 +114,15 @@ def _prune(
     if fitness.rule == "product" and len(fitness.proxies) > 1:
         raise ValueError("pruning merges losses, which may be negative: not by rule 'product'.")
 
-    def appeal(rows: Sequence[Row]) -> np.ndarray:
-        return pruning.appeal_of(ScoreTable(rows, proxies), fitness, options.decimals)
+    def score_removals(rows: Sequence[Row]) -> np.ndarray:
+        return pruning.removal_scores(ScoreTable(rows, proxies), fitness, options.decimals)
 
     supernet = supernet_of(space)
-    final = supernet.final(pruning.search(supernet, evaluate, appeal, options, archive))
-    return archive[-1] | {"id": space.format(final), "genotype": final.to_json()}
+    final = supernet.final(pruning.search(supernet, evaluate, score_removals, options, archive))
+    if refusal := unusable(ScoreTable(archive, proxies), fitness.proxies):
+        raise ValueError(refusal)
+    last: Any = archive[-1]
+    return last | {"id": space.format(final), "genotype": final.to_json()}
 
 
 def searched(space: Space, options: Options) -> Space:
@@ -169,6 +178,7 @@ def _reporting(
     return reporting
 
 
+@typed
 def run(
     space: Space,
     images: Any,
@@ -180,7 +190,7 @@ def run(
     config: Mapping[str, Any] | None = None,
     exempt: Sequence[str] = (),
     fitness: str | Sequence[str] | Fitness = ("lswag",),
-    score_settings: Mapping[str, Any] | None = None,
+    score_options: ScoreOptions | None = None,
     complete: Callable[[Iterable[Row]], Iterable[Row]] = iter,
     progress: Callable[[Progress], None] | None = None,
 ) -> SearchResult:
@@ -204,7 +214,7 @@ def run(
             checksum of the images and labels is added as `data_sha256`.
         exempt: keys of the config, dotted where nested, that may differ on resuming.
         fitness: see `search`.
-        score_settings: further arguments of `lswag_jax.scoring.stream`, such as `seed`.
+        score_options: how networks are scored, such as `seed`; None takes the defaults.
         complete: adds to the rows what is not measured on untrained networks, such as
             `training.supernet.InheritedAccuracy`, named in `proxies` too.
         progress: see `search`.
@@ -216,7 +226,7 @@ def run(
         ValueError: bad arguments, a workdir of another config, windows that cannot be met.
     """
     resolved, fitness = proxy_registry.resolve(proxies), Fitness.parse(fitness)
-    settings = dict(score_settings or {})
+    settings = score_options or ScoreOptions()
     timing = {"compile": 0.0, "score": 0.0}
     if config is None:
         config = _describe(space, resolved, options, fitness, settings)
@@ -225,9 +235,11 @@ def run(
 
     def evaluate(genotypes: Sequence[Any]) -> Iterator[Row]:
         spent: dict[str, float] = {}
-        probed = [proxy for proxy in resolved if proxy.untrained]
+        probed = [proxy for proxy in resolved if proxy.is_zero_cost]
         yield from complete(
-            scoring.stream(scored, genotypes, images, labels, probed, timing=spent, **settings)
+            scoring.stream(
+                scored, genotypes, images, labels, probed, timing=spent, **settings.keywords()
+            )
         )
         for key in timing:
             timing[key] += spent[key]
@@ -246,30 +258,14 @@ def run(
         )
     result.table.timing |= timing
     if not shard:
-        distributed.on_first(lambda: write_results(result, workdir))
+        distributed.on_first(lambda: write_results(result, workdir, space))
     return result
 
 
 def _describe(space, proxies: Iterable[Proxy], options, fitness, settings) -> dict:
     """The arguments of a run as plain values, but for those that say where it runs."""
     decisive = {k: v for k, v in dataclasses.asdict(options).items() if k != "shard"}
-    return {
-        "space": dataclasses.asdict(space),
-        "proxies": {p.key: {"name": p.name} | dataclasses.asdict(p) for p in proxies},
-        "search": {"kind": type(options).__name__} | decisive,
-        "fitness": fitness.to_json(),
-        "score": {
-            key: value.__qualname__ if callable(value) else value
-            for key, value in settings.items()
-            if key != "devices"
-        },
-    }
-
-
-def data_sha256(*arrays: Any) -> str:
-    """Checksum of arrays, with their shapes and dtypes."""
-    digest = hashlib.sha256()
-    for array in map(np.asarray, arrays):
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+    more: dict[str, Any] = {"search": {"kind": type(options).__name__} | decisive}
+    if not isinstance(options, RandomOptions):  # which is ranked at its end
+        more["fitness"] = fitness.to_json()
+    return describe(space, proxies, settings, **more)

@@ -1,6 +1,7 @@
 """Depth percentile bins of layers (equation 6 of the L-SWAG paper)."""
 
 from collections.abc import Callable
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -8,14 +9,15 @@ import numpy as np
 
 Array = jax.Array
 NUM_BINS = 10
-BIN_RULES = ("zero_based", "one_based", "literal")
+BinRule = Literal["zero_based", "one_based", "literal"]
+BIN_RULES = get_args(BinRule)
 Window = tuple[int, int]
 # Lowest and highest bin [2, L] that each layer of a space can have, by the rule.
 BinRange = Callable[[str], np.ndarray]
 
 
 def depth_bins(present: Array | np.ndarray, rule: str = "zero_based") -> Array:
-    """Depth percentile bin of each layer [..., L]; -1 for layers that are not there.
+    """Depth percentile bin of each layer [..., L]; -1 for absent layers.
 
     Equation 6 in integers, (l * 10) // D, for l = 0..D-1 ("zero_based"), for l = 1..D with the
     last bin clipped ("one_based"), or with an eleventh bin ("literal").

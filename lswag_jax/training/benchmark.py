@@ -23,7 +23,7 @@ import numpy as np
 from lswag_jax.data import Pool
 from lswag_jax.files import write_atomically
 from lswag_jax.runs import Archive
-from lswag_jax.scoring.table import Row
+from lswag_jax.scoring.rows import Row
 from lswag_jax.spaces import Space
 from lswag_jax.training.input_pipeline import Pipeline
 from lswag_jax.training.optimizer import make_optimizer, make_schedule
@@ -114,7 +114,7 @@ def _check(space, genotypes, options: TrainOptions, at_once: int, data_sets) -> 
 
 
 def _describe(space, texts, data_sets, options: TrainOptions, seeds) -> dict[str, Any]:
-    """What a benchmark is."""
+    """Describes the benchmark for its files."""
     about = {
         name: [{"where": pool.where, "size": pool.size} for pool in pools]
         for name, pools in data_sets.items()

@@ -17,7 +17,7 @@ import numpy as np
 
 from lswag_jax.data import Pool
 from lswag_jax.proxies import Proxy
-from lswag_jax.scoring.table import Row
+from lswag_jax.scoring.rows import Row
 from lswag_jax.spaces import AutoFormer, Space
 from lswag_jax.training.augment import AugmentOptions
 from lswag_jax.training.input_pipeline import Batch, Pipeline
@@ -165,5 +165,5 @@ class InheritedAccuracy(Proxy):
     name: ClassVar[str] = "inherited_accuracy"
     paper: ClassVar[str] = "AutoFormer, ICCV 2021"
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
-    untrained: ClassVar[bool] = False
+    is_zero_cost: ClassVar[bool] = False
     weakness: ClassVar[str] = "needs a trained super-network"

@@ -1,0 +1,89 @@
+"""Rows: what is kept of one scored architecture, in tables, archives and JSON lines."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NotRequired, TypedDict
+
+import numpy as np
+
+from lswag_jax.proxies import Proxy, finish
+from lswag_jax.spaces import Space
+
+
+class Row(TypedDict):
+    """One architecture's scores as plain values.
+
+    Attributes:
+        id: the genotype as text, or the name of a user's model.
+        genotype: as JSON; None of a user's model.
+        params: trainable parameters.
+        macs: multiply-accumulates of one sample's forward pass.
+        seconds: that scoring took, compilation left out.
+        degenerate: of each repeat [R], whether the logits do not depend on the input.
+        parts: for each proxy its parts, lists with leading axis R.
+        error: in place of the last two, why the architecture could not be run.
+    """
+
+    id: str
+    genotype: Any
+    params: int
+    macs: int
+    seconds: float
+    degenerate: NotRequired[list[bool]]
+    parts: NotRequired[dict[str, dict[str, list]]]
+    error: NotRequired[str]
+
+
+def population_rows(
+    space: Space,
+    genotypes: Sequence[Any],
+    results: Sequence[Mapping[str, Any]] | str,
+    proxies: Sequence[Proxy],
+    seconds: float,
+) -> Iterator[Row]:
+    """Makes a row of each genotype.
+
+    Args:
+        space, genotypes: what was scored.
+        results: of each repeat what `measure` returned, arrays with leading axis P; or a message
+            where the architectures could not be run.
+        proxies: configured proxies.
+        seconds: that each took.
+    """
+    measured = None if isinstance(results, str) else measurements(results, proxies, len(genotypes))
+    for i, genotype in enumerate(genotypes):
+        row: Row = {
+            "id": space.format(genotype),
+            "genotype": genotype.to_json(),
+            "params": space.num_params(genotype),
+            "macs": space.macs(genotype),
+            "seconds": seconds,
+        }
+        yield row | ({"error": results} if measured is None else measured[i])
+
+
+def measurements(
+    results: Sequence[Mapping[str, Any]], proxies: Sequence[Proxy], number: int
+) -> list[dict[str, Any]]:
+    """Makes the `degenerate` and `parts` of the rows of P architectures.
+
+    Args:
+        results: of each repeat what `measure` returned, arrays with leading axis P.
+        proxies: configured proxies; those without passes have no parts.
+        number: P.
+    """
+    finished = {
+        proxy.key: [finish(proxy, result[proxy.key]) for result in results] if proxy.passes else []
+        for proxy in proxies
+    }
+    return [
+        {
+            "degenerate": [bool(result["degenerate"][i]) for result in results] or [False],
+            "parts": {
+                name: {key: [np.asarray(r[key])[i].tolist() for r in repeats] for key in repeats[0]}
+                if repeats
+                else {}
+                for name, repeats in finished.items()
+            },
+        }
+        for i in range(number)
+    ]
