@@ -5,7 +5,7 @@
 
 PyTorch runs one forward and backward pass of the batch, ZiCo (two of half the batch), and L-SWAG in
 two ways: `vmap(grad)`, which is what one writes first, and hooks with one einsum a layer. Its
-patterns are packed into 64-bit words. Here the scorer is the compiled program of the whole space, so
+patterns are packed into 64-bit words. The scorer is the compiled program of the whole space, so
 that a new network costs the same. All jobs of a case take turns in one process, and medians of CPU
 seconds and of wall seconds are reported; values of L-SWAG and ZiCo are compared. About 10 minutes.
 """
@@ -115,7 +115,9 @@ class ViT(nn.Module):
         self.patch_embed = nn.Conv2d(3, dim, space.patch_size, space.patch_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, grid * grid + 1, dim))
-        sizes = [(h, space.head_dim or dim // h, m) for h, m in zip(g.num_heads, g.hidden, strict=True)]
+        sizes = [
+            (h, space.head_dim or dim // h, m) for h, m in zip(g.num_heads, g.hidden, strict=True)
+        ]
         self.blocks = nn.Sequential(
             *(Block(dim, *s, grid, space.relative_position, space.norm_eps) for s in sizes)
         )
