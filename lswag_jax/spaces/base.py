@@ -69,7 +69,7 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
         >>> leaves = jax.tree.leaves(variables["params"])
         >>> sum(leaf.size for leaf in leaves) == space.num_params(g) == space.plan(g).params
         True
-        >>> space.build(g).apply(variables, np.zeros((2, *space.image_shape))).shape
+        >>> space.build(g).apply(variables, jnp.zeros((2, *space.image_shape))).shape
         (2, 10)
     """
 
@@ -78,6 +78,7 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
     channels: int
     num_classes: int
     genotype_class: ClassVar[type]
+    __dataclass_fields__: ClassVar[dict[str, Any]]  # of every subclass
     count_rules: ClassVar[tuple[str, ...]] = ("exact",)  # of `macs`
 
     @property
@@ -93,7 +94,7 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
     # Genotypes --------------------------------------------------------------------------------
 
     def check(self, g: Genotype) -> None:
-        """Raise ValueError unless `g` belongs to the space."""
+        """Raises ValueError unless `g` belongs to the space."""
         if not isinstance(g, self.genotype_class):
             raise ValueError(
                 f"{self.name} holds {self.genotype_class.__name__}, got a genotype of type "
@@ -102,34 +103,34 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
 
     @abc.abstractmethod
     def format(self, g: Genotype) -> str:
-        """`g` as text, for benchmark spaces the benchmark's own."""
+        """Writes `g` as text, for benchmark spaces the benchmark's own."""
 
     @abc.abstractmethod
     def parse(self, text: str) -> Genotype:
-        """The inverse of `format`; ValueError for another form."""
+        """Reads what `format` writes; ValueError for another form."""
 
     def spellings(self, g: Genotype) -> Iterator[str]:
-        """Texts of the genotypes that are the same network as `g`, its own first."""
+        """Yields the texts of all genotypes that are the same network as `g`, its own first."""
         yield self.format(g)
 
     def from_json(self, data: Mapping[str, Any]) -> Genotype:
-        """A checked genotype of this space from its JSON dictionary."""
+        """Makes a checked genotype of this space from its JSON dictionary."""
         g = self.genotype_class.from_json(data)
         self.check(g)
         return g
 
     def sample(self, rng: np.random.Generator, n: int) -> list[Genotype]:
-        """`n` random genotypes, with replacement."""
+        """Draws `n` random genotypes, with replacement."""
         return [self.sample_one(rng) for _ in range(n)]
 
     @abc.abstractmethod
     def sample_one(self, rng: np.random.Generator) -> Genotype:
-        """One random genotype."""
+        """Draws one random genotype."""
 
     def mutate(
         self, rng: np.random.Generator, g: Genotype, m_prob: float = 0.2, s_prob: float = 0.4
     ) -> Genotype:
-        """A mutant of `g`; what the two probabilities concern is the space's to say.
+        """Makes a mutant of `g`; what the two probabilities concern is the space's to say.
 
         By default, for genotypes of one field, each entry is drawn anew with probability `m_prob`.
         """
@@ -138,7 +139,7 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
         return self.genotype_class(mix(rng.random(len(g.genes)) < m_prob, fresh, g.genes))
 
     def crossover(self, rng: np.random.Generator, a: Genotype, b: Genotype) -> Genotype | None:
-        """A child with each gene of either parent; None where the parents do not fit."""
+        """Makes a child with each gene of either parent; None where the parents do not fit."""
         if len(a.genes) != len(b.genes):
             return None
         return self.genotype_class(mix(rng.random(len(a.genes)) < 0.5, a.genes, b.genes))
@@ -147,14 +148,14 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
 
     @abc.abstractmethod
     def plan(self, g: Genotype) -> Plan:
-        """The layers of `g`; of an elastic network also the places of those that `g` lacks."""
+        """Lists the layers of `g`; of elastic networks also the places that `g` leaves empty."""
 
     def num_params(self, g: Genotype) -> int:
-        """Trainable parameters of `g`."""
+        """Counts the trainable parameters of `g`."""
         return self.plan(g).params
 
     def macs(self, g: Genotype, rule: str = "exact") -> int:
-        """Multiply-accumulates of one input.
+        """Counts the multiply-accumulates of one input.
 
         Args:
             g: the genotype.
@@ -170,11 +171,11 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
         return self.plan(g).macs if rule == "exact" else self.published_macs(g)
 
     def published_macs(self, g: Genotype) -> int:
-        """The benchmark's own count of `g`."""
+        """Counts the multiply-accumulates of `g` as its benchmark does."""
         return tensorwatch_flops(self.plan(g))
 
     def encode(self, genotypes: Sequence[Genotype]) -> dict[str, np.ndarray]:
-        """Genotypes as int32 arrays with a leading axis P, the input of the elastic module.
+        """Encodes genotypes as int32 arrays with a leading axis P, the input of the elastic module.
 
         Returns:
             What the space's network reads, and the active sizes that proxies read, in order of
@@ -190,7 +191,7 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
         return {key: np.stack([row[key] for row in rows]).astype(np.int32) for key in rows[0]}
 
     def codes(self, g: Genotype) -> dict[str, np.ndarray]:
-        """What the elastic module reads of `g`."""
+        """Encodes what the elastic module reads of `g`; nothing by default."""
         del g
         return {}
 
@@ -198,32 +199,32 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
         return active_sizes(self.plan(g).without(self.unscored))
 
     def layer_sets(self) -> np.ndarray:
-        """Sets of present weight layers, bool [K, L], that give each layer its extreme bins."""
+        """Finds sets of present weight layers, bool [K, L], with each layer's extreme bins."""
         return _layer_sets(self)
 
     def depth_extremes(self) -> Iterable[Genotype]:
-        """Genotypes among which each weight layer has its lowest and its highest depth.
+        """Lists genotypes among which each weight layer has its lowest and highest depth.
 
         Only elastic networks are asked for them.
         """
         raise NotImplementedError(f"{self.name} has no elastic network.")
 
     def bin_range(self, rule: str = "zero_based") -> np.ndarray:
-        """Lowest and highest depth bin [2, L] that each weight layer can have."""
+        """Finds the lowest and highest depth bin [2, L] that each weight layer can have."""
         return depth.bin_range(self.layer_sets(), rule)
 
     # Networks ---------------------------------------------------------------------------------
 
     @abc.abstractmethod
     def build(self, g: Genotype) -> nn.Module:
-        """The Flax module of exactly `g`'s size, to train or export."""
+        """Builds the Flax module of exactly `g`'s size, to train or export."""
 
     @abc.abstractmethod
     def network(self) -> nn.Module:
-        """The module whose variables are `init`'s; elastic unless the space has chains."""
+        """Builds the module whose variables are `init`'s; elastic unless the space has chains."""
 
     def chain(self, g: Genotype) -> list[Block] | None:
-        """The blocks of `g` in order, where shapes differ too much for an elastic network.
+        """Lists the blocks of `g` in order, where shapes differ too much for an elastic network.
 
         Such a network is scored block by block, one compiled program a kind of block; None where
         `network` is elastic.
@@ -247,13 +248,13 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
         return True
 
     def init(self, key: jax.Array) -> dict[str, Any]:
-        """Initial variables of `network` (float32), here of one that takes images alone."""
+        """Draws initial variables of `network` (float32), here of one that takes images alone."""
         return self.network().init(key, jnp.zeros((1, *self.image_shape)))
 
     def active_variables(
         self, variables: Mapping[str, Any], encoded: Mapping[str, Any]
     ) -> Mapping[str, Any]:
-        """The elastic variables as one genotype has them, in the elastic module's shapes.
+        """Gives the elastic variables as one genotype has them, in the elastic module's shapes.
 
         Where the initial scale depends on sizes that the genotype chooses, here it is made that of
         the active ones; weights that the genotype does not have may become zero.
@@ -262,7 +263,7 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
         return variables
 
     def extract(self, variables: Mapping[str, Any], g: Genotype) -> dict[str, Any]:
-        """The variables of `build(g)`, cut from those of `network` by the plan."""
+        """Cuts the variables of `build(g)` from those of `network` by the plan."""
         encoded = {key: value[0] for key, value in self.encode([g]).items()}
         return cut(self.plan(g), self.active_variables(variables, encoded))
 

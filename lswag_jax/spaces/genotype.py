@@ -16,7 +16,7 @@ class BaseGenotype:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`.
+        """Reads what `to_json`.
 
         Raises:
             ValueError: a key is missing or unknown, or a value is not of a genotype.

@@ -280,7 +280,7 @@ def _same(channels: int, side: int, tiles: int) -> tuple[int, int, int, int]:
 
 
 def active_sizes(plan: Plan) -> dict[str, np.ndarray]:
-    """Units of every weight and activation layer, 0 where the genotype has none.
+    """Counts the units of every weight and activation layer, 0 where the genotype has none.
 
     Returns:
         `in_units` and `out_units` [L] of the weight layers and `act_units` [A] of the activations,
@@ -295,12 +295,12 @@ def active_sizes(plan: Plan) -> dict[str, np.ndarray]:
 
 
 def present_weights(plan: Plan) -> list[bool]:
-    """Whether the genotype has each weight layer."""
+    """Says of each weight layer whether the genotype has it."""
     return [layer.present for layer in plan.weight_layers]
 
 
 def cut(plan: Plan, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """The variables of a plan's network, cut from those of a larger one.
+    """Cuts the variables of a plan's network from those of a larger one.
 
     Of a convolution's kernel the centre is kept, of every other axis the first entries.
     """
@@ -320,7 +320,7 @@ def cut(plan: Plan, variables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tensorwatch_flops(plan: Plan) -> int:
-    """FLOPs as tensorwatch 0.9.1 counts them, the published ones of NAS-Bench-Suite-Zero.
+    """Counts FLOPs as tensorwatch 0.9.1 does, the published ones of NAS-Bench-Suite-Zero.
 
     Multiply-accumulates and biases of convolutions, multiply-accumulates of linear layers, nothing
     for transposed convolutions; 2 an element for BatchNorm (1 without scale), 1 for ReLU and

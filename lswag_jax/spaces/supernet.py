@@ -111,10 +111,10 @@ class Supernet(Space[OpSets]):
 
     @abc.abstractmethod
     def final(self, g: OpSets) -> Any:
-        """The genotype of `space` of sets with at most one operation an edge."""
+        """Makes the genotype of `space` of sets with at most one operation an edge."""
 
     def check(self, g: OpSets) -> None:
-        """Raise ValueError unless `g` belongs to the space."""
+        """Raises ValueError unless `g` belongs to the space."""
         super().check(g)
         if len(g.edges) != self.num_edges:
             raise ValueError(f"{self.name} has {self.num_edges} edges, got {len(g.edges)}.")
@@ -130,7 +130,7 @@ class Supernet(Space[OpSets]):
         return "|".join("+".join(ops) for ops in g.edges)
 
     def parse(self, text: str) -> OpSets:
-        """The inverse of `format`."""
+        """Reads what `format` writes."""
         g = OpSets([ops.split("+") if ops else () for ops in text.split("|")])
         self.check(g)
         return g
@@ -152,11 +152,11 @@ class Supernet(Space[OpSets]):
     # Networks ---------------------------------------------------------------------------------
 
     def network(self) -> Any:
-        """The elastic module; it takes `encode`'s output."""
+        """Builds the elastic module, which takes `encode`'s output."""
         return self.build(self.full)
 
     def init(self, key: jax.Array) -> dict[str, Any]:
-        """Initial variables of the elastic module: PyTorch's defaults (float32)."""
+        """Draws initial variables of the elastic module: PyTorch's defaults (float32)."""
         encoded = {name: value[0] for name, value in self.encode([self.full]).items()}
         return torch_variables(self.network(), key, jnp.zeros((1, *self.image_shape)), encoded)
 
@@ -169,7 +169,7 @@ class Supernet(Space[OpSets]):
         """The edge and the operation that a variable belongs to, None for any other."""
 
     def depth_extremes(self) -> Iterator[OpSets]:
-        """Sets that give each layer its extreme bins; all sets are too many.
+        """Lists sets that give each layer its extreme bins; all sets are too many.
 
         A layer is deepest or least deep where all or none are present of the operations before its
         own in the cell, of those after it, and of the other kind of cell.

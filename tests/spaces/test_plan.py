@@ -1,5 +1,6 @@
 """Plans of all spaces: they are their networks' layers, and elastic networks are the exact ones."""
 
+import functools
 import pathlib
 import re
 import sys
@@ -15,7 +16,7 @@ from lswag_jax import spaces
 from lswag_jax.capture import adapters, tape
 from lswag_jax.capture.macs import count_macs
 from lswag_jax.probe import sizes_of
-from lswag_jax.spaces.depth import depth_bins
+from lswag_jax.spaces.depth import BIN_RULES, depth_bins
 from lswag_jax.spaces.plan import WEIGHTED
 from tests.helpers.spaces import SPLIT, WIDE
 
@@ -35,36 +36,60 @@ def page_module() -> types.ModuleType:
 
 get = spaces.get
 PAGE_MODULE = page_module()
+DARTS = get("darts", layers=3, width=2, **SMALL)
+AFFINE = get("darts", layers=1, width=2, affine=True, pool_norm=False, **SMALL)
+NASBENCH201 = get("nasbench201", width=4, cells=1, **SMALL)
 ELASTIC = {
     "wide": WIDE,
     "split": SPLIT,
     "nasbench101": get("nasbench101", width=6, stacks=2, cells=1, **SMALL),
-    "nasbench201": get("nasbench201", width=4, cells=1, **SMALL),
-    "darts": get("darts", layers=3, width=2, **SMALL),
+    "nasbench201": NASBENCH201,
+    "nasbench201_supernet": spaces.supernet_of(NASBENCH201),
+    "darts": AFFINE,
+    "darts_stemmed": get("darts", layers=1, width=2, stem="imagenet", image_size=32),
+    "darts_supernet": spaces.supernet_of(AFFINE),
     "micro": get("transnas_micro", modules=(4,), image_size=16, num_classes=3, **TINY),
     "jigsaw": get("transnas_micro", task="jigsaw", modules=(4,), image_size=32, **TINY),
     "decoder": get("transnas_micro", task="segmentsemantic", modules=(4,), image_size=16, **TINY),
 }
-ELASTIC["nasbench201_supernet"] = spaces.supernet_of(ELASTIC["nasbench201"])
-EVERY = ELASTIC | {
-    "darts_imagenet": get(
-        "darts", layers=4, width=4, stem="imagenet", affine=True, pool_norm=False, image_size=32
-    ),
-    "darts_supernet": spaces.supernet_of(ELASTIC["darts"]),
-    "macro": get("transnas_macro", image_size=64, **TINY),
-    "macro_decoder": get("transnas_macro", task="autoencoder", image_size=64, **TINY),
-    "nasbench_macro": PAGE_MODULE.NasBenchMacro(width=4, image_size=16),
-}
+SLOW = {"darts_deep": DARTS, "darts_deep_supernet": spaces.supernet_of(DARTS)}
+EVERY = (
+    ELASTIC
+    | SLOW
+    | {
+        "macro": get("transnas_macro", image_size=64, **TINY),
+        "macro_decoder": get("transnas_macro", task="autoencoder", image_size=64, **TINY),
+        "nasbench_macro": PAGE_MODULE.NasBenchMacro(width=4, image_size=16),
+    }
+)
 
 
 def per_space(which):
     return pytest.mark.parametrize("space", which.values(), ids=which)
 
 
+def members(space, n):
+    """Random genotypes, and of an elastic network one of the emptiest."""
+
+    def is_valid(g):
+        try:
+            space.check(g)
+        except ValueError:  # a super-network's node that nothing enters
+            return False
+        return True
+
+    found = space.sample(np.random.default_rng(3), n)
+    return found if is_chain(space) else [*found, next(filter(is_valid, space.depth_extremes()))]
+
+
+def is_chain(space):
+    return space.chain(space.sample(np.random.default_rng(0), 1)[0]) is not None
+
+
 @per_space(EVERY)
 def test_plan_is_the_built_network(space):
     """Variables, weight layers, active sizes and counts, of random genotypes."""
-    for g in space.sample(np.random.default_rng(0), 3):
+    for g in members(space, 2):
         plan, module, traced = space.plan(g), space.build(g), {}
         images = jax.ShapeDtypeStruct((2, *space.image_shape), np.float32)
         variables = jax.eval_shape(module.init, jax.random.key(0), images)
@@ -85,48 +110,56 @@ def test_plan_is_the_built_network(space):
             np.testing.assert_array_equal(row[row > 0], units, err_msg=key)
         params = jax.tree.leaves(variables["params"])
         assert space.num_params(g) == sum(leaf.size for leaf in params)
-        counted = count_macs(module.apply, variables, jax.ShapeDtypeStruct(
-            (1, *space.image_shape), np.float32
-        ))  # fmt: skip
-        # The program of a transposed convolution multiplies the zeros between the pixels too.
-        doubled = sum(layer.macs for _, layer in present if layer.kind == "conv_transpose")
-        assert counted == space.macs(g) + 3 * doubled
+        image = jax.ShapeDtypeStruct((1, *space.image_shape), np.float32)
+        # The program of a transposed convolution multiplies the zeros between the pixels too, and
+        # DARTS's depthwise convolutions are sums of shifted images, no products of matrices.
+        extra = sum(3 * layer.macs for _, layer in present if layer.kind == "conv_transpose")
+        if space.name.startswith("darts"):
+            extra -= sum(layer.macs for _, layer in present if layer.groups > 1)
+        assert count_macs(module.apply, variables, image) == space.macs(g) + extra
 
 
-@per_space(EVERY)
-def test_places_are_the_same_for_every_genotype(space):
-    """Where networks are elastic, only what is present differs between genotypes."""
-    if space.chain(space.sample(np.random.default_rng(0), 1)[0]) is not None:
-        pytest.skip("its networks are chains")
-    members = space.sample(np.random.default_rng(1), 20)
-    found = space.encode(members)["in_units"] > 0
-    lowest, highest = space.bin_range()
-    bins = np.asarray(depth_bins(found))
-    assert found.shape[1] == len(lowest)
-    assert ((bins >= lowest) & (bins <= highest))[found].all()
+@per_space({name: space for name, space in EVERY.items() if not is_chain(space)})
+def test_depths_are_those_of_the_extremes(space):
+    """Bins of random genotypes lie in the range, and plans line up."""
+    present = space.encode(space.sample(np.random.default_rng(1), 50))["in_units"] > 0
+    for rule in BIN_RULES:
+        lowest, highest = space.bin_range(rule)
+        bins = depth_bins(present, rule)
+        assert ((bins >= lowest) & (bins <= highest))[present].all()
 
 
-@per_space(ELASTIC)
-def test_elastic_is_exact(x64, space):
+CASES = [
+    *((space, "frozen") for space in ELASTIC.values()),
+    *((ELASTIC[name], "eval") for name in ("nasbench101", "nasbench201")),
+    *(pytest.param(space, "frozen", marks=pytest.mark.slow) for space in SLOW.values()),
+]
+
+
+@pytest.mark.parametrize(
+    ("space", "mode"), CASES, ids=[*ELASTIC, "nasbench101_eval", "nasbench201_eval", *SLOW]
+)
+def test_elastic_is_exact(x64, space, mode):
     """Outputs of the elastic network are those of the exact one with the cut variables."""
     rng = np.random.default_rng(2)
     images = rng.normal(size=(3, *space.image_shape))
     start = jax.jit(space.init)(jax.random.key(0))
     # Norms and running statistics that are not trivial.
     variables = jax.tree.map(
-        lambda v: np.asarray(v, np.float64) + 0.1 * rng.random(v.shape) * (v.ndim == 1), start
+        lambda v: v.astype(float) + 0.1 * rng.random(v.shape) * (v.ndim == 1), start
     )
+
+    def output(module, variables, *encoded):
+        network = adapters.linen_network(module, variables, *encoded, batch_norm=mode)
+        return network(images, adapters.no_hook)
 
     @jax.jit
     def elastic(encoded):
-        active = space.active_variables(variables, encoded)
-        network = adapters.linen_network(space.network(), active, encoded)
-        return network(images, adapters.no_hook)
+        return output(space.network(), space.active_variables(variables, encoded), encoded)
 
-    for g in space.sample(np.random.default_rng(3), 2):
+    for g in members(space, 2):
         encoded = {key: value[0] for key, value in space.encode([g]).items()}
-        network = adapters.linen_network(space.build(g), space.extract(variables, g))
-        exact = network(images, adapters.no_hook)
+        exact = jax.jit(functools.partial(output, space.build(g)))(space.extract(variables, g))
         np.testing.assert_allclose(elastic(encoded), exact, rtol=1e-9, atol=1e-10)
 
 

@@ -93,7 +93,7 @@ class AutoFormer(Space[AutoFormerGenotype]):
     # Genotypes --------------------------------------------------------------------------------
 
     def check(self, g: AutoFormerGenotype) -> None:
-        """Raise ValueError unless `g` belongs to the space.
+        """Raises ValueError unless `g` belongs to the space.
 
         An MLP ratio need not be one of the choices, only not above them: the published
         AutoFormer-T has a ratio of 3.0, which is not among Tiny's.
@@ -119,7 +119,7 @@ class AutoFormer(Space[AutoFormerGenotype]):
         return f"{g.embed_dim}/{heads}/{ratios}"
 
     def parse(self, text: str) -> AutoFormerGenotype:
-        """The inverse of `format`.
+        """Reads what `format` writes.
 
         Raises:
             ValueError: the text has another form or is not of this space.
@@ -153,7 +153,7 @@ class AutoFormer(Space[AutoFormerGenotype]):
         m_prob: float = 0.2,
         s_prob: float = 0.4,
     ) -> AutoFormerGenotype:
-        """A mutant of `g` by the rule of AutoFormer's evolution.py.
+        """Makes a mutant of `g` by the rule of AutoFormer's evolution.py.
 
         Args:
             rng: source of randomness.
@@ -176,7 +176,7 @@ class AutoFormer(Space[AutoFormerGenotype]):
     def crossover(
         self, rng: np.random.Generator, a: AutoFormerGenotype, b: AutoFormerGenotype
     ) -> AutoFormerGenotype | None:
-        """A child with each gene of either parent; None for parents of different depth.
+        """Makes a child with each gene of either parent; None for parents of different depth.
 
         AutoFormer's own code makes a malformed child in that case; we make none.
         """
@@ -202,7 +202,7 @@ class AutoFormer(Space[AutoFormerGenotype]):
         )
 
     def build(self, g: AutoFormerGenotype) -> networks.VisionTransformer:
-        """The Flax module of exactly `g`'s size, to train or export."""
+        """Builds the Flax module of exactly `g`'s size, to train or export."""
         self.check(g)
         return self._module(g.embed_dim, g.num_heads, g.hidden)
 
@@ -212,13 +212,13 @@ class AutoFormer(Space[AutoFormerGenotype]):
         return False
 
     def network(self) -> networks.VisionTransformer:
-        """The elastic module, large enough for every genotype; it takes `encode`'s output."""
+        """Builds the elastic module, as large as every genotype; it takes `encode`'s output."""
         dim, depth = max(self.embed_dims), max(self.depths)
         hidden = math.floor(dim * max(self.mlp_ratios))
         return self._module(dim, (max(self.head_counts),) * depth, (hidden,) * depth)
 
     def init(self, key: jax.Array) -> dict[str, Any]:
-        """Initial variables of the elastic module, as the published code draws them (float32)."""
+        """Draws initial variables of the elastic module, as the published code does (float32)."""
         largest = AutoFormerGenotype(
             max(self.embed_dims),
             (max(self.head_counts),) * max(self.depths),
@@ -237,15 +237,15 @@ class AutoFormer(Space[AutoFormerGenotype]):
         }
 
     def plan(self, g: AutoFormerGenotype) -> Plan:
-        """The layers of `g` in the places of the deepest network's."""
+        """Lists the layers of `g` in the places of the deepest network's."""
         return network_plan(self, g)
 
     def published_macs(self, g: AutoFormerGenotype) -> int:
-        """Cream's count, see `cream_macs`."""
+        """Counts as Cream does, see `cream_macs`."""
         return cream_macs(self, g)
 
     def depth_extremes(self) -> Iterator[AutoFormerGenotype]:
-        """A network of each depth."""
+        """Lists a network of each depth."""
         for depth in self.depths:
             heads, ratio = self.head_counts[0], self.mlp_ratios[0]
             yield AutoFormerGenotype(self.embed_dims[0], (heads,) * depth, (ratio,) * depth)
@@ -257,7 +257,7 @@ class AutoFormer(Space[AutoFormerGenotype]):
         return networks.active(variables, encoded, self.head_dim)
 
     def extract(self, variables: Mapping[str, Any], g: AutoFormerGenotype) -> dict[str, Any]:
-        """The variables of `build(g)`, cut from those of the elastic module."""
+        """Cuts the variables of `build(g)` from those of the elastic module."""
         if self.head_dim is None:
             variables = networks.split_heads(variables, g)
         return cut(self.plan(g), variables)

@@ -54,7 +54,7 @@ class DartsGenotype(BaseGenotype):
 
     @classmethod
     def from_nodes(cls, nodes: Sequence[tuple[Edge, Edge]]) -> Self:
-        """The genotype of 8 nodes, each a pair of edges: first the normal cell's."""
+        """Makes the genotype of 8 nodes, each a pair of edges: first the normal cell's."""
         edges = [edge for node in nodes for edge in node]
         return cls(edges[: 2 * NODES], edges[2 * NODES :])
 
@@ -73,7 +73,7 @@ class DartsGenotype(BaseGenotype):
 
     @classmethod
     def from_naslib(cls, compact: Sequence) -> Self:
-        """The inverse of `to_naslib`.
+        """Reads what `to_naslib`.
 
         Raises:
             ValueError: not two cells of pairs, or an op index outside 0-6.

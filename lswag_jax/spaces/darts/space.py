@@ -124,7 +124,7 @@ class Darts(Space[DartsGenotype]):
         m_prob: float = 1.0,
         s_prob: float = 1.0,
     ) -> DartsGenotype:
-        """A mutant of `g` in which one edge has another op or another input.
+        """Makes a mutant of `g` in which one edge has another op or another input.
 
         The edge is uniform among those that can change, its new op or input among the others.
 
@@ -152,7 +152,7 @@ class Darts(Space[DartsGenotype]):
     def crossover(
         self, rng: np.random.Generator, a: DartsGenotype, b: DartsGenotype
     ) -> DartsGenotype:
-        """A child with each node, its two edges together, of either parent."""
+        """Makes a child with each node, its two edges together, of either parent."""
         pairs = zip(a.nodes, b.nodes, strict=True)
         return DartsGenotype.from_nodes([pair[int(rng.integers(2))] for pair in pairs])
 
@@ -164,7 +164,7 @@ class Darts(Space[DartsGenotype]):
         return True
 
     def build(self, g: DartsGenotype) -> networks.DartsNetwork:
-        """The Flax module of exactly `g`'s size, to train or export."""
+        """Builds the Flax module of exactly `g`'s size, to train or export."""
         self.check(g)
         return networks.DartsNetwork(
             normal=g.normal,
@@ -178,11 +178,11 @@ class Darts(Space[DartsGenotype]):
         )
 
     def network(self) -> networks.DartsNetwork:
-        """The elastic module; it takes `encode`'s output."""
+        """Builds the elastic module, which takes `encode`'s output."""
         return self.build(_chain(["sep_conv_5x5"] * 4 * NODES))
 
     def init(self, key: jax.Array) -> dict[str, Any]:
-        """Initial variables of the elastic module: PyTorch's defaults (float32)."""
+        """Draws initial variables of the elastic module: PyTorch's defaults (float32)."""
         codes = networks.edge_codes(_chain(["sep_conv_5x5"] * 4 * NODES), self.pool_norm)
         images = jnp.zeros((1, *self.image_shape))
         return torch_variables(self.network(), key, images, codes)
@@ -192,11 +192,11 @@ class Darts(Space[DartsGenotype]):
         return networks.edge_codes(g, self.pool_norm)
 
     def plan(self, g: DartsGenotype) -> Plan:
-        """The layers of `g`, with the places of all that an edge may have."""
+        """Lists the layers of `g`, with the places of all that an edge may have."""
         return network_plan(self, g.normal, g.reduce)
 
     def depth_extremes(self) -> Iterator[DartsGenotype]:
-        """Genotypes that give each layer its extreme bins; all are too many.
+        """Lists genotypes that give each layer its extreme bins; all are too many.
 
         An edge has 0 to 4 layers, and the depth of one of these is lowest or highest where each
         other edge has none or all: the edges before it, those after it, and those of the other

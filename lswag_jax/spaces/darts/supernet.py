@@ -88,19 +88,19 @@ class DartsSupernet(Supernet):
     inputs: ClassVar[int | None] = 2
 
     def check(self, g: OpSets) -> None:
-        """Raise ValueError unless `g` belongs to the space: every node is entered."""
+        """Raises ValueError unless `g` belongs to the space: every node is entered."""
         super().check(g)
         for node, edges in enumerate(self.nodes):
             if not any(g.edges[i] for i in edges):
                 raise ValueError(f"no operation enters node {node % NODES} of {self.format(g)}.")
 
     def plan(self, g: OpSets) -> Plan:
-        """The layers of `g`, with the places of all operations."""
+        """Lists the layers of `g`, with the places of all operations."""
         cells = [tuple(zip(sets, SOURCES, strict=True)) for sets in _cells(g)]
         return network_plan(self.space, *cells)
 
     def final(self, g: OpSets) -> DartsGenotype:
-        """The genotype of sets with one operation on two edges of each node, none on the others.
+        """Makes the genotype of sets that leave one operation on two edges of each node.
 
         Raises:
             ValueError: an edge has several, or a node more than two edges with one.
@@ -113,7 +113,7 @@ class DartsSupernet(Supernet):
         return DartsGenotype(*cells)
 
     def build(self, g: OpSets) -> DartsNetwork:
-        """The Flax module of exactly `g`'s operations, to train or export."""
+        """Builds the Flax module of exactly `g`'s operations, to train or export."""
         self.check(g)
         module = self.space.network()
         normal, reduce = _cells(g)

@@ -6,7 +6,7 @@ import numpy as np
 
 from lswag_jax.spaces.darts.network import DartsNetwork
 from lswag_jax.spaces.darts.plan import HALVES, cells, edge_stride, slots
-from lswag_jax.spaces.torch_layers import Flat, batch_norm, conv, dense
+from lswag_jax.spaces.torch_layers import Flat, batch_norm, conv, conv_norm, dense
 
 # Position of each layer in the Sequential of a separable or dilated convolution.
 _POSITIONS = {
@@ -52,9 +52,7 @@ def convert(module: DartsNetwork, weights: Mapping[str, np.ndarray]):
 
 
 def _relu_conv_norm(weights: Mapping, name: str, path: tuple[str, ...]) -> Flat:
-    return conv(weights, f"{name}.op.1", (*path, "conv")) | batch_norm(
-        weights, f"{name}.op.2", (*path, "norm")
-    )
+    return conv_norm(weights, f"{name}.op.1", f"{name}.op.2", path)
 
 
 def _factorized_reduce(weights: Mapping, name: str, path: tuple[str, ...], norm="norm") -> Flat:

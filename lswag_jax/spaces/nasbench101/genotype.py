@@ -107,7 +107,7 @@ class NasBench101Genotype(BaseGenotype):
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """The inverse of `to_text`.
+        """Reads what `to_text`.
 
         Example:
             >>> NasBench101Genotype.from_text("conv3x3~0|output~0,1").num_edges
@@ -138,7 +138,7 @@ class NasBench101Genotype(BaseGenotype):
 
     @classmethod
     def from_naslib(cls, encoding: Sequence[int]) -> Self:
-        """The genotype of NASLib's encoding, V * V + V integers (56 for 7 vertices).
+        """Makes the genotype of NASLib's encoding, V * V + V integers (56 for 7 vertices).
 
         Example:
             >>> NasBench101Genotype.from_naslib((0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 4, 1)).ops

@@ -78,7 +78,7 @@ class NasBench101(Space[NasBench101Genotype]):
     # Genotypes --------------------------------------------------------------------------------
 
     def check(self, g: NasBench101Genotype) -> None:
-        """Raise ValueError unless `g` belongs to the space: up to 7 vertices and 9 edges."""
+        """Raises ValueError unless `g` belongs to the space: up to 7 vertices and 9 edges."""
         super().check(g)
         for what, value, most in (
             ("vertices", g.num_vertices, MAX_VERTICES),
@@ -99,7 +99,7 @@ class NasBench101(Space[NasBench101Genotype]):
         return g.spellings()
 
     def parse(self, text: str) -> NasBench101Genotype:
-        """The inverse of `format`.
+        """Reads what `format` writes.
 
         Raises:
             ValueError: the text has another form or is not of this space.
@@ -129,7 +129,7 @@ class NasBench101(Space[NasBench101Genotype]):
         m_prob: float = 0.2,
         s_prob: float = 0.4,
     ) -> NasBench101Genotype:
-        """A mutant of `g`; m_prob=0.2 and s_prob=1 is the rule of the benchmark's own example.
+        """Makes a mutant of `g`; m_prob=0.2 and s_prob=1 is the benchmark's own example.
 
         Since a genotype is pruned, `g` gets back its unconnected vertices, in random places and
         with random operations, before the mutation. Invalid mutants are drawn again.
@@ -174,16 +174,16 @@ class NasBench101(Space[NasBench101Genotype]):
         )
 
     def build(self, g: NasBench101Genotype) -> networks.NasBench101Network:
-        """The Flax module of exactly `g`'s size, to train or export."""
+        """Builds the Flax module of exactly `g`'s size, to train or export."""
         self.check(g)
         return self._module(g)
 
     def network(self) -> networks.NasBench101Network:
-        """The elastic module; it takes `encode`'s output."""
+        """Builds the elastic module, which takes `encode`'s output."""
         return self._module(_DIRECT)
 
     def init(self, key: jax.Array) -> dict[str, Any]:
-        """Initial variables of the elastic module, as zero-cost-nas draws them (float32).
+        """Draws initial variables of the elastic module, as zero-cost-nas draws them (float32).
 
         Kernels N(0, 2 / (k * k * output channels)), see `active_variables`.
         """
@@ -217,11 +217,11 @@ class NasBench101(Space[NasBench101Genotype]):
         }
 
     def plan(self, g: NasBench101Genotype) -> Plan:
-        """The layers of `g` in the places of the largest cell's."""
+        """Lists the layers of `g` in the places of the largest cell's."""
         return network_plan(self, g)
 
     def depth_extremes(self) -> Iterator[NasBench101Genotype]:
-        """A chain of vertices for every set of projected inputs and convolutions."""
+        """Lists a chain of vertices for every set of projected inputs and convolutions."""
         for n, direct in itertools.product(range(INNER + 1), (False, True)):
             for choice in itertools.product((False, True), repeat=2 * n):
                 is_fed, is_conv = choice[:n], choice[n:]

@@ -63,7 +63,7 @@ class NasBench201Genotype(BaseGenotype):
 
     @classmethod
     def from_string(cls, text: str) -> Self:
-        """The inverse of `to_string`.
+        """Reads what `to_string`.
 
         Raises:
             ValueError: another form or an unknown operation.
@@ -83,7 +83,7 @@ class NasBench201Genotype(BaseGenotype):
 
     @classmethod
     def from_naslib(cls, indices: Sequence[int]) -> Self:
-        """The inverse of `to_naslib`.
+        """Reads what `to_naslib`.
 
         Raises:
             ValueError: not six indices from 0 to 4.

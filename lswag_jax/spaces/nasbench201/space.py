@@ -65,11 +65,11 @@ class NasBench201(Space[NasBench201Genotype]):
         return g.to_string()
 
     def parse(self, text: str) -> NasBench201Genotype:
-        """The inverse of `format`."""
+        """Reads what `format` writes."""
         return NasBench201Genotype.from_string(text)
 
     def genotypes(self) -> list[NasBench201Genotype]:
-        """All 15,625 genotypes."""
+        """Lists all 15,625 genotypes."""
         return [NasBench201Genotype(ops) for ops in itertools.product(OPS, repeat=len(EDGES))]
 
     def sample_one(self, rng: np.random.Generator) -> NasBench201Genotype:
@@ -79,11 +79,11 @@ class NasBench201(Space[NasBench201Genotype]):
     # Networks ---------------------------------------------------------------------------------
 
     def plan(self, g: NasBench201Genotype) -> Plan:
-        """The layers of `g`, with the place of a convolution on each edge."""
+        """Lists the layers of `g`, with the place of a convolution on each edge."""
         return network_plan(self, g.ops)
 
     def depth_extremes(self) -> Iterator[NasBench201Genotype]:
-        """Cells with and without each edge's convolution."""
+        """Lists cells with and without each edge's convolution."""
         for ops in itertools.product(("none", "nor_conv_3x3"), repeat=len(EDGES)):
             yield NasBench201Genotype(ops)
 
@@ -92,16 +92,16 @@ class NasBench201(Space[NasBench201Genotype]):
         return networks.NasBench201Network(tuple(edges), self.width, self.cells, self.num_classes)
 
     def build(self, g: NasBench201Genotype) -> networks.NasBench201Network:
-        """The Flax module of exactly `g`'s size, to train or export."""
+        """Builds the Flax module of exactly `g`'s size, to train or export."""
         self.check(g)
         return self.module(g.ops)
 
     def network(self) -> networks.NasBench201Network:
-        """The elastic module; it takes `encode`'s output."""
+        """Builds the elastic module, which takes `encode`'s output."""
         return self.module(("nor_conv_3x3",) * len(EDGES))
 
     def init(self, key: jax.Array) -> dict[str, Any]:
-        """Initial variables of the elastic module: PyTorch's defaults (float32)."""
+        """Draws initial variables of the elastic module: PyTorch's defaults (float32)."""
         encoded = {"codes": jnp.full(len(EDGES), OPS.index("nor_conv_3x3"))}
         return self.network().init(key, jnp.zeros((1, *self.image_shape)), encoded)
 

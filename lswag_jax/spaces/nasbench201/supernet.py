@@ -33,7 +33,7 @@ class NasBench201Supernet(Supernet):
     nodes: ClassVar[tuple[tuple[int, ...], ...]] = ((0,), (1, 2), (3, 4, 5))
 
     def final(self, g: OpSets) -> NasBench201Genotype:
-        """The genotype of sets with at most one operation an edge; an empty one is "none".
+        """Makes the genotype of sets with at most one operation an edge; an empty one is "none".
 
         Raises:
             ValueError: an edge has several operations.
@@ -44,11 +44,11 @@ class NasBench201Supernet(Supernet):
         return NasBench201Genotype([(*ops, "none")[0] for ops in g.edges])
 
     def plan(self, g: OpSets) -> Plan:
-        """The layers of `g`, with the places of all convolutions."""
+        """Lists the layers of `g`, with the places of all convolutions."""
         return network_plan(self.space, g.edges)
 
     def build(self, g: OpSets) -> networks.NasBench201Network:
-        """The Flax module of exactly `g`'s operations, to train or export."""
+        """Builds the Flax module of exactly `g`'s operations, to train or export."""
         self.check(g)
         return self.space.module(g.edges)
 

@@ -55,7 +55,7 @@ class TransNASMacro(TransNAS[TransNASMacroGenotype]):
         return self.genotypes()
 
     def check(self, g: TransNASMacroGenotype) -> None:
-        """Raise ValueError unless `g` is one of the 3,256 skeletons."""
+        """Raises ValueError unless `g` is one of the 3,256 skeletons."""
         super().check(g)
         for what, value, low, high in (
             ("modules", g.depth, min(DEPTHS), max(DEPTHS)),
@@ -70,7 +70,7 @@ class TransNASMacro(TransNAS[TransNASMacroGenotype]):
         return f"{self.width}-{''.join(map(str, g.modules))}-basic"
 
     def parse(self, text: str) -> TransNASMacroGenotype:
-        """The inverse of `format`.
+        """Reads what `format` writes.
 
         Raises:
             ValueError: the text has another form or is not of this space.
@@ -83,7 +83,7 @@ class TransNASMacro(TransNAS[TransNASMacroGenotype]):
         return g
 
     def genotypes(self) -> tuple[TransNASMacroGenotype, ...]:
-        """All 3,256 genotypes, by depth and then in the order of their codes."""
+        """Lists all 3,256 genotypes, by depth and then in the order of their codes."""
         return _every_genotype()
 
     def mutate(
@@ -93,7 +93,7 @@ class TransNASMacro(TransNAS[TransNASMacroGenotype]):
         m_prob: float = 0.2,
         s_prob: float = 0.4,
     ) -> TransNASMacroGenotype:
-        """A mutant of `g`; draws that leave the space are repeated.
+        """Makes a mutant of `g`; draws that leave the space are repeated.
 
         Args:
             rng: source of randomness.
@@ -113,7 +113,7 @@ class TransNASMacro(TransNAS[TransNASMacroGenotype]):
     def crossover(
         self, rng: np.random.Generator, a: TransNASMacroGenotype, b: TransNASMacroGenotype
     ) -> TransNASMacroGenotype | None:
-        """A child with each module of either parent; None for parents of different depth.
+        """Makes a child with each module of either parent; None for parents of different depth.
 
         None, too, where the child has too many or too few modules that stride or double.
         """
@@ -145,7 +145,7 @@ class TransNASMacro(TransNAS[TransNASMacroGenotype]):
         ]
 
     def extract(self, variables: Mapping[str, Any], g: TransNASMacroGenotype) -> dict[str, Any]:
-        """The variables of `build(g)`: the first channels of those of `network`.
+        """Cuts the variables of `build(g)`: the first channels of those of `network`.
 
         Weights are rescaled to the initial scale of their own fan.
         """

@@ -61,7 +61,7 @@ class TransNASMicro(TransNAS[TransNASMicroGenotype]):
         return g.ops
 
     def depth_extremes(self) -> Iterator[TransNASMicroGenotype]:
-        """Cells with and without each edge's convolution, or its factorised reduction."""
+        """Lists cells with and without each edge's convolution, or its factorised reduction."""
         choices = [(0, 2) if source else (0, 1, 2) for source, _ in EDGES]
         return map(TransNASMicroGenotype, itertools.product(*choices))
 
@@ -72,7 +72,7 @@ class TransNASMicro(TransNAS[TransNASMicroGenotype]):
         return f"{self.width}-{modules}-{a}_{''.join(rest[:2])}_{''.join(rest[2:])}"
 
     def parse(self, text: str) -> TransNASMicroGenotype:
-        """The inverse of `format`.
+        """Reads what `format` writes.
 
         Raises:
             ValueError: the text has another form, or other channels or modules than the space.
@@ -85,7 +85,7 @@ class TransNASMicro(TransNAS[TransNASMicroGenotype]):
         raise self._malformed(text, _EXAMPLE)
 
     def genotypes(self) -> tuple[TransNASMicroGenotype, ...]:
-        """All 4,096 genotypes, in the order of their codes."""
+        """Lists all 4,096 genotypes, in the order of their codes."""
         return _every_genotype()
 
     def mutate(
@@ -95,7 +95,7 @@ class TransNASMicro(TransNAS[TransNASMicroGenotype]):
         m_prob: float = 0.2,
         s_prob: float = 0.4,
     ) -> TransNASMicroGenotype:
-        """A mutant of `g`.
+        """Makes a mutant of `g`.
 
         Args:
             rng: source of randomness.
@@ -113,11 +113,11 @@ class TransNASMicro(TransNAS[TransNASMicroGenotype]):
     # Networks ---------------------------------------------------------------------------------
 
     def network(self) -> TransNASNetwork:
-        """The elastic module; it takes `encode`'s output."""
+        """Builds the elastic module, which takes `encode`'s output."""
         return self._module(self.modules, (3,) * NUM_EDGES)
 
     def init(self, key: jax.Array) -> dict[str, Any]:
-        """Initial variables of the elastic module (float32).
+        """Draws initial variables of the elastic module (float32).
 
         Convolutions of the encoder by Kaiming's rule with fan-out, as in the benchmark; the head
         and decoders by PyTorch's default.

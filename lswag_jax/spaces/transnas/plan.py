@@ -94,7 +94,7 @@ def network(
 
 
 def published_flops(plan: Plan, tiles: int) -> int:
-    """The `flops` column of NAS-Bench-Suite-Zero.
+    """Counts the `flops` column of NAS-Bench-Suite-Zero.
 
     Of the nine calls of a jigsaw's encoder tensorwatch sees one.
     """

@@ -100,7 +100,7 @@ class TransNAS(Space[Genotype]):
         return self.image_size // 4 if self.task.tiles > 1 else self.image_size
 
     def plan(self, g: Genotype) -> Plan:
-        """The layers of `g` with the head of its task, and the places of those that it lacks."""
+        """Lists the layers of `g` with its task's head, and the places that it leaves empty."""
         return self.plan_of(self._modules(g), self._ops(g))
 
     def plan_of(self, modules: tuple[int, ...], ops: tuple[int, ...] | None) -> Plan:
@@ -109,7 +109,7 @@ class TransNAS(Space[Genotype]):
         return network_plan(self, modules, ops, num_modules)
 
     def published_macs(self, g: Genotype) -> int:
-        """The `flops` column of NAS-Bench-Suite-Zero."""
+        """Counts the `flops` column of NAS-Bench-Suite-Zero."""
         return published_flops(self.plan(g), self.task.tiles)
 
     # Genotypes --------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ class TransNAS(Space[Genotype]):
         )
 
     def sample_one(self, rng: np.random.Generator) -> Genotype:
-        """Uniform over the space."""
+        """Draws uniformly from the space."""
         every = self.genotypes()
         return every[rng.integers(len(every))]
 
@@ -138,7 +138,7 @@ class TransNAS(Space[Genotype]):
         return TransNASNetwork(modules, ops, self.width, self.task, self.decoder_width)
 
     def build(self, g: Genotype) -> TransNASNetwork:
-        """The Flax module of exactly `g`'s size, to train or export."""
+        """Builds the Flax module of exactly `g`'s size, to train or export."""
         self.check(g)
         return self._module(self._modules(g), self._ops(g))
 
