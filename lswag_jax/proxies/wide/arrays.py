@@ -71,7 +71,7 @@ def normalised(x: Wide) -> Wide:
         return Wide(jnp.full_like(x.mantissa, mantissa), jnp.full((), exponent, jnp.int32))
     mantissa, shift, is_zero = _normalise(flat(x).mantissa)
     exponent = shift if x.is_plain else flat(x).exponent + shift
-    return Wide(mantissa, jnp.where(is_zero, NOTHING, exponent))
+    return Wide(mantissa, once(jnp.where(is_zero, NOTHING, exponent)))
 
 
 @jax.jit
@@ -102,6 +102,15 @@ def shifted(m: Array, by: Array) -> Array:
     return m * power_of_two(lax.max(by, lowest), m.dtype)
 
 
+def once(exponent: Array) -> Array:
+    """The same, in a form that XLA computes once.
+
+    What is cheap, as sums and maxima are, it repeats in all that depends on it: in a deep network a
+    program of quadratic size. A division it takes for expensive; this one is by 1.
+    """
+    return lax.div(exponent, 1 + (exponent & ~exponent))
+
+
 def flat(x: Wide) -> Wide:
     """The same value with one exponent for the whole array."""
     if x.is_plain or x.exponent.ndim == 0:
@@ -128,7 +137,7 @@ def aligned(xs: Sequence[Wide]) -> tuple[list[Array], Array | None, float]:
         return [x.mantissa for x in xs], scaled[0].exponent, bits
     given = [placed(x) if x.is_plain and not x.is_scale_free else x for x in xs]
     exponents = [x.exponent for x in given if not x.is_scale_free]
-    top = functools.reduce(jnp.maximum, exponents)
+    top = once(functools.reduce(jnp.maximum, exponents))
     mantissas = [
         x.mantissa if x.is_scale_free else shifted(x.mantissa, x.exponent - top) for x in given
     ]
