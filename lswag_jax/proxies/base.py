@@ -91,9 +91,10 @@ class Proxy(Checked):
         """Where nothing could be measured, from finished parts; in the shape of `score`."""
         return np.zeros(np.shape(parts["score"]), bool)
 
-    def is_undefined(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
+    def is_undefined(self, parts: Mapping[str, np.ndarray]) -> np.ndarray | bool:
         """Where the quantity is not a number since it does not exist, in the shape of `score`."""
-        return np.zeros(np.shape(parts["score"]), bool)
+        del parts
+        return False
 
     def pool(
         self, parts: Mapping[str, np.ndarray], degenerate: np.ndarray | bool = False
@@ -120,13 +121,18 @@ class Proxy(Checked):
         status[self.is_degenerate(parts) | np.asarray(degenerate, bool)] = "degenerate"
         status[np.isinf(values)] = "inf"
         status[np.isnan(values)] = "nan"
-        status[self.is_undefined(parts)] = "degenerate"
+        status[np.broadcast_to(self.is_undefined(parts), values.shape)] = "degenerate"
         return status
 
 
 def finish(proxy: Proxy, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Finished parts of a proxy, of one that is not applicable as they are."""
     return dict(parts) if "not_applicable" in parts else proxy.finish(parts)
+
+
+def where_finite(parts: Mapping[str, np.ndarray], score: np.ndarray) -> np.ndarray:
+    """A score made anew on the host; NaN where the measured one is, as of logits that are none."""
+    return np.where(np.isnan(np.asarray(parts.get("score", 0.0), np.float64)), np.nan, score)
 
 
 def eigenvalues(kernels: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ import numpy as np
 
 from lswag_jax.probe import Probe
 from lswag_jax.proxies import wide
-from lswag_jax.proxies.base import NotApplicable, Parts, Proxy
+from lswag_jax.proxies.base import NotApplicable, Parts, Proxy, where_finite
 from lswag_jax.proxies.synflow import flow, saliency
 from lswag_jax.proxies.wide import Wide
 
@@ -53,11 +53,7 @@ class _Attention(Proxy):
         mantissa = np.asarray(parts["mantissa"], np.float64)
         with np.errstate(over="ignore"):
             layers = np.ldexp(mantissa, np.asarray(parts["exponent"]))
-        # What has no finite logits has no score.
-        return {
-            "score": np.where(np.isnan(parts["score"]), np.nan, layers.sum(-1)),
-            "layers": layers,
-        }
+        return {"score": where_finite(parts, layers.sum(-1)), "layers": layers}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ import numpy as np
 
 from lswag_jax.capture import adapters
 from lswag_jax.probe import Probe
-from lswag_jax.proxies.base import NotApplicable, Parts, Proxy, eigenvalues
+from lswag_jax.proxies.base import NotApplicable, Parts, Proxy, eigenvalues, where_finite
 
 Array = jax.Array
 _EPSILON = 1e-5
@@ -54,10 +54,9 @@ def _kept(parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 class _OfInputs:
     """Part of a proxy of the samples' correlation: without one there is nothing to measure."""
 
-    def is_undefined(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
+    def is_undefined(self, parts: Mapping[str, np.ndarray]) -> np.ndarray | bool:
         """A sample's gradient is constant."""
-        flat = np.asarray(parts.get("no_gradient", False), bool)
-        return flat & np.ones(np.shape(parts["score"]), bool)
+        return np.asarray(parts.get("no_gradient", False), bool)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +81,7 @@ class Jacov(_OfInputs, Proxy):
         v = eigenvalues(parts["correlation"])
         with np.errstate(invalid="ignore"):  # an eigenvalue below -1e-5 is rounding: nan
             score = -(np.log(v + _EPSILON) + 1 / (v + _EPSILON)).sum(-1)
-        return {"score": score} | _kept(parts)
+        return {"score": where_finite(parts, score)} | _kept(parts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +109,7 @@ class EpeNas(_OfInputs, Proxy):
         """The score in float64."""
         items = zip(*(np.asarray(parts[k]) for k in ("correlation", "labels", "num_classes")))  # noqa: B905
         scores = np.array([_epe(c.astype(np.float64), y, int(n)) for c, y, n in items])
-        return {"score": scores} | _kept(parts)
+        return {"score": where_finite(parts, scores)} | _kept(parts)
 
 
 def _epe(c_BxB: np.ndarray, labels_B: np.ndarray, num_classes: int) -> float:

@@ -20,7 +20,14 @@ import numpy as np
 from lswag_jax.capture import adapters, tape
 from lswag_jax.options import Count, Several
 from lswag_jax.probe import Probe, candidate, patterns
-from lswag_jax.proxies.base import NotApplicable, Parts, Proxy, definite_eigenvalues, merged
+from lswag_jax.proxies.base import (
+    NotApplicable,
+    Parts,
+    Proxy,
+    definite_eigenvalues,
+    merged,
+    where_finite,
+)
 
 Array = jax.Array
 
@@ -164,7 +171,7 @@ class Ntk(Proxy):
         v = definite_eigenvalues(parts["kernel"])
         with np.errstate(divide="ignore", invalid="ignore"):
             condition = np.where(v[..., 0] <= 0, np.inf, v[..., -1] / v[..., 0])
-        return {"score": condition}
+        return {"score": where_finite(parts, condition)}
 
 
 @dataclasses.dataclass(frozen=True)

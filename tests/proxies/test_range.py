@@ -83,7 +83,7 @@ POINTWISE = {
     "softmax": jax.nn.softmax,
     "clip": lambda x: jnp.clip(x, -1, 3),
     "power": lambda x: x**2.5,
-    "sort": lambda x: jnp.sort(x, -1) * jnp.ones(2).cumsum(),
+    "sort": lambda x: jnp.sort(x, -1) * jnp.ones((1, 1, 1, 2)).cumsum(-1),
     "argmax": lambda x: x * jax.nn.one_hot(jnp.argmax(x, -1), 2),
     "max pool": lambda x: nn.max_pool(x, (2, 2), strides=(1, 1)),
     "average pool": lambda x: nn.avg_pool(x, (2, 2)),
@@ -177,7 +177,8 @@ class Dying(nn.Module):
 def test_sample_without_gradient_is_degenerate():
     images = np.array(IMAGES)
     variables = Dying().init(jax.random.key(0), images)
-    variables["params"]["Dense_0"]["kernel"] = jnp.abs(variables["params"]["Dense_0"]["kernel"])
+    kernel = variables["params"]["Dense_1"]["kernel"]  # the inner layer
+    variables["params"]["Dense_1"]["kernel"] = jnp.abs(kernel)
     images[0] = -np.abs(images[0])
     images[1:] = np.abs(images[1:])
     batch = images, np.arange(4) % 2
