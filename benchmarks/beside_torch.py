@@ -3,11 +3,11 @@
     pip install lswag_jax[torch]
     python benchmarks/beside_torch.py --output=benchmarks/results/beside_torch.json
 
-PyTorch runs one forward and backward pass of the batch, ZiCo (two of half the batch), and L-SWAG in
-two ways: `vmap(grad)`, which is what one writes first, and hooks with one einsum a layer. Its
-patterns are packed into 64-bit words. Here the scorer is the compiled program of the whole space, so
-that a new network costs the same. All jobs of a case take turns in one process, and medians of CPU
-seconds and of wall seconds are reported; values of L-SWAG and ZiCo are compared. About 10 minutes.
+PyTorch runs one forward and backward pass of the batch, ZiCo (two of half the batch), and L-SWAG
+in two ways: `vmap(grad)`, which is what one writes first, and hooks with one einsum a layer. Its
+patterns are packed into 64-bit words. Here the scorer is the compiled program of the whole space,
+so that a new network costs the same. All jobs of a case take turns in one process; medians of CPU
+seconds and of wall seconds are reported, and values of L-SWAG and ZiCo compared. About 10 minutes.
 """
 
 import argparse
@@ -41,6 +41,8 @@ CASES = {  # space and its arguments, genotype, batch, rounds
     "autoformer_tiny, 32 px, B = 32": (TINY, {"image_size": 32, "patch_size": 4}, LARGEST, 32, 7),
     "NAS-Bench-201, best, B = 64": ("nasbench201", {}, BEST_201, 64, 5),
 }
+# 1 / |g_1 - g_2| of ZiCo's halves is large where they nearly agree, up to the rounding of float32.
+RTOL = {"lswag": 2e-3, "zico": 1e-2}
 MAX_DISTANCE = 14
 Tensor = torch.Tensor
 
@@ -115,7 +117,9 @@ class ViT(nn.Module):
         self.patch_embed = nn.Conv2d(3, dim, space.patch_size, space.patch_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, grid * grid + 1, dim))
-        sizes = [(h, space.head_dim or dim // h, m) for h, m in zip(g.num_heads, g.hidden, strict=True)]
+        sizes = [
+            (h, space.head_dim or dim // h, m) for h, m in zip(g.num_heads, g.hidden, strict=True)
+        ]
         self.blocks = nn.Sequential(
             *(Block(dim, *s, grid, space.relative_position, space.norm_eps) for s in sizes)
         )
@@ -308,14 +312,18 @@ def forward_backward(model: nn.Module, images: Tensor, labels: Tensor) -> None:
 
 
 def lswag_vmap(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Every sample's gradient by vmap(grad), then its statistics."""
+    """Every sample's gradient by vmap(grad), then its statistics.
+
+    Attention runs as products and softmax, since PyTorch's fused one has no rule for vmap.
+    """
     freeze_statistics(model, images)
     params = {name: p.detach() for name, p in model.named_parameters()}
 
     def loss(params, image, label):
         return F.cross_entropy(functional_call(model, params, (image[None],)), label[None])
 
-    per_sample = vmap(grad(loss), (None, 0, 0))(params, images, labels)
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        per_sample = vmap(grad(loss), (None, 0, 0))(params, images, labels)
     lam = sum(log_sum(per_sample[f"{name}.weight"]) for name in weight_layers(model))
     words: list[Tensor] = []
     handles = record_activations(model, words)
@@ -425,7 +433,7 @@ def measure(name: str, rounds: int | None) -> dict:
     for proxy, others in (("lswag", ("lswag, hooks", "lswag, vmap(grad)")), ("zico", ("zico",))):
         for other in others:
             np.testing.assert_allclose(
-                values[f"torch: {other}"], values[f"ours: {proxy}"], rtol=2e-3, err_msg=name
+                values[f"torch: {other}"], values[f"ours: {proxy}"], rtol=RTOL[proxy], err_msg=name
             )
     return result
 
