@@ -1,7 +1,7 @@
 """L-SWAG and ZiCo beside PyTorch: the same networks, weights and images, on the same cores.
 
     pip install lswag_jax[torch]
-    python benchmarks/beside_torch.py --output=benchmarks/results/beside_torch.json
+    python benchmarks/run.py beside_torch
 
 PyTorch runs one forward and backward pass of the batch, ZiCo (two of half the batch), and L-SWAG
 in two ways: `vmap(grad)`, which is what one writes first, and hooks with one einsum a layer. Its
@@ -11,9 +11,7 @@ seconds and of wall seconds are reported, and values of L-SWAG and ZiCo compared
 """
 
 import argparse
-import json
 import os
-import pathlib
 import time
 from collections.abc import Callable
 
@@ -21,6 +19,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait do not 
 
 import jax
 import numpy as np
+import tables
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -409,8 +408,8 @@ def case(name: str) -> dict[str, Callable[[], float | None]]:
     return jobs
 
 
-def measure(name: str, rounds: int | None) -> dict:
-    """Medians of a case's jobs, which take turns; its ratios and values."""
+def measure(name: str, rounds: int | None) -> None:
+    """Shows medians of a case's jobs, which take turns, and ratios; compares values."""
     jobs = case(name)
     values = {job: run() for job, run in jobs.items()}  # warm: compiled, memory there
     spent: dict[str, list] = {job: [] for job in jobs}
@@ -419,48 +418,34 @@ def measure(name: str, rounds: int | None) -> dict:
             wall, cpu = time.perf_counter(), time.process_time()
             run()
             spent[job].append((time.process_time() - cpu, time.perf_counter() - wall))
-    median = {job: np.median(taken, axis=0) for job, taken in spent.items()}
-    cpu = {job: float(m[0]) for job, m in median.items()}
-    result = {"cpu_seconds": cpu, "wall_seconds": {job: float(m[1]) for job, m in median.items()}}
-    result["values"] = {job: value for job, value in values.items() if value is not None}
+    cpu, wall = ({job: np.median(taken, axis=0)[i] for job, taken in spent.items()} for i in (0, 1))
+    rows = [{"job": job, "CPU s": cpu[job], "s": wall[job], "value": values[job]} for job in jobs]
+    tables.show(name, rows, {"CPU s": 2, "s": 2})
     ours = cpu["ours: lswag"]
-    result["ratios"] = {
-        "ours / torch forward + backward (<= 1.5)": ours / cpu["torch: forward + backward"],
-        "torch vmap(grad) / ours (>= 8)": cpu["torch: lswag, vmap(grad)"] / ours,
-        "torch hooks / ours (>= 3)": cpu["torch: lswag, hooks"] / ours,
-        "torch zico / ours": cpu["torch: zico"] / cpu["ours: zico"],
+    ratios = {
+        "ours over torch forward + backward (at most 1.5 wanted)": ours
+        / cpu["torch: forward + backward"],
+        "torch vmap(grad) over ours (8 wanted)": cpu["torch: lswag, vmap(grad)"] / ours,
+        "torch hooks over ours (3 wanted)": cpu["torch: lswag, hooks"] / ours,
+        "torch zico over ours": cpu["torch: zico"] / cpu["ours: zico"],
     }
+    tables.show_figures(f"{name}: ratios", ratios, digits=2)
     for proxy, others in (("lswag", ("lswag, hooks", "lswag, vmap(grad)")), ("zico", ("zico",))):
         for other in others:
             np.testing.assert_allclose(
                 values[f"torch: {other}"], values[f"ours: {proxy}"], rtol=RTOL[proxy], err_msg=name
             )
-    return result
 
 
 def main() -> None:
-    """Runs the cases and prints one table."""
+    """Runs the cases."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", default="benchmarks/results/beside_torch.json")
     parser.add_argument("--cases", nargs="*", default=list(CASES), help="parts of their names")
     parser.add_argument("--rounds", type=int, default=None)
     arguments = parser.parse_args()
-    results = {"jax": jax.__version__, "torch": torch.__version__, "cores": os.cpu_count()}
     for name in CASES:
-        if not any(part in name for part in arguments.cases):
-            continue
-        results[name] = measure(name, arguments.rounds)
-        print(name)
-        for job, seconds in results[name]["cpu_seconds"].items():
-            value = results[name]["values"].get(job)
-            wall = results[name]["wall_seconds"][job]
-            shown = "" if value is None else f"   value {value:.6g}"
-            print(f"    {job:28s} {seconds:8.3f} CPU s {wall:8.3f} s{shown}")
-        for ratio, value in results[name]["ratios"].items():
-            print(f"    {ratio:44s} {value:6.2f}", flush=True)
-    path = pathlib.Path(arguments.output)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=2) + "\n")
+        if any(part in name for part in arguments.cases):
+            measure(name, arguments.rounds)
 
 
 if __name__ == "__main__":
