@@ -16,6 +16,7 @@ from lswag_jax.proxies import LSwag
 from lswag_jax.spaces.nasbench101.genotype import MAX_EDGES, MAX_VERTICES, OPS, vertex_channels
 from lswag_jax.spaces.nasbench101.genotype import NasBench101Genotype as Genotype
 from lswag_jax.spaces.nasbench101.space import NasBench101
+from tests.helpers.batches import Batch
 
 SPACE = NasBench101()
 SMALL = NasBench101(width=7, stacks=2, cells=1, image_size=4, num_classes=3)
@@ -159,7 +160,7 @@ MEMBERS = [
 def batch():
     """Images and labels of 6 samples, in float64."""
     rng = np.random.default_rng(1)
-    return rng.normal(size=(6, *SMALL.image_shape)), np.arange(6) % 3
+    return Batch(rng.normal(size=(6, *SMALL.image_shape)), np.arange(6) % 3)
 
 
 def draw(space):
