@@ -35,7 +35,7 @@ RUN = {
         "lswag-score": f"{SMALL} --config.score.num=3",
         "lswag-search": f"{SMALL} --config.search.num=3 --config.search.params_window=(0.0,9.0)",
         "lswag-train": EPOCH,
-        "lswag-correlate": "",
+        "lswag-correlate": SMALL,
         "lswag-libra": "",
         "lswag-report": "",
         "lswag-profile": f"{SMALL} --config.profile.num=3",
