@@ -59,6 +59,7 @@ NEEDS = {
     "nasbench201.csv.gz": "a benchmark's file",
     "nasbench301.csv.gz": "a benchmark's file",
     "vitbench.csv": "a benchmark's file",
+    "vitbench101_autoformer.csv": "a benchmark's file",
     "transnas.csv.gz": "a benchmark's file",
     "cifar100.npz": "a data set",
     "cifar10.npz": "a data set",

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 import lswag_jax
 from lswag_jax.proxies import LSwag
+from lswag_jax.scoring import programs
 from lswag_jax.spaces.nasbench101.genotype import MAX_EDGES, MAX_VERTICES, OPS, vertex_channels
 from lswag_jax.spaces.nasbench101.genotype import NasBench101Genotype as Genotype
 from lswag_jax.spaces.nasbench101.space import NasBench101
+from tests.helpers.batches import Batch
 
 SPACE = NasBench101()
 SMALL = NasBench101(width=7, stacks=2, cells=1, image_size=4, num_classes=3)
@@ -159,7 +161,7 @@ MEMBERS = [
 def batch():
     """Images and labels of 6 samples, in float64."""
     rng = np.random.default_rng(1)
-    return rng.normal(size=(6, *SMALL.image_shape)), np.arange(6) % 3
+    return Batch(rng.normal(size=(6, *SMALL.image_shape)), np.arange(6) % 3)
 
 
 def draw(space):
@@ -178,7 +180,7 @@ def test_elastic_scores_are_the_exact_ones(x64, batch, monkeypatch):
     names = ("lswag", "swap", "nwot", "snip", "fisher", "l2_norm", "params")
     proxies = (*names, LSwag(label="deep", window=(5, 9)))
     variables = draw(TINY)
-    monkeypatch.setattr(lswag_jax.scoring, "_initial", lambda *_: variables)
+    monkeypatch.setattr(programs, "initial_variables", lambda *_: variables)
     found = lswag_jax.score(TINY, MEMBERS[1:], *batch, proxies)
     for i, g in enumerate(MEMBERS[1:]):
         cut = TINY.extract(variables, g)

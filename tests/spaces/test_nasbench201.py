@@ -14,6 +14,7 @@ import lswag_jax
 from lswag_jax import spaces
 from lswag_jax.scoring import programs
 from lswag_jax.spaces.nasbench201.genotype import OPS, NasBench201Genotype
+from tests.helpers.batches import Batch
 
 SPACE = spaces.get("nasbench201")
 SMALL = spaces.get("nasbench201", width=4, cells=1, image_size=8, num_classes=3)
@@ -114,7 +115,7 @@ def test_operators(rng):
 def batch():
     """Images and labels of 6 samples, in float64."""
     rng = np.random.default_rng(1)
-    return rng.normal(size=(6, *SMALL.image_shape)), np.arange(6) % 3
+    return Batch(rng.normal(size=(6, *SMALL.image_shape)), np.arange(6) % 3)
 
 
 @pytest.fixture(scope="module")
