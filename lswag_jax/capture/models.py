@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from lswag_jax.capture import adapters
-from lswag_jax.capture.tape import Network
+from lswag_jax.capture.network import Network
 
 Array = jax.Array
 
@@ -50,15 +50,16 @@ class Further:
         if not self.sizes:
             return make(*self.args, **dict(self.kwargs))
 
-        def network(images: Array, hook: Callable) -> Array:
+        def network(variables: Any, images: Array, hook: Callable) -> Array:
             if len(images) not in self.sizes:
                 raise OtherInputs(
                     "a model with further arrays of the batch runs on the batch's images alone, of "
                     f"{self.sizes} samples, got {len(images)} other ones."
                 )
-            return self.of_first(len(images)).network(make)(images, hook)
+            own = self.of_first(len(images)).network(make)
+            return own.apply(variables, images, hook)
 
-        return network
+        return Network(network, make(*self.args, **dict(self.kwargs)).variables)
 
 
 def _has_rows(leaf: Any, n: int) -> bool:
@@ -94,7 +95,8 @@ class NnxModel:
 
     def network(self, state: Any, batch_norm: str = "") -> Network:
         """The model as the tape runs it, in its own mode of BatchNorm or another."""
-        mode, model = batch_norm or self.batch_norm, nnx.merge(self.graph, state)
+        mode = batch_norm or self.batch_norm
+        model = nnx.merge(self.graph, state["params"], state["rest"])
         return self.further.network(functools.partial(adapters.nnx_network, model, batch_norm=mode))
 
 
@@ -125,10 +127,10 @@ def split(
     if isinstance(module, nnx.Module):
         if variables is not None:
             raise ValueError("an NNX model holds its own weights, variables must be None.")
-        graph, state = nnx.split(module)
+        graph, variables = adapters.nnx_variables(module)
         has_batch_norm = any(isinstance(m, nnx.BatchNorm) for _, m in nnx.iter_modules(module))
         model = NnxModel(graph, further, batch_norm, has_batch_norm)
-        return model, state, nnx.state(module, nnx.Param)
+        return model, variables, variables["params"]
     if not isinstance(module, nn.Module):
         raise ValueError(f"module must be a Linen or NNX module, got {type(module).__name__}.")
     if not isinstance(variables, Mapping) or "params" not in variables:

@@ -51,11 +51,11 @@ def saliency(
             return network(ones, adapters.no_hook).sum()
 
         def compute() -> tuple[Any, Any]:
-            kernels = candidate.kernels(positive.variables)
+            kernels = positive.kernels()
             return kernels, jax.grad(total)(kernels)
 
         kernels, grads = probe.once(("positive", mode), compute)
-        return [of_layer(kernels[x.name], grads[x.name]) for x in probe.layers], dtype
+        return [of_layer(x.of(kernels), x.of(grads)) for x in probe.layers], dtype
 
 
 def summed(layers: list[Array], dtype: type) -> Parts:
