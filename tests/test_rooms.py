@@ -13,7 +13,7 @@ import lswag_jax
 PACKAGE = pathlib.Path(lswag_jax.__file__).parent
 # From the ground up; rooms of one floor do not know each other.
 FLOORS = (
-    ("files", "tasks"),
+    ("files", "marks", "tasks"),
     ("data",),
     ("spaces",),
     ("capture",),

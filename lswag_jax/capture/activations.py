@@ -126,7 +126,8 @@ def is_activation_call(eqn: core.JaxprEqn) -> bool:
         return False
     y = curve(eqn, [_GRID if is_array else _number(v, {}) for v, is_array in zip(
         eqn.invars, arrays, strict=True)])
-    return y is not None and y.shape == _GRID.shape and is_activation(y)
+    is_curve = y is not None and y.shape == _GRID.shape and y.dtype != bool
+    return is_curve and is_activation(y)
 
 
 def _is_passing_zero(y: np.ndarray) -> bool:
@@ -249,6 +250,8 @@ def _other(eqn: core.JaxprEqn, var: Any, kind: str, numbers: Mapping) -> np.ndar
 
 def _is_candidate(step: _Step) -> bool:
     """Whether it has an activation's curve; a tanh of whatever has."""
+    if step.y.dtype == bool:
+        return False
     return is_activation(step.y) or (step.is_tanh and not is_gate(step.y))
 
 
@@ -260,7 +263,7 @@ def _representative(step: _Step) -> int | None:
     same, todo = [step], [step]
     while todo:
         for child in todo.pop().children:
-            if _line(step.y, child.y) and child not in same:
+            if _line(step.y, child.y) and not any(child is other for other in same):
                 same.append(child)
                 todo.append(child)
     if any(is_gate(other.y) or is_softcap(other.y) for other in same):
@@ -274,7 +277,7 @@ def _representative(step: _Step) -> int | None:
 
 def _line(x: np.ndarray, y: np.ndarray, through_zero: bool = False) -> bool:
     """Whether y = a x + b with a != 0 (and b = 0)."""
-    if x.shape != y.shape or not (np.isfinite(x).all() and np.isfinite(y).all()):
+    if x.shape != y.shape or y.dtype == bool or not (np.isfinite(x).all() and np.isfinite(y).all()):
         return False
     spread = x.max() - x.min()
     a = (y[x.argmax()] - y[x.argmin()]) / spread if spread else 0.0
