@@ -1,6 +1,6 @@
 """Which merge rule, window and bins of LIBRA do best on split halves over all benchmarks together.
 
-    python benchmarks/libra_grid.py --data=../shared/data --workdir=results/libra_grid
+    python benchmarks/run.py libra_grid --data=../shared/data --workdir=results/libra_grid
 
 Every combination chooses on one half of a benchmark and is judged on the other, 5 seeds, 15
 benchmarks. The best of the grid is itself a choice by labels; so each benchmark is also judged by
@@ -15,8 +15,9 @@ import itertools
 import pathlib
 
 import numpy as np
-from paper_benchmarks import CASES, benchmark, published
-from paper_tables import keep, markdown
+import tables
+from libra_cases import CASES, benchmark, published
+from libra_tables import keep
 
 from lswag_jax.analysis import correlation, libra
 from lswag_jax.analysis.libra import PRESETS, LibraOptions
@@ -91,7 +92,7 @@ def main() -> None:
     keep(rows, folder / "grid.csv")
     named = {PUBLISHED: "published", ("", "none", "", "", ""): "best proxy alone"}
     shown = rows[:12] + [row for row in rows if tuple(row[c] for c in columns) in named]
-    print(markdown([{k: row[k] for k in (*columns, "mean")} for row in shown]))
+    tables.show("grid", [{k: row[k] for k in (*columns, "mean")} for row in shown])
     spaces = np.array([case.space for case in CASES.values()])
     print(f"\npublished {means[keys.index(PUBLISHED)].mean():.4f}; chosen on the other spaces from")
     print(f"everything: {elsewhere(keys, means, spaces)}")

@@ -1,13 +1,13 @@
 """Our proxies beside other people's values and published accuracies, on NAS-Bench-201.
 
-    python benchmarks/proxy_agreement.py --data=../shared/data --workdir=results/proxy_agreement
+    python benchmarks/run.py proxy_agreement --data=../shared/data --workdir=results/proxy_agreement
 
 Seeded genotypes on a batch of real CIFAR-10 images. For every proxy its Spearman correlation with
 CIFAR-10 test accuracy, and with each published column of the same name: over networks of which
 both have a value. Rows are appended as they come; a run that is started again goes on. Data-free
 proxies on the whole benchmark:
 
-    python benchmarks/proxy_agreement.py --proxies=synflow,logsynflow --num=15625 --batch=2 \
+    python benchmarks/run.py proxy_agreement --proxies=synflow,logsynflow --num=15625 --batch=2 \
         --workdir=results/synflow_agreement
 """
 
@@ -17,6 +17,7 @@ import pathlib
 
 import numpy as np
 import pyarrow.csv
+import tables
 from scipy import stats
 
 from lswag_jax import data, proxies, runs, spaces
@@ -51,28 +52,25 @@ def rho(a: np.ndarray, b: np.ndarray) -> tuple[float, int]:
     return float(stats.spearmanr(a[both], b[both]).statistic), int(both.sum())
 
 
-def report(table: ScoreTable, columns: dict[str, np.ndarray]) -> list[str]:
-    """The rows of the table of RESULTS.md."""
-    lines = [
-        "| proxy | with accuracy | failed | published column | its own | agreement | networks |"
-    ]
-    lines.append("|---|---|---|---|---|---|---|")
+def report(table: ScoreTable, columns: dict[str, np.ndarray]) -> None:
+    """Shows a row of each proxy and published column."""
+    rows = []
     for name in table:
         ours = table.values(name)
         with_truth = stats.spearmanr(ours, columns[TRUTH]).statistic
         failed = int(np.isneginf(ours).sum())
-        first = f"| {name} | {with_truth:.3f} | {failed} "
-        for column in COLUMNS.get(name, ("",)):
-            if not column:
-                lines.append(first + "| | | | |")
-                continue
+        ours_alone = {"proxy": name, "with accuracy": with_truth, "failed": failed}
+        nothing = dict.fromkeys(("published", "its own", "agreement", "networks"))
+        if name not in COLUMNS:
+            rows.append(ours_alone | nothing)
+        for column in COLUMNS.get(name, ()):
             theirs = columns[column].astype(float)
             theirs = np.where(theirs <= -1e7, np.nan, theirs)
             agreement, n = rho(np.where(np.isneginf(ours), np.nan, ours), theirs)
             own, _ = rho(theirs, columns[TRUTH])
-            lines.append(first + f"| {column} | {own:.3f} | {agreement:.3f} | {n} |")
-            first = "| | | "
-    return lines
+            theirs_too = {"published": column, "its own": own, "agreement": agreement}
+            rows.append(ours_alone | theirs_too | {"networks": n})
+    tables.show(f"{len(table)} networks", rows, n=len(table))
 
 
 def main() -> None:
@@ -106,7 +104,7 @@ def main() -> None:
         runs.extend(archive, 0, space, genotypes, evaluate)
         scores = ScoreTable(archive, chosen)
     print(json.dumps(vars(arguments)))
-    print("\n".join(report(scores, {name: column[rows] for name, column in columns.items()})))
+    report(scores, {name: column[rows] for name, column in columns.items()})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What each proxy costs, in forward + backward passes, and what a family costs together.
 
-    python benchmarks/proxy_cost.py --output=benchmarks/proxy_cost.json
+    python benchmarks/run.py proxy_cost --output=benchmarks/results/proxy_cost.json
 
 One exact network of each setting; calls are interleaved with the gradient of the batch's loss, and
 figures are medians of ratios. The program of each proxy is compiled by itself, so that a figure
@@ -17,9 +17,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+import run
 
 from lswag_jax import proxies, spaces
-from lswag_jax.capture import adapters, tape
+from lswag_jax.capture import adapters, models, tape
 from lswag_jax.files import write_atomically
 from lswag_jax.probe.candidate import Candidate, Draws
 from lswag_jax.scoring.measure import measure
@@ -45,7 +46,7 @@ def jobs_of(space, genotype, batch: int) -> dict:
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.normal(size=(batch, *space.image_shape)), jnp.float32)
     labels = jnp.arange(batch) % space.num_classes
-    model, weights, _ = adapters.split(module, variables)
+    model, weights, _ = models.split(module, variables)
 
     def loss(weights):
         network = model.network(weights, "through")
@@ -105,12 +106,12 @@ def cost(setting: tuple, found: dict[str, float], keep: Callable[[], None]) -> N
 def main() -> None:
     """Runs both settings."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", default="benchmarks/proxy_cost.json")
+    parser.add_argument("--output", default="benchmarks/results/proxy_cost.json")
     parser.add_argument("--settings", default=f"{VIT};{CNN}", help="between semicolons")
     arguments = parser.parse_args()
     path = pathlib.Path(arguments.output)
     results = json.loads(path.read_text()) if path.exists() else {"cost": {}}
-    results |= {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
+    results |= run.about("python benchmarks/run.py proxy_cost")
     with jax.default_matmul_precision("highest"):
         for name in arguments.settings.split(";"):
             print(name, flush=True)

@@ -1,7 +1,7 @@
 """Our scores of one population as a table: the files of `benchmarks/scores/`.
 
-    python benchmarks/save_scores.py --dataset=cifar100 --output=benchmarks/scores/vitbench.csv.gz \
-        results/vitbench/lswag results/vitbench/synflow ...
+    python benchmarks/run.py save_scores --dataset=cifar100 \
+        --output=benchmarks/scores/vitbench.csv.gz results/vitbench/lswag results/vitbench/...
 
 Each folder has the archive of a run that scored the same networks by other proxies; a file is a
 table made before, some of whose proxies were scored again. Of a proxy that two of them have the

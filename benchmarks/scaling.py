@@ -1,22 +1,20 @@
 """Architectures a second on one device and on all of them, and what 10^6 of them would take.
 
-    python benchmarks/scaling.py                  # on an accelerator machine
-    python benchmarks/scaling.py --simulate=8     # the mechanism alone, on a CPU
+    python benchmarks/run.py scaling                  # on an accelerator machine
+    python benchmarks/run.py scaling --simulate=8     # the mechanism alone, on a CPU
 
 Simulated devices share the cores of one CPU and make nothing faster: they show that the program is
 split and what the scores deviate by. On a machine of several processes see docs/scaling.md.
 """
 
 import argparse
-import json
-import pathlib
 import time
 
 import jax
 import numpy as np
+import tables
 
 import lswag_jax
-from lswag_jax.scoring import population as scoring
 from lswag_jax.scoring import table as scores
 
 TOTAL = 10**6
@@ -73,13 +71,12 @@ def main() -> None:
     parser.add_argument("--genotypes", type=int, default=64)
     parser.add_argument("--simulate", type=int, help="so many devices on a CPU")
     parser.add_argument("--price", type=float, default=0.0, help="of a device-hour")
-    parser.add_argument("--output", default="results/scaling.json")
     arguments = parser.parse_args()
     if arguments.simulate:
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", arguments.simulate)
     work, devices = population(arguments), jax.local_devices()
-    results = {"device": devices[0].device_kind, "chunk on each": scoring._chunk(None)}
+    results = {"device": devices[0].device_kind}
     one = None
     for number in sorted({1, len(devices)}):
         result, table = measure(devices[:number], *work)
@@ -90,11 +87,9 @@ def main() -> None:
         result |= {"largest relative deviation of lswag": float(deviation), "same ranking": same}
         result |= {f"10^6: {k}": v for k, v in estimate(result, row_bytes, arguments.price).items()}
         results[f"{number} device(s)"] = result
-        for key, value in result.items():
-            print(f"{key:40s} {value:.4g}")
-    path = pathlib.Path(arguments.output)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=2) + "\n")
+    for title, figures in results.items():
+        if isinstance(figures, dict):
+            tables.show_figures(title, figures)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from lswag_jax.extras import extra
+
 
 def dump_row(row: Mapping[str, Any]) -> str:
     """A row as strict JSON; non-finite numbers become the strings NaN, Infinity, -Infinity."""
@@ -53,8 +55,9 @@ def write_csv(path: str | os.PathLike, columns: Mapping[str, Sequence]) -> None:
 
 def write_parquet(path: str | os.PathLike, columns: Mapping[str, Sequence]) -> None:
     """Writes columns of equal length as Parquet."""
-    import pyarrow
-    from pyarrow import parquet
+    with extra("analysis"):
+        import pyarrow
+        from pyarrow import parquet
 
     buffer = io.BytesIO()
     parquet.write_table(pyarrow.table(dict(columns)), buffer)

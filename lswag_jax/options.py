@@ -6,12 +6,16 @@ not allow: a `Literal`'s choices, a bound such as `Count`, a pair, or the plain 
 
 import dataclasses
 import functools
+import inspect
 import math
 import numbers
+import os
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Bound:
 
 
 Natural = Annotated[int, Bound(0)]
+Seed = Annotated[int, Bound(0, 2**63 - 1)]  # what JAX makes a key of
 Count = Annotated[int, Bound(1)]
 Several = Annotated[int, Bound(2)]
 NonNegative = Annotated[float, Bound(0)]
@@ -70,11 +75,8 @@ class Checked:
 
     def __post_init__(self) -> None:
         owner = getattr(self, "name", "")  # of a proxy, whose options messages name with it
-        for field, hint in _hints(type(self)).items():
-            value = getattr(self, field)
-            if not _allows(hint, value):
-                of = f" of {owner}" if isinstance(owner, str) and owner else ""
-                raise ValueError(f"{field}{of} must be {_describe(hint)}, got {value!r}.")
+        values = {field: getattr(self, field) for field in _hints(type(self))}
+        check(type(self), values, owner if isinstance(owner, str) else "")
 
     @classmethod
     def of(cls, values: Mapping[str, Any], **more: Any) -> Self:
@@ -86,6 +88,61 @@ class Checked:
         """
         names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         return cls(**{key: value for key, value in values.items() if key in names} | more)
+
+
+def check(cls: type, values: Mapping[str, Any], owner: str = "") -> None:
+    """Raises ValueError for a value that the type of a dataclass's field does not allow.
+
+    Args:
+        cls: the dataclass.
+        values: by name of the field.
+        owner: what messages name beside the field.
+    """
+    hints = _hints(cls)
+    for name, value in values.items():
+        _check(hints.get(name, Any), name, value, owner)
+
+
+def _check(hint: Any, name: str, value: Any, owner: str) -> None:
+    if not _allows(hint, value):
+        of, shown = f" of {owner}" if owner else "", " ".join(repr(value).split())
+        shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+        raise ValueError(f"{name}{of} must be {_describe(hint)}, got {shown}.")
+
+
+def typed(function: Function) -> Function:
+    """Lets a function refuse arguments that the types of its parameters do not allow.
+
+    Types that say nothing here, such as arrays, are left to the function.
+
+    Example:
+        >>> @typed
+        ... def repeat(text: str, times: Count = 1) -> str:
+        ...     return text * times
+        >>> repeat("ab", times=0)
+        Traceback (most recent call last):
+        ValueError: times of repeat must be an integer of at least 1, got 0.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        hints = _parameters(function)
+        for name, value in signature.bind(*args, **kwargs).arguments.items():
+            if signature.parameters[name].kind not in (
+                inspect.Parameter.VAR_KEYWORD,
+                inspect.Parameter.VAR_POSITIONAL,
+            ):
+                _check(hints.get(name, Any), name, value, function.__name__)
+        return function(*args, **kwargs)
+
+    return typing.cast(Function, checked)
+
+
+@functools.cache
+def _parameters(function: Callable[..., Any]) -> dict[str, Any]:
+    """Types of a function's parameters, looked up when it is first called."""
+    return typing.get_type_hints(function, include_extras=True)
 
 
 @functools.cache
@@ -108,7 +165,12 @@ def _allows(hint: Any, value: Any) -> bool:
         return _allows_tuple(args, value)
     if (origin or hint) is Callable:
         return callable(value)
-    plain = {int: numbers.Integral, float: numbers.Real, bool: bool, str: str, type(None): None}
+    if origin is Sequence:
+        return isinstance(value, Iterable) and not isinstance(value, str)
+    if isinstance(hint, type) and hint.__module__.partition(".")[0] == "lswag_jax":
+        return isinstance(value, hint)
+    plain = {int: numbers.Integral, float: numbers.Real, bool: bool, str: str}
+    plain |= {type(None): None, os.PathLike: os.PathLike}
     if hint not in plain:
         return True
     if hint is type(None):
@@ -139,7 +201,12 @@ def _describe(hint: Any) -> str:
         return f"a tuple of {'' if several else f'{len(args)} '}{_plural(args[0])}"
     if (origin or hint) is Callable:
         return "a function"
+    if origin is Sequence:
+        return "a sequence"
     words = {int: "an integer", float: "a number", bool: "True or False", str: "a text"}
+    words[os.PathLike] = "a path"
+    if isinstance(hint, type) and hint not in words and hint is not type(None):
+        return f"{'an' if hint.__name__[0] in 'AEIOU' else 'a'} {hint.__name__}"
     return words.get(hint, "None" if hint is type(None) else getattr(hint, "__name__", str(hint)))
 
 

@@ -27,7 +27,7 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What a network is to predict.
+    """Describes what a network predicts.
 
     Args:
         name: what reports call it.

@@ -1,4 +1,4 @@
-"""Strict JAX settings for every test, and the folder of shared goldens and data."""
+"""Strict JAX settings for every test, shared data, and a count of what is skipped without it."""
 
 import os
 import pathlib
@@ -16,12 +16,10 @@ import numpy as np
 import pytest
 
 from lswag_jax.scoring import clear_programs
-from tests.helpers import ROOT
+from tests.helpers import NO_SHARED, shared
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
-
-SHARED = ROOT.parent / "shared"
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -40,23 +38,23 @@ def x64():
 
 
 @pytest.fixture(scope="session")
-def goldens() -> pathlib.Path:
-    """Folder of the PyTorch goldens; the test is skipped where it is absent."""
-    path = SHARED / "goldens"
-    if not path.is_dir():
-        pytest.skip(f"no goldens at {path}")
-    return path
-
-
-@pytest.fixture(scope="session")
 def shared_data() -> pathlib.Path:
     """Folder of real images and tables; the test is skipped where it is absent."""
-    path = pathlib.Path(os.environ.get("LSWAG_DATA", SHARED / "data"))
-    if not path.is_dir():
-        pytest.skip(f"no shared data at {path} (set LSWAG_DATA)")
-    return path
+    return shared("data")
 
 
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Says how many tests wanted data that is not beside the repository."""
+    reasons = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", [])]
+    counts = {
+        kind: sum(f"{NO_SHARED} {kind}" in reason for reason in reasons)
+        for kind in ("goldens", "data")
+    }
+    if any(counts.values()):
+        said = " and ".join(f"{n} for {kind}" for kind, n in counts.items() if n)
+        terminalreporter.write_line(f"Skipped for want of ../shared: {said}.", yellow=True)

@@ -26,10 +26,10 @@ BATCHES = (ZiCo(), LSwag(var_over="minibatch"))
 
 
 @functools.cache
-def scores(folder, file, weights, proxies, size, gradient_batch=None):
+def scores(file, weights, proxies, size, gradient_batch=None):
     """Table of one golden network."""
     with jax.enable_x64(True):
-        golden = load(folder, file, weights)
+        golden = load(file, weights)
         return lswag_jax.score_model(
             golden.module,
             golden.variables,
@@ -41,15 +41,15 @@ def scores(folder, file, weights, proxies, size, gradient_batch=None):
 
 
 @CASES
-def test_logits(goldens, x64, file, weights):
-    golden = load(goldens, file, weights)
+def test_logits(x64, file, weights):
+    golden = load(file, weights)
     logits = jax.jit(golden.module.apply)(golden.variables, golden.images())
     np.testing.assert_allclose(logits, golden.value("ext64/logits_train"), rtol=0, atol=1e-10)
 
 
-def test_super_network(goldens, x64):
+def test_super_network(x64):
     """Cream's super-network: elastic with an encoding, and cut to the exact network."""
-    golden = load(goldens, "cream_micro", "init")
+    golden = load("cream_micro", "init")
     space, g = golden.space, golden.genotype
     variables = lswag_jax.from_torch(space.network(), golden.state_dict("super/w/"))
     encoded = {key: value[0] for key, value in space.encode([g]).items()}
@@ -60,10 +60,10 @@ def test_super_network(goldens, x64):
 
 
 @CASES
-def test_lswag_of_8_and_32_samples(goldens, file, weights):
+def test_lswag_of_8_and_32_samples(file, weights):
     """Per-layer sums, per-layer and union cardinalities, and the score."""
-    golden = load(goldens, file, weights)
-    table = scores(goldens, file, weights, SAMPLES, 32, gradient_batch=8)
+    golden = load(file, weights)
+    table = scores(file, weights, SAMPLES, 32, gradient_batch=8)
     found = {key: value[0] for key, value in table.parts["lswag"].items()}
     log_sums = golden.value("ext64/grad_log_sum_inv_std_abs")
     np.testing.assert_allclose(found["lambda_l"], log_sums, rtol=1e-6)
@@ -85,13 +85,13 @@ def test_lswag_of_8_and_32_samples(goldens, file, weights):
 
 
 @CASES
-def test_patterns_of_8_samples(goldens, file, weights):
-    golden = load(goldens, file, weights)
-    table = scores(goldens, file, weights, PATTERNS, 8)
+def test_patterns_of_8_samples(file, weights):
+    golden = load(file, weights)
+    table = scores(file, weights, PATTERNS, 8)
     psi, psi_l = (table.parts["lswag"][key][0] for key in ("psi", "psi_l"))
     np.testing.assert_array_equal(psi_l, golden.value("ext64/gelu_card_per_layer_B8"))
     assert psi == golden.value("val64/gelu_card_union_B8")
-    lam = scores(goldens, file, weights, SAMPLES, 32, gradient_batch=8).parts["lswag"]["lambda"][0]
+    lam = scores(file, weights, SAMPLES, 32, gradient_batch=8).parts["lswag"]["lambda"][0]
     assert lam * psi == pytest.approx(golden.value("val64/lswag_all_B8"), rel=1e-6)
     assert table["nwot"][0] == pytest.approx(golden.value("val64/nwot_activations_only"), rel=1e-9)
     assert table["swap"][0] == golden.value("val64/swap")
@@ -99,10 +99,10 @@ def test_patterns_of_8_samples(goldens, file, weights):
 
 
 @CASES
-def test_two_batches(goldens, file, weights):
+def test_two_batches(file, weights):
     """Two mini-batches of 8: the statistics of `ext64/batchwise_*` and the ZiCo score."""
-    golden = load(goldens, file, weights)
-    table = scores(goldens, file, weights, BATCHES, 16)
+    golden = load(file, weights)
+    table = scores(file, weights, BATCHES, 16)
     for key, part, name in (
         ("lswag", "lambda_l", "batchwise_sum_inv_std_abs"),
         ("zico", "layers", "batchwise_sum_mean_over_std_signed"),
@@ -113,8 +113,8 @@ def test_two_batches(goldens, file, weights):
 
 
 @pytest.mark.parametrize("file", ["autoprox_micro64", "cream_micro"])
-def test_moments_element_by_element(goldens, x64, file):
-    golden = load(goldens, file, "init")
+def test_moments_element_by_element(x64, file):
+    golden = load(file, "init", whole=True)
     names = [str(name) for name in golden.arrays["layer_names"]]
     keys = [k for k in golden.arrays if k.startswith("gradfull64/") and k.endswith("mean_abs")]
     assert len(keys) >= 3
@@ -136,9 +136,9 @@ def test_moments_element_by_element(goldens, x64, file):
 
 
 @CASES
-def test_float32(goldens, file, weights):
+def test_float32(file, weights):
     """Lambda to 1e-4 and the cardinalities exactly."""
-    golden = load(goldens, file, weights, np.float32)
+    golden = load(file, weights, np.float32)
     table = lswag_jax.score_model(
         golden.module, golden.variables, golden.images(32), golden.labels(32), gradient_batch=8
     )
@@ -156,10 +156,10 @@ POSITIVE = (Dss(label="role"), Dss(label="shape", branch="shape"))
 
 
 @CASES
-def test_gradients(goldens, file, weights):
+def test_gradients(file, weights):
     """Proxies of one mini-batch's gradient and SynFlow, and their layers."""
-    golden = load(goldens, file, weights)
-    table = scores(goldens, file, weights, (*GRADIENTS, *JACOBIANS), 8)
+    golden = load(file, weights)
+    table = scores(file, weights, (*GRADIENTS, *JACOBIANS), 8)
     for name in GRADIENTS:
         value, layers = table[name][0], table.parts[name]["layers"][0]
         if name == "synflow":
@@ -172,10 +172,10 @@ def test_gradients(goldens, file, weights):
 
 
 @CASES
-def test_dss(goldens, file, weights):
+def test_dss(file, weights):
     """AZ-NAS's repaired DSS and Auto-Prox's port, layer by layer."""
-    golden = load(goldens, file, weights)
-    table = scores(goldens, file, weights, POSITIVE, 8)
+    golden = load(file, weights)
+    table = scores(file, weights, POSITIVE, 8)
     if golden.is_cream:
         assert table["role"][0] == pytest.approx(golden.value("val64/az_dss"), rel=1e-6)
         layers = table.parts["role"]["layers"][0]
@@ -187,9 +187,9 @@ def test_dss(goldens, file, weights):
 
 
 @pytest.mark.parametrize("images", ["images", "gauss1"])
-def test_az_nas(goldens, images):
+def test_az_nas(images):
     """Expressivity and trainability with the file's signs."""
-    golden = load(goldens, "cream_micro", "init")
+    golden = load("cream_micro", "init")
     draws = {"az/images": golden.arrays[images].transpose(0, 2, 3, 1)}
     signs = {k: v for k, v in golden.arrays.items() if k.startswith("az_sign/")}
     draws |= {f"az/signs_{k.removeprefix('az_sign/')}": v for k, v in signs.items()}

@@ -18,14 +18,13 @@ def make(arrays):
 
 
 @pytest.fixture
-def golden(goldens):
-    return _golden(goldens)
+def golden():
+    return _golden("darts_v2_C4_L3")
 
 
 @functools.cache
-def _golden(folder):
-    path = folder / "darts_v2_C4_L3.npz"
-    return cnn_goldens.CnnGolden(path, path, "default", 12, make, lambda names: range(len(names)))
+def _golden(file):
+    return cnn_goldens.CnnGolden(file, file, "default", 12, make, lambda names: range(len(names)))
 
 
 @cnn_goldens.every_check

@@ -9,7 +9,7 @@ from lswag_jax.spaces.nasbench101.genotype import NasBench101Genotype
 from lswag_jax.spaces.nasbench101.network import NasBench101Network
 from tests.helpers import cnn_goldens
 
-FILE = "nb101_inception.npz"
+FILE = "nb101_inception"
 
 
 def make(arrays):
@@ -31,13 +31,13 @@ def order(names):
 
 
 @pytest.fixture
-def golden(goldens):
-    return _golden(goldens / FILE)
+def golden():
+    return _golden(FILE)
 
 
 @functools.cache
-def _golden(path):
-    return cnn_goldens.CnnGolden(path, path, "default", 12, make, order)
+def _golden(file):
+    return cnn_goldens.CnnGolden(file, file, "default", 12, make, order)
 
 
 @cnn_goldens.every_check

@@ -8,7 +8,7 @@ import pytest
 from lswag_jax import spaces
 from lswag_jax.probe import candidate
 from lswag_jax.proxies import GradSign, Gsnr, LinearRegions, MeCo, Nwot, Swap
-from tests.helpers import cnn_goldens
+from tests.helpers import cnn_goldens, goldens
 
 FILES = ("best", "mixed", "sparse", "deadbranch")
 CASES = [(file, weights) for file in FILES for weights in ("default", "gauss", "kaiming")]
@@ -21,16 +21,14 @@ def make(arrays):
 
 
 @pytest.fixture(params=CASES, ids=["-".join(case) for case in CASES])
-def golden(request, goldens):
-    file, weights = request.param
-    return _golden(goldens, file, weights)
+def golden(request):
+    return _golden(*request.param)
 
 
 @functools.cache
-def _golden(folder, file, weights):
-    inputs = folder / "nb201_inputs.npz"
-    path = folder / f"nb201_{file}_C8_N1.npz"
-    return cnn_goldens.CnnGolden(path, inputs, weights, 16, make, lambda names: range(len(names)))
+def _golden(file, weights):
+    names = f"nb201_{file}_C8_N1", "nb201_inputs"
+    return cnn_goldens.CnnGolden(*names, weights, 16, make, lambda names: range(len(names)))
 
 
 @cnn_goldens.every_check
@@ -44,8 +42,8 @@ FEATURES = ("az_expressivity", "az_progressivity", "az_trainability")
 @pytest.mark.parametrize("images", ["images", "gauss1"])
 def test_az_nas(golden, images):
     """On both batches of images, with the file's signs."""
-    with np.load(golden.inputs) as arrays:
-        draws = {"az/images": golden.channels_last(arrays[images][:16])}
+    inputs = goldens.read(golden.inputs)
+    draws = {"az/images": golden.channels_last(inputs[images][:16])}
     for key, signs in golden.arrays.items():
         if key.startswith("az_sign/"):
             draws[f"az/signs_{key.removeprefix('az_sign/')}"] = golden.channels_last(signs)
@@ -69,12 +67,12 @@ def _is_kernel(golden, key):
 
 def test_regions_and_meco(golden):
     """Regions of the file's small images; MeCo's eigenvalues of layers, norms and activations."""
-    with np.load(golden.inputs) as arrays:
-        draws = {"te_nas/crops": golden.channels_last(arrays["lr_images"])}
-    with np.load(golden.inputs.parent / "nb201_extra.npz") as arrays:
-        draws["meco/image"] = golden.channels_last(arrays["meco_input"])
-        file = f"{golden.path.stem}/{golden.weights}/meco_"
-        eigenvalues = arrays[f"{file}min_eigs64"]
+    extra = golden.extra()
+    draws = {
+        "te_nas/crops": golden.channels_last(goldens.read(golden.inputs)["lr_images"]),
+        "meco/image": golden.channels_last(extra["meco_input"]),
+    }
+    eigenvalues = extra[f"{golden.file}/{golden.weights}/meco_min_eigs64"]
     table = golden.score((LinearRegions(), MeCo()), draws=draws)
     regions = golden.value("val64/te_nas_linear_regions_lr_images")
     assert table["linear_regions"][0] == regions
@@ -86,15 +84,14 @@ def test_regions_and_meco(golden):
 
 def test_gsnr_of_single_images(golden):
     """The published code for NAS-Bench-101: batches of one image, in training mode."""
-    name = f"{golden.path.stem}/{golden.weights}/val64/xi_gsnr_persample_trainBN"
-    with np.load(golden.inputs.parent / "nb201_extra.npz") as arrays:
-        expected = float(arrays[name])
+    name = f"{golden.file}/{golden.weights}/val64/xi_gsnr_persample_trainBN"
+    expected = float(golden.extra()[name])
     assert golden.score(Gsnr(n_batches=16))["gsnr"][0] == pytest.approx(expected, rel=1e-6)
 
 
-def test_patterns_of_other_weights(goldens):
+def test_patterns_of_other_weights():
     """NASWOT and SWAP of one weight set, drawn, equal those of a network that has it."""
-    default, gauss = (_golden(goldens, "mixed", name) for name in ("default", "gauss"))
+    default, gauss = (_golden("mixed", name) for name in ("default", "gauss"))
     kernels = candidate.kernels(gauss.variables())
     draws = {f"{p}/{name}/kernel": k for p in ("nwot", "swap") for name, k in kernels.items()}
     chosen = (Nwot(init="normal01"), Swap(init="normal01"))

@@ -18,15 +18,14 @@ def make(kind, arrays):
 
 
 @pytest.fixture(params=FILES, ids=["micro", "macro"])
-def golden(request, goldens):
-    return _golden(goldens, request.param)
+def golden(request):
+    return _golden(request.param)
 
 
 @functools.cache
-def _golden(folder, file):
-    path = folder / f"{file}.npz"
+def _golden(file):
     build = functools.partial(make, FILES[file])
-    return cnn_goldens.CnnGolden(path, path, "default", 12, build, lambda names: range(len(names)))
+    return cnn_goldens.CnnGolden(file, file, "default", 12, build, lambda names: range(len(names)))
 
 
 @cnn_goldens.every_check

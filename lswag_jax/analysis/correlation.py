@@ -2,7 +2,7 @@
 
 Every statistic takes arrays [..., n] and correlates along the last axis, so that a bootstrap hands
 it many resamples at once. Failed architectures may be -inf: they share the worst rank. A statistic
-is undefined where an input is constant; it is then 0, or whatever `undefined` says.
+is undefined where an input is constant; it is then 0, or the value of `undefined`.
 """
 
 from collections.abc import Callable
@@ -153,14 +153,18 @@ def bootstrap(
         raise ValueError(f"a bootstrap needs at least 1 resample, got {n}.")
     if not 0 < level < 1:
         raise ValueError(f"level must be in (0, 1), got {level}.")
-    rng = np.random.default_rng(seed)
-    rows = max(_CHUNK // size, 1)
-    values = []
-    for start in range(0, n, rows):
-        index = rng.integers(size, size=(min(rows, n - start), size))
-        values.append(statistic(*(array[index] for array in arrays)))
-    low, high = np.quantile(np.concatenate(values), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    interval = stats.bootstrap(
+        arrays,
+        lambda *resampled, axis: statistic(*resampled),
+        n_resamples=n,
+        batch=max(_CHUNK // size, 1),
+        vectorized=True,
+        paired=True,
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
 
 
 def paired_bootstrap(
@@ -219,7 +223,7 @@ def _centred_ranks(x: np.ndarray) -> np.ndarray:
 
 
 def _residual(ranks: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """What a regression of centred ranks on other centred ranks leaves; rounding is set to 0."""
+    """Residuals of a regression of centred ranks on others; rounding errors become 0."""
     square = (given**2).sum(-1, keepdims=True)
     slope = (ranks * given).sum(-1, keepdims=True) / np.where(square > 0, square, 1)
     rest = ranks - slope * given

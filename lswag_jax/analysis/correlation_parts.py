@@ -1,4 +1,4 @@
-"""What a ranking is worth where it is used: among the best, for the one chosen, within a size."""
+"""Measures of a ranking where it is used: among the best, for the chosen one, within a size."""
 
 import numpy as np
 

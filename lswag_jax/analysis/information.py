@@ -4,12 +4,16 @@ Source: the plotting notebook of NAS-Bench-Suite-Zero (Krishnakumar et al., Neur
 rules are the defaults; the others are ours. All quantities are in bits; n architectures.
 """
 
+from typing import Literal, get_args
+
 import numpy as np
 from scipy import stats
 
-BINS = ("equal_width", "equal_freq")
+Bins = Literal["equal_width", "equal_freq"]
+BINS = get_args(Bins)
 BIN_COUNTS = ("nbsz", "cube_root")
-ESTIMATORS = ("ml", "miller_madow")
+Estimator = Literal["ml", "miller_madow"]
+ESTIMATORS = get_args(Estimator)
 
 
 def num_bins(n: int, rule: str | int = "nbsz") -> int:
@@ -42,7 +46,7 @@ def discretise(values: np.ndarray, n_bins: int, bins: str = "equal_width") -> np
     """The bin of each value.
 
         equal_width  the range of the finite values in n_bins parts; the last edge is put up by 1
-                     so that the maximum falls into the last part; -inf is a bin of its own
+                     so that the maximum falls into the last part; -inf has a separate bin
         equal_freq   floor((r - 1/2) n_bins / n) of the ascending rank r in 1..n, ties averaged
 
     Args:

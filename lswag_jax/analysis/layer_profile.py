@@ -5,23 +5,26 @@ standard deviation of sigma" over depth without defining the number; here are th
 """
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lswag_jax.capture.tape import Layer
+from lswag_jax.options import Natural
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
-from lswag_jax.proxies.gradient_factor import log_sum
+from lswag_jax.proxies.lambda_terms import log_sum
+from lswag_jax.runs import draw
 from lswag_jax.scoring.population import score
 from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.spaces import Space
-from lswag_jax.spaces.depth import BIN_RULES, NUM_BINS
+from lswag_jax.spaces.depth import NUM_BINS, BinRule
 
 Array = jax.Array
-STATISTICS = ("mean_log_sigma", "log_mean_sigma", "log_sum_sigma", "lambda_l")
+Statistic = Literal["mean_log_sigma", "log_mean_sigma", "log_sum_sigma", "lambda_l"]
+STATISTICS = get_args(Statistic)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,18 +56,10 @@ class LayerProfile(Proxy):
     name: ClassVar[str] = "layer_profile"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
 
-    statistic: str = "mean_log_sigma"
+    statistic: Statistic = "mean_log_sigma"
     grad_abs: bool = True
-    ddof: int = 0
-    bins: str = "zero_based"
-
-    def __post_init__(self) -> None:
-        for field, choices in (("statistic", STATISTICS), ("bins", BIN_RULES)):
-            if getattr(self, field) not in choices:
-                raise ValueError(
-                    f"{field} of layer_profile must be one of {choices}, got "
-                    f"{getattr(self, field)!r}."
-                )
+    ddof: Natural = 0
+    bins: BinRule = "zero_based"
 
     @property
     def samples(self) -> bool:
@@ -163,7 +158,7 @@ def profile(
         images: [B, H, W, C], floats, or uint8 that are divided by 255.
         labels: [B] integers.
         n: networks.
-        seed: of the networks, by a stream of its own, so that they are not those that
+        seed: of the networks, drawn by a separate stream, so that they are not those that
             `space.sample` draws with an equal seed; and of the initial weights.
         statistic: of a layer, or a configured `LayerProfile`.
         **settings: of `lswag_jax.score`, such as `gradient_batch` or `batch_size`.
@@ -188,10 +183,13 @@ def profile(
 
 
 def random_genotypes(space: Space, n: int, seed: int = 0) -> list[Any]:
-    """The networks of `profile`, by a random stream apart from `space.sample`'s usual one."""
+    """The networks of `profile`, by a random stream apart from `space.sample`'s usual one.
+
+    All are different; they are fewer where the space has no more.
+    """
     if n < 1:
         raise ValueError(f"a layer profile needs at least 1 network, got {n}.")
-    return space.sample(np.random.default_rng((seed, 1)), n)
+    return draw(space, np.random.default_rng((seed, 1)), n)
 
 
 def aggregate(table: ScoreTable) -> Profile:

@@ -1,4 +1,4 @@
-"""What a tabular benchmark knows of the networks that a search found."""
+"""Looks up in a tabular benchmark the networks that a search found."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -39,7 +39,7 @@ def read(path: str, space: Space, column: str, metric: str) -> dict[str, float]:
         metric: column of the accuracies, or metric of the table; missing ones are left out.
 
     Raises:
-        ValueError: a column is not there, a genotype is not of the space, or nothing is left.
+        ValueError: a column is missing, a genotype is not of the space, or nothing is left.
         OSError: the file cannot be read.
     """
     columns = table_files.read_wide(path)

@@ -15,6 +15,7 @@ import numpy as np
 from lswag_jax.analysis import correlation
 from lswag_jax.analysis.layer_profile import Profile
 from lswag_jax.analysis.libra import Selection
+from lswag_jax.extras import extra
 from lswag_jax.files import write_atomically
 from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.spaces.depth import NUM_BINS, Window
@@ -82,6 +83,30 @@ def best_so_far(fitness: Sequence[float], name: str = "fitness") -> Any:
     return figure
 
 
+def training(train: Sequence[Mapping[str, Any]], eval: Sequence[Mapping[str, Any]] = ()) -> Any:
+    """Loss and accuracy of a training by epoch.
+
+    Args:
+        train, eval: rows of its metrics, `epoch` and `loss` each, those of validation also `top1`.
+
+    Example:
+        >>> training([{"epoch": 1, "loss": 2.0}], [{"epoch": 1, "loss": 1.9, "top1": 0.4}]).axes[
+        ...     1].get_ylabel()
+        'top-1 of validation'
+    """
+    figure = _figure((6.4, 5))
+    upper, lower = figure.subplots(2, sharex=True)
+    _style(upper, "", "loss")
+    _style(lower, "epoch", "top-1 of validation")
+    for rows, name, colour in ((train, "training", BLUE), (eval, "validation", ORANGE)):
+        epochs = [row["epoch"] for row in rows]
+        upper.plot(epochs, [row["loss"] for row in rows], color=colour, label=name, marker=".")
+    _legend(upper)
+    epochs = [row["epoch"] for row in eval]
+    lower.plot(epochs, [row.get("top1", np.nan) for row in eval], color=ORANGE, marker=".")
+    return figure
+
+
 def layer_factors(parts: Mapping[str, np.ndarray], index: int = 0) -> Any:
     """Both factors of L-SWAG layer by layer, for one architecture.
 
@@ -118,7 +143,7 @@ def layer_factors(parts: Mapping[str, np.ndarray], index: int = 0) -> Any:
 
 
 def _lambda_bars(axes: Any, lambda_n: np.ndarray, bins: np.ndarray, used: np.ndarray) -> None:
-    """lambda of each layer that is there, those of the window highlighted."""
+    """Draws lambda of each present layer and highlights the window."""
     there = bins >= 0
     lambda_n, bins, used = lambda_n[there], bins[there].astype(int), used[there]
     _style(
@@ -312,7 +337,8 @@ def save(figure: Any, path: str | os.PathLike) -> None:
 
 
 def _figure(inches: tuple[float, float] = (6.4, 4)) -> Any:
-    from matplotlib.figure import Figure
+    with extra("analysis"):
+        from matplotlib.figure import Figure
 
     return Figure(figsize=inches, layout="constrained")
 

@@ -19,6 +19,7 @@ from lswag_jax.analysis.correlation import (
 )
 from lswag_jax.analysis.correlation_parts import regret, top_overlap, within_best, within_bins
 from lswag_jax.analysis.tables import GroundTruth, is_accuracy
+from lswag_jax.extras import extra
 from lswag_jax.files import write_atomically
 
 SIZES = 5  # quantile bins of parameter counts
@@ -238,8 +239,9 @@ def grid(rows: Iterable[Row], key: str = "rho") -> tuple[list[str], list[str], n
 
 def write(rows: Sequence[Row], folder: str | os.PathLike) -> None:
     """Writes `correlation.csv` and `correlation.parquet`, each replaced as a whole."""
-    import pyarrow
-    from pyarrow import csv, parquet
+    with extra("analysis"):
+        import pyarrow
+        from pyarrow import csv, parquet
 
     names = dict.fromkeys(key for row in rows for key in row)
     table = pyarrow.table(

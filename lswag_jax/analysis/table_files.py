@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lswag_jax.extras import extra
 from lswag_jax.files import write_atomically
 
 COLUMNS = ("genotype", "dataset", "metric", "value", "provenance")
@@ -24,7 +25,7 @@ def read_wide(path: str | os.PathLike, needed: Iterable[str] = ()) -> dict[str, 
         needed: columns that must be there.
 
     Raises:
-        ValueError: another kind of file, or a needed column is not there.
+        ValueError: another kind of file, or a needed column is missing.
         OSError: the file cannot be read.
     """
     table = _load(path, {})
@@ -77,8 +78,9 @@ def write_long(path: str | os.PathLike, groups: Iterable[Group]) -> None:
         ValueError: another suffix.
         OSError: the file cannot be written.
     """
-    import pyarrow
-    from pyarrow import csv, parquet
+    with extra("analysis"):
+        import pyarrow
+        from pyarrow import csv, parquet
 
     suffix, parts = _suffix(path), []
     for dataset, metric, genotypes, values, provenance in groups:
@@ -95,7 +97,8 @@ def write_long(path: str | os.PathLike, groups: Iterable[Group]) -> None:
 
 def _load(path: str | os.PathLike, types: dict[str, str]) -> Any:
     """An Arrow table of a file; columns named in `types` are read as such from CSV."""
-    from pyarrow import csv, parquet
+    with extra("analysis"):
+        from pyarrow import csv, parquet
 
     if not pathlib.Path(path).is_file():
         raise FileNotFoundError(f"there is no table {path}.")

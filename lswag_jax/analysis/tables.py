@@ -8,7 +8,7 @@ The file of a table (`read`, `GroundTruth.write`) is CSV, compressed or not, or 
     value       number; empty where it was tried and failed
     provenance  where the value comes from
 
-A row that is not there was never tried. `lswag_jax.analysis.converters` makes tables of what
+A missing row was never tried. `lswag_jax.analysis.converters` makes tables of what
 benchmarks publish. Nothing here unpickles.
 """
 

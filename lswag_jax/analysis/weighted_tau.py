@@ -1,7 +1,7 @@
 """Weighted tau (Vigna, WWW 2015), the Kendall correlation in which good architectures count more.
 
 Equal to `scipy.stats.weightedtau` with its defaults, which calls Python for every exchange: of
-423,624 architectures it takes about ten times as long (benchmarks/correlation_speed.py).
+423,624 architectures it takes about five times as long (benchmarks/speed_correlation.py).
 """
 
 import numpy as np

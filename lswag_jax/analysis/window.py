@@ -18,7 +18,8 @@ import numpy as np
 from lswag_jax.analysis import correlation
 from lswag_jax.analysis.layer_profile import Profile
 from lswag_jax.files import write_atomically
-from lswag_jax.proxies.lswag import LSwag, check_window
+from lswag_jax.proxies.lswag import check_window
+from lswag_jax.proxies.lswag_variant import LSwagVariant
 from lswag_jax.spaces.depth import NUM_BINS, Window
 
 _MAD_TO_STD = 1.4826  # of a normal distribution
@@ -130,7 +131,7 @@ def oracle(
         psi: [P] of all layers; or [P, 10] of windows that end at each bin, since Psi counts the
             activations up to the window's end.
         truth: accuracies [P], larger is better.
-        combine: how factors are combined, see `LSwag`.
+        combine: how factors are combined, see `LSwagVariant`.
 
     Returns:
         The window, of equals the first, and the correlations.
@@ -160,7 +161,7 @@ def oracle(
             "psi": psi_PxB[:, hi],
             "n_layers": used.sum(1),
         }
-        scores, status, _ = LSwag(combine=combine).pool(parts)
+        scores, status, _ = LSwagVariant(combine=combine).pool(parts)
         failed = ~np.isin(status, ("ok", "negative_lambda"))
         rhos[lo, hi] = correlation.spearman(np.where(failed, -np.inf, scores), truth)
     window = max(rhos, key=rhos.__getitem__)
@@ -197,7 +198,7 @@ def load(path: str | os.PathLike, rule: str = "zero_based") -> Window | None:
 
     Args:
         path: of the file.
-        rule: of the bins, as `LSwag.bins`; "literal" knows an eleventh.
+        rule: of the bins, as `LSwagVariant.bins`; "literal" knows an eleventh.
 
     Raises:
         ValueError: no such file, no JSON, or no window in it.
@@ -219,7 +220,7 @@ def parse(spec: str | Sequence[int] | None, rule: str = "zero_based") -> Window 
 
     Args:
         spec: "all" or None; "3,7", "manual:3,7" or a pair of bins; or a file that `save` wrote.
-        rule: of the bins, as `LSwag.bins`.
+        rule: of the bins, as `LSwagVariant.bins`.
 
     Raises:
         ValueError: another text, or a bad window or file.

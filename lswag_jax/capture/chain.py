@@ -106,6 +106,11 @@ class Chain:
         ]
 
 
+def num_programs() -> int:
+    """How many blocks' forward passes are compiled."""
+    return _forward._cache_size()
+
+
 def make_room(share: float = 0.6) -> None:
     """Drops compiled programs where they take more than a share of a process's memory maps.
 

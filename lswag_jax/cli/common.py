@@ -1,7 +1,6 @@
 """What the binaries share: flags, config, errors as one sentence, and progress."""
 
 import dataclasses
-import logging as python_logging
 import math
 import pathlib
 import re
@@ -59,9 +58,7 @@ def run(
             f"  --config.KEY=VALUE: override a key; lswag_jax/cli/{kind}.py has all.\n"
         )
         sys.exit(0)
-    logging.set_verbosity(logging.INFO)
-    logging.get_absl_handler().use_absl_log_file = lambda *_: None
-    python_logging.getLogger("matplotlib").setLevel(python_logging.WARNING)
+    progress.set_up_log()
     try:
         app.run(body, flags_parser=_parse)
     except USER_ERRORS as error:
@@ -260,6 +257,12 @@ def _for_task(batch: Any, task: Any, config: ConfigDict) -> Any:
             f"data sets have class labels, which {task.name} cannot use: set "
             "--config.data.synthetic_targets for random ones, or call lswag_jax.score with yours."
         )
+    if batch.num_classes < task.outputs:
+        logging.warning(
+            "the data set has %d classes, but space.num_classes is %d: logits of the others never "
+            "meet a label of theirs; set --config.space.num_classes=%d",
+            *(batch.num_classes, task.outputs, batch.num_classes),
+        )
     if batch.num_classes > task.outputs:
         raise ValueError(
             f"the data set has {batch.num_classes} classes, but space.num_classes is "
@@ -365,7 +368,8 @@ def score_archive(
                 yield row
                 show(len(archive), "")
 
-        runs.extend(archive, 0, space, genotypes, runs.reuse(space, found, evaluate))
+        size = runs.extend(archive, 0, space, genotypes, runs.reuse(space, found, evaluate))
+        runs.check_complete(archive, size)
         return list(archive)
 
 

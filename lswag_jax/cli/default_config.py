@@ -171,8 +171,8 @@ def _libra() -> dict:
 
 
 def _options(name: str) -> dict:
-    """A proxy's options and their defaults; its window has a key of its own."""
-    fields = dataclasses.fields(proxies.PROXIES[name])
+    """A proxy's options and their defaults; the window has a separate key."""
+    fields = dataclasses.fields(proxies.VARIANTS.get(name, proxies.PROXIES[name]))
     return {f.name: f.default for f in fields if f.name not in ("label", "window")}
 
 

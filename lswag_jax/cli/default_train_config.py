@@ -30,6 +30,8 @@ def default_train_config(space: str = "autoformer_tiny", **space_arguments) -> C
         "source": "embedded",  # embedded, tfds:NAME, an .npz file, a folder, or sphere: and these
         "split": "train",
         "eval_split": "test",  # empty for a held-out part of the training images
+        # Classes and validation are the data's, batch and warm-up not too large for them.
+        "fit": False,
         "hold_out": 0.1,  # share of the training images that is held out, where eval_split is empty
         "normalize": "dataset",  # dataset, unit ([0, 1]) or symmetric ([-1, 1])
         "label_key": "label",  # of an .npz file or TFDS data set
@@ -42,7 +44,7 @@ def default_train_config(space: str = "autoformer_tiny", **space_arguments) -> C
     config.augment = _defaults(AugmentOptions())
     config.optimizer = _defaults(OptimizerOptions())
     config.step = _defaults(StepOptions())
-    config.tensorboard = False  # metrics for TensorBoard, too (needs the extra [tensorboard])
+    config.tensorboard = False  # metrics for TensorBoard, too
     return config
 
 

@@ -40,7 +40,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     start = time.perf_counter()
     batch = common.load_data(config, space)
     seconds, timing = {"data": time.perf_counter() - start}, {}
-    identity = common.identity(config, space, (proxy,))
+    identity = common.identity(config, space, (proxy,), free={"total": len(genotypes)})
     if shard:
         genotypes, workdir = shard.of(genotypes), shard.folder(workdir)
     rows = common.score_archive(
@@ -48,7 +48,9 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     )
     if shard or not distributed.is_first():
         return
-    profile = layer_profile.aggregate(ScoreTable(rows, (proxy,)))
+    table = ScoreTable(rows, (proxy,))
+    progress.log_statuses(table)
+    profile = layer_profile.aggregate(table)
     picked = pickers[picker](profile.mean)
     folder = pathlib.Path(workdir)
     window.save(folder / "window.json", picked, profile, space=space.name, picker=picker)

@@ -11,10 +11,12 @@ With --shard=k/n a worker scores every n-th genotype into shard-k-of-n of the wo
 without it the binary takes the rows of all shards. docs/scaling.md has the commands.
 """
 
+import dataclasses
 import hashlib
 import json
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -41,7 +43,9 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     batch = common.load_data(config, space)
     seconds, timing = {"data": time.perf_counter() - start}, {}
     ids = hashlib.sha256("\n".join(map(space.format, genotypes)).encode()).hexdigest()
-    identity = common.identity(config, space, proxies, genotypes_sha256=ids)
+    free = {"fitness": fitness.to_json()} if fitness else {}
+    free["total"] = len(genotypes)
+    identity = common.identity(config, space, proxies, genotypes_sha256=ids, free=free)
     if shard:
         genotypes, workdir = shard.of(genotypes), shard.folder(workdir)
     rows = common.score_archive(
@@ -54,9 +58,12 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     table.to_csv(folder / "scores.csv")
     table.to_parquet(folder / "scores.parquet")
     by = fitness or Fitness(proxies[0].key)
-    result = search.SearchResult(table, by(table))
+    result = search.SearchResult(table, by(table), by.proxies)
+    progress.log_statuses(table)
     if fitness:
-        search.write_results(result, folder)
+        search.write_results(result, folder, space)
+    if result.refusal:
+        raise ValueError(result.refusal)
     figure = plots.score_against_params(table, by.proxies[0], result.best)
     plots.save(figure, folder / "score_against_params.png")
     logging.info("best of %d by %s: %s", len(table), by.name, table.ids[result.best])
@@ -66,16 +73,25 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
 
 def load_genotypes(config: ConfigDict, space) -> list:
     """Distinct genotypes of a config: of its file, or random ones."""
+    from lswag_jax import runs
+
     if not config.score.genotypes:
         if config.score.num < 1:
             raise ValueError(f"score.num must be at least 1, got {config.score.num}.")
-        genotypes = space.sample(np.random.default_rng(config.seed), config.score.num)
-        return list(dict.fromkeys(genotypes))
-    return read_genotypes(config.score.genotypes, space)
+        genotypes = runs.draw(space, np.random.default_rng(config.seed), config.score.num)
+        if short := runs.shortage(space, len(genotypes), config.score.num):
+            logging.warning("%s", short)
+        return genotypes
+    return read_genotypes(config.score.genotypes, space, logging.warning)
 
 
-def read_genotypes(path: str, space) -> list:
+def read_genotypes(path: str, space, tell: Callable[[str], None]) -> list:
     """Distinct genotypes of a file: a JSON list, JSON lines, or a search's best.json.
+
+    Args:
+        path: of the file.
+        space: of the genotypes.
+        tell: is told where they were found in a space that builds other networks of them.
 
     Raises:
         ValueError: a genotype that is not of the space, named by its place in the file.
@@ -88,12 +104,35 @@ def read_genotypes(path: str, space) -> list:
     if not items:
         raise ValueError(f"{path} holds no genotype.")
     for i, item in enumerate(items):
+        if isinstance(item, dict) and (other := _other_space(item.get("space"), space)):
+            tell(f"genotype {i} of {path} was found in a space of {other}")
         item = item.get("genotype", item) if isinstance(item, dict) else item
         try:
             genotypes.append(space.parse(item) if isinstance(item, str) else space.from_json(item))
         except ValueError as error:
             raise ValueError(f"genotype {i} of {path} is not of {space.name}: {error}") from None
     return list(dict.fromkeys(genotypes))
+
+
+def _other_space(there: Any, space) -> str:
+    """How the space that a genotype was found in builds other networks; empty if it does not.
+
+    Classes and choices may differ: the genotype has chosen.
+    """
+    if not isinstance(there, dict):
+        return ""
+    here = json.loads(json.dumps(dataclasses.asdict(space)))
+    keys = [
+        key
+        for key, value in there.items()
+        if key in here and key not in ("name", "num_classes") and not isinstance(value, list)
+        if value != here[key]
+    ]
+    if not keys:
+        return ""
+    found = ", ".join(f"{key} {there[key]}, not {here[key]}" for key in keys)
+    flags = " ".join(f"--config.space.{key}={there[key]}" for key in keys)
+    return f"{found}: for the same networks set {flags}, for others give its text."
 
 
 def _items(path: pathlib.Path) -> list:

@@ -18,10 +18,19 @@ from typing import Any
 from absl import logging
 from ml_collections import ConfigDict
 
-from lswag_jax.cli import common, progress
+from lswag_jax.cli import common, pictures, progress
 
 STRATEGIES = ("evolution", "random", "pruning")
 WINDOWS = ("params_window", "macs_window")
+# What decides the networks of each; a random search is ranked at its end, by whatever it measured.
+_DECISIVE = {
+    "evolution": (
+        *(*WINDOWS, "epochs", "population", "select", "crossover", "mutation"),
+        *("m_prob", "s_prob", "merge_last"),
+    ),
+    "random": (*WINDOWS, "num"),
+    "pruning": ("prune_number", "decimals"),
+}
 INHERITED = "inherited_accuracy"  # the proxy of `search.supernet`
 
 
@@ -39,7 +48,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     measured = [name for name in fitness.proxies if name != INHERITED]
     space, proxies = common.load_space(config), common.load_proxies(config, measured)
     proxies, complete = _with_supernet(config, space, proxies)
-    options, accuracies = _options(config, shard), _accuracies(config, space)
+    options, accuracies = options_of(config, shard), _accuracies(config, space)
     scored = common.score_options(config)
     start = time.perf_counter()
     batch = common.load_data(config, space)
@@ -52,7 +61,13 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
             proxies,
             options,
             workdir,
-            config=common.identity(config, space, proxies, search=_decisive(config, fitness)),
+            config=common.identity(
+                config,
+                space,
+                proxies,
+                search=_decisive(config, fitness),
+                free={"fitness": fitness.to_json(), "total": search.total(space, options)},
+            ),
             fitness=fitness,
             score_options=scored,
             complete=complete,
@@ -63,7 +78,10 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     seconds |= result.table.timing
     start = time.perf_counter()
     folder, best = pathlib.Path(workdir), result.best
-    _plot(result, fitness, folder)
+    progress.log_statuses(result.table)
+    if result.refusal:
+        raise ValueError(result.refusal)
+    pictures.save_all(result, fitness, folder)
     row = result.table.rows[best]
     logging.info(
         "best of %d by %s: %s (%.3f M parameters, %.1f M MACs, fitness %.6g)",
@@ -76,23 +94,11 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     )
     if accuracies is not None:
         _look_up(result, accuracies, space, config.search.truth, folder)
-    statuses = result.table.status
-    logging.info("status: %s", {s: int((statuses == s).sum()) for s in sorted(set(statuses))})
+    if len(result.table) < search.total(space, options) and config.search.strategy == "evolution":
+        asked = search.total(space, options)
+        logging.warning("%d networks, not %d: no more were found", len(result.table), asked)
     progress.log_seconds(seconds | {"plots": time.perf_counter() - start})
     logging.info("results in %s", folder.resolve())
-
-
-def _plot(result, fitness, folder: pathlib.Path) -> None:
-    """The search, its networks by size, and the best one's layers."""
-    from lswag_jax.analysis import plots
-
-    if len(result.table) > 1:
-        plots.save(plots.best_so_far(result.fitness, fitness.name), folder / "best_so_far.png")
-        figure = plots.score_against_params(result.table, fitness.proxies[0], result.best)
-        plots.save(figure, folder / "score_against_params.png")
-    parts = result.table.parts.get("lswag", {})
-    if "lambda_l" in parts:
-        plots.save(plots.layer_factors(parts, result.best), folder / "best_layers.png")
 
 
 def _with_supernet(config: ConfigDict, space, proxies: tuple):
@@ -126,8 +132,12 @@ def _with_supernet(config: ConfigDict, space, proxies: tuple):
 
 def _decisive(config: ConfigDict, fitness) -> dict:
     """Options that decide which networks are evaluated; a fitness counts by what it holds."""
-    options = common.plain(config.search) | {"fitness": fitness.to_json()}
-    return {key: value for key, value in options.items() if key not in ("truth", "merge_rule")}
+    options = common.plain(config.search)
+    keys = ("strategy", "supernet", *_DECISIVE[options["strategy"]])
+    if options["supernet"]:
+        keys += ("hold_out",)
+    found = {key: options[key] for key in keys}
+    return found if options["strategy"] == "random" else found | {"fitness": fitness.to_json()}
 
 
 def _accuracies(config: ConfigDict, space) -> dict[str, float] | None:
@@ -171,7 +181,7 @@ def _look_up(
     )
 
 
-def _options(config: ConfigDict, shard: Any):
+def options_of(config: ConfigDict, shard: Any):
     """The search's options; windows come in millions."""
     from lswag_jax import search
 
@@ -192,14 +202,11 @@ def _options(config: ConfigDict, shard: Any):
             if window != (0.0, float("inf")):
                 raise ValueError(f"search.{key} must not be set for pruning, got {s[key]}.")
         decimals = None if s.decimals < 0 else s.decimals
-        return search.PruningOptions(prune_number=s.prune_number, decimals=decimals)
+        return common.load_options(search.PruningOptions, config, "search", decimals=decimals)
     shared = {"seed": config.seed} | windows
     if s.strategy == "random":
-        return search.RandomOptions(num=s.num, shard=shard, **shared)
-    keys = ("epochs", "population", "select", "crossover", "mutation", "m_prob", "s_prob")
-    return search.EvolutionOptions(
-        **shared, **{key: s[key] for key in keys}, merge_last=s.merge_last
-    )
+        return common.load_options(search.RandomOptions, config, "search", shard=shard, **shared)
+    return common.load_options(search.EvolutionOptions, config, "search", **shared)
 
 
 def run() -> None:

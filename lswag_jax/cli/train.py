@@ -15,8 +15,10 @@ from contextlib import contextmanager
 from absl import logging
 from ml_collections import ConfigDict
 
-from lswag_jax.cli import common, progress
+from lswag_jax.cli import common, own_data, progress
+from lswag_jax.cli.own_data import load_pools
 from lswag_jax.cli.score import read_genotypes
+from lswag_jax.extras import extra
 
 
 def main(config: ConfigDict, workdir: str) -> None:
@@ -24,6 +26,8 @@ def main(config: ConfigDict, workdir: str) -> None:
     from lswag_jax.training import runner
 
     _quiet()
+    if config.data.fit:
+        config = own_data.fitted(config)
     space, options = common.load_space(config), load_options(config)
     genotype = load_genotype(config, space)
     training, validation = load_pools(config, options.seed)
@@ -56,11 +60,13 @@ def load_options(config: ConfigDict):
     from lswag_jax.training.runner import TrainOptions
     from lswag_jax.training.step import StepOptions
 
-    return TrainOptions(
-        **config.train,
-        optimizer=OptimizerOptions(**config.optimizer),
-        augment=AugmentOptions(**config.augment),
-        step=StepOptions(**config.step),
+    return common.load_options(
+        TrainOptions,
+        config,
+        "train",
+        optimizer=common.load_options(OptimizerOptions, config, "optimizer"),
+        augment=common.load_options(AugmentOptions, config, "augment"),
+        step=common.load_options(StepOptions, config, "step"),
     )
 
 
@@ -79,26 +85,14 @@ def load_genotype(config: ConfigDict, space):
         return None
     if not pathlib.Path(text).suffix.startswith(".json") and not os.path.isfile(text):
         return space.parse(text)
-    genotypes = read_genotypes(text, space)
+
+    def refuse(message: str) -> None:
+        raise ValueError(message)
+
+    genotypes = read_genotypes(text, space, refuse)
     if len(genotypes) > 1:
         raise ValueError(f"{text} holds {len(genotypes)} genotypes, a training is of one.")
     return genotypes[0]
-
-
-def load_pools(config: ConfigDict, seed: int):
-    """Pools of training and validation images of a config."""
-    from lswag_jax import data as datasets
-
-    data = config.data
-
-    def open_split(split: str):
-        return datasets.open_pool(
-            data.source, split, data.label_key, data.data_dir or None, data.download
-        )
-
-    if data.eval_split:
-        return open_split(data.split), open_split(data.eval_split)
-    return datasets.hold_out(open_split(data.split), data.hold_out, seed)
 
 
 @contextmanager
@@ -107,12 +101,8 @@ def _writer(config: ConfigDict, workdir: str):
     if not config.tensorboard:
         yield None
         return
-    try:
+    with extra("train"):
         from tensorboardX import SummaryWriter
-    except ImportError:
-        raise ImportError(
-            "--config.tensorboard needs tensorboardX: pip install 'lswag_jax[tensorboard]'."
-        ) from None
     with SummaryWriter(os.path.join(workdir, "tensorboard")) as writer:
         yield writer
 

@@ -2,7 +2,7 @@
 
 from lswag_jax.data.batch import Batch, convert, label_of, load_batch, make_batch, statistics
 from lswag_jax.data.pool import Pool, array_pool, hold_out
-from lswag_jax.data.sources import open_pool
+from lswag_jax.data.sources import open_pool, split_names
 
 __all__ = [
     "Batch",
@@ -14,5 +14,6 @@ __all__ = [
     "load_batch",
     "make_batch",
     "open_pool",
+    "split_names",
     "statistics",
 ]

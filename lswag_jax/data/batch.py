@@ -6,12 +6,15 @@ folder of class folders; `make_batch` takes arrays. Only the images drawn are de
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 
 from lswag_jax.data.pool import Pool, array_pool
 from lswag_jax.data.sources import open_pool
+from lswag_jax.extras import extra
+from lswag_jax.options import typed
 
 NORMALIZATIONS = ("dataset", "unit", "symmetric")
 
@@ -50,7 +53,7 @@ class Batch:
 
 @dataclasses.dataclass(frozen=True)
 class _Options:
-    """What is done to a pool; validated where it is made."""
+    """Options of drawing and preparing a batch, checked when they are made."""
 
     batch_size: int | None
     seed: int
@@ -78,6 +81,7 @@ class _Options:
             raise ValueError(f"std must be positive, not {self.std!r}.")
 
 
+@typed
 def load_batch(
     source: str | os.PathLike = "embedded",
     batch_size: int | None = 64,
@@ -118,7 +122,7 @@ def load_batch(
         std: standard deviation for pixels in [0, 1]; given together with `mean`.
         label_key: key of the labels in an `.npz` file or a TFDS data set.
         data_dir: folder of TFDS data sets; default $TFDS_DATA_DIR or ~/tensorflow_datasets.
-        download: let TFDS download and prepare a data set that is not there; needs the extra
+        download: let TFDS download and prepare a missing data set; needs the extra
             `lswag_jax[tf]`.
 
     Returns:
@@ -173,9 +177,9 @@ def make_batch(
     Raises:
         ValueError: an argument or an array is not as described above.
 
-    >>> images = np.zeros([6, 8, 8, 1], np.uint8)
+    >>> images = np.tile(np.uint8([[0, 255], [255, 0]]), (6, 4, 4))[..., None]
     >>> batch = make_batch(images, np.array([0, 0, 0, 1, 1, 1]), 4, normalize="symmetric")
-    >>> sorted(batch.labels.tolist()), float(batch.images.max())
+    >>> sorted(batch.labels.tolist()), float(batch.images.min())
     ([0, 0, 1, 1], -1.0)
     """
     options = _Options(batch_size, seed, balanced, image_size, channels, normalize, mean, std)
@@ -194,17 +198,33 @@ def _assemble(pool: Pool, options: _Options) -> Batch:
             "give image_size and channels."
         )
     pixels = np.stack(images)
+    labels = np.array([label_of(pool, i) for i in index], np.int32)
+    _warn(pool, pixels, labels)
     mean, std = _mean_and_std(pixels, pool.name, options)
     height, width, channels = shapes[0]
     draw = "balanced" if options.balanced else "random"
     draw = "in order" if options.batch_size is None else f"{draw}, seed {options.seed}"
     return Batch(
         images=(pixels - mean) / std,
-        labels=np.array([label_of(pool, i) for i in index], np.int32),
+        labels=labels,
         num_classes=pool.num_classes,
         source=f"{pool.where}, {len(index)} of {pool.size} images, {draw}, "
         f"{height}x{width}x{channels}",
     )
+
+
+def _warn(pool: Pool, pixels: np.ndarray, labels: np.ndarray) -> None:
+    """Warns of images [B, H, W, C] and labels [B] that scores can hardly tell anything of."""
+    if len(labels) > 1 and len(np.unique(labels)) == 1:
+        warnings.warn(f"all images drawn from {pool.where} are of one class.", stacklevel=4)
+    axes = (1, 2, 3)
+    constant = int((pixels.min(axis=axes) == pixels.max(axis=axes)).sum())
+    if constant:
+        warnings.warn(
+            f"{constant} of the {len(pixels)} images drawn from {pool.where} are constant: every "
+            "pixel has the same value.",
+            stacklevel=4,
+        )
 
 
 def label_of(pool: Pool, i: int) -> int:
@@ -300,7 +320,8 @@ def _resize(image: np.ndarray, size: int | None) -> np.ndarray:
     height, width, channels = image.shape
     if size is None or (height, width) == (size, size):
         return image
-    from PIL import Image
+    with extra("data"):
+        from PIL import Image
 
     short = min(height, width)
     height, width = size * height // short, size * width // short

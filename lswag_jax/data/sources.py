@@ -6,6 +6,7 @@ Every source becomes a `Pool`, which reads its examples one by one.
 import os
 import pathlib
 import re
+import warnings
 import zipfile
 import zlib
 from importlib import resources
@@ -13,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from lswag_jax.data import folders
 from lswag_jax.data.decode import decode_image
 from lswag_jax.data.pool import Pool, array_pool
+from lswag_jax.options import typed
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
-
+@typed
 def open_pool(
     source: str | os.PathLike,
     split: str = "train",
@@ -61,17 +63,30 @@ def open_pool(
     )
 
 
+def split_names(source: str | os.PathLike, data_dir: str | os.PathLike | None = None) -> list[str]:
+    """Names of the splits of a source; arguments and errors are those of `open_pool`.
+
+    >>> split_names("embedded")
+    ['train']
+    """
+    text = os.fspath(source).removeprefix("sphere:")
+    if text.startswith("tfds:"):
+        from lswag_jax.data import tfds as tfds_reader
+
+        return tfds_reader.split_names(text.removeprefix("tfds:"), data_dir)
+    path = pathlib.Path(text).expanduser()
+    if path.is_dir():
+        return folders.splits_of(path) or ["train"]
+    if path.suffix == ".npz" and path.is_file():
+        with _load_npz(path, str(path)) as archive:
+            return sorted(_prefixes(archive))
+    return ["train"]
+
+
 def _open_npz(file: Any, name: str, where: str, split: str, label_key: str) -> Pool:
     """Reads one split of an `.npz` file."""
-    try:
-        archive = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{where} is not an .npz file, or a damaged one.") from error
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise ValueError(f"{where} is not an .npz file but a single array.")
-    with archive:
-        matches = [re.fullmatch("((.+)_)?images?", key) for key in archive]
-        prefixes = {match[2] or "train": match[1] or "" for match in matches if match}
+    with _load_npz(file, where) as archive:
+        prefixes = _prefixes(archive)
         if not prefixes:
             raise ValueError(f"no key 'image' or 'images' in {where}: it has {sorted(archive)}.")
         if split not in prefixes:
@@ -89,7 +104,33 @@ def _open_npz(file: Any, name: str, where: str, split: str, label_key: str) -> P
             arrays = [_read(archive, key, where) for key in keys if key in archive]
             arrays = [array for array in arrays if array.dtype.kind in "iu"]
             num_classes = max((int(array.max(initial=0)) for array in arrays), default=0) + 1
+    _warn_of_nan(images, f"{where} split {split!r}")
     return array_pool(images, labels, name, f"{where} split {split!r}", num_classes, classes)
+
+
+def _load_npz(file: Any, where: str) -> np.lib.npyio.NpzFile:
+    """An opened `.npz` file; ValueError for what is none."""
+    try:
+        archive = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{where} is not an .npz file, or a damaged one.") from error
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise ValueError(f"{where} is not an .npz file but a single array.")
+    return archive
+
+
+def _prefixes(archive: np.lib.npyio.NpzFile) -> dict[str, str]:
+    """What the keys of each split begin with."""
+    matches = [re.fullmatch("((.+)_)?images?", key) for key in archive]
+    return {match[2] or "train": match[1] or "" for match in matches if match}
+
+
+def _warn_of_nan(images: np.ndarray, where: str) -> None:
+    """Warns of images [N, ...] that are not finite, drawn or not."""
+    bad = ~np.isfinite(images) if images.dtype.kind == "f" else np.zeros(1, bool)
+    if bad.any():
+        count = int(bad.reshape(len(bad), -1).any(axis=1).sum())
+        warnings.warn(f"{count} of {len(images)} images of {where} hold NaN or Inf.", stacklevel=5)
 
 
 def _read(archive: np.lib.npyio.NpzFile, key: str, where: str) -> np.ndarray:
@@ -105,27 +146,9 @@ def _read(archive: np.lib.npyio.NpzFile, key: str, where: str) -> np.ndarray:
         ) from error
 
 
-def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Sorted subfolders that are not hidden."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
-
-
 def _open_folder(folder: pathlib.Path, split: str) -> Pool:
     """Lists the images of one split of a folder of class folders."""
-    # A folder that itself holds folders is a split; CIFAR-100 has a class called "train".
-    splits = [path.name for path in _folders(folder) if _folders(path)]
-    if split not in (splits or ["train"]):
-        raise ValueError(f"no split {split!r} in {folder}: it has {splits or ['train']}.")
-    root = folder / split if splits else folder
-    classes = _folders(root)
-    files = [
-        (path, label)
-        for label, name in enumerate(classes)
-        for path in sorted(name.rglob("*"))
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."
-    ]
-    if not files:
-        raise ValueError(f"no images in {root}: it must hold class folders of image files.")
+    files, classes = folders.list_split(folder, split)
 
     def image(i: int) -> np.ndarray:
         return decode_image(files[i][0], str(files[i][0]), orient=True)
@@ -137,6 +160,6 @@ def _open_folder(folder: pathlib.Path, split: str) -> Pool:
         label=lambda i: files[i][1],
         image=image,
         num_classes=len(classes),
-        classes=[path.name for path in classes],
+        classes=classes,
         channels=3,
     )

@@ -1,7 +1,8 @@
 """Data sets that TensorFlow Datasets (TFDS) prepared on disk, read without TensorFlow.
 
 Both file formats are read at random: array_record by its own library, TFRecord by the offsets of
-its records. Images are decoded by Pillow.
+its records. Images are decoded by Pillow. (`tfds.data_source` reads array_record only, and decodes
+the image where just the label is asked for, which takes four times as long.)
 """
 
 import bisect
@@ -20,6 +21,7 @@ import numpy as np
 
 from lswag_jax.data.decode import decode_image
 from lswag_jax.data.pool import Pool
+from lswag_jax.extras import extra
 
 _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 
@@ -38,18 +40,17 @@ def open_split(
         split: name of a split, or a slice of one such as "train[:10%]".
         label_key: name of the feature that holds the class.
         data_dir: folder of data sets; default $TFDS_DATA_DIR or ~/tensorflow_datasets.
-        download: let TFDS download and prepare the data set if it is not there.
+        download: let TFDS download and prepare a missing data set.
 
     Returns:
         The pool of its examples.
 
     Raises:
-        ValueError: the data set, the split or a feature is not there or not as needed.
+        ValueError: the data set, the split or a feature is missing or of another kind.
         FileNotFoundError: a file of the data set is missing.
         ImportError: `download` is set, and TensorFlow is not installed.
     """
-    root = pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
-    root = root.expanduser()
+    root = _root(data_dir)
     folder = find_folder(name, root)
     if folder is None:
         if not download:
@@ -60,7 +61,8 @@ def open_split(
             )
         _prepare(name, root)
         folder = find_folder(name, root)
-    import tensorflow_datasets as tfds
+    with extra("data"):
+        import tensorflow_datasets as tfds
 
     info = tfds.builder_from_directory(folder).info
     try:
@@ -78,6 +80,20 @@ def open_split(
     size = sum(instruction.take for instruction in instructions)
     where = f"tfds:{name} ({folder}) split {split!r}"
     return _pool(info, label_key, _READERS[file_format](instructions), size, where)
+
+
+def split_names(name: str, data_dir: str | os.PathLike | None = None) -> list[str]:
+    """Names of the splits of a prepared data set; empty for a missing one."""
+    import tensorflow_datasets as tfds
+
+    folder = find_folder(name, _root(data_dir))
+    return [] if folder is None else sorted(tfds.builder_from_directory(folder).info.splits)
+
+
+def _root(data_dir: str | os.PathLike | None) -> pathlib.Path:
+    """The folder of data sets."""
+    root = pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
+    return root.expanduser()
 
 
 def find_folder(name: str, root: pathlib.Path) -> pathlib.Path | None:
@@ -122,7 +138,8 @@ def _prepare(name: str, root: pathlib.Path) -> None:
         raise ImportError(
             f"preparing the TFDS data set {name!r} needs TensorFlow: pip install 'lswag_jax[tf]'."
         )
-    import tensorflow_datasets as tfds
+    with extra("data"):
+        import tensorflow_datasets as tfds
 
     try:
         builder = tfds.builder(name, data_dir=root, file_format="array_record")
@@ -133,14 +150,16 @@ def _prepare(name: str, root: pathlib.Path) -> None:
 
 def _pool(info: Any, label_key: str, record: Callable, size: int, where: str) -> Pool:
     """Pool of `size` examples, of which `record(i)` gives the serialised one."""
-    import tensorflow_datasets as tfds
-    from google.protobuf.message import DecodeError
+    with extra("data"):
+        import tensorflow_datasets as tfds
+        from google.protobuf.message import DecodeError
 
     for key in ("image", label_key):
         if key not in info.features:
             raise ValueError(f"no feature {key!r} in {where}: it has {sorted(info.features)}.")
     label_feature = info.features[label_key]
-    if getattr(label_feature, "num_classes", None) is None:
+    # Not what only passes on a class's attributes, as a Sequence of classes does.
+    if not isinstance(label_feature, tfds.features.ClassLabel):
         raise ValueError(f"feature {label_key!r} of {where} is not a class: {label_feature}.")
     # Other features are not parsed. (tfds.decode.PartialDecoding needs TensorFlow.)
     features = tfds.features.FeaturesDict({k: info.features[k] for k in ("image", label_key)})
@@ -175,7 +194,8 @@ def _pool(info: Any, label_key: str, record: Callable, size: int, where: str) ->
 
 def _array_record_reader(instructions: Sequence) -> Callable[[int], bytes]:
     """Function that reads record i of array_record files."""
-    from array_record.python import array_record_data_source
+    with extra("data"):
+        from array_record.python import array_record_data_source
 
     return array_record_data_source.ArrayRecordDataSource(instructions).__getitem__
 

@@ -1,14 +1,16 @@
 """Activation patterns: the bits that a batch of samples draws on each unit, and how many differ."""
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
 Array = jax.Array
 PATTERN_LIMIT = 256  # samples; a pattern is sorted by words of 32 of them
-BINARIZE = ("positive", "sign3")
-TOKEN_REDUCE = ("none", "mean", "cls")
+Binarize = Literal["positive", "sign3"]
+TokenReduce = Literal["none", "mean", "cls"]
+BINARIZE, TOKEN_REDUCE = get_args(Binarize), get_args(TokenReduce)
 
 
 def units(post: Array, token_reduce: str = "none") -> Array:

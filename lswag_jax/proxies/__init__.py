@@ -16,6 +16,7 @@ from lswag_jax.proxies.gsnr import Gsnr
 from lswag_jax.proxies.input_jacobian import EpeNas, Jacov
 from lswag_jax.proxies.lswag import LSwag
 from lswag_jax.proxies.lswag_kernel import LSwagKernel
+from lswag_jax.proxies.lswag_variant import LSwagVariant
 from lswag_jax.proxies.meco import MeCo
 from lswag_jax.proxies.size import Macs, Params
 from lswag_jax.proxies.synflow import LogSynFlow, SynFlow
@@ -33,6 +34,8 @@ _ALL = (
     *(Params, Macs),
 )
 PROXIES: dict[str, type[Proxy]] = {proxy.name: proxy for proxy in _ALL}
+# Classes with all options of a proxy whose own class has only the common ones.
+VARIANTS: dict[str, type[Proxy]] = {"lswag": LSwagVariant}
 ONE_PROGRAM = 12  # proxies that are always compiled together
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -61,13 +64,18 @@ def get(name: str, **options: Any) -> Proxy:
     if name not in PROXIES:
         near = difflib.get_close_matches(str(name), PROXIES, n=len(PROXIES), cutoff=0.0)
         raise ValueError(f"unknown proxy {name!r}, known are {', '.join(near)}.")
-    known = [field.name for field in dataclasses.fields(PROXIES[name])]
+    variant = VARIANTS.get(name, PROXIES[name])
+    known = [field.name for field in dataclasses.fields(variant)]
     for option in options:
         if option not in known:
             raise ValueError(
                 f"proxy {name} has no option {option!r}, known are {', '.join(known) or 'none'}."
             )
-    return PROXIES[name](**options)
+    chosen, own = variant(**options), {field.name for field in dataclasses.fields(PROXIES[name])}
+    changed = {f.name for f in dataclasses.fields(variant) if getattr(chosen, f.name) != f.default}
+    if changed <= own:  # the proxy's own class can say it
+        return PROXIES[name](**{key: value for key, value in options.items() if key in own})
+    return chosen
 
 
 def resolve(proxies: str | Proxy | Iterable[str | Proxy]) -> tuple[Proxy, ...]:
@@ -77,6 +85,8 @@ def resolve(proxies: str | Proxy | Iterable[str | Proxy]) -> tuple[Proxy, ...]:
         ValueError: none, one of another type, an unknown name, a name twice, or a label that
             tables need for another column.
     """
+    if not isinstance(proxies, Iterable | Proxy):
+        raise ValueError(f"proxies must be names or configured proxies, got {proxies!r}.")
     items = (proxies,) if isinstance(proxies, str | Proxy) else tuple(proxies)
     for item in items:
         if not isinstance(item, str | Proxy):
@@ -85,7 +95,7 @@ def resolve(proxies: str | Proxy | Iterable[str | Proxy]) -> tuple[Proxy, ...]:
     keys = [proxy.key for proxy in resolved]
     if not resolved or len(set(keys)) < len(keys):
         raise ValueError(
-            f"proxies must be at least one, each with a name or label of its own, got {keys}."
+            f"proxies must be at least one, each with its own name or label, got {keys}."
         )
     for proxy in resolved:
         if proxy.key in COLUMNS and proxy.key != proxy.name:
@@ -115,7 +125,7 @@ def programs(proxies: Iterable[Proxy]) -> list[tuple[Proxy, ...]]:
 
 
 def expand(items: Iterable[str | Proxy]) -> list[str | Proxy]:
-    """The items with each group's name replaced by its members that are not there yet.
+    """Replaces the name of each group by its members that the items lack so far.
 
     Example:
         >>> expand(["macs", "data_free"])[:3]
@@ -133,6 +143,7 @@ def expand(items: Iterable[str | Proxy]) -> list[str | Proxy]:
 __all__ = [
     "GROUPS",
     "PROXIES",
+    "VARIANTS",
     "AutoProxA",
     "AzExpressivity",
     "AzNas",
@@ -149,6 +160,7 @@ __all__ = [
     "L2Norm",
     "LSwag",
     "LSwagKernel",
+    "LSwagVariant",
     "LinearRegions",
     "LogSynFlow",
     "Macs",

@@ -7,7 +7,7 @@ ICML 2021 (code BayesWatch/nas-without-training, automl/NASLib).
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -34,12 +34,8 @@ class _Patterns(Proxy):
     needs: ClassVar[frozenset[str]] = frozenset({"patterns"})
     data: ClassVar[str] = "images"
 
-    init: str = dataclasses.field(default="space", kw_only=True)
-    images: str = dataclasses.field(default="real", kw_only=True)
-
-    def __post_init__(self) -> None:
-        self._check_choice("init", ("space", "normal01"))
-        self._check_choice("images", ("real", "noise"))
+    init: Literal["space", "normal01"] = dataclasses.field(default="space", kw_only=True)
+    images: Literal["real", "noise"] = dataclasses.field(default="real", kw_only=True)
 
     @property
     def _is_shared(self) -> bool:
@@ -47,7 +43,7 @@ class _Patterns(Proxy):
         return self.init == "space" and self.images == "real"
 
     def _values(self, probe: Probe) -> list[jax.Array]:
-        """Unit values [B, U_a] of each activation layer; zero where it is not there."""
+        """Unit values [B, U_a] of each activation layer; zero for an absent layer."""
         if self._is_shared:
             return probe.values()
         images, weights = probe.all_images, None
@@ -84,7 +80,7 @@ class Swap(_Patterns):
     paper: ClassVar[str] = "Peng et al., ICLR 2024"
     weakness: ClassVar[str] = "saturates at 2^B patterns; grows with size"
 
-    binarize: str = "positive"
+    binarize: patterns.Binarize = "positive"
     mu: float | None = None
     sigma: float | None = None
 
@@ -95,7 +91,6 @@ class Swap(_Patterns):
                 "regularised swap needs mu and a positive sigma, in thousands of parameters, got "
                 f"{self.mu} and {self.sigma}."
             )
-        self._check_choice("binarize", patterns.BINARIZE)
 
     def measure(self, probe: Probe) -> Parts:
         """The number of patterns."""

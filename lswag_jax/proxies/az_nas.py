@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lswag_jax.capture.features import FeatureMap, feature_maps, pullbacks
+from lswag_jax.options import Several
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import NotApplicable, Parts, Proxy, merged
 
@@ -37,7 +38,7 @@ def entropies(probe: Probe, batch: int) -> tuple[Array, Array]:
         if len(maps) < 2:
             raise NotApplicable
         present = jnp.stack([jnp.asarray(f.present, bool) for f in maps])
-        return jnp.stack([_entropy(f.values) for f in maps]), present
+        return jnp.stack([entropy(f.values) for f in maps]), present
 
     return probe.once(("entropies", batch), compute)
 
@@ -51,7 +52,7 @@ def _noise(probe: Probe, batch: int) -> Array:
     return probe.draws.normal("az/images", shape, probe.images.dtype)
 
 
-def _entropy(f: Array) -> Array:
+def entropy(f: Array) -> Array:
     """H of one feature map [B, ..., C]."""
     f_NxC = f.reshape(-1, f.shape[-1])
     f_NxC = f_NxC - f_NxC.mean(0, keepdims=True)
@@ -121,11 +122,7 @@ class _Features(Proxy):
     data: ClassVar[str] = "none"
     networks: ClassVar[str] = "marked features"
 
-    batch: int = 64
-
-    def __post_init__(self) -> None:
-        if self.batch < 2:
-            raise ValueError(f"batch of {self.name} must be at least 2, got {self.batch}.")
+    batch: Several = 64
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from lswag_jax.options import Checked
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.merge import merge
 from lswag_jax.spaces.depth import BinRange
@@ -20,7 +21,7 @@ class NotApplicable(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
-class Proxy:
+class Proxy(Checked):
     """Base of the proxies; the fields of a subclass are its options.
 
     A proxy measures one architecture on the device (`measure`), finishes the measurement of each
@@ -38,15 +39,7 @@ class Proxy:
     networks: ClassVar[str] = "any"  # what a network must have for it to apply
     weakness: ClassVar[str] = ""
     higher_is_better: ClassVar[bool] = True  # of the quantity as published, before orientation
-    untrained: ClassVar[bool] = True  # False for a fitness that others measure, on trained weights
-
-    def _check_choice(self, option: str, choices: Sequence[str]) -> None:
-        """Raise ValueError unless an option is one of its choices."""
-        value = getattr(self, option)
-        if value not in choices:
-            raise ValueError(
-                f"{option} of {self.name} must be one of {tuple(choices)}, got {value!r}."
-            )
+    is_zero_cost: ClassVar[bool] = True  # False of what needs trained weights
 
     @property
     def key(self) -> str:
@@ -144,7 +137,7 @@ def eigenvalues(kernels: np.ndarray) -> np.ndarray:
 def log_determinants(kernels: np.ndarray) -> np.ndarray:
     """log det [...] of positive semidefinite matrices [..., B, B] in float64.
 
-    -inf of one that is singular up to rounding, whatever the order of its rows; NaN of one that is
+    -inf of one that is singular up to rounding, in any order of its rows; NaN of one that is
     not finite.
 
     Example:
@@ -160,7 +153,7 @@ def log_determinants(kernels: np.ndarray) -> np.ndarray:
 def merged(columns: Sequence[np.ndarray], status: np.ndarray, rule: str) -> np.ndarray:
     """Several measurements [P] or [P, R] of a pool as one score, repeat by repeat; see `merge`.
 
-    What is not `ok` or not a number shares the worst ranks; a network without one has no score.
+    Failed and undefined values share the worst ranks; a network with status `nan` has no score.
     """
     values_K = np.stack([np.where((status == "ok") & ~np.isnan(c), c, -np.inf) for c in columns])
     if values_K.ndim == 2:

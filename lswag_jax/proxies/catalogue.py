@@ -1,6 +1,6 @@
 """The table of docs/proxies.md, made from the registry and measured costs.
 
-    python -m lswag_jax.proxies.catalogue docs/proxies.md benchmarks/proxy_cost.json
+    python -m lswag_jax.proxies.catalogue docs/proxies.md benchmarks/results/proxy_cost.json
 
 rewrites the part of the page between the two marks.
 """

@@ -15,7 +15,7 @@ with ||.||_* the nuclear norm. The patch embedding is left out, and of autoprox_
 
 import dataclasses
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,6 @@ from lswag_jax.proxies.synflow import saliency, summed
 
 Array = jax.Array
 ATTENTION = ("qkv", "proj", "query", "key", "value", "out")  # names of attention's linear layers
-_BRANCHES = ("role", "shape")
 
 
 def _is_attention(name: str) -> bool:
@@ -65,11 +64,8 @@ class Dss(_Attention):
     networks: ClassVar[str] = "attention"
     weakness: ClassVar[str] = "attention only; its decompositions dominate the cost"
 
-    branch: str = "role"
+    branch: Literal["role", "shape"] = "role"
     head_twice: bool = False
-
-    def __post_init__(self) -> None:
-        self._check_choice("branch", _BRANCHES)
 
     def measure(self, probe: Probe) -> Parts:
         """The score and its layers but the patch embedding [L - 1]."""

@@ -11,7 +11,7 @@ The code spreads a channel's value over its weights before it sums, hence the fa
 """
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax
 
@@ -20,7 +20,6 @@ from lswag_jax.probe import Probe
 from lswag_jax.proxies.weight_gradients import LayerSum
 
 Array = jax.Array
-_AGGREGATIONS = ("weights", "channels")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +42,7 @@ class Fisher(LayerSum):
     weakness: ClassVar[str] = "grows with the fan-in"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
 
-    aggregate: str = "weights"
-
-    def __post_init__(self) -> None:
-        self._check_choice("aggregate", _AGGREGATIONS)
+    aggregate: Literal["weights", "channels"] = "weights"
 
     def layer(self, probe: Probe, i: int) -> Array:
         """fan_in sum_c F_c."""

@@ -7,7 +7,7 @@ code cmu-catalyst/GradSign.
 """
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,6 @@ from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
 
 Array = jax.Array
-_NORMS = ("batch1_train", "frozen", "eval")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +34,9 @@ class GradSign(Proxy):
     paper: ClassVar[str] = "Zhang and Jia, ICLR 2022"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
     family: ClassVar[str] = "training"
-    weakness: ClassVar[str] = "grows with the number of weights; normalises a sample by itself"
+    weakness: ClassVar[str] = "grows with the number of weights; normalises each sample alone"
 
-    batch_norm: str = "batch1_train"
-
-    def __post_init__(self) -> None:
-        self._check_choice("batch_norm", _NORMS)
+    batch_norm: Literal["batch1_train", "frozen", "eval"] = "batch1_train"
 
     def measure(self, probe: Probe) -> Parts:
         """The score, its layers [L] and the number of weights."""

@@ -49,6 +49,8 @@ class Grasp(Proxy):
         def product(scored: dict[str, Array]) -> Array:
             return sum(jnp.vdot(g0[name], g) for name, g in gradient(scored).items())
 
-        hg = jax.grad(product)(scored)  # reverse over reverse: kernels have rules of their own
+        hg = jax.grad(product)(
+            scored
+        )  # reverse over reverse: our convolutions have their own rules
         layers = jnp.stack([-(x.of(scored) * x.of(hg)).sum() for x in probe.layers])
         return {"score": layers.sum(), "layers": layers}

@@ -15,6 +15,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
+from lswag_jax.options import Positive, Several
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.weight_gradients import LayerSum
 
@@ -39,16 +40,9 @@ class Gsnr(LayerSum):
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
     weakness: ClassVar[str] = "of few batches it is noisy; xi sets the scale of small gradients"
 
-    n_batches: int = 8
-    xi: float = 1e-8
+    n_batches: Several = 8
+    xi: Positive = 1e-8
     accumulate: bool = False
-
-    def __post_init__(self) -> None:
-        if self.n_batches < 2 or self.xi <= 0:
-            raise ValueError(
-                f"gsnr needs n_batches of at least 2 and a positive xi, got {self.n_batches} and "
-                f"{self.xi}."
-            )
 
     @property
     def batches(self) -> int:

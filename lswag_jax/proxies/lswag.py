@@ -3,83 +3,53 @@
 Source: Casarin, Lanz, Escalera, "L-SWAG: Layer-Sample Wise Activation with Gradients information
 for Zero-Shot NAS on Vision Transformers", CVPR 2025 (arXiv 2505.07300), equations 1, 6, 7 and 8.
 
-    Lambda = sum_{l in window} log sum_{w in theta_l} 1 / std_i |dL_i / dw|
-    Psi    = number of distinct binary patterns over the samples, of all units up to its end
-    L-SWAG = Lambda * Psi
+    L-SWAG   = Lambda * Psi                                                             (1)
+    Lambda   = sum_{l in window} lambda_l
+    lambda_l = log sum_{w in theta_l} 1 / std_i |dL_i / dw|
+    bin(l)   = floor(10 l / D) of layer l of D, l = 0 .. D - 1                          (6)
+    Psi      = |A|                                                                      (7)
+    A        = {patterns p in {0, 1}^S of all units of layers up to the window's end}   (8)
+
+What the paper leaves open beyond the options here is in `lswag_variant`.
 """
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
+import scipy
 
+from lswag_jax.capture.tape import Layer
+from lswag_jax.options import Several
 from lswag_jax.probe import Probe, patterns
 from lswag_jax.proxies.base import Parts, Proxy
-from lswag_jax.proxies.gradient_factor import gradient_factor
-from lswag_jax.spaces.depth import BIN_RULES, NUM_BINS, BinRange, Window, can_be_in
+from lswag_jax.proxies.lambda_terms import Term, log_sum, total
+from lswag_jax.spaces.depth import NUM_BINS, BinRange, Window, can_be_in
 
 Array = jax.Array
-
-_CHOICES = {
-    "var_over": ("sample", "minibatch"),
-    "layers": ("layer", "split_qkv", "block"),
-    "bins": BIN_RULES,
-    "psi_range": ("prefix", "window", "all"),
-    "psi_reduce": ("union", "sum", "mean", "logsum"),
-    "binarize": patterns.BINARIZE,
-    "token_reduce": patterns.TOKEN_REDUCE,
-    "loss_reduction": ("mean", "sum", "batch_mean"),
-    "combine": ("product", "rank_product", "shifted"),
-    "lambda_kind": ("inv_std", "zico", "none"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
 class LSwag(Proxy):
-    """L-SWAG, with an option for each thing that the paper leaves open.
+    """L-SWAG, with the options that the paper's tables and our benchmarks vary.
 
     Args:
         window: first and last depth bin (0..9) of the gradient factor; None takes all layers.
         var_over: variance over samples, or over `n_batches` mini-batches of the gradient batch.
         n_batches: number of mini-batches.
         grad_abs: variance of |g| (equation 1) or of g (ZiCo's code).
-        ddof: delta degrees of freedom of the variance.
-        sigma_floor: standard deviations in (0, floor) count as the floor.
-        sigma_floor_relative: the same with a floor of this times the layer's median.
-        trim: drops this quantile of the smallest standard deviations of a layer.
-        layers: sums per weight layer; "split_qkv" sums queries, keys and values by themselves;
-            "block" pools the layers of an attention or an MLP, at the depth of its first one.
-        exclude_head, exclude_stem: leave out the last, the first weight layer.
-        include_bias: a layer's weights include its bias.
-        include_norm: normalisation layers have sums of their own.
-        bins: how a layer's depth is cut into bins (equation 6): "zero_based", "one_based" with the
-            last bin clipped, or "literal" with eleven bins.
         psi_range: Psi over activations up to the window's end ("prefix", equation 7), inside the
             window, or all.
-        psi_reduce: distinct patterns of the union of layers, or sum, mean or sum of logs of the
-            layers' own numbers.
-        binarize: "positive" or "sign3", see `patterns.pack`.
-        threshold: an activation above it sets the bit.
-        token_reduce: "none", "mean" or "cls", see `patterns.units`.
-        loss_reduction: loss of an observation is the mean or sum over its samples (the same for
-            var_over="sample"), or the per-sample loss over the batch size.
-        scale_free: divides standard deviations by their median over the layers of the window.
-        tail_share: also report the share of each layer's sum that the largest 0.1 % of its 1/std
-            carry; it sorts every layer's weights.
-        combine: how a pool's scores are made of the factors: product as published, product of pool
-            ranks, or product with Lambda minus the pool's minimum. "product" gives way to
-            "rank_product" in a pool with a Lambda <= 0, where it would reward few patterns.
         lambda_kind: "inv_std" as published; "zico" weighs by mean |g|; "none" leaves Psi alone.
 
     Raises:
         ValueError: an option outside its choices.
 
     Example:
-        >>> LSwag(window=(4, 9), psi_reduce="sum").passes == {"gradients", "patterns"}
+        >>> LSwag(window=(4, 9)).passes == {"gradients", "patterns"}
         True
     """
 
@@ -87,48 +57,20 @@ class LSwag(Proxy):
     paper: ClassVar[str] = "Casarin et al., CVPR 2025"
     weakness: ClassVar[str] = "dominated by the smallest gradients"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients", "patterns"})
+    # Fixed here, options of `LSwagVariant`.
+    bins: ClassVar[str] = "zero_based"
+    combine: ClassVar[str] = "product"
 
     window: Window | None = None
-    var_over: str = "sample"
-    n_batches: int = 2
+    var_over: Literal["sample", "minibatch"] = "sample"
+    n_batches: Several = 2
     grad_abs: bool = True
-    ddof: int = 0
-    sigma_floor: float = 0.0
-    sigma_floor_relative: float = 0.0
-    trim: float = 0.0
-    layers: str = "layer"
-    exclude_head: bool = False
-    exclude_stem: bool = False
-    include_bias: bool = False
-    include_norm: bool = False
-    bins: str = "zero_based"
-    psi_range: str = "prefix"
-    psi_reduce: str = "union"
-    binarize: str = "positive"
-    threshold: float = 0.0
-    token_reduce: str = "none"
-    loss_reduction: str = "mean"
-    scale_free: bool = False
-    tail_share: bool = False
-    combine: str = "product"
-    lambda_kind: str = "inv_std"
+    psi_range: Literal["prefix", "window", "all"] = "prefix"
+    lambda_kind: Literal["inv_std", "zico", "none"] = "inv_std"
 
     def __post_init__(self) -> None:
-        for field, choices in _CHOICES.items():
-            if getattr(self, field) not in choices:
-                raise ValueError(
-                    f"{field} of lswag must be one of {choices}, got {getattr(self, field)!r}."
-                )
-        for field in ("sigma_floor", "sigma_floor_relative", "threshold", "ddof"):
-            if not getattr(self, field) >= 0:
-                raise ValueError(f"{field} of lswag must be >= 0, got {getattr(self, field)}.")
-        if not 0 <= self.trim < 1:
-            raise ValueError(f"trim of lswag must be in [0, 1), got {self.trim}.")
-        if self.n_batches < 2:
-            raise ValueError(f"n_batches of lswag must be at least 2, got {self.n_batches}.")
-        if self.include_bias and self.layers == "split_qkv":
-            raise ValueError("include_bias of lswag cannot be combined with layers='split_qkv'.")
         object.__setattr__(self, "window", check_window(self.window, self.bins))
+        super().__post_init__()
 
     @property
     def passes(self) -> frozenset[str]:
@@ -147,58 +89,88 @@ class LSwag(Proxy):
         return self.n_batches if self.var_over == "minibatch" else 1
 
     def first_layer(self, bin_range: BinRange) -> int:
-        """The first layer that the window can reach; normalisation layers have no range."""
-        if self.include_norm:
-            return 0
+        """The first layer that the window can reach."""
         reached = can_be_in(bin_range(self.bins), self.window)
         return int(np.argmax(reached)) if reached.any() else len(reached)
 
     def measure(self, probe: Probe) -> Parts:
-        """Both factors and their parts of one architecture."""
-        parts = self._psi(probe)
+        """L-SWAG = Lambda * Psi (equation 1), with the parts of both factors."""
+        parts = self.pattern_factor(probe)
         if self.lambda_kind == "none":
             return parts | {"score": parts["psi"]}
-        parts |= gradient_factor(self, probe)
+        parts |= self.gradient_factor(probe)
         return parts | {"score": parts["lambda"] * parts["psi"]}
 
-    def _psi(self, probe: Probe) -> Parts:
-        """Psi (equations 7 and 8) and the distinct patterns of each layer."""
-        bits = (self.token_reduce, self.threshold, self.binarize)
-        words, psi_A = probe.words(*bits), probe.distinct(*bits)
-        num_units = probe.num_units(self.token_reduce)
-        include = self._psi_layers(probe)
-        if self.psi_reduce == "union":
-            psi = patterns.count_union(words, num_units, list(include))
-        else:
-            chosen = jnp.where(include, psi_A, 0).astype(probe.tape.logits.dtype)
-            psi = {
-                "sum": chosen.sum(),
-                "mean": chosen.sum() / jnp.maximum((include & (psi_A > 0)).sum(), 1),
-                "logsum": jnp.log(jnp.maximum(chosen, 1)).sum(),
-            }[self.psi_reduce]
-        units = jnp.stack([jnp.asarray(n, jnp.int32) for n in num_units])
+    def gradient_factor(self, probe: Probe) -> Parts:
+        """Lambda = sum_{l in window} lambda_l (equation 1).
+
+        Returns:
+            `lambda`; of each layer `lambda_l` [n], its depth bin `bins` [n] (-1 for a layer that is
+            absent) and whether it counts, `in_window` [n]; `n_layers` that count; `empty_layers` of
+            the window without a weight of non-zero deviation, which contribute 0.
+        """
+        return total(self.terms(probe), self.window, probe.tape.logits.dtype)
+
+    def terms(self, probe: Probe) -> list[Term]:
+        """lambda_l of each weight layer that can be in the window, in order of execution."""
+        bins_L = probe.layer_bins(self.bins)  # equation 6
+        reachable_L = probe.can_be_in(self.window, self.bins)
+        pairs = zip(probe.layers, bins_L, strict=True)
+        return [
+            term
+            for i, (layer, depth_bin) in enumerate(pairs)
+            if reachable_L[i]
+            for term in self.layer_terms(probe, layer, depth_bin)
+        ]
+
+    def layer_terms(self, probe: Probe, layer: Layer, depth_bin: Array) -> list[Term]:
+        """lambda_l = log sum_{w in theta_l} 1 / sigma_w, with sigma_w = std_i |dL_i / dw|."""
+        batches = self.n_batches if self.var_over == "minibatch" else None
+        moments = probe.moments(layer, batches=batches, absolute=self.grad_abs)["kernel"]
+        sigma = jnp.sqrt(moments.variance)
+        weight = moments.mean_abs if self.lambda_kind == "zico" else None
+        return [Term(layer.name, depth_bin, [sigma], log_sum(sigma, weight))]
+
+    def pattern_factor(self, probe: Probe) -> Parts:
+        """Psi, the number of distinct patterns of all units that take part (equations 7 and 8)."""
+        words, units = probe.words(), probe.num_units()
+        include_A = self.takes_part(probe)
+        psi = patterns.count_union(words, units, list(include_A))
+        return self.pattern_parts(probe, psi, probe.distinct(), units, include_A)
+
+    def takes_part(self, probe: Probe) -> Array:
+        """Whether each activation layer takes part in Psi, bool [A]."""
+        bins_A = probe.activation_bins(self.bins)
+        if self.window is None or self.psi_range == "all":
+            return jnp.ones_like(bins_A, bool)
+        first, last = self.window
+        reached = bins_A <= last
+        return reached & (bins_A >= first) if self.psi_range == "window" else reached
+
+    def pattern_parts(
+        self, probe: Probe, psi: Array, psi_A: Array, units: list[Array], include_A: Array
+    ) -> Parts:
+        """Psi, each layer's own patterns, and what bounds them: units and samples."""
+        units_A = jnp.stack([jnp.asarray(n, jnp.int32) for n in units])
         return {
             "psi": psi,
             "psi_l": psi_A,
-            "n_units": jnp.where(include, units, 0).sum(),
+            "n_units": jnp.where(include_A, units_A, 0).sum(),
             "samples": jnp.asarray(probe.activations[0].post.shape[0], jnp.int32),
         }
 
-    def _psi_layers(self, probe: Probe) -> Array:
-        """Whether each activation layer takes part in Psi, bool [A]."""
-        bins = probe.activation_bins(self.bins)
-        if self.window is None or self.psi_range == "all":
-            return jnp.ones_like(bins, bool)
-        inside = bins <= self.window[1]
-        return inside & (bins >= self.window[0]) if self.psi_range == "window" else inside
-
     def finish(self, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The parts, and how near Psi is to its bounds: the number of units, and 2^S or 3^S."""
+        """The parts, and how near Psi is to its bounds: the number of units, and 2^S."""
         units = np.maximum(parts["n_units"], 1).astype(np.float64)
-        symbols = 3.0 if self.binarize == "sign3" else 2.0
-        bound = np.minimum(units, symbols ** np.asarray(parts["samples"], np.float64))
+        most = self.symbols ** np.asarray(parts["samples"], np.float64)
         kept = {key: value for key, value in parts.items() if key != "samples"}
-        return kept | {"psi_per_unit": parts["psi"] / units, "psi_saturation": parts["psi"] / bound}
+        saturation = parts["psi"] / np.minimum(units, most)
+        return kept | {"psi_per_unit": parts["psi"] / units, "psi_saturation": saturation}
+
+    @property
+    def symbols(self) -> float:
+        """Symbols of a pattern: an active unit and one that is not."""
+        return 2.0
 
     def is_degenerate(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
         """No pattern, or no layer of the window with a moving gradient."""
@@ -208,7 +180,11 @@ class LSwag(Proxy):
     def pool(
         self, parts: Mapping[str, np.ndarray], degenerate: np.ndarray | bool = False
     ) -> tuple[np.ndarray, np.ndarray, str]:
-        """Scores of a pool by one rule; see `Proxy.pool`."""
+        """Scores of a pool by one rule; see `Proxy.pool`.
+
+        The published product would reward few patterns where Lambda <= 0. A pool with such a
+        network has the product of the pool's ranks of both factors instead.
+        """
         if "lambda" not in parts:
             return super().pool(parts, degenerate)
         lam, psi = (np.asarray(parts[key], np.float64) for key in ("lambda", "psi"))
@@ -218,23 +194,21 @@ class LSwag(Proxy):
         status = self._status(measured, parts, degenerate)
         ok = status == "ok"
         negative = ok & (lam <= 0)
-        rule = self.combine
-        if rule == "product" and negative.any():
-            rule = "rank_product"
+        rule = "rank_product" if self.combine == "product" and negative.any() else self.combine
         if rule == "rank_product":
-            scores = _rank(np.where(ok, lam, np.nan)) * _rank(np.where(ok, psi, np.nan))
+            scores = _ranks(np.where(ok, lam, np.nan)) * _ranks(np.where(ok, psi, np.nan))
         elif rule == "shifted" and ok.any():
             scores = (lam - np.where(ok, lam, np.inf).min(axis=0)) * psi
         status[negative] = "negative_lambda"
         return scores, status, rule
 
 
-def _rank(values: np.ndarray) -> np.ndarray:
+def _ranks(values: np.ndarray) -> np.ndarray:
     """Ascending average ranks along the pool; NaN stays NaN."""
-    return stats.rankdata(values, axis=0, nan_policy="omit")
+    return scipy.stats.rankdata(values, axis=0, nan_policy="omit")
 
 
-def check_window(window, rule: str = "zero_based") -> Window | None:
+def check_window(window: Window | None, rule: str = "zero_based") -> Window | None:
     """A window as a pair of bins, or None.
 
     Raises:

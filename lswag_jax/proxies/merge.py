@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Callable
 
 import numpy as np
-from scipy import stats
+import scipy
 
 
 def merge(values: np.ndarray, rule: str = "log_rank_sum") -> np.ndarray:
@@ -58,7 +58,7 @@ def check_rule(rule: str) -> None:
 
 def _ranks(values: np.ndarray) -> np.ndarray:
     """Ascending ranks [K, P] in 1..P, ties averaged."""
-    return stats.rankdata(values, axis=1)
+    return scipy.stats.rankdata(values, axis=1)
 
 
 def _log_rank_sum(values: np.ndarray) -> np.ndarray:
@@ -70,7 +70,7 @@ def _rank_sum(values: np.ndarray) -> np.ndarray:
 
 
 def _dense_rank_sum(values: np.ndarray) -> np.ndarray:
-    return stats.rankdata(values, method="dense", axis=1).astype(np.float64).sum(0)
+    return scipy.stats.rankdata(values, method="dense", axis=1).astype(np.float64).sum(0)
 
 
 def _min_rank(values: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ behind SynFlow does not hold.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +25,6 @@ from lswag_jax.probe import Probe, candidate
 from lswag_jax.proxies.base import Parts, Proxy
 
 Array = jax.Array
-_NORMS = ("off", "kept")
-_VARIANTS = ("log1p", "abs_log")
 
 
 def saliency(
@@ -89,10 +87,7 @@ class SynFlow(Proxy):
     gradients: ClassVar[bool] = True
     weakness: ClassVar[str] = "grows with depth and width alone; adds nothing to size on ViTs"
 
-    batch_norm: str = "off"
-
-    def __post_init__(self) -> None:
-        self._check_choice("batch_norm", _NORMS)
+    batch_norm: Literal["off", "kept"] = "off"
 
     def measure(self, probe: Probe) -> Parts:
         """The score and its layers [L]."""
@@ -123,10 +118,7 @@ class LogSynFlow(Proxy):
     gradients: ClassVar[bool] = True
     weakness: ClassVar[str] = "as synflow, less so"
 
-    variant: str = "log1p"
-
-    def __post_init__(self) -> None:
-        self._check_choice("variant", _VARIANTS)
+    variant: Literal["log1p", "abs_log"] = "log1p"
 
     def measure(self, probe: Probe) -> Parts:
         """The score and its layers [L]."""

@@ -11,7 +11,7 @@ which is SNIP's,
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -40,10 +40,7 @@ class TCet(Proxy):
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
     weakness: ClassVar[str] = "patterns of wide layers saturate"
 
-    transform: str = "log"
-
-    def __post_init__(self) -> None:
-        self._check_choice("transform", tuple(_TRANSFORMS))
+    transform: Literal["identity", "log", "log1p"] = "log"
 
     def measure(self, probe: Probe) -> Parts:
         """Kernels of the layers [L, B, B] and their SNR [L]; determinants are the host's work."""
@@ -75,7 +72,7 @@ def _snr(probe: Probe, i: int) -> Array:
 
 
 def _kernel(probe: Probe, i: int) -> Array:
-    """K of weight layer i's output, int32 [B, B]; zeros where it is not there."""
+    """K of weight layer i's output, int32 [B, B]; zeros for an absent layer."""
 
     call = probe.batch_layers()[i].calls[0]
 

@@ -11,18 +11,18 @@ n's logits with respect to all kernels and scales of normalisation,
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lswag_jax.capture import adapters, tape
+from lswag_jax.options import Count, Several
 from lswag_jax.probe import Probe, candidate, patterns
 from lswag_jax.proxies.base import NotApplicable, Parts, Proxy, eigenvalues, merged
 
 Array = jax.Array
-_NORMS = ("through", "frozen")
 
 
 def tangent_kernel(probe: Probe, batch_norm: str) -> Array:
@@ -98,7 +98,7 @@ def regions(probe: Probe, crops: int, size: int) -> Array:
     units = jnp.asarray(probe.act_units)
     values = [a.post.reshape(len(images), -1) for a in recorded.activations]
     values = [jnp.where(units[i] > 0, v, 0) for i, v in enumerate(values)]
-    widths = [v.shape[1] for v in values]  # units that are not there agree
+    widths = [v.shape[1] for v in values]  # absent units agree
     same = patterns.hamming_kernel(values, widths) == sum(widths)
     earlier = jnp.tril(same, -1).any(1)
     return (~earlier).sum()
@@ -152,10 +152,7 @@ class Ntk(Proxy):
     higher_is_better: ClassVar[bool] = False
     weakness: ClassVar[str] = "the most expensive; its smallest eigenvalue is close to rounding"
 
-    batch_norm: str = "through"
-
-    def __post_init__(self) -> None:
-        self._check_choice("batch_norm", _NORMS)
+    batch_norm: Literal["through", "frozen"] = "through"
 
     def measure(self, probe: Probe) -> Parts:
         """The kernel [B, B]; its eigenvalues are the host's work."""
@@ -192,15 +189,8 @@ class LinearRegions(Proxy):
     data: ClassVar[str] = "images"
     weakness: ClassVar[str] = "saturates at the number of crops"
 
-    crops: int = 256
-    size: int = 3
-
-    def __post_init__(self) -> None:
-        if self.crops < 2 or self.size < 1:
-            raise ValueError(
-                f"linear_regions needs two crops or more of a pixel or more, got {self.crops} and "
-                f"{self.size}."
-            )
+    crops: Several = 256
+    size: Count = 3
 
     def measure(self, probe: Probe) -> Parts:
         """The number of regions."""

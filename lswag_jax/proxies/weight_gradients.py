@@ -28,7 +28,7 @@ class LayerSum(Proxy):
 
     @abc.abstractmethod
     def layer(self, probe: Probe, i: int) -> Array:
-        """The summand of layer i; 0 for a layer that is not there."""
+        """The summand of layer i; 0 for an absent layer."""
 
     def measure(self, probe: Probe) -> Parts:
         """The score and its layers [L]."""

@@ -10,19 +10,18 @@ The code reads the running variance after one training-mode forward pass of x an
 """
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 
 from lswag_jax.capture.adapters import BatchStatistics
 from lswag_jax.capture.features import pooled_features
+from lswag_jax.options import Several
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import NotApplicable, Parts, Proxy
 
 Array = jax.Array
-_INITS = ("normal01", "space")
-_VARIANCES = ("ema2", "batch")
 _STEP = 0.01
 
 
@@ -51,16 +50,9 @@ class Zen(Proxy):
     data: ClassVar[str] = "none"
     weakness: ClassVar[str] = "needs BatchNorm; grows with depth"
 
-    init: str = "normal01"
-    bn_var: str = "ema2"
-    batch: int = 16
-
-    def __post_init__(self) -> None:
-        if self.init not in _INITS or self.bn_var not in _VARIANCES or self.batch < 2:
-            raise ValueError(
-                f"zen takes init of {_INITS}, bn_var of {_VARIANCES} and a batch of at least 2, "
-                f"got {self.init!r}, {self.bn_var!r} and {self.batch}."
-            )
+    init: Literal["normal01", "space"] = "normal01"
+    bn_var: Literal["ema2", "batch"] = "ema2"
+    batch: Several = 16
 
     def measure(self, probe: Probe) -> Parts:
         """The score, log Delta and the sum over BatchNorm layers."""
@@ -82,7 +74,7 @@ class Zen(Proxy):
         return {"score": delta + norms, "log_delta": delta, "norms": norms}
 
     def _term(self, first: BatchStatistics, second: BatchStatistics) -> Array:
-        """log sqrt(mean over channels of the variance); 0 for a layer that is not there."""
+        """log sqrt(mean over channels of the variance); 0 for an absent layer."""
         var_C = self._variance(first, second)
         if first.active is None:
             return 0.5 * jnp.log(var_C.mean())

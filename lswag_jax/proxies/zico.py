@@ -12,9 +12,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from lswag_jax.options import Several
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
-from lswag_jax.proxies.gradient_factor import gradient_factor
 from lswag_jax.proxies.lswag import LSwag
 
 
@@ -32,11 +32,7 @@ class ZiCo(Proxy):
     weakness: ClassVar[str] = "two batches only: half the ratios are 1"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
 
-    n_batches: int = 2
-
-    def __post_init__(self) -> None:
-        if self.n_batches < 2:
-            raise ValueError(f"n_batches of zico must be at least 2, got {self.n_batches}.")
+    n_batches: Several = 2
 
     @property
     def batches(self) -> int:
@@ -45,10 +41,10 @@ class ZiCo(Proxy):
 
     def measure(self, probe: Probe) -> Parts:
         """The score and its layers; the same sums as L-SWAG's, weighted by mean |g|."""
-        options = LSwag(
+        weighted = LSwag(
             lambda_kind="zico", var_over="minibatch", n_batches=self.n_batches, grad_abs=False
         )
-        parts = gradient_factor(options, probe)
+        parts = weighted.gradient_factor(probe)
         return {
             "score": parts["lambda"],
             "layers": parts["lambda_l"],

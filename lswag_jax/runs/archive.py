@@ -7,25 +7,28 @@ so a resumed search proposes the same genotypes again and takes from the archive
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, Any, Self
 
 from lswag_jax.files import dump_row, write_atomically
+from lswag_jax.runs.compare import CONFIG, VERSIONS, check_same, read_config
 from lswag_jax.scoring.rows import Row
 from lswag_jax.spaces import Space
 
 ARCHIVE = "archive.jsonl"
-CONFIG = "config.json"
-ABSENT = object()
-SHOWN = 5  # differences between two configs that an error names
 Evaluate = Callable[[Sequence[Any]], Iterable[Row]]
 
 
 class Archive(Sequence[Row]):
     """Rows in `workdir/archive.jsonl`, a sequence to which rows can be appended.
 
-    An archive that holds rows is continued if `workdir/config.json` agrees with the config; the
-    config of one without rows is replaced. A last line that a crash left unfinished is cut away.
+    An archive that holds rows is continued if `workdir/config.json` agrees with the config in all
+    that decides its rows (`runs.compare`); so a run is extended, and its config with it. The config
+    of one without rows is replaced. A last line that a crash left unfinished is cut away.
+
+    `config.json` also has `versions`: for each version of this package that wrote rows, how many
+    there were before.
 
     Args:
         workdir: folder of the run; made if absent.
@@ -53,19 +56,26 @@ class Archive(Sequence[Row]):
         exempt: Sequence[str] = (),
         name: str = ARCHIVE,
     ) -> None:
-        workdir = pathlib.Path(workdir)
-        new = plain(config)
-        self.path = workdir / name
+        self._workdir, self._config = pathlib.Path(workdir), plain(config)
+        self.path = self._workdir / name
         self._rows, size = read_rows(self.path) if self.path.exists() else ([], 0)
         if self._rows:
-            _compare(workdir, new, exempt)
+            check_same(self._workdir, self._config, exempt)
+            self._config[VERSIONS] = read_config(self._workdir).get(VERSIONS, {})
         else:
-            workdir.mkdir(parents=True, exist_ok=True)
-            write_atomically(workdir / CONFIG, json.dumps(new, indent=2) + "\n")
+            self._workdir.mkdir(parents=True, exist_ok=True)
         self._file = open(self.path, "ab")  # noqa: SIM115, closed by `close`
         _lock(self._file)
         self._file.truncate(size)
         os.fsync(self._file.fileno())
+        self._write_config()
+
+    def _write_config(self) -> None:
+        """Writes the config, unless it is there."""
+        text = json.dumps(self._config, indent=2) + "\n"
+        path = self._workdir / CONFIG
+        if not path.is_file() or path.read_text() != text:
+            write_atomically(path, text)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -75,7 +85,12 @@ class Archive(Sequence[Row]):
 
     def append(self, row: Row) -> None:
         """Appends a row; when this returns, the row is on the disk."""
-        line = dump_row(row)
+        from lswag_jax import __version__
+
+        line, versions = dump_row(row), self._config.setdefault(VERSIONS, {})
+        if __version__ not in versions:
+            versions[__version__] = len(self._rows)
+            self._write_config()
         self._file.write(line.encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -95,6 +110,8 @@ class Archive(Sequence[Row]):
 def read_rows(path: str | os.PathLike) -> tuple[list[Row], int]:
     """Rows of an archive, of a running search too; changes nothing.
 
+    A network that is there twice is counted once, with a warning.
+
     Args:
         path: of `archive.jsonl`.
 
@@ -112,7 +129,22 @@ def read_rows(path: str | os.PathLike) -> tuple[list[Row], int]:
             rows.append(row)
         elif number < len(lines) or rest:
             raise ValueError(f"line {number} of {path} is not a row of an archive.")
-    return rows, sum(len(line) + 1 for line in lines[: len(rows)])
+    size = sum(len(line) + 1 for line in lines[: len(rows)])
+    return _once(rows, path), size
+
+
+def _once(rows: list[Row], path: str | os.PathLike) -> list[Row]:
+    """The rows, each network's first alone."""
+    first: dict[str, Row] = {}
+    for row in rows:
+        first.setdefault(row["id"], row)
+    if len(first) < len(rows):
+        warnings.warn(
+            f"{len(rows) - len(first)} of {len(rows)} rows of {path} are of networks that it has "
+            "already: each is counted once.",
+            stacklevel=4,
+        )
+    return list(first.values())
 
 
 def _parse(line: bytes) -> Row | None:
@@ -125,6 +157,8 @@ def _parse(line: bytes) -> Row | None:
 
 def _lock(file: IO) -> None:
     """Refuses a second process on one archive, closing the file; a lock ends with its process.
+
+    The archive itself is locked: filelock would leave a second file in every folder of results.
 
     Raises:
         ValueError: another process holds it.
@@ -150,42 +184,6 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
         return json.loads(dump_row(dict(config)))
     except TypeError as error:
         raise ValueError(f"a config must hold plain values only ({error}).") from None
-
-
-def _compare(workdir: pathlib.Path, config: Mapping[str, Any], exempt: Sequence[str]) -> None:
-    """Raise ValueError unless the config of the run in `workdir` is this one."""
-    path = workdir / CONFIG
-    try:
-        there = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        raise ValueError(f"{workdir} holds a run but no readable {CONFIG}.") from None
-    differing = [
-        f"{key} ({what})"
-        for key, what in _differences(there, config)
-        if not any(f"{key}.".startswith(f"{free}.") for free in exempt)
-    ]
-    if differing:
-        more = [f"{len(differing) - SHOWN} more"] if len(differing) > SHOWN else []
-        raise ValueError(
-            f"workdir {workdir} holds a run of another config, which differs in "
-            f"{', '.join(differing[:SHOWN] + more)}: give another workdir."
-        )
-
-
-def _differences(there: Any, here: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted keys at which two configs differ, and how."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        for name in there | here:
-            inner = f"{key}.{name}" if key else name
-            yield from _differences(there.get(name, ABSENT), here.get(name, ABSENT), inner)
-    elif ABSENT in (there, here) and isinstance(there if here is ABSENT else here, dict):
-        yield key, "only there" if here is ABSENT else "only here"
-    elif there is ABSENT or here is ABSENT or json.dumps(there) != json.dumps(here):
-        yield key, f"{_show(there)} there, {_show(here)} here"
-
-
-def _show(value: Any) -> str:
-    return "absent" if value is ABSENT else json.dumps(value)
 
 
 def extend(
@@ -226,12 +224,13 @@ def extend(
 
 def _check_id(row: Row, expected: str, what: str) -> None:
     if row["id"] != expected:
-        raise ValueError(f"{what} is of {row['id']!r}, but this search proposes {expected!r} here.")
+        raise ValueError(f"{what} is of {row['id']!r}, but this run has {expected!r} here.")
 
 
 def check_complete(archive: Sequence[Row], size: int) -> None:
     """Raise ValueError if an archive holds more than the `size` rows of its search."""
     if len(archive) > size:
         raise ValueError(
-            f"the archive holds {len(archive)} rows, but this search proposes only {size}."
+            f"the archive holds {len(archive)} rows, but this run has only {size} networks: ask "
+            "for as many, or give another workdir."
         )

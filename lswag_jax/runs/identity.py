@@ -1,4 +1,4 @@
-"""What a run is: a workdir of another one is refused."""
+"""Identity of a run: a workdir with rows of another run is refused."""
 
 import dataclasses
 import hashlib

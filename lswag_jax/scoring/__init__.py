@@ -15,6 +15,7 @@ __all__ = [
     "ScoreTable",
     "clear_programs",
     "make_scorer",
+    "num_programs",
     "score",
     "score_model",
     "stream",
@@ -25,3 +26,8 @@ def clear_programs() -> None:
     """Drops the compiled programs that are kept for later calls."""
     programs.clear()
     model.clear()
+
+
+def num_programs() -> int:
+    """How many compiled programs are kept for later calls."""
+    return programs.count() + model.count()

@@ -20,12 +20,12 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 AXIS = "arch"
-_BLOCK = 1 << 22  # bytes of text that processes exchange at once
+BLOCK_BYTES = 1 << 22  # bytes of text that processes exchange at once
 
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """What a population is scored on.
+    """Devices and processes that a population is scored on.
 
     Args:
         local: devices of this process.
@@ -49,7 +49,7 @@ class Devices:
         """Devices given by a user.
 
         Args:
-            devices: of this process, which then works by itself; None takes all of the job, whose
+            devices: of this process, which then works alone; None takes all of the job, whose
                 processes share the work.
 
         Raises:
@@ -72,7 +72,7 @@ class Devices:
         return dataclasses.replace(self, local=self.local[:1])
 
     def own(self, members: Sequence[Any], each: int) -> Sequence[Any]:
-        """This process's part of a round in which each device takes so many; the last is short."""
+        """Takes this process's members of a round, `each` a device; the last part may be short."""
         size = each * len(self.local)
         return members[self.process * size : (self.process + 1) * size]
 
@@ -126,21 +126,21 @@ def gather(items: list) -> list:
 
     text = np.frombuffer(json.dumps(items).encode(), np.uint8)
     texts = [b""] * jax.process_count()
-    for start in itertools.count(0, _BLOCK):
-        block = text[start : start + _BLOCK]
+    for start in itertools.count(0, BLOCK_BYTES):
+        block = text[start : start + BLOCK_BYTES]
         sizes = process_allgather(np.array([len(block)]))[:, 0]
         # Powers of two, since each shape is a program to compile.
         padded = np.zeros(1 << int(sizes.max()).bit_length(), np.uint8)
         padded[: len(block)] = block
         blocks = process_allgather(padded)
         texts = [t + bytes(b[:n]) for t, b, n in zip(texts, blocks, sizes, strict=True)]
-        if (sizes < _BLOCK).all():
+        if (sizes < BLOCK_BYTES).all():
             break
     return [item for text in texts for item in json.loads(text)]
 
 
 def on_first(function: Callable[[], Any]) -> Any:
-    """What a function returns on the first process, where alone it is called, on every process.
+    """Calls a function on the first process alone and returns its result on every process.
 
     Args:
         function: of no arguments; returns plain values that JSON can hold.

@@ -124,7 +124,7 @@ class Fitness:
 
         Args:
             spec: a fitness; names of proxies, in a sequence or with commas between them; or the
-                path of a `.json` file that `load` reads, which has a rule of its own.
+                path of a `.json` file that `load` reads, which brings its own rule.
             rule: that merges named proxies.
 
         Raises:

@@ -36,6 +36,11 @@ def check_inputs(
     images = np.asarray(images) if isinstance(images, list) else images
     if not hasattr(images, "dtype") or not hasattr(images, "shape"):
         raise ValueError(f"images must be an array, got {type(images).__name__}.")
+    if isinstance(images, jax.core.Tracer) or isinstance(labels, jax.core.Tracer):
+        raise ValueError(
+            "images and labels must be values, not traced by jit or grad: scoring compiles "
+            "programs of its own; under jit use lswag_jax.make_scorer."
+        )
     if image_shape is not None and tuple(images.shape[1:]) != image_shape:
         axes = (
             "(batch, height, width, channels)" if len(image_shape) == 3 else "(batch, tiles, ...)"

@@ -36,7 +36,7 @@ def measure(
         images: [B, H, W, C], the pattern batch.
         labels: [B].
         proxies: configured proxies.
-        gradient_batch: the first so many samples are the gradient batch; None takes all.
+        gradient_batch: number of first samples that form the gradient batch; None takes all.
         loss: per-sample loss.
         draws: random tensors of the proxies that need some.
 
@@ -89,7 +89,7 @@ def measure(
 
 
 def _wants(proxies: Sequence[Proxy], num_gradients: int) -> Wants:
-    """What the proxies read of the gradients of so many samples."""
+    """Collects what the proxies read of the gradients of n samples."""
     samples = [proxy.samples for proxy in proxies if proxy.samples is not None]
     batches = math.lcm(*(proxy.batches for proxy in proxies))
     return Wants(samples[0] if samples else None, 1 if num_gradients % batches else batches)

@@ -11,16 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax import nnx
+from flax.errors import FlaxError
 
 from lswag_jax import proxies as proxy_registry
 from lswag_jax import tasks
 from lswag_jax.capture import adapters, models, tape
 from lswag_jax.capture.macs import count_macs
+from lswag_jax.options import Seed, Several, typed
 from lswag_jax.probe.candidate import Candidate, Draws
 from lswag_jax.probe.patterns import PATTERN_LIMIT
 from lswag_jax.proxies import Proxy
 from lswag_jax.scoring.inputs import check_inputs, in_one_dtype
 from lswag_jax.scoring.measure import measure
+from lswag_jax.scoring.options import BatchNormMode, Precision
 from lswag_jax.scoring.population import Proxies
 from lswag_jax.scoring.programs import merged
 from lswag_jax.scoring.rows import Row, measurements
@@ -28,6 +31,7 @@ from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.tasks import Task
 
 
+@typed
 def score_model(
     module: nn.Module | nnx.Module,
     variables: Mapping[str, Any] | None,
@@ -38,12 +42,12 @@ def score_model(
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     task: Task | None = None,
-    gradient_batch: int | None = None,
-    batch_norm: str = "frozen",
+    gradient_batch: Several | None = None,
+    batch_norm: BatchNormMode = "frozen",
     loss: tape.Loss | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     draws: Mapping[str, Any] | None = None,
-    precision: str = "highest",
+    precision: Precision = "highest",
 ) -> ScoreTable:
     """Scores one Flax model of the user's own, Linen or NNX, with the weights it has.
 
@@ -52,18 +56,18 @@ def score_model(
         variables: of the Linen module; None for an NNX model. Floats narrower than float32 become
             float32, and images and weights the wider of their two types; a module's own `dtype`
             stays.
-        images: [B, H, W, C] or whatever the model takes, floats or uint8 (divided by 255). The
-            model must run on one image too. Where it folds windows or tokens into the batch's axis,
-            [B * k, ...], a sample's k rows must lie together, see `tape.record`.
+        images: [B, H, W, C] or another shape that the model takes, floats or uint8 (divided by
+            255). The model must run on one image too. Where it folds windows or tokens into the
+            batch, [B * k, ...], a sample's k rows must lie together, see `tape.record`.
         labels: [B] integers, or what the task or the loss takes; None where no proxy reads them.
         proxies: names or configured proxies.
         args, kwargs: further arguments of the model's call. Arguments called train, training,
             is_training or deterministic are set for evaluation unless given. Arrays with B rows
             are taken to have one a sample; proxies that run the model on other inputs than the
-            batch, such as noise, crops or mini-batches with statistics of their own, are then not
+            batch, such as noise, crops or mini-batches with their own statistics, are then not
             applicable.
         task: what the model predicts, see `lswag_jax.tasks`; None for classification.
-        gradient_batch: the first so many samples are the gradient batch; None takes all.
+        gradient_batch: number of first samples that form the gradient batch; None takes all.
         batch_norm: see `adapters.linen_network`.
         loss: per-sample loss of (outputs, labels) in place of the task's; labels are then taken as
             they are.
@@ -96,7 +100,7 @@ def score_model(
     sizes = (len(images), gradient_batch or len(images))
     model, weights, params = models.split(module, variables, args, kwargs, batch_norm, sizes)
     images, weights = in_one_dtype(images, weights)
-    logits = jax.eval_shape(functools.partial(_forward, model), weights, images)
+    logits = _logits(model, weights, images)
     loss, labels = _loss_and_labels(logits, images, labels, resolved, task, loss)
     settings = (("gradient_batch", gradient_batch), ("loss", loss))
     given = {name: jnp.asarray(value) for name, value in (draws or {}).items()}
@@ -123,6 +127,17 @@ def score_model(
         **measured,
     }
     return ScoreTable([row], resolved, {"compile": compiled - start, "score": elapsed})
+
+
+def _logits(model: Any, weights: Any, images: jax.Array) -> Any:
+    """Shape of a model's output; ValueError where its weights are of other inputs."""
+    try:
+        return jax.eval_shape(functools.partial(_forward, model), weights, images)
+    except FlaxError as error:
+        why = str(error).split(" (http")[0].rstrip(".")
+        raise ValueError(
+            f"the model cannot be run on images of shape {images.shape}: {why}."
+        ) from error
 
 
 def _forward(model: Any, weights: Any, images: jax.Array) -> jax.Array:
@@ -171,7 +186,7 @@ def _kept(function: Callable, cached: bool) -> Callable:
 
 @functools.lru_cache(maxsize=32)
 def _check_samples(model, leaves, structure) -> None:
-    """Raise ValueError unless what is recorded of a sample has one shape, whatever the batch is.
+    """Raise ValueError unless a sample's records have the same shape in batches of any size.
 
     A table of positions [N, ...] or a learned token has no samples on its leading axis, even where
     N is a multiple of the batch.
@@ -225,6 +240,11 @@ def _compiled(model, proxies, settings, leaves, structure, precision):
 
     with jax.default_matmul_precision(precision):
         return jax.jit(run).lower(*jax.tree.unflatten(structure, leaves)).compile()
+
+
+def count() -> int:
+    """How many compiled programs are kept."""
+    return _compiled.cache_info().currsize
 
 
 def clear() -> None:

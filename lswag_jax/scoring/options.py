@@ -6,7 +6,7 @@ from typing import Any, Literal, Self, get_args
 
 import jax
 
-from lswag_jax.options import Checked, Count, Natural, Several
+from lswag_jax.options import Checked, Count, Seed, Several
 
 BatchNormMode = Literal["frozen", "eval", "batch1_train", "through"]
 Precision = Literal["default", "high", "highest", "bfloat16", "tensorfloat32", "float32"]
@@ -20,8 +20,8 @@ class ScoreOptions(Checked):
     Attributes:
         seed: of the initial weights, and of what proxies draw; repeat r uses seed + r.
         repeats: initialisations; scores are averaged, `ScoreTable.per_repeat` keeps each.
-        gradient_batch: the first so many samples are the gradient batch, all are the pattern
-            batch; None takes all for both.
+        gradient_batch: number of first samples that form the gradient batch; None takes all. The
+            pattern batch is always the whole batch.
         batch_size: architectures evaluated at once on each device; None is 1 on a CPU and 8
             elsewhere, and always 1 where networks are chains (`Space.chain`).
         batch_norm: mode of BatchNorm in which per-sample gradients are taken: "frozen" takes the
@@ -37,7 +37,7 @@ class ScoreOptions(Checked):
         ValueError: a value that is not allowed.
     """
 
-    seed: Natural = 0
+    seed: Seed = 0
     repeats: Count = 1
     gradient_batch: Several | None = None
     batch_size: Count | None = None

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from lswag_jax import proxies as proxy_registry
+from lswag_jax.options import typed
 from lswag_jax.probe.patterns import PATTERN_LIMIT
 from lswag_jax.proxies import Proxy
 from lswag_jax.scoring import devices, programs
@@ -61,6 +62,7 @@ def make_scorer(
     return programs.elastic_scorer(space, resolved, ScoreOptions.parse(options))
 
 
+@typed
 def score(
     space: Space,
     genotypes: Sequence[Any],
@@ -158,7 +160,7 @@ def stream(
         members = list(hardware.own(genotypes[start : start + step], each))
         began = time.perf_counter()
         try:
-            results = _run_chunk(members, chunk, run, initial, images, labels)
+            results = run_chunk(members, chunk, run, initial, images, labels)
         except jax.errors.JaxRuntimeError as error:  # such as a device that is out of memory
             results = str(error).splitlines()[0]
         elapsed = time.perf_counter() - began
@@ -178,7 +180,7 @@ def _placed(space: Space, seeds: Sequence[int], images: Array, labels: Array, lo
     return jax.device_put((images, labels, initial), everywhere)
 
 
-def _run_chunk(members, chunk, run, initial, images, labels) -> list[dict[str, Any]]:
+def run_chunk(members, chunk, run, initial, images, labels) -> list[dict[str, Any]]:
     """Results of each repeat, as arrays with leading axis len(members)."""
     if not members:  # of a process that has none in the last round
         return []

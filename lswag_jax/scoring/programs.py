@@ -110,7 +110,7 @@ def runner(
 
 @functools.lru_cache(maxsize=32)
 def _compiled(space, proxies, options, images, labels, each, local_devices, precision):
-    """Executable of `elastic_scorer` for chunks of so many genotypes on each of the devices."""
+    """Compiles `elastic_scorer` for chunks of `each` genotypes on each of the devices."""
     scorer = elastic_scorer(space, proxies, options)
     variables = jax.eval_shape(space.init, jax.random.key(0))
     variables = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, images.dtype), variables)
@@ -166,6 +166,11 @@ def merged(results: Sequence[Results]) -> Results:
     results = jax.device_get(results)
     degenerate = np.logical_and.reduce([result["degenerate"] for result in results])
     return functools.reduce(operator.or_, results) | {"degenerate": degenerate}
+
+
+def count() -> int:
+    """How many compiled programs are kept."""
+    return _compiled.cache_info().currsize
 
 
 def clear() -> None:

@@ -64,7 +64,7 @@ def population_rows(
 def measurements(
     results: Sequence[Mapping[str, Any]], proxies: Sequence[Proxy], number: int
 ) -> list[dict[str, Any]]:
-    """The `degenerate` and `parts` of the rows of so many architectures.
+    """Makes the `degenerate` and `parts` of the rows of P architectures.
 
     Args:
         results: of each repeat what `measure` returned, arrays with leading axis P.

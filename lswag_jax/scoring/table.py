@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from lswag_jax.files import dump_row, write_atomically, write_csv, write_parquet
 from lswag_jax.proxies.base import Proxy
@@ -174,7 +174,7 @@ class ScoreTable:
 
     def rank(self, proxy: str) -> np.ndarray:
         """Rank of each architecture, 1 is best, ties averaged; failures share the worst ranks."""
-        return stats.rankdata(-self.values(proxy))
+        return scipy.stats.rankdata(-self.values(proxy))
 
     def best(self, proxy: str) -> int:
         """Index of the best architecture; the first of equals."""

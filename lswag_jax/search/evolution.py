@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from lswag_jax.options import Count, Natural, Share
 from lswag_jax.runs.archive import Archive, Evaluate, check_complete, extend
 from lswag_jax.scoring.rows import Row
 from lswag_jax.search.random_search import SearchOptions, is_legal, require_legal, sample_legal
@@ -26,7 +27,7 @@ class EvolutionOptions(SearchOptions):
     Args:
         epochs: generations of children.
         population: genotypes of the first generation and, filled up with random ones, of each.
-        select: the best so many of the whole archive are parents.
+        select: number of parents, the best of the whole archive.
         crossover: children of two parents in a generation.
         mutation: mutants in a generation.
         m_prob: probability that a gene of one block is drawn anew (`Space.mutate`).
@@ -43,23 +44,15 @@ class EvolutionOptions(SearchOptions):
         1050
     """
 
-    epochs: int = 20
-    population: int = 50
-    select: int = 10
-    crossover: int = 25
-    mutation: int = 25
-    m_prob: float = 0.2
-    s_prob: float = 0.4
-    tries: int = 10
+    epochs: Count = 20
+    population: Count = 50
+    select: Count = 10
+    crossover: Natural = 25
+    mutation: Natural = 25
+    m_prob: Share = 0.2
+    s_prob: Share = 0.4
+    tries: Count = 10
     merge_last: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check_integers(1, "epochs", "population", "select", "tries")
-        self._check_integers(0, "crossover", "mutation")
-        for field in ("m_prob", "s_prob"):
-            if not 0 <= getattr(self, field) <= 1:
-                raise ValueError(f"{field} must be in [0, 1], got {getattr(self, field)}.")
 
     @property
     def generations(self) -> int:

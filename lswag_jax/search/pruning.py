@@ -12,12 +12,12 @@ decimals. Repeats differ in weights and crops, where TE-NAS's differ in images.
 """
 
 import dataclasses
-import numbers
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from lswag_jax.options import Checked, Count, Natural
 from lswag_jax.runs.archive import Archive, Evaluate, check_complete, extend
 from lswag_jax.scoring.fitness import Fitness
 from lswag_jax.scoring.rows import Row
@@ -25,12 +25,12 @@ from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.spaces import OpSets, Supernet
 
 Removal = tuple[int, str]
-Appeal = Callable[[Sequence[Row]], np.ndarray]
+ScoreRemovals = Callable[[Sequence[Row]], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PruningOptions:
-    """Options of a pruning search, which has no seed of its own and nothing at random.
+class PruningOptions(Checked):
+    """Options of a pruning search, which draws nothing at random and so has no seed.
 
     Args:
         prune_number: operations that an edge loses in a round, but for its last one: TE-NAS has 1
@@ -41,16 +41,8 @@ class PruningOptions:
         ValueError: an option outside its range.
     """
 
-    prune_number: int = 1
-    decimals: int | None = None
-
-    def __post_init__(self) -> None:
-        for field, smallest in (("prune_number", 1), ("decimals", 0)):
-            value = getattr(self, field)
-            if field == "decimals" and value is None:
-                continue
-            if not isinstance(value, numbers.Integral) or value < smallest:
-                raise ValueError(f"{field} must be an integer >= {smallest}, got {value!r}.")
+    prune_number: Count = 1
+    decimals: Natural | None = None
 
 
 class Group(NamedTuple):
@@ -63,7 +55,7 @@ class Group(NamedTuple):
 def search(
     space: Supernet,
     evaluate: Evaluate,
-    appeal: Appeal,
+    score_removals: ScoreRemovals,
     options: PruningOptions,
     archive: list[Row] | Archive,
 ) -> OpSets:
@@ -76,8 +68,8 @@ def search(
     Args:
         space: the super-network.
         evaluate: yields a row for each genotype, in order.
-        appeal: of the rows of a round, the first of them the whole network's, how much each of the
-            other removals is called for [P - 1]; of equals the earlier is made.
+        score_removals: scores the removals of a round [P - 1] from its rows, the first of which is
+            the whole network's; the largest is made first, of equals the earlier.
         options: see `PruningOptions`.
         archive: receives the rows.
 
@@ -100,7 +92,7 @@ def search(
         removals = [removal for group in groups for removal in group.removals]
         genotypes = [sets, *(sets.without(*removal) for removal in removals)]
         stop = extend(archive, size, space, genotypes, evaluate)
-        order = np.argsort(-np.asarray(appeal(archive[size:stop])), kind="stable")
+        order = np.argsort(-np.asarray(score_removals(archive[size:stop])), kind="stable")
         place = {removals[i]: rank for rank, i in enumerate(order)}
         for group in groups:
             for removal in sorted(group.removals, key=place.__getitem__)[: group.number]:
@@ -155,8 +147,8 @@ def num_evaluations(space: Supernet, options: PruningOptions) -> int:
     return len(archive)
 
 
-def appeal_of(table: ScoreTable, fitness: Fitness, decimals: int | None) -> np.ndarray:
-    """How much each removal of a round is called for [P - 1].
+def removal_scores(table: ScoreTable, fitness: Fitness, decimals: int | None) -> np.ndarray:
+    """Scores the removals of a round [P - 1]; what loses least has the largest.
 
     Args:
         table: of the round, the whole network first; it is the pool of every rule.

@@ -1,13 +1,14 @@
 """Random search, and the legal random genotypes that every search starts from."""
 
 import dataclasses
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from lswag_jax.options import Checked, Count, Natural
 from lswag_jax.runs.archive import Archive, Evaluate, check_complete, extend
+from lswag_jax.runs.draw import draw, shortage
 from lswag_jax.runs.shards import Shard
 from lswag_jax.scoring.rows import Row
 from lswag_jax.spaces import Space
@@ -17,7 +18,7 @@ _NUM_PROBES = 1000  # random genotypes whose sizes an error reports
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SearchOptions:
+class SearchOptions(Checked):
     """What every search needs.
 
     Args:
@@ -30,14 +31,12 @@ class SearchOptions:
         ValueError: an option outside its range.
     """
 
-    seed: int = 0
+    seed: Natural = 0
     params_window: Window | None = None
     macs_window: Window | None = None
-    patience: int = 10_000
+    patience: Count = 10_000
 
     def __post_init__(self) -> None:
-        self._check_integers(0, "seed")
-        self._check_integers(1, "patience")
         for field in ("params_window", "macs_window"):
             window = getattr(self, field)
             if window is None:
@@ -45,12 +44,7 @@ class SearchOptions:
             if np.shape(window) != (2,) or not window[0] <= window[1]:
                 raise ValueError(f"{field} must be (smallest, largest) or None, got {window}.")
             object.__setattr__(self, field, tuple(window))
-
-    def _check_integers(self, smallest: int, *fields: str) -> None:
-        for field in fields:
-            value = getattr(self, field)
-            if not isinstance(value, numbers.Integral) or value < smallest:
-                raise ValueError(f"{field} must be an integer >= {smallest}, got {value!r}.")
+        super().__post_init__()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,12 +60,8 @@ class RandomOptions(SearchOptions):
         500
     """
 
-    num: int = 1000
+    num: Count = 1000
     shard: Shard | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check_integers(1, "num")
 
     @property
     def total(self) -> int:
@@ -136,7 +126,7 @@ def _inside(window: Window | None, size, genotype: Any) -> bool:
 def sample_legal(
     space: Space, rng: np.random.Generator, num: int, options: SearchOptions, seen: set[str]
 ) -> list[Any]:
-    """Up to `num` random legal genotypes; fewer if `options.patience` runs out.
+    """Up to `num` random legal genotypes; fewer if `options.patience` runs out (`runs.draw`).
 
     Args:
         space: the search space.
@@ -145,16 +135,7 @@ def sample_legal(
         options: the windows and the patience.
         seen: see `is_legal`.
     """
-    found: list[Any] = []
-    failed = 0
-    while len(found) < num and failed < options.patience:
-        genotype = space.sample(rng, 1)[0]
-        if is_legal(space, genotype, options, seen):
-            found.append(genotype)
-            failed = 0
-        else:
-            failed += 1
-    return found
+    return draw(space, rng, num, lambda g: is_legal(space, g, options, seen), options.patience)
 
 
 def require_legal(
@@ -171,6 +152,8 @@ def require_legal(
     found = sample_legal(space, rng, num, options, set())
     if len(found) == num:
         return found
+    if all(w is None or w == (0, np.inf) for w in (options.params_window, options.macs_window)):
+        raise ValueError(shortage(space, len(found), num))
     probes = space.sample(np.random.default_rng([options.seed, 0]), _NUM_PROBES)
     raise ValueError(
         f"only {len(found)} of {num} different genotypes of {space.name} were found with params in "

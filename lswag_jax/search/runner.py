@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lswag_jax import proxies as proxy_registry
+from lswag_jax.options import typed
 from lswag_jax.proxies import Proxy
 from lswag_jax.runs.archive import Archive, Evaluate
 from lswag_jax.runs.identity import data_sha256, describe
@@ -22,7 +23,7 @@ from lswag_jax.search import evolution, pruning, random_search
 from lswag_jax.search.evolution import EvolutionOptions
 from lswag_jax.search.pruning import PruningOptions
 from lswag_jax.search.random_search import RandomOptions
-from lswag_jax.search.results import SearchResult, write_results
+from lswag_jax.search.results import SearchResult, unusable, write_results
 from lswag_jax.spaces import Space, supernet_of
 
 Options = EvolutionOptions | RandomOptions | PruningOptions
@@ -64,7 +65,8 @@ def search(
         progress: called after each new row, and once for an archive that is resumed.
 
     Returns:
-        All that was evaluated; of pruning the network alone that is left, as one of `space`.
+        All that was evaluated, `refusal` telling where none of it can be ranked; of pruning the
+        network alone that is left, as one of `space`.
 
     Raises:
         ValueError: bad proxies or fitness, windows that cannot be met, a space that cannot be
@@ -89,13 +91,15 @@ def search(
     if progress:
         evaluate = _reporting(evaluate, archive, total(space, options), rank, progress)
     rows: Sequence[Row] = archive
+    by = fitness.proxies
     if isinstance(options, EvolutionOptions):
         evolution.search(space, evaluate, rank, options, archive)
     elif isinstance(options, RandomOptions):
         random_search.search(space, evaluate, options, archive)
     else:
+        by = ()  # what is left was not scored itself, but as the last super-network
         rows = [_prune(space, evaluate, options, archive, resolved, fitness)]
-    return SearchResult(ScoreTable(rows, resolved), rank(rows))
+    return SearchResult(ScoreTable(rows, resolved), rank(rows), by)
 
 
 def _prune(
@@ -110,11 +114,13 @@ def _prune(
     if fitness.rule == "product" and len(fitness.proxies) > 1:
         raise ValueError("pruning merges losses, which may be negative: not by rule 'product'.")
 
-    def appeal(rows: Sequence[Row]) -> np.ndarray:
-        return pruning.appeal_of(ScoreTable(rows, proxies), fitness, options.decimals)
+    def score_removals(rows: Sequence[Row]) -> np.ndarray:
+        return pruning.removal_scores(ScoreTable(rows, proxies), fitness, options.decimals)
 
     supernet = supernet_of(space)
-    final = supernet.final(pruning.search(supernet, evaluate, appeal, options, archive))
+    final = supernet.final(pruning.search(supernet, evaluate, score_removals, options, archive))
+    if refusal := unusable(ScoreTable(archive, proxies), fitness.proxies):
+        raise ValueError(refusal)
     return archive[-1] | {"id": space.format(final), "genotype": final.to_json()}
 
 
@@ -171,6 +177,7 @@ def _reporting(
     return reporting
 
 
+@typed
 def run(
     space: Space,
     images: Any,
@@ -227,7 +234,7 @@ def run(
 
     def evaluate(genotypes: Sequence[Any]) -> Iterator[Row]:
         spent: dict[str, float] = {}
-        probed = [proxy for proxy in resolved if proxy.untrained]
+        probed = [proxy for proxy in resolved if proxy.is_zero_cost]
         yield from complete(
             scoring.stream(
                 scored, genotypes, images, labels, probed, timing=spent, **settings.keywords()
@@ -250,12 +257,14 @@ def run(
         )
     result.table.timing |= timing
     if not shard:
-        distributed.on_first(lambda: write_results(result, workdir))
+        distributed.on_first(lambda: write_results(result, workdir, space))
     return result
 
 
 def _describe(space, proxies: Iterable[Proxy], options, fitness, settings) -> dict:
     """The arguments of a run as plain values, but for those that say where it runs."""
     decisive = {k: v for k, v in dataclasses.asdict(options).items() if k != "shard"}
-    search = {"kind": type(options).__name__} | decisive
-    return describe(space, proxies, settings, search=search, fitness=fitness.to_json())
+    more: dict[str, Any] = {"search": {"kind": type(options).__name__} | decisive}
+    if not isinstance(options, RandomOptions):  # which is ranked at its end
+        more["fitness"] = fitness.to_json()
+    return describe(space, proxies, settings, **more)

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 from typing import Any
 
+from lswag_jax import options
 from lswag_jax.spaces.autoformer import AutoFormer, AutoFormerGenotype
 from lswag_jax.spaces.base import Block, Space
 from lswag_jax.spaces.darts import Darts, DartsGenotype, DartsSupernet
@@ -92,6 +93,7 @@ def get(name: str, **fields: Any) -> Space:
     if unknown:
         raise ValueError(f"{name} has no argument {unknown[0]!r}, known are {', '.join(known)}.")
     cls, own = _SPACES[name]
+    options.check(cls, fields, name)
     return cls(name=name, **(own | fields))
 
 
@@ -112,7 +114,7 @@ def supernet_of(space: Space) -> Supernet:
 
 
 def _known(name: str) -> None:
-    if name not in _SPACES:
+    if not isinstance(name, str) or name not in _SPACES:
         near = difflib.get_close_matches(str(name), _SPACES, n=len(_SPACES), cutoff=0.0)
         raise ValueError(f"unknown search space {name!r}, known are {', '.join(near)}.")
 

@@ -1,6 +1,7 @@
 """Depth percentile bins of layers (equation 6 of the L-SWAG paper)."""
 
 from collections.abc import Callable
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,8 @@ import numpy as np
 
 Array = jax.Array
 NUM_BINS = 10
-BIN_RULES = ("zero_based", "one_based", "literal")
+BinRule = Literal["zero_based", "one_based", "literal"]
+BIN_RULES = get_args(BinRule)
 Window = tuple[int, int]
 # Lowest and highest bin [2, L] that each layer of a space can have, by the rule.
 BinRange = Callable[[str], np.ndarray]

@@ -10,6 +10,7 @@ import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
+from lswag_jax.extras import extra
 from lswag_jax.spaces.autoformer import network as autoformer_network
 from lswag_jax.spaces.autoformer import torch as autoformer_torch
 from lswag_jax.spaces.darts import network as darts_network
@@ -91,7 +92,8 @@ def load(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
     if path.suffix == ".safetensors":
-        from safetensors import numpy as safetensors
+        with extra("data"):
+            from safetensors import numpy as safetensors
 
         return safetensors.load_file(path)
     raise ValueError(f"weights are read from .npz or .safetensors files, got {path.name}.")

@@ -5,14 +5,16 @@ normalised batch: mixup or CutMix, and random erasing.
 """
 
 import dataclasses
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lswag_jax import data
+from lswag_jax.extras import extra
+from lswag_jax.options import AboveZero, Bound, Checked, Natural, NonNegative, Share
 
-CROPS = ("none", "pad", "resized")
 Array = jax.Array
 _EVAL_CROP = 0.875  # of the short side, of networks trained on resized crops
 _ERASED = (0.02, 1 / 3)  # share of the area
@@ -20,8 +22,8 @@ _ERASED_RATIO = (0.3, 1 / 0.3)  # height over width
 
 
 @dataclasses.dataclass(frozen=True)
-class AugmentOptions:
-    """What is done to training images.
+class AugmentOptions(Checked):
+    """Options of the augmentation of training images.
 
     Attributes:
         crop: "none" (resized, as in `lswag_jax.data`), "pad" (a crop of the image padded by an
@@ -37,30 +39,16 @@ class AugmentOptions:
         smoothing: share of the label that is spread over all classes.
     """
 
-    crop: str = "none"
-    min_scale: float = 0.08
+    crop: Literal["none", "pad", "resized"] = "none"
+    min_scale: AboveZero = 0.08
     flip: bool = False
-    rand_augment: int = 0
-    magnitude: float = 9.0
-    erase: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    mix_probability: float = 1.0
-    smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.crop not in CROPS:
-            raise ValueError(f"crop must be one of {CROPS}, got {self.crop!r}.")
-        for field in ("erase", "mix_probability", "smoothing"):
-            if not 0 <= getattr(self, field) <= 1:
-                raise ValueError(f"{field} must be from 0 to 1, got {getattr(self, field)}.")
-        if not 0 < self.min_scale <= 1:
-            raise ValueError(f"min_scale must be above 0 and at most 1, got {self.min_scale}.")
-        if not 0 <= self.magnitude <= 10:
-            raise ValueError(f"magnitude must be from 0 to 10, got {self.magnitude}.")
-        for field in ("rand_augment", "mixup", "cutmix"):
-            if not getattr(self, field) >= 0:
-                raise ValueError(f"{field} must be at least 0, got {getattr(self, field)}.")
+    rand_augment: Natural = 0
+    magnitude: Annotated[float, Bound(0, 10)] = 9.0
+    erase: Share = 0.0
+    mixup: NonNegative = 0.0
+    cutmix: NonNegative = 0.0
+    mix_probability: Share = 1.0
+    smoothing: Share = 0.0
 
 
 # On the host, image by image -------------------------------------------------------------------
@@ -148,7 +136,8 @@ def resized_crop(
     Returns:
         [S, S, C] uint8.
     """
-    from PIL import Image
+    with extra("data"):
+        from PIL import Image
 
     height, width = image.shape[:2]
     for _ in range(10):
@@ -205,7 +194,7 @@ def mix(
 
 
 def _mixup(images: Array, alpha: float, beta: Array, place: Array) -> tuple[Array, Array]:
-    """Mixed images and the share of their own."""
+    """Mixes images in pairs; returns them with the share of the first of each pair."""
     del place
     share = jax.random.beta(beta, alpha, alpha)
     return share * images + (1 - share) * images[::-1], share

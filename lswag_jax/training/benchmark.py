@@ -114,7 +114,7 @@ def _check(space, genotypes, options: TrainOptions, at_once: int, data_sets) -> 
 
 
 def _describe(space, texts, data_sets, options: TrainOptions, seeds) -> dict[str, Any]:
-    """What a benchmark is."""
+    """Describes the benchmark for its files."""
     about = {
         name: [{"where": pool.where, "size": pool.size} for pool in pools]
         for name, pools in data_sets.items()

@@ -8,6 +8,8 @@ from typing import Any, Self
 
 import jax
 
+from lswag_jax.extras import extra
+
 KEEP = 2
 
 
@@ -41,7 +43,8 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | os.PathLike, run: Mapping[str, Any]) -> None:
-        import orbax.checkpoint as ocp
+        with extra("train"):
+            import orbax.checkpoint as ocp
 
         self.folder, self._run, self._ocp = pathlib.Path(folder), dict(run), ocp
         self._manager = ocp.CheckpointManager(

@@ -12,6 +12,7 @@ import numpy as np
 from absl import flags
 
 from lswag_jax.data import Pool, label_of
+from lswag_jax.extras import extra
 from lswag_jax.training.augment import AugmentOptions, evaluation_image, training_image
 
 Batch = dict[str, np.ndarray]
@@ -24,7 +25,7 @@ class Pipeline:
     Attributes:
         pool: of the examples.
         image_size, channels: of the network.
-        batch_size: examples of a batch.
+        batch_size: examples of a batch; a training needs as many, a validation is filled up.
         augment: what training does to an image.
         seed: of order and changes.
         workers: processes that read; 0 for threads of this one.
@@ -39,17 +40,23 @@ class Pipeline:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.batch_size <= self.pool.size:
-            raise ValueError(
-                f"batch_size must be from 1 to the {self.pool.size} images of {self.pool.where}, "
-                f"got {self.batch_size}."
-            )
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}.")
         if self.workers < 0:
             raise ValueError(f"workers must be at least 0, got {self.workers}.")
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches of an epoch; what is left over comes in another epoch's."""
+        """Whole batches of an epoch; what is left over comes in another epoch's.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self.batch_size > self.pool.size:
+            raise ValueError(
+                f"batch_size must be from 1 to the {self.pool.size} images of {self.pool.where}, "
+                f"got {self.batch_size}."
+            )
         return self.pool.size // self.batch_size
 
     def training(self, start: int = 0) -> Iterator[Batch]:
@@ -58,7 +65,8 @@ class Pipeline:
         Args:
             start: number of the first step.
         """
-        import grain
+        with extra("train"):
+            import grain
 
         batches = (
             grain.MapDataset.source(_Source(self.pool))
@@ -86,7 +94,8 @@ class Pipeline:
 
     def validation(self) -> Iterator[Batch]:
         """Every example once, in order: also `weight` [B], 0 for what fills the last batch up."""
-        import grain
+        with extra("train"):
+            import grain
 
         examples = grain.MapDataset.source(_Source(self.pool)).map(self._validation_example)
         batches = examples.batch(self.batch_size).to_iter_dataset(

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from lswag_jax.options import Checked, Count
 from lswag_jax.scoring.rows import Row
 from lswag_jax.training.checkpoints import Checkpoints
 from lswag_jax.training.input_pipeline import Batch
@@ -19,7 +20,7 @@ Evaluate = Callable[[TrainState], Mapping[str, float]]
 
 
 @dataclasses.dataclass(frozen=True)
-class LoopOptions:
+class LoopOptions(Checked):
     """How long, and how often what is done.
 
     Attributes:
@@ -28,20 +29,14 @@ class LoopOptions:
         log_every, eval_every, checkpoint_every: steps between two; the last step has all three.
     """
 
-    total_steps: int
-    steps_per_epoch: int
-    log_every: int
-    eval_every: int
-    checkpoint_every: int
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value < 1:
-                raise ValueError(f"{field.name} must be at least 1, got {value}.")
+    total_steps: Count
+    steps_per_epoch: Count
+    log_every: Count
+    eval_every: Count
+    checkpoint_every: Count
 
     def due(self, step: int, every: int) -> bool:
-        """Whether what is done every so many steps is due after `step` steps."""
+        """Whether a job with a period of `every` steps is due after `step` steps."""
         return step % every == 0 or step == self.total_steps
 
 
@@ -208,14 +203,13 @@ class _Watch:
         row = {"epoch": self._step / self._options.steps_per_epoch} | mean
         row["learning_rate"] = float(self._schedule(self._step - 1))
         rate = self._images / seconds if self._images else math.nan
-        left = seconds / len(values) * (self._options.total_steps - self._step)
         if self._images:
             row["images_per_second"] = rate
         self._metrics.write("train", self._step, row)
         shown = [f"loss {mean['loss']:.4f}"]
         shown += [f"{key} {value:.4f}" for key, value in self._found.items() if key != "loss"]
         if self._images:
-            shown += [f"{rate:.0f} images/s", f"{_duration(left)} left"]
+            shown.append(f"{rate:.0f} images/s")
         self._progress(self._step, ", ".join(shown))
         self._start, self._images = time.perf_counter(), 0
 
@@ -225,17 +219,6 @@ class _Watch:
                 f"training diverged at step {step}: loss {float(row['loss']):.6g}, gradient norm "
                 f"{float(row['grad_norm']):.6g}, learning rate {float(self._schedule(step)):.6g}."
             )
-
-
-def _duration(seconds: float) -> str:
-    """Hours, minutes and seconds.
-
-    Example:
-        >>> _duration(3725)
-        '1:02:05'
-    """
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
 
 
 def make_evaluate(

@@ -15,7 +15,10 @@ import numpy as np
 from flax import traverse_util
 
 from lswag_jax import spaces
+from lswag_jax.data.decode import as_pixels, as_several
+from lswag_jax.extras import extra
 from lswag_jax.files import write_atomically
+from lswag_jax.options import typed
 from lswag_jax.training.augment import AugmentOptions, evaluation_image
 from lswag_jax.training.checkpoints import saving
 
@@ -54,29 +57,41 @@ class Model:
             return self.space.network()
         return self.space.build(self.genotype)
 
-    def prepare(self, images: Sequence[np.ndarray]) -> np.ndarray:
+    def prepare(self, images: Any) -> np.ndarray:
         """Images as the network takes them.
 
         Args:
-            images: each [H, W, C] of any size, C 1 or 3, uint8, uint16, or floats in [0, 1].
+            images: one or several, of any size: paths, Pillow's images, or arrays [H, W] or
+                [H, W, C], uint8, uint16 or floats in [0, 1]. Grey is repeated or colours made
+                grey as the network needs; alpha is dropped.
 
         Returns:
             float32 [B, size, size, channels], resized, cropped and normalised.
+
+        Raises:
+            ValueError: an image is none of these or cannot be read, or there is none.
         """
         size, channels = self.space.image_size, self.space.channels
         options = AugmentOptions(crop=self.crop)
-        pixels = [evaluation_image(x, "the input", channels, size, options) for x in images]
+        several = as_several(images)
+        if not several:
+            raise ValueError("there is no image to predict.")
+        named = [(x, f"image {i} of the input") for i, x in enumerate(several)]
+        pixels = [
+            evaluation_image(as_pixels(x, where), where, channels, size, options)
+            for x, where in named
+        ]
         scaled = np.stack(pixels).astype(np.float32) / np.float32(255)
         return (scaled - np.float32(self.mean)) / np.float32(self.std)
 
-    def predict(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Probabilities [B, C] of images of any size; `prepare` and one call of the network.
+    def predict(self, images: Any) -> np.ndarray:
+        """Probabilities [B, C] of one or several images; `prepare` and one call of the network.
 
         Raises:
-            ValueError: of a super-network, which needs a genotype (`inherit`).
+            ValueError: as `prepare`; of a super-network, which needs a genotype (`inherit`).
         """
         if self.genotype is None:
-            raise ValueError("a super-network predicts nothing by itself: give it a genotype.")
+            raise ValueError("a super-network needs a genotype to predict: give it one.")
         logits = _apply(self.module, self.variables, self.prepare(images))
         return np.asarray(jax.nn.softmax(logits))
 
@@ -107,8 +122,9 @@ def save(folder: str | os.PathLike, model: Model) -> None:
     Raises:
         OSError: the disk does not take it; a folder that was there stays.
     """
-    import orbax.checkpoint as ocp
-    from safetensors import numpy as safetensors
+    with extra("train"):
+        import orbax.checkpoint as ocp
+        from safetensors import numpy as safetensors
 
     folder = pathlib.Path(folder)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
@@ -145,6 +161,7 @@ def _describe(model: Model) -> dict[str, Any]:
     }
 
 
+@typed
 def load(path: str | os.PathLike) -> Model:
     """A trained network from its folder, or from the working directory of its training.
 
@@ -158,8 +175,9 @@ def load(path: str | os.PathLike) -> Model:
         FileNotFoundError: there is no trained network.
         ValueError: its files are damaged or do not belong together.
     """
-    from safetensors import SafetensorError
-    from safetensors import numpy as safetensors
+    with extra("train"):
+        from safetensors import SafetensorError
+        from safetensors import numpy as safetensors
 
     folder = pathlib.Path(path)
     if (folder / "model" / DESCRIPTION).is_file():

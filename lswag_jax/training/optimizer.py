@@ -6,9 +6,11 @@ from typing import Any
 import jax
 import optax
 
+from lswag_jax.options import BelowOne, Checked, NonNegative, Positive
+
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerOptions:
+class OptimizerOptions(Checked):
     """How weights are updated.
 
     Attributes:
@@ -21,23 +23,13 @@ class OptimizerOptions:
         clip_norm: largest norm of the whole gradient; 0 for no clipping.
     """
 
-    learning_rate: float = 1e-3
-    final_learning_rate: float = 0.0
-    warmup_epochs: float = 0.0
-    weight_decay: float = 0.05
-    b1: float = 0.9
-    b2: float = 0.999
-    clip_norm: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}.")
-        for field in ("final_learning_rate", "warmup_epochs", "weight_decay", "clip_norm"):
-            if not getattr(self, field) >= 0:
-                raise ValueError(f"{field} must be at least 0, got {getattr(self, field)}.")
-        for field in ("b1", "b2"):
-            if not 0 <= getattr(self, field) < 1:
-                raise ValueError(f"{field} must be in [0, 1), got {getattr(self, field)}.")
+    learning_rate: Positive = 1e-3
+    final_learning_rate: NonNegative = 0.0
+    warmup_epochs: NonNegative = 0.0
+    weight_decay: NonNegative = 0.05
+    b1: BelowOne = 0.9
+    b2: BelowOne = 0.999
+    clip_norm: NonNegative = 0.0
 
 
 def make_schedule(

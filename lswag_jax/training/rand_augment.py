@@ -10,7 +10,11 @@ images without PyTorch or TensorFlow.
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, ImageEnhance, ImageOps
+
+from lswag_jax.extras import extra
+
+with extra("data"):
+    from PIL import Image, ImageEnhance, ImageOps
 
 APPLIED = 0.5  # probability of each drawn operation
 DEVIATION = 0.5  # of the magnitude

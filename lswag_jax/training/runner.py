@@ -4,7 +4,8 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import jax
 from lswag_jax import data
 from lswag_jax.data import Pool
 from lswag_jax.files import dump_row
+from lswag_jax.options import BelowOne, Checked, Count, Natural
 from lswag_jax.runs import Archive
 from lswag_jax.spaces import Space
 from lswag_jax.training import inherit, loop, model_files, supernet
@@ -33,7 +35,7 @@ FREE = ("workers", "log_every", "eval_every", "checkpoint_every")
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainOptions:
+class TrainOptions(Checked):
     """How a network is trained.
 
     Attributes:
@@ -48,29 +50,25 @@ class TrainOptions:
         optimizer, augment, step: see there.
     """
 
-    epochs: int = 10
-    batch_size: int = 128
-    drop_path: float = 0.0
+    epochs: Count = 10
+    batch_size: Count = 128
+    drop_path: BelowOne = 0.0
     init: str = ""
-    seed: int = 0
-    workers: int = 0
-    log_every: int = 50
-    checkpoint_every: int = 0
-    eval_every: int = 1
+    seed: Natural = 0
+    workers: Natural = 0
+    log_every: Natural = 50
+    checkpoint_every: Natural = 0
+    eval_every: Count = 1
     optimizer: OptimizerOptions = dataclasses.field(default_factory=OptimizerOptions)
     augment: AugmentOptions = dataclasses.field(default_factory=AugmentOptions)
     step: StepOptions = dataclasses.field(default_factory=StepOptions)
 
     def __post_init__(self) -> None:
-        for field, lowest in (("epochs", 1), ("eval_every", 1), ("log_every", 0), ("seed", 0)):
-            if getattr(self, field) < lowest:
-                raise ValueError(f"{field} must be at least {lowest}, got {getattr(self, field)}.")
+        super().__post_init__()
         if self.batch_size % self.step.accumulate:
             raise ValueError(
                 f"accumulate must divide batch_size {self.batch_size}, got {self.step.accumulate}."
             )
-        if not 0 <= self.drop_path < 1:
-            raise ValueError(f"drop_path must be in [0, 1), got {self.drop_path}.")
 
 
 def train(
@@ -197,12 +195,31 @@ def check_data(space: Space, *pools: Pool) -> None:
     """Raise ValueError unless the networks of a space can classify the images of pools."""
     if space.task.target not in ("class", "probabilities") or space.task.tiles > 1:
         raise ValueError(f"networks are trained to classify, which {space.task.name} is not.")
+    first = pools[0]
     for pool in pools:
         if pool.num_classes > space.num_classes:
             raise ValueError(
                 f"{pool.where} has {pool.num_classes} classes, but the networks have "
                 f"{space.num_classes}: set space.num_classes to {pool.num_classes}."
             )
+        if pool.classes and first.classes and list(pool.classes) != list(first.classes):
+            raise ValueError(
+                f"{pool.where} has other classes than {first.where}: {_few(pool.classes)}, not "
+                f"{_few(first.classes)}."
+            )
+    if first.num_classes == 1:
+        warnings.warn(f"{first.where} has one class only.", stacklevel=3)
+    if first.num_classes < space.num_classes:
+        warnings.warn(
+            f"{first.where} has {first.num_classes} classes, but the networks have "
+            f"{space.num_classes}: set space.num_classes to {first.num_classes}.",
+            stacklevel=3,
+        )
+
+
+def _few(classes: Sequence[str]) -> str:
+    """The first few names."""
+    return ", ".join(map(str, classes[:5])) + ", ..." * (len(classes) > 5)
 
 
 def make_problem(
@@ -229,7 +246,7 @@ def describe(
     options: TrainOptions,
     normalize: str,
 ) -> dict[str, Any]:
-    """What a run is; what is under "free" may change when it goes on."""
+    """Describes the run; entries under "free" may change when it is resumed."""
     values = dataclasses.asdict(options)
     return {
         "space": dataclasses.asdict(space),

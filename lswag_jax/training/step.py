@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from flax import struct
 
+from lswag_jax.options import BelowOne, Checked, Count
 from lswag_jax.training.augment import AugmentOptions, erase, mix
 
 Array = jax.Array
@@ -18,7 +19,7 @@ Variables = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class StepOptions:
+class StepOptions(Checked):
     """How a step computes.
 
     Attributes:
@@ -28,15 +29,9 @@ class StepOptions:
         bfloat16: compute in bfloat16; weights, statistics and the loss stay float32.
     """
 
-    accumulate: int = 1
-    ema: float = 0.0
+    accumulate: Count = 1
+    ema: BelowOne = 0.0
     bfloat16: bool = False
-
-    def __post_init__(self) -> None:
-        if self.accumulate < 1:
-            raise ValueError(f"accumulate must be at least 1, got {self.accumulate}.")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema must be in [0, 1), got {self.ema}.")
 
 
 @struct.dataclass
@@ -121,7 +116,7 @@ def make_train_step(
         augment: what is done to a batch; its host part is done already.
         options: see `StepOptions`.
     """
-    gradient = jax.value_and_grad(_make_loss(problem, options), has_aux=True)
+    gradient = jax.value_and_grad(make_loss(problem, options), has_aux=True)
 
     def step(state, batch, key):
         key_mix, key_erase, key_run = jax.random.split(jax.random.fold_in(key, state.step), 3)
@@ -140,7 +135,7 @@ def make_train_step(
     return step
 
 
-def _make_loss(problem: Problem, options: StepOptions) -> Callable:
+def make_loss(problem: Problem, options: StepOptions) -> Callable:
     """Function of (params, batch_stats, part) to (loss, new batch_stats)."""
 
     def loss(params, batch_stats, part):

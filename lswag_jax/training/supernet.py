@@ -165,5 +165,5 @@ class InheritedAccuracy(Proxy):
     name: ClassVar[str] = "inherited_accuracy"
     paper: ClassVar[str] = "AutoFormer, ICCV 2021"
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
-    untrained: ClassVar[bool] = False
+    is_zero_cost: ClassVar[bool] = False
     weakness: ClassVar[str] = "needs a trained super-network"

@@ -282,7 +282,7 @@ Y = np.arange(6.0)
         (lambda: libra.evaluate({"a": Y[:3]}, Y[:3], Y[:3]), "at least 4 architectures, got 3"),
         (lambda: LibraOptions(bins="wide"), "bins must be one of"),
         (lambda: LibraOptions(n_bins=1), "n_bins must be one of"),
-        (lambda: LibraOptions(window=-0.1), "must not be negative, got -0.1"),
+        (lambda: LibraOptions(window=-0.1), "window must be a number of at least 0, got -0.1"),
         (lambda: LibraOptions(rule="best"), "unknown merge rule 'best'"),
         (
             lambda: libra.choose(POOL[1:2], 0, LibraOptions(second="gradient_free")),

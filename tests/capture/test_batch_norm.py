@@ -9,7 +9,7 @@ import pytest
 import lswag_jax
 from lswag_jax.capture import adapters
 from lswag_jax.capture.tape import cross_entropy
-from lswag_jax.proxies import LSwag, LSwagKernel, Ntk
+from lswag_jax.proxies import LSwag, LSwagKernel, LSwagVariant, Ntk
 from lswag_jax.spaces.layers import BatchNorm
 
 
@@ -75,7 +75,7 @@ def test_lswag_of_every_mode(problem, mode):
 def test_norm_parameters(problem, mode):
     """BatchNorm's own scale and bias as layers of the sum."""
     images, labels, variables = problem
-    proxy = LSwag(include_norm=True)
+    proxy = LSwagVariant(include_norm=True)
     table = lswag_jax.score_model(Net(), variables, images, labels, proxy, batch_norm=mode)
     jacobian = jax.jacrev(losses, argnums=1)(mode, variables["params"], variables, images, labels)
     inverse = sum((1 / np.abs(g).std(0)).sum() for g in jacobian["norm"].values())
@@ -86,7 +86,7 @@ def test_norm_parameters(problem, mode):
 def test_biases(problem, mode):
     """The head's bias among its weights; before BatchNorm's statistics a bias has no gradient."""
     images, labels, variables = problem
-    proxy = LSwag(include_bias=True, window=(5, 9))
+    proxy = LSwagVariant(include_bias=True, window=(5, 9))
     table = lswag_jax.score_model(Net(), variables, images, labels, proxy, batch_norm=mode)
     jacobian = jax.jacrev(losses, argnums=1)(mode, variables["params"], variables, images, labels)
     inverse = sum((1 / np.abs(g).std(0)).sum() for g in jacobian["head"].values())
@@ -97,7 +97,7 @@ def test_modes_that_have_no_norm_gradients(problem):
     images, labels, variables = problem
     with pytest.raises(ValueError, match="normalisation layers of a network with BatchNorm"):
         lswag_jax.score_model(
-            Net(), variables, images, labels, LSwag(include_norm=True), batch_norm="through"
+            Net(), variables, images, labels, LSwagVariant(include_norm=True), batch_norm="through"
         )
 
 

@@ -95,8 +95,8 @@ def test_profile_score_search(tiny_config, tmp_path):
 def test_time_left(monkeypatch):
     """Ten rows in ten seconds leave twenty for the twenty that are missing."""
     monkeypatch.setattr(progress.time, "monotonic", lambda: 110.0)
-    assert progress._left(1, 100.0, 11, 31) == "0:00:20 left"
-    assert progress._left(1, 100.0, 1, 31) == progress._left(1, 100.0, 31, 31) == ""
+    assert progress.time_left(1, 100.0, 11, 31) == "0:00:20 left"
+    assert progress.time_left(1, 100.0, 1, 31) == progress.time_left(1, 100.0, 31, 31) == ""
 
 
 def test_interrupted(tmp_path):
@@ -216,7 +216,7 @@ def test_pruning(proxies, tmp_path):
     [
         ("--config.search.params_window=(0.0, 1.0)", "search.params_window must not be set for"),
         ("--config.search.strategy=prune", "must be one of ('evolution', 'random', 'pruning')"),
-        ("--config.search.prune_number=0", "prune_number must be an integer >= 1"),
+        ("--config.search.prune_number=0", "prune_number must be an integer of at least 1"),
     ],
 )
 def test_mistakes_of_pruning(argument, message, tmp_path):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lswag_jax.data import load_batch, make_batch
+from lswag_jax.data import load_batch, make_batch, open_pool
 from tests.helpers.batches import message, pixels, random_images
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* are constant")
 ASSETS = resources.files("lswag_jax") / "assets"
 
 
@@ -289,3 +290,17 @@ def test_shared_coarse_labels(shared_data):
     batch = load_batch(shared_data / "images" / "cifar100.npz", 40, label_key="coarse_label")
     assert batch.num_classes == 20
     assert np.all(np.bincount(batch.labels) == 2)
+
+
+def test_warnings_of_what_scores_can_hardly_tell_anything_of(rng, tmp_path):
+    images, labels = random_images(rng)
+    constant = np.concatenate([images[:5], np.full_like(images[:2], 9)])
+    with pytest.warns(UserWarning, match="2 of the 7 images drawn from arrays are constant"):
+        make_batch(constant, labels[:7])
+    with pytest.warns(UserWarning, match="all images drawn from arrays are of one class"):
+        make_batch(images[:4], np.ones(4, int))
+    broken = (images / 255).astype(np.float32)
+    broken[[3, 20], 0, 0, 0] = np.nan
+    np.savez(tmp_path / "set.npz", image=broken, label=labels)
+    with pytest.warns(UserWarning, match=r"2 of 24 images of .*set.npz split 'train' hold NaN"):
+        open_pool(tmp_path / "set.npz")

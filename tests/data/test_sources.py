@@ -164,7 +164,7 @@ def test_folder_errors(tmp_path, rng):
         with pytest.raises(ValueError, match=re.escape(f"cannot read the image {bad}")) as error:
             load_batch(tmp_path, 6)
         message(error)
-    Image.fromarray(np.zeros((8, 9, 3), np.uint8)).save(bad)
+    Image.fromarray(rng.integers(0, 256, (8, 9, 3), np.uint8)).save(bad)
     with pytest.raises(ValueError, match=r"differ in shape.* give image_size"):
         load_batch(tmp_path, 6)
     assert load_batch(tmp_path, 6, image_size=8).images.shape == (6, 8, 8, 3)

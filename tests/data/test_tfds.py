@@ -13,6 +13,8 @@ from lswag_jax.data import load_batch, make_batch, tfds
 from lswag_jax.data import tfds as tfds_reader
 from tests.helpers.batches import message, pixels, random_images
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* are constant")
+
 
 def crc32c(content: bytes) -> int:
     crc = 0xFFFFFFFF
@@ -291,3 +293,21 @@ def test_damaged_tfrecord(tmp_path, rng):
         with pytest.raises(ValueError, match=words) as error:
             load_batch("tfds:toy", None, data_dir=tmp_path)
         message(error)
+
+
+def test_a_list_of_classes_is_no_class(tmp_path, rng):
+    """Sequence passes on the attributes of what it holds."""
+    import tensorflow_datasets as tfds
+
+    images, labels = random_images(rng)
+    folder = tmp_path / "toy" / "1.0.0"
+    write_tfds(folder, "tfrecord", {"train": (images, labels)})
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(8, 8, 3)),
+            "label": tfds.features.Sequence(tfds.features.ClassLabel(num_classes=4)),
+        }
+    )
+    features.save_config(folder)
+    with pytest.raises(ValueError, match=r"feature 'label' of .* is not a class: Sequence"):
+        load_batch("tfds:toy", data_dir=tmp_path)

@@ -15,7 +15,7 @@ from tests.helpers.spaces import WIDE, batch
 
 def test_table_is_the_registrys():
     page = (ROOT / "docs" / "proxies.md").read_text()
-    costs = json.loads((ROOT / "benchmarks" / "proxy_cost.json").read_text())["cost"]
+    costs = json.loads((ROOT / "benchmarks" / "results" / "proxy_cost.json").read_text())["cost"]
     assert catalogue.page(page, costs) == page, "run python -m lswag_jax.proxies.catalogue"
 
 

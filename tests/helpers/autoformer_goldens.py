@@ -8,6 +8,7 @@ import numpy as np
 import lswag_jax
 from lswag_jax import spaces
 from lswag_jax.spaces import AutoFormerGenotype
+from tests.helpers import goldens
 
 FILES = ("autoprox_micro64", "autoprox_tiny216d4", "cream_micro")
 SETS = [(file, "init") for file in FILES] + [("autoprox_micro64", "gauss")]
@@ -73,6 +74,6 @@ class Golden:
         return self.arrays[f"{self.weights}/{key}"]
 
 
-def load(folder, file: str, weights: str, dtype: type = np.float64) -> Golden:
-    with np.load(folder / f"autoformer_{file}.npz") as arrays:
-        return Golden(dict(arrays), weights, dtype)
+def load(file: str, weights: str, dtype: type = np.float64, whole: bool = False) -> Golden:
+    """A golden network; `whole` as `goldens.read` has it."""
+    return Golden(goldens.read(f"autoformer_{file}", whole), weights, dtype)

@@ -12,6 +12,7 @@ import pytest
 import lswag_jax
 from lswag_jax.capture import adapters
 from lswag_jax.proxies import Gsnr, LSwag, Nwot, Swap, SynFlow, Zen, ZiCo
+from tests.helpers import goldens
 
 EVAL = (
     LSwag(label="sum_inv_std_abs"),
@@ -35,24 +36,28 @@ class CnnGolden:
     """One file with one weight set.
 
     Attributes:
-        path, inputs: files of the network and of its images.
+        file, inputs: names of the files of the network and of its images.
         weights: name of the weight set.
         batch: samples of each of the two batches.
         make: makes our module of the file's arrays.
         order: index into the file's layers of each of our layers, given their names.
     """
 
-    path: Any
-    inputs: Any
+    file: str
+    inputs: str
     weights: str
     batch: int
     make: Callable[[dict], Any]
     order: Callable[[Sequence[str]], Sequence[int]]
 
-    @functools.cached_property
+    @property
     def arrays(self) -> dict[str, np.ndarray]:
-        with np.load(self.path) as arrays:
-            return dict(arrays)
+        return goldens.read(self.file)
+
+    def extra(self) -> dict[str, np.ndarray]:
+        """Values of NAS-Bench-201 that another file holds."""
+        small = (goldens.SMALL / f"{self.file}.npz").exists()
+        return goldens.read("nb201_extra", whole=not small)
 
     @functools.cached_property
     def module(self):
@@ -70,8 +75,8 @@ class CnnGolden:
 
     def data(self, start: int, stop: int, dtype=np.float64):
         """Images and labels of these samples."""
-        with np.load(self.inputs) as arrays:
-            images, labels = arrays["images"][start:stop], arrays["labels"][start:stop]
+        arrays = goldens.read(self.inputs)
+        images, labels = arrays["images"][start:stop], arrays["labels"][start:stop]
         return self.channels_last(images, dtype), labels.astype(np.int32)
 
     @staticmethod
@@ -154,12 +159,11 @@ def check_batches(golden: CnnGolden) -> None:
             logs = np.where(expected > 0, np.log(expected), 0)
         np.testing.assert_allclose(table.parts[key][part][0], logs, rtol=1e-6, atol=1e-9)
     assert table["zico"][0] == pytest.approx(golden.value("val64/zico"), rel=1e-6)
-    extra = golden.path.parent / "nb201_extra.npz"
-    if golden.path.name.startswith("nb201"):
-        with np.load(extra) as arrays:
-            for key in GSNR:
-                name = f"{golden.path.stem}/{golden.weights}/val64/xi_gsnr_2batches_{key}"
-                assert table[key][0] == pytest.approx(float(arrays[name]), rel=1e-6)
+    if golden.file.startswith("nb201"):
+        extra = golden.extra()
+        for key in GSNR:
+            name = f"{golden.file}/{golden.weights}/val64/xi_gsnr_2batches_{key}"
+            assert table[key][0] == pytest.approx(float(extra[name]), rel=1e-6)
 
 
 GRADIENTS = ("snip", "grad_norm", "plain", "fisher", "l2_norm", "grasp")
@@ -181,7 +185,7 @@ def check_jacobians(golden: CnnGolden) -> None:
     condition = golden.value("val64/te_nas_ntk_cond")
     assert table.raw["ntk"][0] == pytest.approx(condition, rel=1e-6)
     assert table["ntk"][0] == -table.raw["ntk"][0]
-    if "tnb101" in golden.path.name:  # analytically zero there (goldens' README)
+    if "tnb101" in golden.file:  # analytically zero there (goldens' README)
         return
     assert table["jacov"][0] == pytest.approx(golden.value("val64/jacov"), rel=1e-6)
     assert table["jacov"][0] == pytest.approx(golden.value("val64/jacob_cov"), rel=1e-6)
@@ -193,8 +197,8 @@ DATA_FREE = (SynFlow(), SynFlow(label="synflow_bn", batch_norm="kept"), Zen(init
 
 def check_data_free(golden: CnnGolden) -> None:
     """SynFlow and its layers, with and without BatchNorm, and Zen-Score with the file's noise."""
-    with np.load(golden.inputs) as arrays:
-        noise = {key: golden.channels_last(arrays[key]) for key in ("gauss1", "gauss2")}
+    arrays = goldens.read(golden.inputs)
+    noise = {key: golden.channels_last(arrays[key]) for key in ("gauss1", "gauss2")}
     draws = {"zen/images": noise["gauss1"], "zen/direction": noise["gauss2"]}
     table = golden.score(DATA_FREE, draws=draws)
     for name in ("synflow", "synflow_bn"):

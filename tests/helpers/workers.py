@@ -61,18 +61,18 @@ def in_a_job(output, coordinator, process):
     process, folder = int(process), pathlib.Path(output).parent
     jax.distributed.initialize(coordinator, PROCESSES, process)
     found = {"rows": score(SPACE, GENOTYPES, *images(), PROXIES).rows}
-    original = scoring._run_chunk
+    original = scoring.run_chunk
 
     def fails(members, *rest):
         if process == 1:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory\nwhile allocating")
         return original(members, *rest)
 
-    scoring._run_chunk = fails
+    scoring.run_chunk = fails
     found["failed"] = score(SPACE, GENOTYPES[:3], *images(), PROXIES).rows
     found["alone"] = [len(score(SPACE, GENOTYPES[:1], *images(), "params", devices=local).rows)
                       for local in (jax.local_devices(), None)]  # fmt: skip
-    distributed._BLOCK = 64
+    distributed.BLOCK_BYTES = 64
     found["long"] = distributed.gather([{"process": process, "text": "x" * 100 * process}])
 
     def refusal(options):
@@ -81,7 +81,7 @@ def in_a_job(output, coordinator, process):
         except ValueError as error:
             return str(error)
 
-    scoring._run_chunk = original
+    scoring.run_chunk = original
     found["run"] = without_seconds(run_real(folder / "run", RandomOptions(num=3)).table.rows)
     found["other run"] = refusal(RandomOptions(num=3, seed=1))
     found["other process"] = refusal(RandomOptions(num=3 + process))

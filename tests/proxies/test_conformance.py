@@ -215,11 +215,14 @@ def test_same_draws_in_another_process():
 def test_settings_that_are_not_there():
     for make, message in (
         (lambda: SynFlow(batch_norm="on"), "batch_norm of synflow must be one of"),
-        (lambda: Zen(bn_var="none"), "zen takes init of"),
-        (lambda: Gsnr(n_batches=1), "gsnr needs n_batches of at least 2"),
+        (lambda: Zen(bn_var="none"), "bn_var of zen must be one of"),
+        (lambda: Gsnr(n_batches=1), "n_batches of gsnr must be an integer of at least 2"),
         (lambda: Ntk(batch_norm="eval"), "batch_norm of ntk must be one of"),
-        (lambda: LinearRegions(crops=1), "linear_regions needs two crops"),
-        (lambda: proxies.get("az_nas", batch=1), "batch of az_nas must be at least 2"),
+        (lambda: LinearRegions(crops=1), "crops of linear_regions must be an integer"),
+        (
+            lambda: proxies.get("az_nas", batch=1),
+            "batch of az_nas must be an integer of at least 2",
+        ),
         (lambda: proxies.get("dss", branch="x"), "branch of dss must be one of"),
         (lambda: proxies.get("t_cet", transform="x"), "transform of t_cet must be one of"),
         (lambda: proxies.get("swap", mu=3.0), "regularised swap needs mu"),

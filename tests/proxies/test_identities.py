@@ -16,12 +16,13 @@ from lswag_jax.proxies import (
     LinearRegions,
     LogSynFlow,
     LSwag,
+    LSwagVariant,
     MeCo,
     Nwot,
     Swap,
     ZiCo,
 )
-from lswag_jax.proxies.az_nas import _entropy
+from lswag_jax.proxies.az_nas import entropy
 from lswag_jax.proxies.base import log_determinants
 from lswag_jax.proxies.input_jacobian import EpeNas, Jacov
 from lswag_jax.spaces.layers import Feature
@@ -286,7 +287,7 @@ def test_entropy_of_few_directions(rng):
         directions = np.linalg.qr(rng.normal(size=(64, k)))[0]
         centred = np.concatenate([orthogonal[:, :k], -orthogonal[:, :k]])
         features = (1e3 * centred @ directions.T).astype(np.float32)
-        assert float(_entropy(jnp.asarray(features))) == pytest.approx(np.log(k), abs=1e-3)
+        assert float(entropy(jnp.asarray(features))) == pytest.approx(np.log(k), abs=1e-3)
 
 
 def test_singular_kernels_in_any_order(rng):
@@ -329,7 +330,7 @@ def test_groups():
 
 @pytest.mark.parametrize(
     "samples",
-    [LSwag(), LSwag(grad_abs=False), LSwag(include_bias=True)],
+    [LSwag(), LSwag(grad_abs=False), LSwagVariant(include_bias=True)],
     ids=["abs", "sign", "bias"],
 )
 def test_gradients_of_the_stream_are_those_without_it(data, samples):

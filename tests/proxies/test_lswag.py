@@ -13,7 +13,7 @@ import lswag_jax
 from lswag_jax import proxies
 from lswag_jax.capture import models, tape
 from lswag_jax.probe.candidate import Candidate
-from lswag_jax.proxies import LSwag, LSwagKernel, ZiCo
+from lswag_jax.proxies import LSwag, LSwagKernel, LSwagVariant, ZiCo
 from lswag_jax.scoring.measure import measure
 from tests.helpers.spaces import MLP, WIDE, batch
 
@@ -21,38 +21,38 @@ NAMES = ["patch_embed", *(f"blocks_{b}/{layer}" for b in range(2) for layer in
          ("attn/qkv", "attn/proj", "mlp/fc1", "mlp/fc2")), "head"]  # fmt: skip
 VARIANTS = {
     "default": LSwag(),
-    "ddof": LSwag(ddof=1),
-    "sum": LSwag(psi_reduce="sum"),
-    "mean": LSwag(psi_reduce="mean"),
-    "logsum": LSwag(psi_reduce="logsum"),
-    "scaled": LSwag(loss_reduction="batch_mean"),
+    "ddof": LSwagVariant(ddof=1),
+    "sum": LSwagVariant(psi_reduce="sum"),
+    "mean": LSwagVariant(psi_reduce="mean"),
+    "logsum": LSwagVariant(psi_reduce="logsum"),
+    "scaled": LSwagVariant(loss_reduction="batch_mean"),
     "signed": LSwag(grad_abs=False),
     "window": LSwag(window=(4, 7)),
-    "one_based": LSwag(window=(4, 7), bins="one_based"),
-    "literal": LSwag(window=(10, 10), bins="literal"),
+    "one_based": LSwagVariant(window=(4, 7), bins="one_based"),
+    "literal": LSwagVariant(window=(10, 10), bins="literal"),
     "psi_window": LSwag(window=(6, 9), psi_range="window"),
     "psi_prefix": LSwag(window=(0, 4)),
     "psi_all": LSwag(window=(0, 4), psi_range="all"),
-    "no_head": LSwag(exclude_head=True),
-    "no_stem": LSwag(exclude_stem=True),
-    "split": LSwag(layers="split_qkv"),
-    "block": LSwag(layers="block"),
-    "bias": LSwag(include_bias=True),
-    "norm": LSwag(include_norm=True),
-    "scale_free": LSwag(scale_free=True),
-    "scale_free_scaled": LSwag(scale_free=True, loss_reduction="batch_mean"),
-    "floor": LSwag(sigma_floor=1e-3),
-    "floor_relative": LSwag(sigma_floor_relative=2.0),
-    "trim": LSwag(trim=0.25),
+    "no_head": LSwagVariant(exclude_head=True),
+    "no_stem": LSwagVariant(exclude_stem=True),
+    "split": LSwagVariant(layers="split_qkv"),
+    "block": LSwagVariant(layers="block"),
+    "bias": LSwagVariant(include_bias=True),
+    "norm": LSwagVariant(include_norm=True),
+    "scale_free": LSwagVariant(scale_free=True),
+    "scale_free_scaled": LSwagVariant(scale_free=True, loss_reduction="batch_mean"),
+    "floor": LSwagVariant(sigma_floor=1e-3),
+    "floor_relative": LSwagVariant(sigma_floor_relative=2.0),
+    "trim": LSwagVariant(trim=0.25),
     "minibatch": LSwag(var_over="minibatch", n_batches=4),
-    "minibatch_sum": LSwag(var_over="minibatch", n_batches=4, loss_reduction="sum"),
+    "minibatch_sum": LSwagVariant(var_over="minibatch", n_batches=4, loss_reduction="sum"),
     "zico": LSwag(lambda_kind="zico", var_over="minibatch", grad_abs=False),
     "psi": LSwag(lambda_kind="none"),
-    "mean_token": LSwag(token_reduce="mean", psi_reduce="sum"),
-    "cls_token": LSwag(token_reduce="cls", psi_reduce="sum"),
-    "threshold": LSwag(threshold=0.05),
-    "sign3": LSwag(binarize="sign3"),
-    "tail": LSwag(tail_share=True),
+    "mean_token": LSwagVariant(token_reduce="mean", psi_reduce="sum"),
+    "cls_token": LSwagVariant(token_reduce="cls", psi_reduce="sum"),
+    "threshold": LSwagVariant(threshold=0.05),
+    "sign3": LSwagVariant(binarize="sign3"),
+    "tail": LSwagVariant(tail_share=True),
 }
 
 
@@ -237,18 +237,30 @@ def test_failures_have_a_status(mlp):
         (lambda: LSwag(var_over="batch"), r"var_over of lswag must be one of \('sample'"),
         (lambda: LSwag(window=(3, 12)), "window must hold bins 0 <= first <= last <= 9"),
         (lambda: LSwag(window="3"), "window must be None or two bins"),
-        (lambda: LSwag(trim=1.0), "trim of lswag must be in"),
-        (lambda: LSwag(sigma_floor=-1), "sigma_floor of lswag must be >= 0"),
-        (lambda: LSwag(n_batches=1), "n_batches of lswag must be at least 2"),
-        (lambda: LSwag(include_bias=True, layers="split_qkv"), "include_bias of lswag cannot"),
-        (lambda: ZiCo(n_batches=1), "n_batches of zico must be at least 2"),
+        (
+            lambda: LSwagVariant(trim=1.0),
+            "trim of lswag must be a number",
+        ),
+        (
+            lambda: LSwagVariant(sigma_floor=-1),
+            "sigma_floor of lswag must be a number",
+        ),
+        (lambda: LSwag(n_batches=1), "n_batches of lswag must be an integer of at least 2"),
+        (
+            lambda: LSwagVariant(include_bias=True, layers="split_qkv"),
+            "include_bias of lswag cannot",
+        ),
+        (lambda: ZiCo(n_batches=1), "n_batches of zico must be an integer of at least 2"),
         (lambda: LSwagKernel(norm="l2"), "norm of lswag_kernel must be one of"),
-        (lambda: LSwagKernel(attention_share=2), "attention_share of lswag_kernel must be in"),
+        (
+            lambda: LSwagKernel(attention_share=2),
+            "attention_share of lswag_kernel must be a number",
+        ),
         (lambda: proxies.get("swap", binarize="x"), "binarize of swap must be one of"),
         (lambda: proxies.get("lswagg"), "unknown proxy 'lswagg', known are lswag, "),
         (lambda: proxies.get("lswag", windows=1), "proxy lswag has no option 'windows'"),
         (lambda: proxies.resolve([]), "proxies must be at least one"),
-        (lambda: proxies.resolve(["swap", "swap"]), "each with a name or label of its own"),
+        (lambda: proxies.resolve(["swap", "swap"]), "each with its own name or label"),
         (
             lambda: proxies.resolve(proxies.get("swap", label="params")),
             "label of a proxy must not be .*got 'params' for swap",
@@ -286,7 +298,7 @@ def test_windows_of_elastic_networks(x64):
         *({"include_norm": True, "tail_share": True}, {"psi_range": "window"}),
     )
     chosen = [
-        LSwag(label=f"{options} {window}", window=window, **options)
+        LSwagVariant(label=f"{options} {window}", window=window, **options)
         for options, window in itertools.product(kinds, [(3, 7), (2, 5), (0, 0), (9, 9)])
     ]
     genotypes = [space.parse(text) for text in ("12/2,2/2,2", "12/2/2")]
@@ -304,7 +316,7 @@ def test_windows_of_elastic_networks(x64):
 def test_saturation_by_the_number_of_symbols():
     """S samples draw at most 2^S patterns of a bit and 3^S of a sign."""
     parts = {"n_units": np.array([1000]), "samples": np.array([3]), "psi": np.array([6])}
-    for proxy, most in ((LSwag(), 2**3), (LSwag(binarize="sign3"), 3**3)):
+    for proxy, most in ((LSwag(), 2**3), (LSwagVariant(binarize="sign3"), 3**3)):
         assert proxy.finish(parts)["psi_saturation"] == pytest.approx(6 / most)
 
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from lswag_jax.proxies import LSwag
+from lswag_jax.proxies import LSwag, LSwagVariant
 
 
 def pool(lam, psi, **options):
     lam, psi = np.asarray(lam, float), np.asarray(psi, float)
-    return LSwag(**options).pool(
+    return LSwagVariant(**options).pool(
         {"lambda": lam, "psi": psi, "n_layers": np.full(lam.shape, 5), "score": lam * psi}
     )
 
@@ -43,5 +43,5 @@ def test_one_rule_for_all_repeats_and_degenerate_rows_have_no_say():
     scores, status, rule = LSwag().pool(parts, np.array([[False, True], [False, False]]))
     assert rule == "product"
     assert status.tolist() == [["ok", "degenerate"], ["ok", "ok"]]
-    _, _, rule = LSwag(combine="shifted").pool(parts)
+    _, _, rule = LSwagVariant(combine="shifted").pool(parts)
     assert rule == "shifted"

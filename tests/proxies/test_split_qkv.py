@@ -8,8 +8,8 @@ import pytest
 
 import lswag_jax
 from lswag_jax.probe.moments import Moments
-from lswag_jax.proxies import LSwag
-from lswag_jax.proxies.gradient_factor import _thirds
+from lswag_jax.proxies import LSwag, LSwagVariant
+from lswag_jax.proxies.lswag_variant import thirds
 
 
 class Attention(nn.Module):
@@ -40,7 +40,7 @@ def test_split_qkv_of_a_flat_kernel(x64, rng):
     found, expected = (
         lswag_jax.score_model(Attention(fused), {"params": weights}, images, labels, proxy)
         for fused, weights, proxy in (
-            (True, params, LSwag(layers="split_qkv")),
+            (True, params, LSwagVariant(layers="split_qkv")),
             (False, three, LSwag()),
         )
     )
@@ -54,5 +54,5 @@ def test_split_qkv_of_a_flat_kernel(x64, rng):
 def test_split_qkv_of_other_kernels(shape):
     kernel = jnp.zeros(shape)
     with pytest.raises(ValueError, match=r"layers='split_qkv' of lswag needs kernels of qkv") as e:
-        _thirds(Moments(kernel, kernel, kernel))
+        thirds(Moments(kernel, kernel, kernel))
     assert str(shape) in str(e.value)

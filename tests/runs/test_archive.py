@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+import lswag_jax
 from lswag_jax import spaces
 from lswag_jax.runs.archive import Archive, check_complete, extend, read_rows
 
@@ -112,11 +113,51 @@ def test_many_differences_are_counted(tmp_path):
 def test_exempt_keys_may_differ(tmp_path):
     fill(tmp_path)
     other = CONFIG | {"log_every": 1, "search": {"num": 6, "window": (1, 2.5)}}
-    assert "log_every" not in refusal(tmp_path, other, ("log_every", "sea"))
-    with Archive(tmp_path, other, ("log_every", "search.num")) as archive:
+    assert "search.w" in refusal(tmp_path, other | {"search": {"window": (2, 3)}}, ("log_every",))
+    assert "log_every" in refusal(tmp_path, other, ("log", "sea"))
+    with Archive(tmp_path, other, ("log_every",)) as archive:
         assert len(archive) == 3
-    with Archive(tmp_path, other, ("log_every", "search")) as archive:
+    assert json.loads((tmp_path / "config.json").read_text())["log_every"] == 1
+    with Archive(tmp_path, CONFIG | {"search": {}}, ("log_every", "search")) as archive:
         assert len(archive) == 3
+
+
+def test_what_does_not_change_rows_may_differ(tmp_path):
+    """A longer search, another list of genotypes, images that were moved."""
+    data = {"data": {"source": "a"}, "data_sha256": "x", "genotypes_sha256": "1"}
+    fill(tmp_path, config=CONFIG | data)
+    longer = {"search": {"num": 9, "epochs": 3, "window": (1, 2.5)}, "genotypes_sha256": "2"}
+    moved = {"data": {"source": "b", "data_dir": "c"}, "data_sha256": "x"}
+    with Archive(tmp_path, CONFIG | longer | moved) as archive:
+        assert list(archive) == ROWS
+    found = json.loads((tmp_path / "config.json").read_text())
+    assert (found["search"]["num"], found["data"]["source"]) == (9, "b")
+    other = CONFIG | longer | {"data": {"source": "d", "data_dir": "c"}, "data_sha256": "y"}
+    message = refusal(tmp_path, other)
+    assert 'data.source ("b" there, "d" here): give' in message
+    assert "sha256" not in message
+    message = refusal(tmp_path, other | {"data": moved["data"]})
+    assert "differs in the images or labels (of the same source, but not those of" in message
+
+
+def test_versions_that_wrote_rows(tmp_path, monkeypatch):
+    path = tmp_path / "config.json"
+    fill(tmp_path, ROWS[:2])
+    assert json.loads(path.read_text())["versions"] == {lswag_jax.__version__: 0}
+    monkeypatch.setattr(lswag_jax, "__version__", "99.0")
+    with Archive(tmp_path, CONFIG):
+        pass
+    assert "99.0" not in path.read_text()  # it wrote none
+    with Archive(tmp_path, CONFIG) as archive:
+        archive.append(ROWS[2])
+    assert json.loads(path.read_text())["versions"]["99.0"] == 2
+
+
+def test_a_row_that_is_there_twice_is_counted_once(tmp_path):
+    path = fill(tmp_path)
+    path.write_bytes(path.read_bytes() * 2)
+    with pytest.warns(UserWarning, match=r"3 of 6 rows of .* are of networks that it has already"):
+        assert read_rows(path) == (ROWS, path.stat().st_size)
 
 
 def test_config_of_a_run_without_rows_is_replaced(tmp_path):
@@ -125,6 +166,7 @@ def test_config_of_a_run_without_rows_is_replaced(tmp_path):
     with Archive(tmp_path, {"seed": 5}) as archive:
         assert len(archive) == 0
     assert json.loads((tmp_path / "config.json").read_text()) == {"seed": 5}
+    assert not list(tmp_path.glob(".*"))
     assert path.read_bytes() == b""
 
 
@@ -160,7 +202,7 @@ def test_extend_keeps_known_rows_and_evaluates_the_others(rng):
     assert extend(archive, 0, space, genotypes, evaluate) == 4
     assert calls == [genotypes[2:]]
     check_complete(archive, 4)
-    with pytest.raises(ValueError, match="holds 4 rows, but this search proposes only 3"):
+    with pytest.raises(ValueError, match="holds 4 rows, but this run has only 3"):
         check_complete(archive, 3)
 
 

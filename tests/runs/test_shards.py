@@ -46,7 +46,7 @@ def evaluated(monkeypatch):
     """Ids of the genotypes that were evaluated; none is really scored."""
     ids = []
 
-    def stream(space, genotypes, images, labels, proxies, *, timing):
+    def stream(space, genotypes, images, labels, proxies, *, timing, **_):
         ids.extend(map(space.format, genotypes))
         yield from fake(space)(genotypes)
         timing |= {"compile": 0.0, "score": float(len(genotypes))}
@@ -55,8 +55,8 @@ def evaluated(monkeypatch):
     return ids
 
 
-def search(workdir, shard=None, num=11):
-    options = RandomOptions(num=num, shard=shard)
+def search(workdir, shard=None, num=11, seed=0):
+    options = RandomOptions(num=num, shard=shard, seed=seed)
     return run(SPACE, *images(), FAKE["proxies"], options, workdir, fitness="swap")
 
 
@@ -94,10 +94,17 @@ def test_more_workers_than_genotypes(tmp_path, evaluated):
     assert len(search(tmp_path).table) == len(evaluated) == 11
 
 
+def test_more_networks_in_the_shards_that_are_there(tmp_path, evaluated):
+    parts = [search(tmp_path, Shard(k, 2)).table.ids for k in range(2)]
+    more = [search(tmp_path, Shard(k, 2), num=15).table.ids for k in range(2)]
+    assert [ids[: len(part)] for ids, part in zip(more, parts, strict=True)] == parts
+    assert len(search(tmp_path, num=15).table) == len(evaluated) == 15
+
+
 def test_a_shard_of_another_run_or_at_work_is_refused(tmp_path, evaluated):
     search(tmp_path, Shard(0, 2))
-    with pytest.raises(ValueError, match=r"shard-0-of-2 holds .* search\.num \(11 there, 9 here\)"):
-        search(tmp_path, num=9)
+    with pytest.raises(ValueError, match=r"shard-0-of-2 holds .* search\.seed \(0 there, 1 here\)"):
+        search(tmp_path, seed=1)
     folder = tmp_path / "shard-0-of-2"
     config = json.loads((folder / "config.json").read_text())
     with (
@@ -113,4 +120,4 @@ def test_evolution_has_no_shards(tmp_path):
     with pytest.raises(ValueError, match=r"evolution .* use --distributed\.$"):
         binary.main(config, str(tmp_path), Shard(0, 2))
     with pytest.raises(TypeError):
-        dataclasses.replace(binary._options(config, None), shard=Shard(0, 2))
+        dataclasses.replace(binary.options_of(config, None), shard=Shard(0, 2))

@@ -103,7 +103,16 @@ def test_real_search_is_resumed_after_a_kill(tmp_path):
     table, workdir = whole.table, tmp_path / "whole"
     assert best[1]["id"] == table.ids[whole.best]
     assert best[1]["score"] == best[1]["proxies"]["nwot"] == whole.fitness.max()
-    assert set(best[1]) == {"id", "genotype", "score", "status", "params", "macs", "proxies"}
+    assert set(best[1]) == {
+        "id",
+        "genotype",
+        "score",
+        "status",
+        "params",
+        "macs",
+        "proxies",
+        "space",
+    }
     assert SPACE.from_json(best[1]["genotype"]) == SPACE.parse(best[1]["id"])
     ranking = parquet.read_table(workdir / "ranking.parquet").to_pydict()
     assert ranking["id"][0] == best[1]["id"]
@@ -123,7 +132,7 @@ def test_real_search_is_resumed_after_a_kill(tmp_path):
 
 
 def test_finished_search_evaluates_nothing_and_other_arguments_are_refused(tmp_path, monkeypatch):
-    def stream(space, genotypes, images, labels, proxies, *, timing, scale=1):
+    def stream(space, genotypes, images, labels, proxies, *, timing, **_):
         yield from fake(space)(genotypes)
         timing |= {"compile": 0.5, "score": 1.0}
 
@@ -135,18 +144,25 @@ def test_finished_search_evaluates_nothing_and_other_arguments_are_refused(tmp_p
     second = run(*arguments, options, tmp_path, fitness=("swap",))
     assert second.table.timing == {"compile": 0.0, "score": 0.0}
     assert second.table.rows == first.table.rows
-    with pytest.raises(ValueError, match=r"fitness\.proxies \(\[\"swap\"\] there"):
-        run(*arguments, options, tmp_path, fitness="nwot")
-    with pytest.raises(ValueError, match=r"search\.num \(6 there, 7 here\): give another"):
-        run(*arguments, RandomOptions(num=7), tmp_path, fitness="swap")
-    with pytest.raises(ValueError, match=r"score\.repeats \(1 there, 2 here\)"):
-        run(*arguments, options, tmp_path, fitness="swap", score_options=ScoreOptions(repeats=2))
+    again = run(*arguments, options, tmp_path, fitness="nwot")  # ranked anew
+    assert again.table.rows == first.table.rows
+    twice = ScoreOptions(repeats=2)
+    with pytest.raises(ValueError, match=r"score\.repeats \(1 there, 2 here\): give another"):
+        run(*arguments, options, tmp_path, fitness="swap", score_options=twice)
+    with pytest.raises(ValueError, match="holds 6 rows, but this run has only 5 networks"):
+        run(*arguments, RandomOptions(num=5), tmp_path, fitness="swap")
     other = (SPACE, images()[0] + 1, *arguments[2:])
-    with pytest.raises(ValueError, match="data_sha256"):
+    with pytest.raises(ValueError, match="the images or labels"):
         run(*other, options, tmp_path, fitness="swap")
     more = RandomOptions(num=9)
-    result = run(*arguments, more, tmp_path, fitness="swap", exempt=("search.num",))
+    result = run(*arguments, more, tmp_path, fitness="swap")
     assert result.table.rows[:6] == first.table.rows
+    evolution = dataclasses.replace(EVOLUTION, epochs=1)
+    run(*arguments, evolution, tmp_path / "evolution", fitness="swap")
+    longer = dataclasses.replace(EVOLUTION, epochs=2)
+    with pytest.raises(ValueError, match=r'fitness\.proxies \(\["swap"\] there, \["nwot"\] here'):
+        run(*arguments, longer, tmp_path / "evolution", fitness="nwot")
+    run(*arguments, longer, tmp_path / "evolution", fitness="swap")
     mine = {"note": "mine"}
     run(*arguments, options, tmp_path / "mine", config=mine, fitness="swap")
     assert json.loads((tmp_path / "mine" / "config.json").read_text())["note"] == "mine"

@@ -43,7 +43,7 @@ def test_more_epochs_continue_a_search():
     search(WIDE, fake(WIDE), EVOLUTION, archive, **FAKE)
     search(WIDE, fake(WIDE), EVOLUTION, whole, **FAKE)
     assert archive == whole
-    with pytest.raises(ValueError, match="holds 40 rows, but this search proposes only 24"):
+    with pytest.raises(ValueError, match="holds 40 rows, but this run has only 24"):
         search(WIDE, fake(WIDE), dataclasses.replace(EVOLUTION, epochs=2), archive, **FAKE)
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from lswag_jax import spaces
 from lswag_jax.spaces import AutoFormerGenotype as Genotype
+from tests.helpers.goldens import SMALL
 from tests.helpers.spaces import SPLIT, WIDE, batch
 
 # Published networks: width, heads, ratios -> parameters, published MACs in 1e9.
@@ -51,8 +52,8 @@ def test_published_counts(name):
             assert space.macs(g, rule="cream") / 1e9 == pytest.approx(gmacs, abs=5e-4)
 
 
-def test_counts_of_three_repositories(goldens):
-    records = json.loads((goldens / "autoformer_counts_fullsize.json").read_text())
+def test_counts_of_three_repositories():
+    records = json.loads((SMALL / "autoformer_counts_fullsize.json").read_text())
     assert len(records) == 15
     for name, record in records.items():
         g = record["genotype"]

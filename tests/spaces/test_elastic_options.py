@@ -6,19 +6,19 @@ import pytest
 
 import lswag_jax
 from lswag_jax import spaces, tasks
-from lswag_jax.proxies import LSwag, LSwagKernel
+from lswag_jax.proxies import LSwagKernel, LSwagVariant
 from lswag_jax.scoring import programs
 
 SPACE = spaces.get(
     "transnas_micro", task=tasks.classification(3), image_size=16, width=4, modules=(4,)
 )
 PROXIES = (
-    LSwag(label="block", layers="block"),
-    LSwag(label="block_deep", layers="block", window=(3, 9)),
-    LSwag(label="norm", include_norm=True),
-    LSwag(label="norm_deep", include_norm=True, window=(2, 6), psi_range="window"),
-    LSwag(label="one_based", bins="one_based", window=(3, 9), psi_reduce="sum"),
-    LSwag(label="mean", token_reduce="mean", lambda_kind="none"),
+    LSwagVariant(label="block", layers="block"),
+    LSwagVariant(label="block_deep", layers="block", window=(3, 9)),
+    LSwagVariant(label="norm", include_norm=True),
+    LSwagVariant(label="norm_deep", include_norm=True, window=(2, 6), psi_range="window"),
+    LSwagVariant(label="one_based", bins="one_based", window=(3, 9), psi_reduce="sum"),
+    LSwagVariant(label="mean", token_reduce="mean", lambda_kind="none"),
     LSwagKernel(),
 )
 
@@ -46,7 +46,10 @@ def test_positions_of_padded_maps():
     assert space.padded_maps
     g = space.sample(np.random.default_rng(0), 1)
     images = np.zeros((4, 8, 8, 3), np.float32)
-    for proxy in (LSwag(token_reduce="mean", lambda_kind="none"), LSwagKernel(token_mode="mean")):
+    for proxy in (
+        LSwagVariant(token_reduce="mean", lambda_kind="none"),
+        LSwagKernel(token_mode="mean"),
+    ):
         scorer = lswag_jax.make_scorer(space, proxy)
         shapes = jax.eval_shape(space.init, jax.random.key(0))
         with pytest.raises(ValueError, match="pads feature maps"):

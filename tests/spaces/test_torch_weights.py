@@ -9,11 +9,11 @@ from tests.helpers.autoformer_goldens import load
 from tests.helpers.spaces import SPLIT, WIDE
 
 
-def test_files(goldens, tmp_path):
+def test_files(tmp_path):
     """`.npz` and `.safetensors` give the same variables as the arrays themselves."""
     from safetensors.numpy import save_file
 
-    golden = load(goldens, "autoprox_micro64", "init", np.float32)
+    golden = load("autoprox_micro64", "init", np.float32)
     weights = golden.state_dict("init/w/")
     np.savez(tmp_path / "w.npz", **weights)
     save_file({k: np.ascontiguousarray(v) for k, v in weights.items()}, tmp_path / "w.safetensors")
@@ -27,8 +27,8 @@ def test_files(goldens, tmp_path):
         lswag_jax.from_torch(golden.module, tmp_path / "none.npz")
 
 
-def test_weights_that_do_not_fit(goldens):
-    golden = load(goldens, "autoprox_micro64", "init", np.float32)
+def test_weights_that_do_not_fit():
+    golden = load("autoprox_micro64", "init", np.float32)
     weights = golden.state_dict("init/w/")
     missing = {k: v for k, v in weights.items() if k != "head.bias"}
     with pytest.raises(ValueError, match=r"the state dict has no weight 'head.bias'"):

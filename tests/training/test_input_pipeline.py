@@ -60,6 +60,12 @@ def test_validation_has_every_example_in_order():
     assert weight.sum() == 20
 
 
+def test_a_validation_smaller_than_a_batch_is_filled_up():
+    (batch,) = pipeline(numbered(), batch_size=32).validation()
+    assert batch["image"].shape[0] == 32
+    assert batch["weight"].sum() == 20
+
+
 def test_an_image_that_cannot_be_decoded_is_named(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -74,7 +80,9 @@ def test_an_image_that_cannot_be_decoded_is_named(tmp_path):
 
 def test_bad_sizes():
     with pytest.raises(ValueError, match="batch_size must be from 1 to the 20 images"):
-        pipeline(numbered(), batch_size=21)
+        pipeline(numbered(), batch_size=21).steps_per_epoch  # noqa: B018
+    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+        pipeline(numbered(), batch_size=0)
     with pytest.raises(ValueError, match="workers must be"):
         pipeline(workers=-1)
 

@@ -123,7 +123,7 @@ def test_only_kernels_decay_and_gradients_are_clipped():
     np.testing.assert_array_equal(updates["head"]["bias"], 0)
     with pytest.raises(ValueError, match="warm-up of 10 steps"):
         make_schedule(OptimizerOptions(warmup_epochs=2), 10, 5)
-    with pytest.raises(ValueError, match="learning_rate must be positive"):
+    with pytest.raises(ValueError, match="learning_rate must be a number above 0"):
         OptimizerOptions(learning_rate=0)
 
 

@@ -60,7 +60,7 @@ def test_a_sub_network_is_its_own_network(model):
 
 def test_only_the_weights_of_a_genotype_are_trained():
     problem = step.Problem(SPACE.network(), 4, (0.5,), (0.25,))
-    loss = jax.jit(jax.grad(step._make_loss(problem, StepOptions()), has_aux=True))
+    loss = jax.jit(jax.grad(step.make_loss(problem, StepOptions()), has_aux=True))
     variables = inherit.initial(SPACE, None, jax.random.key(0))
     images = np.random.default_rng(0).normal(size=(4, *SPACE.image_shape)).astype(np.float32)
     g = SPACE.parse("12/1/2")
@@ -152,9 +152,9 @@ def test_a_full_disk_leaves_the_earlier_model(model, tmp_path, monkeypatch):
     assert model_files.load(tmp_path / "model").genotype is None
 
 
-def test_published_super_network(goldens, tmp_path):
+def test_published_super_network(tmp_path):
     """A file of Cream's super-network gives a genotype its weights, the classifier drawn anew."""
-    golden = load(goldens, "cream_micro", "init", np.float32)
+    golden = load("cream_micro", "init", np.float32)
     weights = golden.state_dict("init/w/")
     np.savez(tmp_path / "super.npz", **weights)
     space = dataclasses.replace(golden.space, num_classes=golden.info["classes"] + 2)

@@ -2,29 +2,22 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from lswag_jax.analysis import information
+from lswag_jax.options import Checked, Natural, NonNegative
 from lswag_jax.proxies import GROUPS
 from lswag_jax.proxies.merge import check_rule
 
 # `flops` is NAS-Bench-Suite-Zero's name; every other proxy is gradient-based.
 GRADIENT_FREE = frozenset({*GROUPS["gradient_free"], "flops"})
-_CHOICES = {
-    "bins": information.BINS,
-    "estimator": information.ESTIMATORS,
-    "fill": ("-1e8", "worst_rank", "drop"),
-    "bias": ("ranks", "raw"),
-    "second": ("min_ig", "max_ig", "gradient_free", "gradient_based", "mixed", "random", "none"),
-    "third": ("bias_match", "min_bias", "random", "none"),
-    "pool": ("window", "all"),
-}
+Second = Literal["min_ig", "max_ig", "gradient_free", "gradient_based", "mixed", "random", "none"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LibraOptions:
+class LibraOptions(Checked):
     """Options of LIBRA; the defaults are the published algorithm with NAS-Bench-Suite-Zero's bins.
 
     Args:
@@ -32,7 +25,7 @@ class LibraOptions:
         n_bins: "nbsz", "cube_root" or a number, see `lswag_jax.analysis.information.num_bins`.
         estimator: of entropies, "ml" or "miller_madow".
         fill: of failed scores: "-1e8" counts as this value where values are binned or averaged,
-            "worst_rank" as a bin of its own, and "drop" leaves out architectures that failed any
+            "worst_rank" as a separate bin, and "drop" leaves out architectures that failed any
             proxy. For ranks both of the former are the worst one.
         abs_rho: a proxy with a negative rho counts reversed, instead of losing.
         window: how far below the best rho a proxy may be.
@@ -56,36 +49,29 @@ class LibraOptions:
         'min_ig'
     """
 
-    bins: str = "equal_width"
+    bins: information.Bins = "equal_width"
     n_bins: str | int = "nbsz"
-    estimator: str = "ml"
-    fill: str = "-1e8"
+    estimator: information.Estimator = "ml"
+    fill: Literal["-1e8", "worst_rank", "drop"] = "-1e8"
     abs_rho: bool = False
-    window: float = 0.1
-    bias: str = "ranks"
+    window: NonNegative = 0.1
+    bias: Literal["ranks", "raw"] = "ranks"
     rule: str = "log_rank_sum"
     double_best: bool = False
-    second: str = "min_ig"
-    third: str = "bias_match"
-    pool: str = "window"
-    permutations: int = 0
-    seed: int = 0
+    second: Second = "min_ig"
+    third: Literal["bias_match", "min_bias", "random", "none"] = "bias_match"
+    pool: Literal["window", "all"] = "window"
+    permutations: Natural = 0
+    seed: Natural = 0
 
     def __post_init__(self) -> None:
-        for field, known in _CHOICES.items():
-            if getattr(self, field) not in known:
-                raise ValueError(f"{field} must be one of {known}, got {getattr(self, field)!r}.")
-        if self.window < 0 or self.permutations < 0:
-            raise ValueError(
-                "window and permutations must not be negative, got "
-                f"{self.window} and {self.permutations}."
-            )
+        super().__post_init__()
         information.num_bins(2, self.n_bins)  # raises for a bad one
         check_rule(self.rule)
 
 
 class Candidate(NamedTuple):
-    """What is known of one proxy, oriented if it is flipped.
+    """Holds the figures of one proxy, oriented if it is flipped.
 
     Attributes:
         name: of the proxy.

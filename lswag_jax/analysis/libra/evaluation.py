@@ -1,4 +1,4 @@
-"""What a choice by LIBRA is worth: on the architectures it was made on, and on others."""
+"""Evaluates LIBRA's choice on the architectures that it was made on and on held-out ones."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -67,7 +67,7 @@ def evaluate(
 
 
 def halves(size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of a random half of so many architectures, and of the others.
+    """Draws the indices of a random half of n architectures, and of the other half.
 
     Example:
         >>> [sorted(half.tolist()) for half in halves(5, 0)]

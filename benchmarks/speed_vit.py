@@ -1,14 +1,12 @@
-"""Speed and memory of scoring AutoFormer-Tiny: the figures of RESULTS.md.
+"""Speed and memory of scoring AutoFormer-Tiny.
 
-    python benchmarks/speed.py --output=results/speed.json
+    python benchmarks/run.py speed_vit
 
 Ratios are of interleaved runs in one process, since these machines are noisy. About 10 minutes on
 2 CPU cores.
 """
 
 import argparse
-import json
-import pathlib
 import platform
 import resource
 import subprocess
@@ -18,11 +16,12 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tables
 
 import lswag_jax
 from lswag_jax.capture import tape
 from lswag_jax.proxies import LSwag
-from lswag_jax.scoring import population as scoring
+from lswag_jax.scoring import programs
 
 SETTINGS = {"32 px": (32, 4, 32), "224 px": (224, 16, 16)}  # image, patch, batch
 UPPER_HALF = (5, 9)  # depth bins
@@ -95,12 +94,12 @@ def matmul_rate(size: int = 3000) -> float:
 def traces(genotypes: int = 200) -> dict:
     """How often the network is traced for that many genotypes, and seconds each."""
     space, members, images, labels = setting(*SETTINGS["32 px"], genotypes)
-    count, original = [], scoring.measure
-    scoring.measure = lambda *args, **kwargs: count.append(1) or original(*args, **kwargs)
+    count, original = [], programs.measure
+    programs.measure = lambda *args, **kwargs: count.append(1) or original(*args, **kwargs)
     try:
         table = lswag_jax.score(space, members, images, labels, LSwag(label="traced"))
     finally:
-        scoring.measure = original
+        programs.measure = original
     return {
         "genotypes": len(table),
         "traces": len(count),
@@ -146,7 +145,6 @@ def print_peak_memory(image: int, patch: int, batch: int, genotypes: int) -> Non
 def main() -> None:
     """Runs all of it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", default="results/speed.json")
     parser.add_argument("--memory", nargs=4, type=int, help="used by the script itself")
     arguments = parser.parse_args()
     if arguments.memory:
@@ -166,13 +164,9 @@ def main() -> None:
         "32 px, 64 genotypes": peak_memory(*SETTINGS["32 px"], 64),
         "224 px, batch 64": peak_memory(224, 16, 64, 2),
     }
-    for section, values in results.items():
-        print(section, values if isinstance(values, str) else "")
-        for key, value in values.items() if isinstance(values, dict) else ():
-            print(f"    {key:45s} {value:.4g}")
-    path = pathlib.Path(arguments.output)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=2) + "\n")
+    for title, figures in results.items():
+        if isinstance(figures, dict):
+            tables.show_figures(title, figures)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Searching NAS-Bench-201 by proxies: benchmark accuracy and rank of what is found, over seeds.
 
-    python benchmarks/cnn_search.py --data=../shared/data --workdir=results/cnn_search
+    python benchmarks/run.py search_nasbench201 --data=../shared/data
 
 Random search, evolution and pruning on CIFAR-100 images at 16 px, looked up in the published
 accuracies on ImageNet16-120. All of them score thin networks, as TE-NAS does; parameters are the
@@ -14,6 +14,7 @@ import argparse
 import pathlib
 
 import numpy as np
+import tables
 
 from lswag_jax import data, search, spaces
 from lswag_jax.analysis import lookup
@@ -40,7 +41,7 @@ def main() -> None:
     """Searches and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="../shared/data")
-    parser.add_argument("--workdir", default="results/cnn_search")
+    parser.add_argument("--workdir", default="results/search_nasbench201")
     parser.add_argument("--num", type=int, default=60, help="networks a search; pruning has 58")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=32, help="images")
@@ -55,14 +56,15 @@ def main() -> None:
     truth = lookup.read(table, space, "arch_str", "in16_test200")
     values = np.array(list(truth.values()))
     print(f"best {values.max():.2f}, mean {values.mean():.2f} of {len(values)}\n")
-    print("| fitness | strategy | accuracy | ranks | mean of ten | million params | seconds |")
-    print("|---|---|---|---|---|---|---|", flush=True)
+    rows = []
     for fitness in arguments.fitness.split(","):
         for strategy in arguments.strategies.split(","):
-            print(_row(arguments, space, truth, fitness, strategy), flush=True)
+            rows.append(_row(arguments, space, truth, fitness, strategy))
+            print(rows[-1], flush=True)
+    tables.show("accuracy found", rows, {"mean of ten": 2, "million params": 2, "seconds": 1})
 
 
-def _row(arguments, space, truth: dict, fitness: str, strategy: str) -> str:
+def _row(arguments, space, truth: dict, fitness: str, strategy: str) -> dict:
     """A row of the table, over the seeds."""
     found, params, seconds = [], [], []
     for seed in range(arguments.seeds):
@@ -75,11 +77,15 @@ def _row(arguments, space, truth: dict, fitness: str, strategy: str) -> str:
         seconds.append(sum(row["seconds"] for row in rows))
     accuracy = np.array([f.accuracy for f in found])
     ranks = ", ".join(str(f.rank) for f in sorted(found, key=lambda f: f.rank))
-    top = "" if strategy == "pruning" else f"{np.mean([f.top for f in found]):.2f}"
-    return (
-        f"| {fitness} | {strategy} | {accuracy.mean():.2f} +- {accuracy.std():.2f} | {ranks} | "
-        f"{top} | {np.mean(params):.2f} | {np.mean(seconds):.1f} |"
-    )
+    return {
+        "fitness": fitness,
+        "strategy": strategy,
+        "accuracy": f"{accuracy.mean():.2f} +- {accuracy.std():.2f}",
+        "ranks": ranks,
+        "mean of ten": None if strategy == "pruning" else np.mean([f.top for f in found]),
+        "million params": np.mean(params),
+        "seconds": np.mean(seconds),
+    }
 
 
 def _search(arguments, fitness: str, strategy: str, seed: int, workdir: pathlib.Path):

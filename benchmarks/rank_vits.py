@@ -1,6 +1,6 @@
 """L-SWAG and the yardsticks against published accuracies of AutoFormer networks.
 
-    python benchmarks/ground_truth.py --data=../shared/data --workdir=results/ground_truth
+    python benchmarks/run.py rank_vits --data=../shared/data --workdir=results/rank_vits
 
 Three populations of 100: ViT-Bench-101 (CIFAR-100 images) and seeded rows of the tiny and small
 super-network tables (Oxford-IIIT Pet images), all at 224 px, 64 images for patterns and 16 for
@@ -15,6 +15,7 @@ import json
 import pathlib
 
 import numpy as np
+import tables
 
 import lswag_jax
 from lswag_jax import data, runs
@@ -107,7 +108,7 @@ def run_case(case: str, root: pathlib.Path, folder: pathlib.Path, arguments) -> 
 
 
 def report(case: str, table: ScoreTable, truths: dict[str, np.ndarray]) -> None:
-    """Prints correlations with every target, as a Markdown table."""
+    """Shows correlations with every target."""
     parts = table.parts["lswag"]
     scores = {name: table.values(name) for name in ("lswag", "lswag_picked")}
     scores |= {"Lambda (all)": parts["lambda"], "Psi": parts["psi"]}
@@ -125,14 +126,8 @@ def report(case: str, table: ScoreTable, truths: dict[str, np.ndarray]) -> None:
             truth[known],
             table.column("params")[known],
         )
-        print(f"\n{case}, {target} (n = {known.sum()})\n")
-        print("| proxy | Spearman | 95 % interval | Kendall | partial Spearman given #params |")
-        print("|---|---|---|---|---|")
-        for row in rows:
-            print(
-                f"| {row['proxy']} | {row['rho']:.3f} | [{row['rho_low']:.2f}, "
-                f"{row['rho_high']:.2f}] | {row['tau']:.3f} | {row['partial_rho']:.3f} |"
-            )
+        shown = [tables.correlations(row) for row in rows]
+        tables.show(f"{case}, {target}", shown, tables.INTERVAL, int(known.sum()))
         best = window.oracle(
             parts["lambda_l"][known], parts["bins"][known], parts["psi"][known], truth[known]
         )
@@ -147,7 +142,7 @@ def main() -> None:
     """Runs the populations asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="../shared/data")
-    parser.add_argument("--workdir", default="results/ground_truth")
+    parser.add_argument("--workdir", default="results/rank_vits")
     parser.add_argument("--cases", default="vitbench,tiny,small")
     parser.add_argument("--num", type=int, default=100)
     parser.add_argument("--profile", type=int, default=20, help="networks of the layer profile")

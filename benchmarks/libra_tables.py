@@ -1,11 +1,11 @@
 """Tables 1 and 4 of the LIBRA paper beside what public values give, in-sample and on split halves.
 
-    python benchmarks/paper_tables.py --data=../shared/data --workdir=results/paper_tables
+    python benchmarks/run.py libra_tables --data=../shared/data --workdir=results/libra_tables
 
 No network is scored: the values are NAS-Bench-Suite-Zero's. A third table is of the networks that
 we scored ourselves (`benchmarks/scores/`): the proxies that the Suite lacks (L-SWAG, ZiCo, SWAP,
-...) are added, and AZ-NAS's merge where its parts are there. The tables are printed as Markdown and
-kept as CSV.
+...) are added, and AZ-NAS's merge where its parts are there. The tables are kept
+as CSV too.
 """
 
 import argparse
@@ -13,7 +13,8 @@ import csv
 import pathlib
 
 import numpy as np
-from paper_benchmarks import AZ_NAS, CASES, PAIRS, TABLE_4, THIRDS, benchmark, published, with_own
+import tables as result_tables
+from libra_cases import AZ_NAS, CASES, PAIRS, TABLE_4, THIRDS, benchmark, published, with_own
 
 from lswag_jax.analysis import correlation, libra
 from lswag_jax.analysis.libra import PRESETS, LibraOptions
@@ -84,12 +85,6 @@ def ablation(found: libra.Benchmark, changes: dict[str, str]) -> str:
     return f"{in_sample:.3f} / {np.mean([r.split_half for r in results]):.3f}"
 
 
-def markdown(rows: list[dict[str, str]]) -> str:
-    """Rows as a table."""
-    lines = [" | ".join(rows[0]), "|".join(["---"] * len(rows[0]))]
-    return "\n".join(f"| {line} |" for line in [*lines, *(" | ".join(r.values()) for r in rows)])
-
-
 def keep(rows: list[dict[str, str]], path: pathlib.Path) -> None:
     """Writes rows as CSV."""
     with open(path, "w") as file:
@@ -102,7 +97,7 @@ def main() -> None:
     """Prints the tables and keeps them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="../shared/data")
-    parser.add_argument("--workdir", default="results/paper_tables")
+    parser.add_argument("--workdir", default="results/libra_tables")
     parser.add_argument("--scores", default="benchmarks/scores", help="folder of CASE.csv.gz")
     arguments = parser.parse_args()
     root, folder = pathlib.Path(arguments.data) / "tables", pathlib.Path(arguments.workdir)
@@ -120,7 +115,7 @@ def main() -> None:
         rows.setdefault("table_1_own", []).append(row)
     for name, table in rows.items():
         keep(table, folder / f"{name}.csv")
-        print(f"\n## {name}\n\n{markdown(table)}")
+        result_tables.show(name, table)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Training networks together against training them one by one, in seconds a network and step.
 
-    python benchmarks/train_speed.py --together=1,4,16 --separate=4
+    python benchmarks/run.py speed_training --together=1,4,16 --separate=4
 
 Together: k genotypes in one elastic program, as `make_benchmark` trains them, and vmapped, which
 on a CPU it does not do. Separate: exact networks, each compiled for itself; the mean over
@@ -17,7 +17,8 @@ from unittest import mock
 
 import jax
 import numpy as np
-from vit_benchmark import SPACE
+import tables
+from train_vits import SPACE
 
 from lswag_jax.data import sources
 from lswag_jax.runs.archive import read_rows
@@ -25,6 +26,7 @@ from lswag_jax.training import benchmark, inherit, runner, step
 from lswag_jax.training.augment import AugmentOptions
 from lswag_jax.training.optimizer import OptimizerOptions, make_optimizer, make_schedule
 
+STEP, WHOLE = "s a network and step", "s with it, 1000 steps"
 POOL = sources.open_pool("embedded")
 
 
@@ -100,18 +102,22 @@ def main() -> None:
         "image": np.stack([POOL.image(i) for i in range(size)]),
         "label": np.array([POOL.label(i) for i in range(size)], np.int32),
     }
-    print("| networks | s a network and step | compilation, s | s with it, 1000 steps |")
-    print("|---|---|---|---|")
+    rows = []
     for how, over in (("together", step.for_each_network), ("vmapped", jax.vmap)):
         for k in map(int, arguments.together.split(",")):
             with mock.patch.object(benchmark, "for_each_network", over):
                 compilation, seconds = together(k, options, batch, arguments.steps)
             whole = seconds + compilation / k / 1000
-            print(f"| {k} {how} | {seconds:.4f} | {compilation:.1f} | {whole:.4f} |", flush=True)
+            rows.append(_row(f"{k} {how}", seconds, compilation, whole))
     compilation, seconds = separate(arguments.separate, options, batch, arguments.steps)
     whole = seconds + compilation / 1000
-    print(f"| each by itself | {seconds:.4f} | {compilation:.1f} each | {whole:.4f} |")
-    print(f"\nlswag-train, the largest network: {images_per_second(options):.0f} images/s")
+    rows.append(_row("each by itself", seconds, compilation, whole))
+    tables.show("seconds", rows, {"compilation, s": 1, STEP: 4, WHOLE: 4})
+    tables.show_figures("lswag-train", {"images/s": images_per_second(options)}, digits=0)
+
+
+def _row(networks: str, seconds: float, compilation: float, whole: float) -> dict:
+    return {"networks": networks, STEP: seconds, "compilation, s": compilation, WHOLE: whole}
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """L-SWAG and the yardsticks against published accuracies of convolutional networks.
 
-    python benchmarks/cnn_ground_truth.py --data=../shared/data --workdir=results/cnn_ground_truth
+    python benchmarks/run.py rank_cnns --data=../shared/data --workdir=results/rank_cnns
 
 Seeded genotypes of NAS-Bench-201 on batches of real CIFAR images, with every variant of L-SWAG that
-`benchmarks/cnn_report.py` compares; fewer of the other benchmarks. The window is picked from the
-layer profile of other, random networks, without accuracies. Rows are appended as they come; a run
-that is started again goes on.
+`rank_cnns_report` compares; fewer of the other benchmarks. The window is picked from the layer
+profile of other, random networks, without accuracies. Rows are appended as they come; a run that is
+started again goes on.
 """
 
 import argparse
@@ -173,7 +173,7 @@ def main() -> None:
     """Scores the populations asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="../shared/data")
-    parser.add_argument("--workdir", default="results/cnn_ground_truth")
+    parser.add_argument("--workdir", default="results/rank_cnns")
     parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument("--num", type=int, default=0, help="genotypes; 0 for the case's own")
     parser.add_argument("--profile", type=int, default=60, help="networks of the layer profile")

@@ -1,6 +1,6 @@
-"""Speed of scoring convolutional networks by L-SWAG: the figures of RESULTS.md.
+"""Speed of scoring convolutional networks by L-SWAG.
 
-    python benchmarks/cnn_speed.py --output=results/cnn_speed.json
+    python benchmarks/run.py speed_cnn
 
 NAS-Bench-201 at the benchmark's size on 64 images, one setting of each other space, and convolution
 gradients beside XLA's own. Random images. About 20 minutes on 2 CPU cores.
@@ -8,11 +8,11 @@ gradients beside XLA's own. Random images. About 20 minutes on 2 CPU cores.
 
 import argparse
 import json
-import pathlib
 import time
 
 import jax
 import numpy as np
+import tables
 from jax import lax
 
 import lswag_jax
@@ -122,7 +122,6 @@ def looped(function):
 def main() -> None:
     """Runs all of it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", default="results/cnn_speed.json")
     parser.add_argument("--spaces", default=",".join(SETTINGS))
     arguments = parser.parse_args()
     device = jax.devices()[0]
@@ -134,10 +133,9 @@ def main() -> None:
         if name == "nasbench201":
             results["nasbench201 cells, s"] = nasbench201_cells()
         print(json.dumps(results[name]), flush=True)
-    print(json.dumps(results, indent=2))
-    path = pathlib.Path(arguments.output)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=2) + "\n")
+    for title, figures in results.items():
+        if isinstance(figures, dict):
+            tables.show_figures(title, figures)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Seconds of every rank statistic over all 423,624 cells of NAS-Bench-101.
 
-    python benchmarks/correlation_speed.py --data=../shared/data
+    python benchmarks/run.py speed_correlation --data=../shared/data
 
 The proxy is the parameter count, the truth the mean test accuracy; medians of five runs, in seconds
 of the processor, on one core.
@@ -13,6 +13,7 @@ import statistics
 import time
 
 import numpy as np
+import tables
 from scipy import stats
 
 from lswag_jax.analysis import correlation, correlation_parts
@@ -54,14 +55,14 @@ def main() -> None:
         "within_bins": correlation_parts.within_bins,
     }
     print(f"{len(params)} architectures")
-    for name, function in of_two.items():
-        print(f"{name:26}{seconds(functools.partial(function, noisy, truth)):.2f} s", flush=True)
+    runs = {name: functools.partial(run, noisy, truth) for name, run in of_two.items()}
     for name, function in of_three.items():
-        run = functools.partial(function, noisy, truth, params)
-        print(f"{name:26}{seconds(run):.2f} s", flush=True)
+        runs[name] = functools.partial(function, noisy, truth, params)
     scores = {"params and noise": noisy}
-    row = functools.partial(correlation_report.summary, scores, truth, params, n=0)
-    print(f"{'all of them, one proxy':26}{seconds(row):.2f} s")
+    runs["all of them, one proxy"] = functools.partial(
+        correlation_report.summary, scores, truth, params, n=0
+    )
+    tables.show_figures("CPU seconds", {name: seconds(run) for name, run in runs.items()}, 2)
 
 
 if __name__ == "__main__":

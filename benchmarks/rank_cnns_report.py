@@ -1,6 +1,6 @@
-"""Tables of RESULTS.md from the rows that `benchmarks/cnn_ground_truth.py` kept.
+"""Correlations of the rows that `rank_cnns` kept: its tables.
 
-    python benchmarks/cnn_report.py --data=../shared/data --workdir=results/cnn_ground_truth
+    python benchmarks/run.py rank_cnns_report --data=../shared/data --workdir=results/rank_cnns
 
 For NAS-Bench-201 also the eight rows of the paper's Table 3, the grid of L-SWAG's options beside
 them (a step that uses published correlations) and agreement with other people's NASWOT values.
@@ -11,7 +11,8 @@ import itertools
 import pathlib
 
 import numpy as np
-from cnn_ground_truth import CASES, OTHERS, read, variants
+import tables
+from rank_cnns import CASES, OTHERS, read, variants
 
 import lswag_jax
 from lswag_jax.analysis import correlation, window
@@ -62,8 +63,8 @@ class Result:
         return np.where(inside, per_layer, 0).sum(1)
 
 
-def correlations(result: Result, target: str) -> None:
-    """Spearman of every score with one target."""
+def correlations(name: str, result: Result, target: str) -> None:
+    """Shows the correlations of every score with one target."""
     truth = result.truth[target]
     known, values = np.isfinite(truth), result.values()
     params = result.table.column("params")
@@ -71,16 +72,13 @@ def correlations(result: Result, target: str) -> None:
         {k: v[known] for k, v in values.items()}, truth[known], params[known]
     )
     half, tenth = (truth >= np.quantile(truth[known], q) for q in (0.5, 0.9))
-    print(f"\n{target} (n = {known.sum()})\n")
-    print("| proxy | Spearman | 95 % interval | Kendall | given #params | best half | best 10 % |")
-    print("|---|---|---|---|---|---|---|")
+    shown = []
     for row in rows:
         score = values[row["proxy"]]
-        parts = [correlation.spearman(score[part], truth[part]) for part in (half, tenth)]
-        print(
-            f"| {row['proxy']} | {row['rho']:.3f} | [{row['rho_low']:.2f}, {row['rho_high']:.2f}] "
-            f"| {row['tau']:.3f} | {row['partial_rho']:.3f} | {parts[0]:.3f} | {parts[1]:.3f} |"
-        )
+        parts = {"best half": half, "best 10 %": tenth}
+        within = {k: correlation.spearman(score[part], truth[part]) for k, part in parts.items()}
+        shown.append(tables.correlations(row) | within)
+    tables.show(f"{name}, {target}", shown, tables.INTERVAL, int(known.sum()))
 
 
 def readings(result: Result, bins: tuple[int, int]) -> dict[tuple[bool, bool, bool], np.ndarray]:
@@ -97,8 +95,7 @@ def readings(result: Result, bins: tuple[int, int]) -> dict[tuple[bool, bool, bo
 
 def table_3(results: dict[str, Result]) -> None:
     """The paper's Table 3 with its own rows beside ours, validation accuracy as the target."""
-    print("\n| no mu | window | Psi | paper C10 / C100 / IN16 | ours | ours, Psi alone |")
-    print("|---|---|---|---|---|---|")
+    shown = []
     for row, paper in PAPER.items():
         ours, alone = [], []
         for name, result in results.items():
@@ -108,10 +105,15 @@ def table_3(results: dict[str, Result]) -> None:
             ours.append(correlation.spearman(_worst(result, rank)[known], truth[known]))
             psi = result.table.parts["lswag_picked" if row[1] else "lswag"]["psi"]
             alone.append(correlation.spearman(_worst(result, psi)[known], truth[known]))
-        ticks = " | ".join("x" if tick else "" for tick in row)
+        ticks = ["x" if tick else "" for tick in row]
         said = " / ".join(f"{value:.2f}" for value in paper)
         only = " / ".join(f"{v:.3f}" for v in alone) if row[2] and not row[0] else ""
-        print(f"| {ticks} | {said} | {' / '.join(f'{v:.3f}' for v in ours)} | {only} |")
+        shown.append(
+            dict(zip(("no mu", "window", "Psi"), ticks, strict=True))
+            | {"paper C10 / C100 / IN16": said, "ours": " / ".join(f"{v:.3f}" for v in ours)}
+            | {"ours, Psi alone": only}
+        )
+    tables.show("Table 3", shown)
 
 
 def _worst(result: Result, values: np.ndarray) -> np.ndarray:
@@ -125,8 +127,6 @@ def grid(results: dict[str, Result]) -> None:
     kinds = ("lswag", "lswag_signed", "lswag_minibatch", "lswag_minibatch_signed")
     windows = {"all": (0, 9), "picked": None, "lower half": (0, 4), "upper half": (5, 9)}
     reduces = ("union", "sum", "mean", "logsum")
-    print("\n| gradients | window of Lambda | Psi | C10 | C100 | IN16 | mean deviation |")
-    print("|---|---|---|---|---|---|---|")
     rows = []
     for kind, (label, bins), reduce in itertools.product(kinds, windows.items(), reduces):
         rhos = []
@@ -145,9 +145,13 @@ def grid(results: dict[str, Result]) -> None:
             rhos.append(correlation.spearman(_worst(result, score)[known], truth[known]))
         deviation = np.mean(np.abs(np.array(rhos) - PAPER[True, True, True][: len(rhos)]))
         rows.append((deviation, kind, label, reduce, rhos))
-    for deviation, kind, label, reduce, rhos in sorted(rows, key=lambda row: row[0]):
-        figures = " | ".join(f"{rho:.3f}" for rho in rhos)
-        print(f"| {kind} | {label} | {reduce} | {figures} | {deviation:.3f} |")
+    shown = [
+        {"gradients": kind, "window of Lambda": label, "Psi": reduce}
+        | dict(zip(("C10", "C100", "IN16"), rhos, strict=False))
+        | {"mean deviation": deviation}
+        for deviation, kind, label, reduce, rhos in sorted(rows, key=lambda row: row[0])
+    ]
+    tables.show("options of L-SWAG", shown)
 
 
 def agreement(name: str, result: Result) -> None:
@@ -166,7 +170,7 @@ def main() -> None:
     """Prints the tables of the populations that are there."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="../shared/data")
-    parser.add_argument("--workdir", default="results/cnn_ground_truth")
+    parser.add_argument("--workdir", default="results/rank_cnns")
     arguments = parser.parse_args()
     folders = {name: pathlib.Path(arguments.workdir) / name for name in CASES}
     results = {
@@ -186,7 +190,7 @@ def main() -> None:
         else:
             targets = ["val_accuracy"]
         for target in targets:
-            correlations(result, target)
+            correlations(name, result, target)
     ours = {name: results[name] for name in NB201 if name in results}
     if ours:
         table_3(ours)

@@ -1,6 +1,6 @@
 """A benchmark of small vision transformers trained here, and what ranks them untrained.
 
-    python benchmarks/vit_benchmark.py --data=../shared/data --workdir=results/fashion_vits
+    python benchmarks/run.py train_vits --data=../shared/data --workdir=results/fashion_vits
 
 Genotypes of a reduced AutoFormer space (28 px, 4 x 4 patches) are trained from scratch on a part of
 Fashion-MNIST, several at once, then scored by the project's proxies at initialisation. Rows are
@@ -17,6 +17,7 @@ import sys
 
 import jax
 import numpy as np
+import tables as result_tables
 
 from lswag_jax import data, proxies, runs
 from lswag_jax.analysis import correlation, tables
@@ -105,7 +106,7 @@ def spread(accuracy_PxS: np.ndarray) -> None:
 
 
 def report(rows: list[dict], table: ScoreTable) -> None:
-    """Prints accuracies and correlations as Markdown."""
+    """Prints accuracies, shows correlations."""
     accuracy_PxS = accuracies(rows, table.ids)
     spread(accuracy_PxS)
     print(f"{sum(row['seconds'] for row in rows):.0f} s of training without compilation")
@@ -114,14 +115,9 @@ def report(rows: list[dict], table: ScoreTable) -> None:
     scores = {name: table.values(name) for name in useful}
     parts = table.parts["lswag"]
     scores |= {"Lambda": parts["lambda"], "Psi": parts["psi"]}
-    print("\n| proxy | Spearman | 95 % interval | given #params |\n|---|---|---|---|")
-    for row in correlation_report.summary(
-        scores, accuracy_PxS.mean(axis=1), table.column("params")
-    ):
-        print(
-            f"| {row['proxy']} | {row['rho']:.3f} | [{row['rho_low']:.2f}, {row['rho_high']:.2f}] "
-            f"| {row['partial_rho']:.3f} |"
-        )
+    rows = correlation_report.summary(scores, accuracy_PxS.mean(axis=1), table.column("params"))
+    rows = [result_tables.correlations(row) for row in rows]
+    result_tables.show("fashion_mnist", rows, result_tables.INTERVAL, len(accuracy_PxS))
 
 
 def save(workdir: str, path: str) -> None:

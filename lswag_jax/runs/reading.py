@@ -1,0 +1,73 @@
+"""A run as it stands: its config and rows, read without touching a folder that may be at work."""
+
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from lswag_jax import proxies
+from lswag_jax.proxies import Proxy
+from lswag_jax.runs.archive import ARCHIVE, read_rows
+from lswag_jax.runs.compare import read_config
+from lswag_jax.scoring.rows import Row
+
+
+class Run(NamedTuple):
+    """What a folder holds.
+
+    Attributes:
+        config: of `config.json`.
+        rows: of its archive and of its shards', each network once.
+        total: networks that the run was to have; 0 where it does not say.
+    """
+
+    config: dict[str, Any]
+    rows: list[Row]
+    total: int
+
+
+def read_run(workdir: str | os.PathLike) -> Run:
+    """The run in a folder, finished or not.
+
+    Raises:
+        FileNotFoundError: no archive is there.
+        ValueError: it has no rows yet, or its files are damaged.
+    """
+    folder = pathlib.Path(workdir)
+    paths = [folder / ARCHIVE, *sorted(folder.glob(f"shard-*-of-*/{ARCHIVE}"))]
+    paths = [path for path in paths if path.is_file()]
+    if not paths:
+        raise FileNotFoundError(f"there is no run in {folder}: no {ARCHIVE}, nor that of a shard.")
+    rows: dict[str, Row] = {}
+    for path in paths:
+        for row in read_rows(path)[0]:
+            rows.setdefault(row["id"], row)
+    if not rows:
+        raise ValueError(f"the run in {folder} has no rows yet.")
+    config = read_config(paths[0].parent)
+    free = config.get("free", {})
+    return Run(config, list(rows.values()), int(free.get("total", 0)))
+
+
+def read_proxies(config: Mapping[str, Any], others: Mapping[str, type[Proxy]]) -> list[Proxy]:
+    """The configured proxies of a run's config.
+
+    Args:
+        config: of the run.
+        others: classes of proxies that are not in the registry, by their names.
+
+    Raises:
+        ValueError: a proxy is not known.
+    """
+    found = []
+    for entry in config.get("proxies", {}).values():
+        options = {key: _tuples(value) for key, value in entry.items() if key != "name"}
+        name = entry["name"]
+        make = others.get(name)
+        found.append(make(**options) if make else proxies.get(name, **options))
+    return found
+
+
+def _tuples(value: Any) -> Any:
+    """A value of JSON as options have it."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

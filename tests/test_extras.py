@@ -1,0 +1,55 @@
+"""What `score` does not need is an extra, and a sentence names it where it is missing."""
+
+import ast
+import pathlib
+import sys
+import tomllib
+import typing
+
+import pytest
+
+import lswag_jax
+from lswag_jax import extras, files
+
+PACKAGE = pathlib.Path(lswag_jax.__file__).parent
+PROJECT = PACKAGE.parent / "pyproject.toml"
+# What `pip install lswag_jax` brings: its dependencies, and what Flax itself imports.
+HARD = {"flax", "jax", "numpy", "scipy"} | {"absl", "optax"}
+CHECKED_ONCE = {"cli": {"ml_collections", "rich"}}  # by the __init__.py of the room
+
+
+def guarded(tree: ast.Module) -> set[ast.AST]:
+    """Imports inside of `with extra(...)`."""
+    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.With)]
+    calls = [(block, block.items[0].context_expr) for block in blocks]
+    return {
+        node
+        for block, call in calls
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "extra"
+        for node in ast.walk(block)
+    }
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.stem)
+def test_optional_imports_name_their_extra(path):
+    tree = ast.parse(path.read_text())
+    room = path.relative_to(PACKAGE).parts[0]
+    free = HARD | sys.stdlib_module_names | {"lswag_jax"} | CHECKED_ONCE.get(room, set())
+    for node in set(ast.walk(tree)) - guarded(tree):
+        names = [node.module] if isinstance(node, ast.ImportFrom) else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        for name in names:
+            assert name.partition(".")[0] in free, f"line {node.lineno} imports {name}"
+
+
+def test_extras_are_those_of_the_package():
+    project = tomllib.loads(PROJECT.read_text())["project"]
+    assert set(typing.get_args(extras.Extra)) <= set(project["optional-dependencies"])
+    assert len(project["dependencies"]) == 4
+
+
+def test_a_missing_package_is_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ImportError) as error:
+        files.write_parquet(tmp_path / "a.parquet", {"a": [1]})
+    assert str(error.value) == "the package pyarrow is missing: pip install 'lswag_jax[analysis]'."
