@@ -24,6 +24,7 @@ __all__ = [
     "BATCH_NORM_MODES",
     "BatchStatistics",
     "check_mode",
+    "evaluation_arguments",
     "linen_network",
     "nnx_network",
     "nnx_variables",
@@ -43,6 +44,8 @@ def linen_network(
     *args: Any,
     batch_norm: str = "frozen",
     unscored: Sequence[str] = (),
+    method: Any = None,
+    rngs: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> Network:
     """A Linen module as the tape runs it.
@@ -59,10 +62,13 @@ def linen_network(
             for gradients of a whole mini-batch's loss; "off" leaves BatchNorm out.
         unscored: names of its last submodules, that run but whose layers and activations are left
             out of what is recorded.
+        method: name or function of the module's method; None for its call.
+        rngs: keys of its random streams.
         *args, **kwargs: further arguments of the module.
-
     """
-    kwargs = _evaluation_arguments(type(module).__call__, len(args)) | kwargs
+    module = _evaluated(module)
+    called = getattr(type(module), method) if isinstance(method, str) else method
+    kwargs = evaluation_arguments(called or type(module).__call__, 2 + len(args)) | kwargs
 
     def network(variables: Mapping, images: Any, hook: Callable) -> Array:
         batch = len(jax.tree.leaves(images)[0])
@@ -98,7 +104,8 @@ def linen_network(
             return hook(name, "norm", apply, own, x, extra, output)
 
         with nn.intercept_methods(intercept):
-            return module.apply(variables, images, *args, **kwargs)
+            options = {"method": method} if method is not None else {}
+            return module.apply(variables, images, *args, rngs=rngs, **options, **kwargs)
 
     return Network(network, variables)
 
@@ -110,16 +117,18 @@ def nnx_variables(model: nnx.Module) -> tuple[Any, dict[str, Any]]:
 
 
 def nnx_network(
-    model: nnx.Module, *args: Any, batch_norm: str = "frozen", **kwargs: Any
+    model: nnx.Module, *args: Any, batch_norm: str = "frozen", method: Any = None, **kwargs: Any
 ) -> Network:
     """An NNX model as the tape runs it, in its evaluation mode; the model itself stays as it is.
 
     Args:
         model: called as `model(images, *args, **kwargs)`.
         batch_norm: as in `linen_network`.
+        method: name of the method that is called; None for the model itself.
         *args, **kwargs: further arguments of the model.
     """
-    kwargs = _evaluation_arguments(type(model).__call__, len(args)) | kwargs
+    called = getattr(type(model), method or "__call__")
+    kwargs = evaluation_arguments(called, 2 + len(args)) | kwargs
     graph, variables = nnx_variables(model)
 
     def network(variables: Mapping, images: Any, hook: Callable) -> Array:
@@ -131,15 +140,29 @@ def nnx_network(
         for (path, layer), own in zip(layers, parts, strict=True):
             name = "/".join(str(key) for key in path)
             layer.__class__ = _captured(type(layer), name, own, hook, batch_norm, batch)
-        return copy(images, *args, **kwargs)
+        return (getattr(copy, method) if method else copy)(images, *args, **kwargs)
 
     return Network(network, variables)
 
 
-def _evaluation_arguments(call: Callable, positional: int) -> dict[str, bool]:
-    """Values that switch dropout off, for those arguments that `call` has and nobody passed."""
-    names = list(inspect.signature(call).parameters)[2 + positional :]
+def evaluation_arguments(call: Callable, positional: int) -> dict[str, bool]:
+    """Values that switch dropout off, for arguments of `call` after the first `positional`."""
+    try:
+        names = list(inspect.signature(call).parameters)[positional:]
+    except (TypeError, ValueError):  # a callable without a signature
+        return {}
     return {name: value for name, value in _EVALUATION.items() if name in names}
+
+
+def _evaluated(module: nn.Module) -> nn.Module:
+    """The module with its own fields of those names set for evaluation."""
+    fields = {
+        name: value
+        for name, value in _EVALUATION.items()
+        if name in getattr(module, "__dataclass_fields__", ())
+        and getattr(module, name) in (None, not value)
+    }
+    return module.clone(**fields) if fields else module
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

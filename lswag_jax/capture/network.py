@@ -19,14 +19,27 @@ class Network:
             feature maps and the end of what is scored; weights and activations are found in the
             traced program.
         variables: its parameters are the leaves under the key "params".
+        rows: further arrays with a row for each of n samples, which `apply` takes last; or None.
     """
 
-    apply: Callable[[Any, Any, Callable], Array]
+    apply: Callable[..., Array]
     variables: Mapping[str, Any]
+    rows: Callable[[int], list] | None = None
 
     def __call__(self, images: Any, hook: Callable | None = None) -> Array:
         """The logits."""
-        return self.apply(self.variables, images, hook or no_hook)
+        return self.run(self.variables, self.inputs(images), hook or no_hook)
+
+    def inputs(self, images: Any) -> tuple:
+        """All that has the samples first: the images, and the further arrays."""
+        if self.rows is None:
+            return (images,)
+        return images, self.rows(jax.tree.leaves(images)[0].shape[0])
+
+    def run(self, variables: Any, inputs: tuple, hook: Callable) -> Array:
+        """The logits of other variables and inputs."""
+        images, *rows = inputs
+        return self.apply(variables, images, hook, *rows)
 
 
 def no_hook(*call: Any) -> Array:

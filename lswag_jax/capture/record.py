@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from lswag_jax.capture import activations, products
+from lswag_jax.capture.batch_norm import BatchStatistics
 from lswag_jax.capture.calls import Activation, Call, layer_indices
 from lswag_jax.capture.network import Network, layer_name, leaves
 from lswag_jax.capture.program import MARK, Flat, bind, flatten, name_of
@@ -28,6 +29,7 @@ class Mark:
     apply: Callable | None
     structure: Any  # of the parameters, inputs and further arrays that were captured
     shapes: Any  # of those and of the output
+    is_batch_norm: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,18 +60,20 @@ class Program:
         def hook(name, kind, apply, params, inputs, extra, output):
             captured = (params, inputs, extra)
             shapes = jax.tree.map(jnp.shape, (*captured, output))
-            applies.append((name, kind, apply, jax.tree.structure(captured), shapes))
+            is_batch_norm = isinstance(extra, BatchStatistics)
+            structure = jax.tree.structure(captured)
+            applies.append((name, kind, apply, structure, shapes, is_batch_norm))
             return _marked(len(applies) - 1)(captured, output)
 
         params, others, join = leaves(network.variables)
 
-        def forward(params: Sequence, others: list, images: Any) -> Array:
+        def forward(params: Sequence, others: list, inputs: tuple) -> Array:
             applies.clear()
             variables = join(dict(zip(names, params, strict=True)), others)
-            return network.apply(variables, images, hook)
+            return network.run(variables, inputs, hook)
 
         names = tuple(params)
-        flat = flatten(forward, list(params.values()), others, images)
+        flat = flatten(forward, list(params.values()), others, network.inputs(images))
         batch = jax.tree.leaves(images)[0].shape[0]
         if not is_scored:
             return cls(flat, names, (), {}, batch, network)
@@ -107,7 +111,8 @@ class Program:
     ) -> tuple[Array, list[Call], list[Activation]]:
         """The output, and what was recorded on the way."""
         params, others, _ = leaves(self.network.variables)
-        args = [*params.values(), *jax.tree.leaves(others), *jax.tree.leaves(images)]
+        args = [*params.values(), *jax.tree.leaves(others)]
+        args += jax.tree.leaves(self.network.inputs(images))
         jaxpr = self.flat.jaxpr
         env: dict = dict(zip(jaxpr.constvars, self.flat.consts, strict=True))
         env |= dict(zip(jaxpr.invars, args, strict=True))
