@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from jax.extend import core
 from scipy import special
@@ -78,6 +79,7 @@ def call_body(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
     return None
 
 
+_MOVES = ("reshape", "broadcast_in_dim", "squeeze", "transpose")  # they change no value
 _CALLS = ("jit", "pjit", "custom_jvp_call", "custom_vjp_call", "checkpoint", "remat", "remat2")
 
 
@@ -188,14 +190,18 @@ class _Step:
     escapes: bool = False  # something outside of the chain reads it
 
 
-def find(jaxpr: core.Jaxpr, kind: Callable[[Any], str]) -> list[int]:
+def find(jaxpr: core.Jaxpr, consts: Sequence, kind: Callable[[Any], str]) -> list[int]:
     """Equations whose output is that of an activation, in order.
 
     Args:
         jaxpr: flat.
+        consts: its constants.
         kind: of a variable: "images", "params" or "constant".
     """
-    steps = _chains(jaxpr, kind)
+    scalars = [v for v, c in zip(jaxpr.constvars, consts, strict=True) if np.ndim(c) == 0]
+    values = dict(zip(jaxpr.constvars, consts, strict=True))
+    numbers = {v: _concrete(values[v]) for v in scalars}
+    steps = _chains(jaxpr, kind, {v: y for v, y in numbers.items() if y is not None})
     found = [i for i, eqn in enumerate(jaxpr.eqns) if marks.ACTIVATION in eqn.params.get("name", "")]
     for step in steps:
         if _is_candidate(step):
@@ -205,14 +211,25 @@ def find(jaxpr: core.Jaxpr, kind: Callable[[Any], str]) -> list[int]:
     return sorted(set(found))
 
 
-def _chains(jaxpr: core.Jaxpr, kind: Callable[[Any], str]) -> list[_Step]:
-    """Every elementwise output of one array, in order."""
+def _concrete(value: Any) -> np.ndarray | None:
+    """A constant as a number; None where it is traced or no number."""
+    is_number = hasattr(value, "dtype") and np.issubdtype(np.dtype(value.dtype), np.number)
+    return None if isinstance(value, jax.core.Tracer) or not is_number else np.asarray(value)
+
+
+def _chains(jaxpr: core.Jaxpr, kind: Callable[[Any], str], numbers: dict) -> list[_Step]:
+    """Every elementwise output of one array, in order; `numbers` are known scalars."""
     steps: dict[Any, _Step] = {}
-    numbers: dict[Any, np.ndarray] = {}
     for index, eqn in enumerate(jaxpr.eqns):
         if marks.ACTIVATION in eqn.params.get("name", ""):
             continue
         arrays = [v for v in eqn.invars if kind(v) == "images"]
+        if eqn.primitive.name in _MOVES and arrays and arrays[0] in steps:
+            before = steps[arrays[0]]
+            step = _Step(index, before.root, before.y, [before], False)
+            before.children.append(step)
+            steps[eqn.outvars[0]] = step
+            continue
         others = {id(v): _other(eqn, v, kind(v), numbers) for v in eqn.invars if kind(v) != "images"}
         if not arrays:
             y = curve(eqn, [others[id(v)] for v in eqn.invars])

@@ -145,7 +145,9 @@ def _why_missed(var: Any, program: Program) -> str:
         if eqn.primitive.name in _LOOKED_UP and eqn.invars[0] in mine:
             return ""
         if program.flat.kind(eqn.outvars[0]) != "params":
-            if eqn.primitive.name in _SHOWN and not has_product:
+            axes = max(sum(size > 1 for size in v.aval.shape) for v in mine)
+            is_vector = axes < 2  # a step's slice of a stack of them, say
+            if (eqn.primitive.name in _SHOWN or is_vector) and not has_product:
                 return ""
             continue
         has_product |= eqn.primitive.name in ("dot_general", "conv_general_dilated")

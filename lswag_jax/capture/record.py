@@ -243,7 +243,7 @@ def _plan(flat: Flat, names: Sequence[str], applies: Sequence[tuple], batch: int
     calls.sort(key=lambda call: call.eqn)
     posts = {
         i: _rows_of(flat.jaxpr.eqns[i], found, batch)
-        for i in activations.find(flat.jaxpr, flat.kind)
+        for i in activations.find(flat.jaxpr, flat.consts, flat.kind)
         if i < end
     }
     return tuple(calls), posts
