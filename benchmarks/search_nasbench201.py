@@ -60,7 +60,7 @@ def main() -> None:
     for fitness in arguments.fitness.split(","):
         for strategy in arguments.strategies.split(","):
             rows.append(_row(arguments, space, truth, fitness, strategy))
-            print(rows[-1], flush=True)
+            print(fitness, strategy, rows[-1]["accuracy"], flush=True)
     tables.show("accuracy found", rows, {"mean of ten": 2, "million params": 2, "seconds": 1})
 
 

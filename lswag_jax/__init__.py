@@ -7,11 +7,14 @@ Example:
     '240'
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lswag_jax import _moved, proxies, spaces
 from lswag_jax.scoring import ScoreTable, explain_model, make_scorer, score, score_model
 from lswag_jax.spaces.torch_weights import from_torch
+
+if TYPE_CHECKING:
+    from lswag_jax.training.model_files import load
 
 __version__ = "0.2.0"
 __all__ = [

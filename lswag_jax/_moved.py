@@ -43,7 +43,9 @@ class _MovedModule(types.ModuleType):
 
 def install() -> dict[str, types.ModuleType]:
     """The stand-ins by name, entered where `import` looks for them."""
-    stand_ins = {name: _MovedModule(f"lswag_jax.{name}") for name in _MOVED}
+    stand_ins: dict[str, types.ModuleType] = {
+        name: _MovedModule(f"lswag_jax.{name}") for name in _MOVED
+    }
     for module in stand_ins.values():
         sys.modules.setdefault(module.__name__, module)
     return stand_ins

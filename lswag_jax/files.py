@@ -1,11 +1,12 @@
 """Files: written as a whole or not at all, strict JSON, and columns as CSV or Parquet."""
 
+import contextlib
 import csv
 import io
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,17 +32,53 @@ def _jsonable(value: Any) -> Any:
 
 
 def write_atomically(path: str | os.PathLike, data: str | bytes) -> None:
-    """Replaces a file as a whole: a reader or a crash never sees half of it."""
+    """Replaces a file as a whole: a reader or a crash never sees half of it.
+
+    Raises:
+        OSError: the disk does not take it; the error names this file, and not the temporary one.
+    """
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with naming(path):
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data.encode() if isinstance(data, str) else data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike) -> Iterator[None]:
+    """Lets an error of the disk name a file; that of a full disk names none by itself.
+
+    Example:
+        >>> with naming("rows.jsonl"):
+        ...     raise OSError(28, "No space left on device")
+        Traceback (most recent call last):
+        OSError: [Errno 28] No space left on device: 'rows.jsonl'
+    """
     try:
-        with open(temporary, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def one_line(text: Any, longest: int = 300) -> str:
+    """A text for a message: on one line, without what a terminal cannot show, not too long.
+
+    Example:
+        >>> one_line("a\\x00b\\nc")
+        'a?b c'
+    """
+    words = " ".join(str(text).split())
+    shown = "".join(letter if letter.isprintable() else "?" for letter in words)
+    return shown if len(shown) <= longest else f"{shown[: longest - 4]} ..."
 
 
 def write_csv(path: str | os.PathLike, columns: Mapping[str, Sequence]) -> None:

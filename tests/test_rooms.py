@@ -38,9 +38,20 @@ def modules() -> dict[str, pathlib.Path]:
 
 
 def imports(path: pathlib.Path, known: set[str]) -> set[str]:
-    """Modules of the package that a file imports, also inside of functions."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    """Modules of the package that a file imports, also inside of functions.
+
+    Imports for type checkers alone do not count: they never run.
+    """
+    found, tree = set(), ast.parse(path.read_text())
+    unused = {
+        child
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for child in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if node in unused:
+            continue
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lswag_jax"):
             base = node.module.removeprefix("lswag_jax").lstrip(".")
             for alias in node.names:

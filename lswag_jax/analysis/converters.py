@@ -114,7 +114,7 @@ def _nbsz_csv(path: pathlib.Path, space: Space) -> Iterator[Records]:
         rows = columns["dataset"] == dataset
         names = {name: (dataset, name) for name in columns if name not in ("dataset", "arch")}
         own = {name: columns[name][rows] for name in names}
-        yield from _wide(own, texts[rows], names, _provenance(_NBSZ, path))
+        yield from _wide(own, list(texts[rows]), names, _provenance(_NBSZ, path))
 
 
 def _nasbench201_csv(path: pathlib.Path, space: Space) -> Iterator[Records]:
@@ -189,7 +189,7 @@ def _transnas_csv(path: pathlib.Path, space: Space) -> Iterator[Records]:
         raise ValueError(f"{path.name} names no architectures; only those of transnas_micro are "
                          f"known by their order, got {space.name}.")  # fmt: skip
     columns = table_files.read_wide(path)
-    texts = [space.format(g) for g in space.genotypes()]
+    texts = [space.format(g) for g in space.genotypes()]  # pyright: ignore[reportAttributeAccessIssue]
     total = _TRANSNAS_MACRO + len(texts)
     if len(next(iter(columns.values()))) != total:
         raise ValueError(f"{path} must have all {total} rows, whose order names them.")

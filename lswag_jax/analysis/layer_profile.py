@@ -148,7 +148,7 @@ def profile(
     *,
     n: int = 100,
     seed: int = 0,
-    statistic: str | LayerProfile = "mean_log_sigma",
+    statistic: Statistic | LayerProfile = "mean_log_sigma",
     **settings: Any,
 ) -> Profile:
     """Layer profile of random networks of a space; no accuracy is used.

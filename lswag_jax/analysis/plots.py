@@ -70,14 +70,14 @@ def best_so_far(fitness: Sequence[float], name: str = "fitness") -> Any:
         'Search progress (n = 3)'
     """
     figure, axes = _axes("evaluations", name)
-    fitness = np.asarray(fitness, np.float64)
-    good, number = np.isfinite(fitness), np.arange(1, len(fitness) + 1)
-    axes.scatter(number[good], fitness[good], color=GREY, label="each architecture", **_DOTS)
-    best = np.fmax.accumulate(np.where(good, fitness, np.nan)) if len(fitness) else fitness
+    values = np.asarray(fitness, np.float64)
+    good, number = np.isfinite(values), np.arange(1, len(values) + 1)
+    axes.scatter(number[good], values[good], color=GREY, label="each architecture", **_DOTS)
+    best = np.fmax.accumulate(np.where(good, values, np.nan)) if len(values) else values
     axes.step(number, best, where="post", color=BLUE, linewidth=2, label="best so far")
     if good.any():
-        winner = int(np.nanargmax(np.where(good, fitness, np.nan)))
-        _mark(axes, number[winner], fitness[winner], f"best, evaluation {winner + 1}")
+        winner = int(np.nanargmax(np.where(good, values, np.nan)))
+        _mark(axes, number[winner], values[winner], f"best, evaluation {winner + 1}")
         _legend(axes, "lower right")
     axes.set_title(_counted("Search progress", good))
     return figure
@@ -213,19 +213,19 @@ def ranks(
     """
     from scipy import stats
 
-    scores, truth = np.asarray(scores, np.float64), np.asarray(truth, np.float64)
-    kept = ~np.isnan(scores)
-    scores, truth = scores[kept], truth[kept]
+    found, true = np.asarray(scores, np.float64), np.asarray(truth, np.float64)
+    kept = ~np.isnan(found)
+    found, true = found[kept], true[kept]
     labels = (f"rank by {of} (1 is best)" for of in (name, truth_name))
     figure, axes = _axes(*labels, inches=(5, 5))
     axes.axline((1, 1), slope=1, color=GREY, linewidth=1, linestyle="--", zorder=1)
-    x, y, failed = stats.rankdata(-scores), stats.rankdata(-truth), np.isneginf(scores)
+    x, y, failed = stats.rankdata(-found), stats.rankdata(-true), np.isneginf(found)
     axes.scatter(x[~failed], y[~failed], color=BLUE, **_DOTS)
     if failed.any():
         axes.scatter(x[failed], y[failed], color=ORANGE, marker="x", s=30, label="failed")
         _legend(axes, "upper left")
-    rho, tau = correlation.spearman(scores, truth), correlation.kendall(scores, truth)
-    axes.set_title(rf"Spearman $\rho$ = {rho:.3f}, Kendall $\tau$ = {tau:.3f}, n = {len(truth)}")
+    rho, tau = correlation.spearman(found, true), correlation.kendall(found, true)
+    axes.set_title(rf"Spearman $\rho$ = {rho:.3f}, Kendall $\tau$ = {tau:.3f}, n = {len(true)}")
     axes.set_aspect("equal")
     return figure
 

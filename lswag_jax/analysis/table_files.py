@@ -4,17 +4,17 @@ import gzip
 import io
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from lswag_jax.extras import extra
-from lswag_jax.files import write_atomically
+from lswag_jax.files import one_line, write_atomically
 
 COLUMNS = ("genotype", "dataset", "metric", "value", "provenance")
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
-Group = tuple[str, str, list[str], np.ndarray, str]
+Group = tuple[str, str, Sequence[str], np.ndarray, str]
 
 
 def read_wide(path: str | os.PathLike, needed: Iterable[str] = ()) -> dict[str, np.ndarray]:
@@ -108,7 +108,8 @@ def _load(path: str | os.PathLike, types: dict[str, str]) -> Any:
             return parquet.read_table(path)
         return csv.read_csv(path, convert_options=csv.ConvertOptions(column_types=types))
     except ValueError as error:  # Arrow's own do not name the file
-        raise ValueError(f"{path} cannot be read as a table: {error}") from None
+        why = one_line(error, 120)  # which may quote what is no text
+        raise ValueError(f"{path} cannot be read as a table: {why}") from None
 
 
 def _suffix(path: str | os.PathLike) -> str:

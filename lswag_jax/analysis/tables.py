@@ -78,7 +78,7 @@ class Match(NamedTuple):
         duplicates: texts of which an earlier one is in the same row.
     """
 
-    index: np.ndarray
+    index: np.ndarray  # pyright: ignore[reportIncompatibleMethodOverride]  # tuple.index is not used
     unmatched: tuple[str, ...]
     duplicates: tuple[str, ...]
 
@@ -131,7 +131,8 @@ class GroundTruth:
                     f"{r.provenance!r}: values of two sources are not mixed, name them apart."
                 )
             index = np.array([place[text] for text in r.genotypes], int)
-            repeated |= dict.fromkeys(r.genotypes[i] for i in _fill(column, index, r.values))
+            again = _fill(column, index, r.values)
+            repeated |= dict.fromkeys(r.genotypes[int(i)] for i in again)
         if not place:
             raise ValueError("a table needs at least one genotype, got none.")
         return cls(list(place), columns, tuple(repeated))
@@ -267,14 +268,13 @@ class GroundTruth:
             return self
         counts = [float(space.num_params(space.parse(text))) for text in self.genotypes]
         own = Column(np.array(counts), np.zeros(len(self), bool), f"lswag_jax: {space.name}")
-        return dataclasses.replace(
-            self, columns=self.columns | {(d, "params"): own for d in missing}
-        )
+        columns = {**self.columns, **{(d, "params"): own for d in missing}}
+        return dataclasses.replace(self, columns=columns)
 
     def records(self) -> Iterator[Records]:
         """The columns as records, of what was tried."""
         for (dataset, metric), column in self.columns.items():
-            rows = np.flatnonzero(column.tried)
+            rows = np.flatnonzero(column.tried).tolist()
             values = replace_failures(column.values, column.failed, "worst_rank")[rows]
             texts = [self.genotypes[i] for i in rows]
             yield Records(dataset, metric, texts, values, column.provenance)

@@ -19,7 +19,7 @@ from lswag_jax.analysis import correlation
 from lswag_jax.analysis.layer_profile import Profile
 from lswag_jax.files import write_atomically
 from lswag_jax.proxies.lswag import check_window
-from lswag_jax.proxies.lswag_variant import LSwagVariant
+from lswag_jax.proxies.lswag_variant import Combine, LSwagVariant
 from lswag_jax.spaces.depth import NUM_BINS, Window
 
 _MAD_TO_STD = 1.4826  # of a normal distribution
@@ -50,14 +50,14 @@ def pick(mean: Sequence[float], tau: float = 1.0, hull: bool = False) -> Window 
         >>> pick([0, 0, 1, 9, 0, 8, 0, 0, 7, 1])
         (3, 5)
     """
-    mean, known = _known(mean)
-    center = np.median(mean[known])
-    spread = np.median(np.abs(mean[known] - center))
-    z = (mean - center) / (_MAD_TO_STD * spread + 1e-12)
+    found, known = _known(mean)
+    center = np.median(found[known])
+    spread = np.median(np.abs(found[known] - center))
+    z = (found - center) / (_MAD_TO_STD * spread + 1e-12)
     with np.errstate(invalid="ignore"):
         peaks = np.flatnonzero(z > tau)
     if not peaks.size:
-        peaks = np.array([np.nanargmax(mean)])
+        peaks = np.array([np.nanargmax(found)])
     if not hull:
         runs = np.split(peaks, np.flatnonzero(np.diff(peaks) > 2) + 1)
         peaks = max(runs, key=lambda run: (len(run), z[run].sum()))
@@ -80,10 +80,10 @@ def pick_steep(mean: Sequence[float]) -> Window | None:
         >>> pick_steep([0, 0, 5, 5, 5, 5, 0, 0, 0, 0])
         (1, 5)
     """
-    mean, known = _known(mean)
+    found, known = _known(mean)
     if len(known) == 1:
         return None
-    steps = np.abs(np.diff(mean[known]))
+    steps = np.abs(np.diff(found[known]))
     steep = np.flatnonzero(steps > steps.mean() + steps.std())
     if not steep.size:
         steep = np.array([steps.argmax()])
@@ -92,11 +92,11 @@ def pick_steep(mean: Sequence[float]) -> Window | None:
 
 def _known(mean: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """Means, and the bins that have one."""
-    mean = np.asarray(mean, np.float64)
-    known = np.flatnonzero(np.isfinite(mean))
+    found = np.asarray(mean, np.float64)
+    known = np.flatnonzero(np.isfinite(found))
     if not known.size:
         raise ValueError("no window can be picked: no bin of the profile has a finite mean.")
-    return mean, known
+    return found, known
 
 
 def _unless_all(lo: int, hi: int, known: np.ndarray) -> Window | None:
@@ -122,7 +122,7 @@ def oracle(
     bins: np.ndarray,
     psi: np.ndarray,
     truth: np.ndarray,
-    combine: str = "product",
+    combine: Combine = "product",
 ) -> Oracle:
     """The interval, out of 55, whose L-SWAG has the largest Spearman correlation with the truth.
 
@@ -236,6 +236,8 @@ def parse(spec: str | Sequence[int] | None, rule: str = "zero_based") -> Window 
     pair = _PAIR.fullmatch(spec)
     if pair:
         return check_window(pair.groups(), rule)
+    if spec.endswith(".json") and not pathlib.Path(spec).is_file():
+        raise ValueError(f"there is no window file {spec}.")
     if spec.startswith("manual:") or not pathlib.Path(spec).is_file():
         raise ValueError(
             "window must be 'all', two bins such as '3,7', or the path of a JSON file, got "

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 from scipy import special
@@ -213,7 +214,7 @@ def find(jaxpr: core.Jaxpr, consts: Sequence, kind: Callable[[Any], str]) -> lis
 
 def _concrete(value: Any) -> np.ndarray | None:
     """A constant as a number; None where it is traced or no number."""
-    is_number = hasattr(value, "dtype") and np.issubdtype(np.dtype(value.dtype), np.number)
+    is_number = hasattr(value, "dtype") and jnp.issubdtype(value.dtype, np.number)
     return None if isinstance(value, jax.core.Tracer) or not is_number else np.asarray(value)
 
 
@@ -269,6 +270,8 @@ def _is_candidate(step: _Step) -> bool:
     """Whether it has an activation's curve; a tanh of whatever has."""
     if step.y.dtype == bool:
         return False
+    if any(_line(p.y, step.y, through_zero=True) and _is_candidate(p) for p in step.parents):
+        return False  # a multiple of one that is one already
     return is_activation(step.y) or (step.is_tanh and not is_gate(step.y))
 
 

@@ -62,7 +62,7 @@ class Coverage:
             why = _why_missed(var, program)
             if why:
                 missed[name] = why
-            else:
+            elif why is not None:
                 tables.append(name)
         sizes = {name: math.prod(var.aval.shape) for name, var in variables.items()}
         have, lack = (sum(sizes[name] for name in some) for some in (captured, missed))
@@ -134,8 +134,8 @@ def _norms(program: Program, batch_norm: str) -> dict[str, str]:
     return found
 
 
-def _why_missed(var: Any, program: Program) -> str:
-    """Why a stored array is in no layer; empty for a table or token, which is no weight."""
+def _why_missed(var: Any, program: Program) -> str | None:
+    """Why a stored array is in no layer; empty for a table or token, None for a vector."""
     seen, is_used, has_product = {var}, False, False
     for eqn in program.flat.jaxpr.eqns:
         mine = [v for v in eqn.invars if not isinstance(v, core.Literal) and v in seen]
@@ -148,7 +148,7 @@ def _why_missed(var: Any, program: Program) -> str:
             axes = max(sum(size > 1 for size in v.aval.shape) for v in mine)
             is_vector = axes < 2  # a step's slice of a stack of them, say
             if (eqn.primitive.name in _SHOWN or is_vector) and not has_product:
-                return ""
+                return None if is_vector and max(var.aval.shape) != var.aval.size else ""
             continue
         has_product |= eqn.primitive.name in ("dot_general", "conv_general_dilated")
         seen.update(eqn.outvars)

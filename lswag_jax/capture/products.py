@@ -211,8 +211,11 @@ class Bound:
 
     step: Step
     swapped: bool  # the weight is the first operand
+    rows: tuple[int, int] | None = None  # axes of the samples in x and in w, all rows of it equal
 
     def __call__(self, x: Array, w: Array) -> Array:
+        if self.rows is not None:
+            w = lax.slice_in_dim(w, 0, x.shape[self.rows[0]], axis=self.rows[1])
         return self.step((w, x) if self.swapped else (x, w))[0]
 
 
@@ -251,6 +254,12 @@ class Use(NamedTuple):
     extra: tuple
     cut: tuple[int, int] | None = None
 
+    @property
+    def is_lookup(self) -> bool:
+        """Whether rows are looked up, which makes a weight of none but adds to its gradient."""
+        function = self.call.function
+        return isinstance(function, Bound) and function.step.eqn.primitive.name == "gather"
+
 
 def find(flat: Flat, places: Mapping[Any, Place | None], num_params: int, batch: int, end: int) -> list[Use]:
     """Every use of a weight before equation `end`, in order of execution.
@@ -259,7 +268,9 @@ def find(flat: Flat, places: Mapping[Any, Place | None], num_params: int, batch:
         ValueError: an input or output of a layer that has no samples.
     """
     finder = _Finder(flat, places, num_params, batch)
-    return [use for i, eqn in enumerate(flat.jaxpr.eqns[:end]) for use in finder.uses(i, eqn)]
+    found = [use for i, eqn in enumerate(flat.jaxpr.eqns[:end]) for use in finder.uses(i, eqn)]
+    weights = {use.leaf for use in found if not use.is_lookup}
+    return [use for use in found if use.leaf in weights]
 
 
 class _Finder:
@@ -278,24 +289,34 @@ class _Finder:
     def uses(self, index: int, eqn: core.JaxprEqn) -> list[Use]:
         """The uses of weights in one equation."""
         function = marks.marked(name_of(eqn))
-        if function is None and eqn.primitive.name not in PRODUCTS:
+        if function is None and eqn.primitive.name not in (*PRODUCTS, "gather"):
             return []
         x, w, *arrays = eqn.invars
         kinds = (self._flat.kind(x), self._flat.kind(w))
-        swapped = kinds == ("params", "images") and eqn.primitive.name == "dot_general"
+        swapped = kinds == ("params", "images") and eqn.primitive.name in ("dot_general", "gather")
         if not swapped and kinds != ("images", "params"):
             return []
         if swapped:
             x, w = w, x
         if function is None:
             function = Bound(Step.of(eqn, {v: i for i, v in enumerate(eqn.invars)}), False)
-            function = Bound(dataclasses.replace(function.step, operands=(0, 1)), swapped)
+            step = dataclasses.replace(function.step, operands=(0, 1))
+            function = Bound(step, swapped, self._shared_rows(eqn, x, swapped))
         sources = self._sources(w)
         found = []
         for leaf, source in sources.items():
             members = self._members(eqn, leaf, source, x, w, swapped) if len(sources) == 1 else []
             found += members or [self._use(index, eqn, function, leaf, source, x, w, arrays)]
         return found
+
+    def _shared_rows(self, eqn: core.JaxprEqn, x: Any, swapped: bool) -> tuple[int, int] | None:
+        """Axes of x and w where a product takes a row of the weights for each sample."""
+        place = self._places.get(x)
+        if eqn.primitive.name != "dot_general" or place is None:
+            return None
+        batched = eqn.params["dimension_numbers"][1]
+        of_x, of_w = (batched[1], batched[0]) if swapped else batched
+        return (place.axis, of_w[list(of_x).index(place.axis)]) if place.axis in of_x else None
 
     def _sources(self, w: Any) -> dict[Leaf, Any]:
         """The leaves of two or more dimensions behind an operand, and the variables they are in.
@@ -407,6 +428,8 @@ class _Finder:
         """The bias's leaf, how it is added, variables it needs, the output, and where it is."""
         (y,), moves, none = eqn.outvars, [], (None, None, (), eqn.outvars[0], index)
         channels = _channels(eqn)
+        if eqn.primitive.name == "gather":
+            return none
         while len(self._readers.get(y, ())) == 1:
             (reader,) = self._readers[y]
             after = self._flat.jaxpr.eqns[reader]

@@ -6,19 +6,27 @@ import pathlib
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from lswag_jax.cli import progress
+from lswag_jax.files import one_line
+
+if TYPE_CHECKING:
+    from lswag_jax.scoring.rows import Row
 
 USER_ERRORS = (ValueError, OSError, ImportError)
 JOB = ("coordinator", "num_processes", "process_id")  # flags that describe a job of processes
 
 
 def run(
-    main: Callable[..., None], description: str, name: str, example: str, shared: bool = False
+    main: Callable[..., None],
+    description: str | None,
+    name: str,
+    example: str,
+    shared: bool = False,
 ) -> None:
     """Runs a binary: parses flags, logs the devices, calls `main(config, workdir)`.
 
@@ -46,6 +54,7 @@ def run(
             _join(flags.FLAGS)
         _prepare(flags.FLAGS.compile_cache)
         shard = (_shard(flags.FLAGS.shard),) if shared else ()
+        _check_workdir(flags.FLAGS.workdir)
         main(_loaded(config, name, example), flags.FLAGS.workdir, *shard)
 
     if any(arg in ("--help", "-help", "-h", "--helpfull") for arg in sys.argv[1:]):
@@ -69,21 +78,45 @@ def run(
         sys.exit(130)
 
 
+def _check_workdir(workdir: str) -> None:
+    """Raises ValueError for what can be no folder of results, before any work is done."""
+    path = pathlib.Path(workdir)
+    if not workdir.strip():
+        raise ValueError("--workdir is empty: give the folder of the results.")
+    for place in (path, *path.parents):
+        if place.is_symlink() and not place.exists():
+            raise ValueError(f"--workdir {workdir}: {place} is a link to nothing.")
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"--workdir {workdir}: {place} is a file, not a folder.")
+
+
 def _loaded(config: flags.FlagHolder, name: str, example: str) -> ConfigDict:
     """The config of the command line.
 
     Raises:
         ValueError: none was given, its file cannot be loaded, or it is another binary's.
     """
-    if config.value is None:
+    from lswag_jax.options import check
+    from lswag_jax.scoring import ScoreOptions
+
+    if not flags.FLAGS["config"].present:
         raise ValueError(f"give a config, for example --config={example}.")
     path = config_flags.get_config_filename(flags.FLAGS["config"])
+    if not path.partition(":")[0].strip():
+        raise ValueError(f"--config is empty: give one, for example --config={example}.")
     try:
-        config.value.to_dict()
+        if hasattr(config.value, "to_dict"):
+            config.value.to_dict()
     except OSError as error:
         reason = str(error).strip().splitlines()[-1].strip()
-        reason = re.sub(r"^\[Errno \d+\] ([^:]+): .*", r"\1", reason)  # which names the file again
+        # Which begins with what failed before, and names the file again.
+        reason = re.sub(r"^.*\[Errno \d+\] ([^:]+): .*", r"\1", reason)
         raise ValueError(f"config {path} cannot be loaded: {reason}.") from None
+    if not isinstance(config.value, ConfigDict):
+        kind = type(config.value).__name__
+        raise ValueError(f"get_config of {path} must return a ConfigDict, got {kind}.")
+    if "seed" in config.value:
+        check(ScoreOptions, {"seed": config.value.seed})
     if name not in config.value:
         raise ValueError(f"{path} is no config of lswag-{name}: give one such as {example}.")
     return config.value
@@ -102,7 +135,7 @@ def _parse(argv: list[str]) -> list[str]:
     return rest
 
 
-def fail(error: Any) -> None:
+def fail(error: Any) -> NoReturn:
     """Prints one sentence and ends the program with exit code 2."""
     sys.stderr.write(f"error: {_sentence(error)}\n")
     sys.exit(2)
@@ -115,11 +148,11 @@ def _sentence(error: Any) -> str:
             (error, *_) = error.args
         return " ".join(str(error).split("\n"))
     if isinstance(error, OSError) and error.strerror:
-        error = f"{error.filename}: {error.strerror}."
+        error = f"{error.filename or 'the disk'}: {error.strerror}."
     first, *rest = str(error).strip().split("\n")
     if any(line.startswith("Traceback") for line in rest):
-        return re.sub(r"^[\w.]+: ", "", rest[-1])
-    return first or type(error).__name__
+        return one_line(re.sub(r"^[\w.]+: ", "", rest[-1]))
+    return one_line(first, 1000) or type(error).__name__
 
 
 def _define_sharing() -> list[str]:
@@ -146,7 +179,8 @@ def _join(values: flags.FlagValues) -> None:
         raise ValueError(f"{names} must be given together, and with --distributed.")
     if values.distributed:
         try:
-            jax.distributed.initialize(*job)
+            address, num_processes, process_id = job
+            jax.distributed.initialize(address, num_processes, process_id)
         except ValueError as error:
             raise ValueError(f"no job of processes: {error} Give {names}.") from None
 
@@ -195,14 +229,16 @@ def load_proxies(config: ConfigDict, more: Sequence[str] = ()) -> tuple:
     from lswag_jax import proxies
     from lswag_jax.analysis import window
 
-    names, resolved = proxies.expand(split(config.proxies)), []
+    names = [str(name) for name in proxies.expand(split(config.proxies))]
     names += [name for name in dict.fromkeys(more) if name not in names]
-    for name in names:
+    # All that are configured, so that a bad option is told even where it is not asked for.
+    configured = {}
+    for name in dict.fromkeys((*names, *config.options)):
         options = dict(config.options.get(name, {}))
         if name == "lswag":
             options["window"] = window.parse(config.window, options["bins"])
-        resolved.append(proxies.get(name, **options))
-    return proxies.resolve(resolved)
+        configured[name] = proxies.get(name, **options)
+    return proxies.resolve([configured[name] for name in names])
 
 
 def load_truth(text: str, space: Any) -> Any:
@@ -279,6 +315,8 @@ def score_options(config: ConfigDict) -> Any:
     """
     from lswag_jax.scoring import ScoreOptions
 
+    if config.data.batch_size < 2:
+        raise ValueError(f"data.batch_size must be at least 2, got {config.data.batch_size}.")
     if not 2 <= config.data.gradient_batch <= config.data.batch_size:
         raise ValueError(
             "data.gradient_batch must be between 2 and data.batch_size "
@@ -337,7 +375,7 @@ def score_archive(
     proxies: Sequence[Any],
     options: Any,
     timing: dict[str, float],
-) -> list[dict[str, Any]]:
+) -> "list[Row]":
     """Rows of the genotypes, scored into the archive of a workdir as they come.
 
     Args:
@@ -355,7 +393,7 @@ def score_archive(
     bar = progress.progress_bar(title, len(genotypes))
     with runs.open_archive(workdir, identity) as (archive, found), bar as show:
 
-        def evaluate(missing: Sequence[Any]) -> Iterator[dict[str, Any]]:
+        def evaluate(missing: Sequence[Any]) -> "Iterator[Row]":
             for row in scoring.stream(
                 space,
                 missing,

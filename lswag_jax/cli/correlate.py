@@ -11,6 +11,7 @@ written before all of it is there.
 import pathlib
 import re
 import time
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -69,7 +70,7 @@ def _table(options: ConfigDict, space):
     if not options.truth and not options.scores:
         raise ValueError("give correlate.truth, a table, or correlate.scores, or both.")
     truth = common.load_truth(options.truth, space) if options.truth else None
-    table = truth
+    table: Any = truth
     if options.scores:
         table = tables.union(_scores(options, space, truth))
     if options.scores and truth:

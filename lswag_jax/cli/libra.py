@@ -26,10 +26,11 @@ def main(config: ConfigDict, workdir: str) -> None:
 
     options, space = _options(config), common.load_space(config)
     benchmark, source = _benchmark(config, space)
-    arrays, seeds = benchmark[:3], config.libra.seeds
-    found = libra.evaluate(*arrays, options, seeds)
+    (scores, accuracy, params), seeds = benchmark[:3], config.libra.seeds
+    found = libra.evaluate(scores, accuracy, params, options, seeds)
     alone = dataclasses.replace(options, second="none", third="none", permutations=0)
-    report = _report({"LIBRA": found, "best proxy": libra.evaluate(*arrays, alone, seeds)})
+    best = libra.evaluate(scores, accuracy, params, alone, seeds)
+    report = _report({"LIBRA": found, "best proxy": best})
     selection, folder = found.selection, pathlib.Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
     selection.save(folder / "selection.json", benchmark=source, rho={"in_sample": found.in_sample})

@@ -27,7 +27,7 @@ def set_up_log() -> None:
     """Lets a binary log short lines to the terminal, warnings of the library among them."""
     logging.set_verbosity(logging.INFO)
     handler = logging.get_absl_handler()
-    handler.use_absl_log_file = lambda *_: None
+    handler.use_absl_log_file = lambda program_name=None, log_dir=None: None
     handler.setFormatter(_Line())
     for name in QUIET:
         python_logging.getLogger(name).setLevel(python_logging.WARNING)

@@ -61,7 +61,7 @@ def _scores(folder: pathlib.Path, target: pathlib.Path, by: str) -> list[str]:
         return lines + _profile(table, target)
     if run.config.get("search", {}).get("strategy") == "pruning":
         return [*lines, "- of pruning: the rows are super-networks, which no ranking is made of"]
-    fitness = _fitness(run.config, by, table) or Fitness(proxies[0].key)
+    fitness = _fitness(run.config, by, table) or Fitness((proxies[0].key,))
     missing = [name for name in fitness.proxies if name not in table]
     if missing:
         raise ValueError(

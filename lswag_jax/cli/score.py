@@ -43,7 +43,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     batch = common.load_data(config, space)
     seconds, timing = {"data": time.perf_counter() - start}, {}
     ids = hashlib.sha256("\n".join(map(space.format, genotypes)).encode()).hexdigest()
-    free = {"fitness": fitness.to_json()} if fitness else {}
+    free: dict[str, Any] = {"fitness": fitness.to_json()} if fitness else {}
     free["total"] = len(genotypes)
     identity = common.identity(config, space, proxies, genotypes_sha256=ids, free=free)
     if shard:
@@ -85,11 +85,11 @@ def load_genotypes(config: ConfigDict, space) -> list:
     return read_genotypes(config.score.genotypes, space, logging.warning)
 
 
-def read_genotypes(path: str, space, tell: Callable[[str], None]) -> list:
+def read_genotypes(file: str, space, tell: Callable[[str], None]) -> list:
     """Distinct genotypes of a file: a JSON list, JSON lines, or a search's best.json.
 
     Args:
-        path: of the file.
+        file: its path.
         space: of the genotypes.
         tell: is told where they were found in a space that builds other networks of them.
 
@@ -97,7 +97,7 @@ def read_genotypes(path: str, space, tell: Callable[[str], None]) -> list:
         ValueError: a genotype that is not of the space, named by its place in the file.
         FileNotFoundError: no such file.
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(file)
     if not path.is_file():
         raise FileNotFoundError(f"there is no genotype file {path}.")
     genotypes, items = [], _items(path)

@@ -8,6 +8,7 @@ checkpoints/ and at the end model/: genotype, weights (safetensors and orbax) an
 which `lswag_jax.load` reads. A killed run that is started again goes on where it was.
 """
 
+import logging as python_logging
 import os
 import pathlib
 from contextlib import contextmanager
@@ -112,7 +113,7 @@ def _quiet() -> None:
     libraries = ("orbax", "grain", "tensorstore")
     logging.get_absl_handler().addFilter(
         lambda record: (
-            record.levelno >= logging.converter.STANDARD_WARNING
+            record.levelno >= python_logging.WARNING
             or not any(name in record.pathname for name in libraries)
         )
     )

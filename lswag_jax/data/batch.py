@@ -326,8 +326,10 @@ def _resize(image: np.ndarray, size: int | None) -> np.ndarray:
     short = min(height, width)
     height, width = size * height // short, size * width // short
     planes = [
-        Image.fromarray(np.ascontiguousarray(image[..., c])).resize(
-            (width, height), Image.Resampling.BICUBIC
+        np.asarray(
+            Image.fromarray(np.ascontiguousarray(image[..., c])).resize(
+                (width, height), Image.Resampling.BICUBIC
+            )
         )
         for c in range(channels)
     ]
@@ -389,7 +391,9 @@ def _mean_and_std(pixels: np.ndarray, name: str, options: _Options) -> tuple:
         std = pixels.std(axis=(0, 1, 2), dtype=np.float64)
         std = np.where(std > 0, std, 1.0)
     try:
-        return tuple(np.broadcast_to(np.float32(value), channels) for value in (mean, std))
+        return tuple(
+            np.broadcast_to(np.asarray(value, np.float32), channels) for value in (mean, std)
+        )
     except ValueError as error:
         raise ValueError(
             f"mean {mean!r} and std {std!r} must have one value or {channels}, one a channel."

@@ -60,7 +60,8 @@ def pixels_of(image: Any, *, orient: bool = False) -> np.ndarray:
 
 def _turned(image: Any) -> Any:
     """The image as its EXIF tag says; other tags, however broken, do not matter."""
-    from PIL import Image
+    with extra("data"):
+        from PIL import Image
 
     turns = Image.Transpose
     methods = {

@@ -19,6 +19,11 @@ from lswag_jax.data.decode import decode_image
 from lswag_jax.data.pool import Pool, array_pool
 from lswag_jax.options import typed
 
+_KINDS = (
+    "give 'embedded', 'tfds:NAME', the path of an .npz file or the path of a folder of class "
+    "folders"
+)
+
 
 @typed
 def open_pool(
@@ -35,6 +40,8 @@ def open_pool(
     (512, (28, 28, 1), 'trouser')
     """
     text = os.fspath(source)
+    if not text.removeprefix("sphere:").strip():
+        raise ValueError(f"the source is empty, {_KINDS}.")
     if text.startswith("sphere:"):
         from lswag_jax.data import sphere
 
@@ -57,10 +64,7 @@ def open_pool(
         return _open_npz(path, path.stem, str(path), split, label_key)
     if path.suffix == ".npz" or len(path.parts) > 1:
         raise FileNotFoundError(f"no .npz file and no folder at {path}.")
-    raise ValueError(
-        f"unknown source {text!r}: give 'embedded', 'tfds:NAME', the path of an .npz file or the "
-        "path of a folder of class folders."
-    )
+    raise ValueError(f"unknown source {text!r}: {_KINDS}.")
 
 
 def split_names(source: str | os.PathLike, data_dir: str | os.PathLike | None = None) -> list[str]:

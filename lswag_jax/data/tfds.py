@@ -84,7 +84,8 @@ def open_split(
 
 def split_names(name: str, data_dir: str | os.PathLike | None = None) -> list[str]:
     """Names of the splits of a prepared data set; empty for a missing one."""
-    import tensorflow_datasets as tfds
+    with extra("data"):
+        import tensorflow_datasets as tfds
 
     folder = find_folder(name, _root(data_dir))
     return [] if folder is None else sorted(tfds.builder_from_directory(folder).info.splits)
@@ -127,9 +128,9 @@ def find_folder(name: str, root: pathlib.Path) -> pathlib.Path | None:
 def _versions(base: pathlib.Path, version: str) -> list[pathlib.Path]:
     """Folders of prepared versions in `base`, oldest first."""
     folders = [path.parent for path in base.glob(f"{version}/features.json")]
-    numbers = {path: _VERSION.fullmatch(path.name) for path in folders}
-    found = [path for path in folders if numbers[path]]
-    return sorted(found, key=lambda path: [int(number) for number in numbers[path].groups()])
+    matches = ((path, _VERSION.fullmatch(path.name)) for path in folders)
+    found = {path: tuple(map(int, match.groups())) for path, match in matches if match}
+    return sorted(found, key=found.__getitem__)
 
 
 def _prepare(name: str, root: pathlib.Path) -> None:
@@ -188,7 +189,7 @@ def _pool(info: Any, label_key: str, record: Callable, size: int, where: str) ->
         image=image,
         num_classes=label_feature.num_classes,
         classes=label_feature.names,
-        channels={1: 1, 3: 3, 4: 3}.get((features["image"].shape or (None,))[-1]),
+        channels={1: 1, 3: 3, 4: 3}.get((features["image"].shape or (0,))[-1] or 0),
     )
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from lswag_jax.capture.tape import Layer, Tape
 
 Array = jax.Array
+_GRADIENTS = 2**26  # bytes of samples' gradients of one parameter that are held at most
 
 
 class Moments(NamedTuple):
@@ -54,9 +55,10 @@ def stream(
 ) -> dict[str, Stream]:
     """Per-sample moments of a layer's gradients and mini-batch gradients, in one pass.
 
-    Never more than four samples' gradients are held. Chan's form of Welford's update, which does
-    not cancel as E[v^2] - E[v]^2 does: with mean m_k and sum of squared deviations M2_k of the
-    next k values v = |g| or g, after i of them,
+    Those of a linear layer are held at once, up to 64 MB; of a convolution never more than four,
+    whose patches stay in the cache. Chan's form of Welford's update, which does not cancel as
+    E[v^2] - E[v]^2 does: with mean m_k and sum of squared deviations M2_k of the next k values
+    v = |g| or g, after i of them,
 
         delta    = m_k - m
         m       <- m + delta k / (i + k)
@@ -86,18 +88,18 @@ def stream(
         >>> stream(t.layers[0])["kernel"].samples.mean_abs.ravel()  # mean of (x0 + x1) x
         Array([15.333334, 20.333334], dtype=float32)
     """
-    check_batches(len(layer.calls[0].inputs), batches)
-    return _stream(layer.anonymous(), tuple(names), absolute, batches)
+    n = len(layer.calls[0].inputs)
+    check_batches(n, batches)
+    return _stream(layer.anonymous(), tuple(names), absolute, batches, _held(layer, n // batches))
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
 def _stream(
-    layer: Layer, names: tuple[str, ...], absolute: bool, batches: int
+    layer: Layer, names: tuple[str, ...], absolute: bool, batches: int, k: int
 ) -> dict[str, Stream]:
-    """See `stream`; traced once for all layers of one kind and shape."""
+    """See `stream`; k samples at a time; traced once for all layers of one kind and shape."""
     n = len(layer.calls[0].inputs)
     size = n // batches
-    k = _few(size)
 
     def step(carry, pairs):
         count, state, totals = carry
@@ -108,14 +110,14 @@ def _stream(
         return (count + k, state, totals), None
 
     def batch(carry, pairs):
-        (*carry, totals), _ = jax.lax.scan(step, (*carry, zeros), pairs)
+        (*carry, totals), _ = jax.lax.scan(step, (*carry, zeros), pairs, unroll=k == size)
         return tuple(carry), jax.tree.map(lambda total: total / size, totals)
 
     zeros = {name: jnp.zeros_like(layer.params[name]) for name in names}
     start = jnp.zeros((), layer.params[names[0]].dtype)
     nothing = {name: (zero,) * 3 for name, zero in zeros.items()}
     pairs = _cut(layer, batches, size // k, k, 1)
-    (_, state), gradients = jax.lax.scan(batch, (start, nothing), pairs)
+    (_, state), gradients = jax.lax.scan(batch, (start, nothing), pairs, unroll=batches == 1)
     return {name: Stream(_moments(*state[name], n), gradients[name]) for name in names}
 
 
@@ -161,6 +163,15 @@ def _cut(layer: Layer, *shape: int) -> list[tuple[Array, Array]]:
         tuple(a.reshape(*shape, *a.shape[1:]) for a in (call.inputs, call.cotangent))
         for call in layer.calls
     ]
+
+
+def _held(layer: Layer, n: int) -> int:
+    """Of how many of n samples the gradients are held at once."""
+    if layer.calls[0].inputs.ndim > 3:  # feature maps
+        return _few(n)
+    largest = max(param.nbytes for param in layer.params.values())
+    most = max(_GRADIENTS // largest, 4)
+    return next(k for k in range(min(n, most), 0, -1) if n % k == 0)
 
 
 def _few(n: int, few: bool = True) -> int:

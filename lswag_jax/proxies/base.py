@@ -91,6 +91,10 @@ class Proxy(Checked):
         """Where nothing could be measured, from finished parts; in the shape of `score`."""
         return np.zeros(np.shape(parts["score"]), bool)
 
+    def is_undefined(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Where the quantity is not a number since it does not exist, in the shape of `score`."""
+        return np.zeros(np.shape(parts["score"]), bool)
+
     def pool(
         self, parts: Mapping[str, np.ndarray], degenerate: np.ndarray | bool = False
     ) -> tuple[np.ndarray, np.ndarray, str]:
@@ -116,6 +120,7 @@ class Proxy(Checked):
         status[self.is_degenerate(parts) | np.asarray(degenerate, bool)] = "degenerate"
         status[np.isinf(values)] = "inf"
         status[np.isnan(values)] = "nan"
+        status[self.is_undefined(parts)] = "degenerate"
         return status
 
 
@@ -144,10 +149,24 @@ def log_determinants(kernels: np.ndarray) -> np.ndarray:
         >>> log_determinants(np.array([np.diag([2.0, 3.0]), np.ones((2, 2))])).round(3)
         array([1.792,  -inf])
     """
-    v = eigenvalues(kernels)
-    limit = v.shape[-1] * np.finfo(np.float64).eps * v[..., -1:]
     with np.errstate(divide="ignore"):
-        return np.log(np.where(v <= limit, 0.0, v)).sum(-1)
+        return np.log(definite_eigenvalues(kernels)).sum(-1)
+
+
+def definite_eigenvalues(kernels: np.ndarray) -> np.ndarray:
+    """Ascending `eigenvalues` of positive semidefinite matrices, 0 where no more than rounding.
+
+    That is relative to the largest and to the type that the matrices were computed in; integers are
+    exact.
+
+    Example:
+        >>> definite_eigenvalues(np.array([[1, 1 + 1e-8], [1 + 1e-8, 1]], np.float32)).tolist()
+        [0.0, 2.0]
+    """
+    kind = np.asarray(kernels).dtype
+    eps = np.finfo(kind if np.issubdtype(kind, np.floating) else np.float64).eps
+    v = eigenvalues(kernels)
+    return np.where(v <= v.shape[-1] * eps * v[..., -1:], 0.0, v)
 
 
 def merged(columns: Sequence[np.ndarray], status: np.ndarray, rule: str) -> np.ndarray:

@@ -14,15 +14,18 @@ with ||.||_* the nuclear norm. The patch embedding is left out, and of autoprox_
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lswag_jax.probe import Probe
+from lswag_jax.proxies import wide
 from lswag_jax.proxies.base import NotApplicable, Parts, Proxy
-from lswag_jax.proxies.synflow import saliency, summed
+from lswag_jax.proxies.synflow import flow, saliency
+from lswag_jax.proxies.wide import Wide
 
 Array = jax.Array
 ATTENTION = ("qkv", "proj", "query", "key", "value", "out")  # names of attention's linear layers
@@ -44,6 +47,17 @@ class _Attention(Proxy):
     def _check(self, probe: Probe) -> None:
         if not any(_is_attention(layer.name) for layer in probe.layers):
             raise NotApplicable
+
+    def finish(self, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The score and its layers in float64, whose range is larger."""
+        mantissa = np.asarray(parts["mantissa"], np.float64)
+        with np.errstate(over="ignore"):
+            layers = np.ldexp(mantissa, np.asarray(parts["exponent"]))
+        # What has no finite logits has no score.
+        return {
+            "score": np.where(np.isnan(parts["score"]), np.nan, layers.sum(-1)),
+            "layers": layers,
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,15 +84,17 @@ class Dss(_Attention):
     def measure(self, probe: Probe) -> Parts:
         """The score and its layers but the patch embedding [L - 1]."""
         self._check(probe)
-        pairs, dtype = saliency(probe, "off", lambda w, g: (w, g))
-        with jax.enable_x64(True):
-            terms = [
-                _nuclear(w, g) if self._is_diverse(name, w) else jnp.abs(w * g).sum()
-                for name, w, g in _matrices(probe, pairs)
-            ][1:]
-            if self.head_twice:
-                terms[-1] *= 2
-        return summed(terms, dtype)
+        matrices = list(_matrices(probe, saliency(probe, "off")))[1:]
+        diverse = [self._is_diverse(name, w) for name, w, _ in matrices]
+        norms = iter(
+            _nuclear([(w, g) for (_, w, g), d in zip(matrices, diverse, strict=True) if d])
+        )
+        terms = [
+            next(norms) if d else flow(w, g) for (_, w, g), d in zip(matrices, diverse, strict=True)
+        ]
+        if self.head_twice:
+            terms[-1] = Wide(2 * terms[-1].mantissa, terms[-1].exponent)
+        return _parts(terms)
 
     def _is_diverse(self, name: str, kernel: Array) -> bool:
         if self.branch == "role":
@@ -86,22 +102,59 @@ class Dss(_Attention):
         return name.endswith("qkv") or kernel.shape[0] == kernel.shape[1]
 
 
-def _matrices(probe: Probe, pairs: list[tuple[Array, Array]]) -> Iterator[tuple[str, Array, Array]]:
+def _matrices(probe: Probe, pairs: list[tuple[Array, Wide]]) -> Iterator[tuple[str, Array, Wide]]:
     """Each layer's name, kernel and gradient [inputs, outputs].
 
     Kernels of queries, keys and values may have several axes of outputs, that of attention's
     output [H, K, D] has two of inputs.
     """
-    for layer, pair in zip(probe.layers, pairs, strict=True):
+    for layer, (w, g) in zip(probe.layers, pairs, strict=True):
         ends = layer.name.split("/")[-1] in ("proj", "out")
-        w, g = (a.reshape((-1, a.shape[-1]) if ends else (len(a), -1)) for a in pair)
-        yield layer.name, w, g
+        shape = (-1, w.shape[-1]) if ends else (len(w), -1)
+        g = wide.flat(g)
+        yield layer.name, w.reshape(shape), Wide(g.mantissa.reshape(shape), g.exponent)
 
 
-def _nuclear(w: Array, g: Array) -> Array:
-    """||g||_* ||w||_*, of kernels [inputs, outputs]."""
-    w_norm, g_norm = (jnp.linalg.svd(m, compute_uv=False).sum() for m in (w, g))
-    return w_norm * g_norm
+def _nuclear(pairs: Sequence[tuple[Array, Wide]]) -> list[Wide]:
+    """||g||_* ||w||_* of kernels and gradients [inputs, outputs], those of one shape together."""
+    products: list[Wide] = [None] * len(pairs)
+    shapes = [w.shape for w, _ in pairs]
+    for shape in set(shapes):
+        index = [i for i, other in enumerate(shapes) if other == shape]
+        w_norms, g_norms = (
+            nuclear_norms(jnp.stack(ms))
+            for ms in zip(*((pairs[i][0], pairs[i][1].mantissa) for i in index), strict=True)
+        )
+        for n, i in enumerate(index):
+            product = Wide(w_norms[n] * g_norms[n], pairs[i][1].exponent)
+            products[i] = wide.total(product)
+    return products
+
+
+def nuclear_norms(matrices: Array) -> Array:
+    """Sums [n] of the singular values of matrices [n, a, b].
+
+    With X = Q R, they are those of R, and plus and minus the eigenvalues of [[0, R], [R', 0]]: to
+    rounding of the largest, where the roots of X' X's eigenvalues have half as many digits.
+
+    Example:
+        >>> nuclear_norms(jnp.array([[[3.0, 0.0, 0.0], [0.0, 4.0, 0.0]]])).round(3).tolist()
+        [7.0]
+    """
+    if matrices.shape[1] < matrices.shape[2]:
+        matrices = matrices.swapaxes(1, 2)
+    r = jnp.linalg.qr(matrices, mode="r")
+    zeros = jnp.zeros_like(r)
+    rows = [jnp.concatenate(row, 2) for row in ((zeros, r), (r.swapaxes(1, 2), zeros))]
+    return jnp.abs(jnp.linalg.eigvalsh(jnp.concatenate(rows, 1))).sum(1) / 2
+
+
+def _parts(terms: Sequence[Wide]) -> Parts:
+    """The sum of layers' terms and the terms, and what `_Attention.finish` makes them of."""
+    layers = wide.stacked(terms)
+    values = wide.ordinary(layers)
+    parts = {"score": values.sum(), "layers": values}
+    return parts | {"mantissa": layers.mantissa, "exponent": layers.exponent}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,16 +169,15 @@ class AutoProxA(_Attention):
     def measure(self, probe: Probe) -> Parts:
         """The score and its layers but the patch embedding and the head [L - 2]."""
         self._check(probe)
-        pairs, dtype = saliency(probe, "off", lambda w, g: (w, g))
-        with jax.enable_x64(True):
-            terms = [
-                jnp.abs(g).sum() if _is_attention(layer.name) else _mean_sigmoid(w, g)
-                for layer, (w, g) in zip(probe.layers, pairs, strict=True)
-            ][1:-1]
-        return summed(terms, dtype)
+        terms = [
+            wide.total(g) if _is_attention(layer.name) else _mean_sigmoid(w, g)
+            for layer, (w, g) in zip(probe.layers, saliency(probe, "off"), strict=True)
+        ]
+        return _parts(terms[1:-1])
 
 
-def _mean_sigmoid(w: Array, g: Array) -> Array:
+def _mean_sigmoid(w: Array, g: Wide) -> Wide:
     """Over the weights that are there; those of an elastic network that are not are zero."""
     is_there = w != 0
-    return jnp.where(is_there, jax.nn.sigmoid(g), 0).sum() / (is_there.sum() + 1e-9)
+    sigmoids = jnp.where(is_there, jax.nn.sigmoid(wide.ordinary(wide.flat(g))), 0)
+    return wide.total(Wide(sigmoids.sum() / (is_there.sum() + 1e-9)))

@@ -29,25 +29,39 @@ _EPSILON = 1e-5
 _MANY_CLASSES = 100
 
 
-def correlation(probe: Probe) -> Array:
-    """Correlation [B, B] of the samples' input gradients; NaN where a sample has none."""
+def correlation(probe: Probe) -> Parts:
+    """Correlation [B, B] of the samples' input gradients, and whether a sample has none.
 
-    def compute() -> Array:
+    A gradient that is the same for every pixel, up to rounding, has no correlation.
+    """
+
+    def compute() -> Parts:
         network = probe.candidate.network(probe.candidate.batch_mode)
         jacobian = jax.grad(lambda x: network(x, adapters.no_hook).sum())(probe.images)
-        b = len(jacobian)
-        return jnp.corrcoef(jacobian.reshape(b, -1)).reshape(b, b)
+        j_BxD = jacobian.reshape(len(jacobian), -1)
+        b, eps = len(j_BxD), jnp.finfo(j_BxD.dtype).eps
+        is_flat = j_BxD.max(1) - j_BxD.min(1) <= 4 * eps * jnp.abs(j_BxD).max(1)
+        return {"correlation": jnp.corrcoef(j_BxD).reshape(b, b), "no_gradient": is_flat.any()}
 
     return probe.once("input correlation", compute)
 
 
-def _is_undefined(parts: Mapping[str, np.ndarray]) -> np.ndarray:
-    """A sample whose output does not move with its image has no correlation."""
-    return np.isnan(np.asarray(parts["score"], np.float64))
+def _kept(parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What a finished row keeps besides its score."""
+    return {key: np.asarray(parts[key]) for key in ("no_gradient",) if key in parts}
+
+
+class _OfInputs:
+    """Part of a proxy of the samples' correlation: without one there is nothing to measure."""
+
+    def is_undefined(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """A sample's gradient is constant."""
+        flat = np.asarray(parts.get("no_gradient", False), bool)
+        return flat & np.ones(np.shape(parts["score"]), bool)
 
 
 @dataclasses.dataclass(frozen=True)
-class Jacov(Proxy):
+class Jacov(_OfInputs, Proxy):
     """Jacobian covariance: high where samples' gradients are uncorrelated, at most about -B."""
 
     name: ClassVar[str] = "jacov"
@@ -60,22 +74,19 @@ class Jacov(Proxy):
 
     def measure(self, probe: Probe) -> Parts:
         """The correlation [B, B]; its eigenvalues are the host's work."""
-        c_BxB = correlation(probe)
-        return {"score": c_BxB.sum(), "correlation": c_BxB}
+        found = correlation(probe)
+        return found | {"score": found["correlation"].sum()}
 
     def finish(self, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The score in float64."""
         v = eigenvalues(parts["correlation"])
         with np.errstate(invalid="ignore"):  # an eigenvalue below -1e-5 is rounding: nan
-            return {"score": -(np.log(v + _EPSILON) + 1 / (v + _EPSILON)).sum(-1)}
-
-    def is_degenerate(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
-        """A sample's gradient is constant."""
-        return _is_undefined(parts)
+            score = -(np.log(v + _EPSILON) + 1 / (v + _EPSILON)).sum(-1)
+        return {"score": score} | _kept(parts)
 
 
 @dataclasses.dataclass(frozen=True)
-class EpeNas(Proxy):
+class EpeNas(_OfInputs, Proxy):
     """EPE-NAS: correlation of input gradients within classes, for class labels only."""
 
     name: ClassVar[str] = "epe_nas"
@@ -91,18 +102,15 @@ class EpeNas(Proxy):
         logits = probe.tape.logits
         if not jnp.issubdtype(probe.labels.dtype, jnp.integer) or probe.labels.ndim > 1:
             raise NotApplicable
-        c_BxB = correlation(probe)
-        parts = {"correlation": c_BxB, "labels": probe.labels}
-        return parts | {"score": c_BxB.sum(), "num_classes": jnp.asarray(logits.shape[-1])}
+        found = correlation(probe)
+        parts = found | {"labels": probe.labels, "num_classes": jnp.asarray(logits.shape[-1])}
+        return parts | {"score": found["correlation"].sum()}
 
     def finish(self, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The score in float64."""
         items = zip(*(np.asarray(parts[k]) for k in ("correlation", "labels", "num_classes")))  # noqa: B905
-        return {"score": np.array([_epe(c.astype(np.float64), y, int(n)) for c, y, n in items])}
-
-    def is_degenerate(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
-        """A sample's gradient is constant."""
-        return _is_undefined(parts)
+        scores = np.array([_epe(c.astype(np.float64), y, int(n)) for c, y, n in items])
+        return {"score": scores} | _kept(parts)
 
 
 def _epe(c_BxB: np.ndarray, labels_B: np.ndarray, num_classes: int) -> float:

@@ -14,8 +14,8 @@ What the paper leaves open beyond the options here is in `lswag_variant`.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -208,7 +208,7 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return scipy.stats.rankdata(values, axis=0, nan_policy="omit")
 
 
-def check_window(window: Window | None, rule: str = "zero_based") -> Window | None:
+def check_window(window: Sequence[Any] | None, rule: str = "zero_based") -> Window | None:
     """A window as a pair of bins, or None.
 
     Raises:

@@ -18,6 +18,7 @@ from lswag_jax.proxies.lswag import LSwag
 from lswag_jax.spaces.depth import NUM_BINS, BinRange, BinRule
 
 Array = jax.Array
+Combine = Literal["product", "rank_product", "shifted"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +77,7 @@ class LSwagVariant(LSwag):
     loss_reduction: Literal["mean", "sum", "batch_mean"] = "mean"
     scale_free: bool = False
     tail_share: bool = False
-    combine: Literal["product", "rank_product", "shifted"] = "product"  # type: ignore[misc]
+    combine: Combine = "product"  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -8,13 +8,13 @@ an image of ones as the input and R the sum of the outputs,
     synflow    = log sum_l sum |w dR/dw|
     logsynflow =     sum_l sum |w log(dR/dw + 1)|
 
-The sums reach 1e67 on NAS-Bench-201, so they are computed in float64, whatever the mode of JAX.
+The sums reach 1e67 on NAS-Bench-201 and more in deeper networks, so the pass forward and back
+carries powers of two besides its arrays (`proxies.wide`): in float32 it has no largest number.
 LayerNorm stays, as in the published ports to ViTs: signals there are not positive, and the argument
 behind SynFlow does not hold.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -22,49 +22,44 @@ import jax.numpy as jnp
 
 from lswag_jax.capture import adapters
 from lswag_jax.probe import Probe, candidate
+from lswag_jax.proxies import wide
 from lswag_jax.proxies.base import Parts, Proxy
+from lswag_jax.proxies.wide import Wide
 
 Array = jax.Array
+_LARGE = 40  # log(g + 1) is log g to the last bit of float64
 
 
-def saliency(
-    probe: Probe, mode: str, of_layer: Callable[[Array, Array], Array]
-) -> tuple[list[Array], type]:
-    """`of_layer(kernel, dR/dkernel)` of each weight layer in float64, for the positive network.
+def saliency(probe: Probe, mode: str) -> list[tuple[Array, Wide]]:
+    """Kernel and dR/dkernel of each weight layer of the positive network.
+
+    A kernel is zero where an elastic network's layer is not there.
 
     Args:
         probe: of the network.
         mode: of BatchNorm.
-        of_layer: zero for kernels of zeros, as those of layers that are not there.
     """
-    dtype, owner = probe.tape.logits.dtype, probe.candidate
-    with jax.enable_x64(True):
-        positive = dataclasses.replace(
-            owner, variables=candidate.map_variables(_positive, owner.variables)
-        )
-        ones = jnp.ones((1, *probe.images.shape[1:]), jnp.float64)
+    owner = probe.candidate
+    variables = candidate.map_variables(lambda _, leaf: jnp.abs(leaf), owner.variables)
+    positive = dataclasses.replace(owner, variables=variables)
+    ones = jnp.ones((1, *probe.images.shape[1:]), probe.images.dtype)
 
-        def total(kernels: dict[str, Array]) -> Array:
-            network = positive.network(mode, positive.with_kernels(kernels))
-            return network(ones, adapters.no_hook).sum()
+    def outputs(kernels: dict[str, Array]) -> Array:
+        network = positive.network(mode, positive.with_kernels(kernels))
+        return network(ones, adapters.no_hook).sum()
 
-        def compute() -> tuple[Any, Any]:
-            kernels = positive.kernels()
-            return kernels, jax.grad(total)(kernels)
+    def compute() -> tuple[Any, Any]:
+        kernels = positive.kernels()
+        return kernels, wide.gradient(outputs, kernels)
 
-        kernels, grads = probe.once(("positive", mode), compute)
-        return [of_layer(x.of(kernels), x.of(grads)) for x in probe.layers], dtype
+    kernels, grads = probe.once(("positive", mode), compute)
+    return [(x.of(kernels), x.of(grads)) for x in probe.layers]
 
 
-def summed(layers: list[Array], dtype: type) -> Parts:
-    """The score of float64 layers and the layers, in the working precision."""
-    with jax.enable_x64(True):
-        layers_L = jnp.stack(layers)
-        return {"score": layers_L.sum().astype(dtype), "layers": layers_L.astype(dtype)}
-
-
-def _positive(_: str, leaf: Array) -> Array:
-    return jnp.abs(leaf).astype(jnp.float64)
+def flow(kernel: Array, gradient: Wide) -> Wide:
+    """sum |w g| of a layer."""
+    gradient = wide.flat(gradient)
+    return wide.total(Wide(kernel * gradient.mantissa, gradient.exponent))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,11 +87,8 @@ class SynFlow(Proxy):
     def measure(self, probe: Probe) -> Parts:
         """The score and its layers [L]."""
         mode = "off" if self.batch_norm == "off" else "through"
-        sums, dtype = saliency(probe, mode, lambda w, g: jnp.abs(w * g).sum())
-        with jax.enable_x64(True):
-            layers = jnp.stack(sums)
-            score, logs = jnp.log(layers.sum()), jnp.log(layers)
-            return {"score": score.astype(dtype), "layers": logs.astype(dtype)}
+        logs = wide.log(wide.stacked([flow(w, g) for w, g in saliency(probe, mode)]))
+        return {"score": jax.nn.logsumexp(logs), "layers": logs}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,10 +114,16 @@ class LogSynFlow(Proxy):
 
     def measure(self, probe: Probe) -> Parts:
         """The score and its layers [L]."""
-        return summed(*saliency(probe, "off", self._of_layer))
+        layers = jnp.stack([self._of_layer(w, g) for w, g in saliency(probe, "off")])
+        return {"score": layers.sum(), "layers": layers}
 
-    def _of_layer(self, w: Array, g: Array) -> Array:
+    def _of_layer(self, w: Array, g: Wide) -> Array:
         # A gradient is negative only behind LayerNorm; its size is what is meant there.
-        g = jnp.abs(g)
-        logs = jnp.log1p(g) if self.variant == "log1p" else jnp.log(jnp.where(g > 0, g, 1))
+        g = wide.flat(g)
+        g = Wide(jnp.abs(g.mantissa), g.exponent)
+        logs, value = wide.log(g), wide.ordinary(g)
+        if self.variant == "log1p":
+            logs = jnp.where(logs > _LARGE, logs, jnp.log1p(value))
+        else:
+            logs = jnp.where(g.mantissa > 0, logs, 0)
         return jnp.abs(w * logs).sum()

@@ -20,7 +20,7 @@ import numpy as np
 from lswag_jax.capture import adapters, tape
 from lswag_jax.options import Count, Several
 from lswag_jax.probe import Probe, candidate, patterns
-from lswag_jax.proxies.base import NotApplicable, Parts, Proxy, eigenvalues, merged
+from lswag_jax.proxies.base import NotApplicable, Parts, Proxy, definite_eigenvalues, merged
 
 Array = jax.Array
 
@@ -161,7 +161,7 @@ class Ntk(Proxy):
 
     def finish(self, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The condition number in float64; a singular kernel has inf."""
-        v = eigenvalues(parts["kernel"])
+        v = definite_eigenvalues(parts["kernel"])
         with np.errstate(divide="ignore", invalid="ignore"):
             condition = np.where(v[..., 0] <= 0, np.inf, v[..., -1] / v[..., 0])
         return {"score": condition}

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, Any, Self
 
-from lswag_jax.files import dump_row, write_atomically
+from lswag_jax.files import dump_row, naming, write_atomically
 from lswag_jax.runs.compare import CONFIG, VERSIONS, check_same, read_config
 from lswag_jax.scoring.rows import Row
 from lswag_jax.spaces import Space
@@ -20,7 +20,7 @@ ARCHIVE = "archive.jsonl"
 Evaluate = Callable[[Sequence[Any]], Iterable[Row]]
 
 
-class Archive(Sequence[Row]):
+class Archive(Sequence[Any]):
     """Rows in `workdir/archive.jsonl`, a sequence to which rows can be appended.
 
     An archive that holds rows is continued if `workdir/config.json` agrees with the config in all
@@ -80,10 +80,10 @@ class Archive(Sequence[Row]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         return self._rows[index]
 
-    def append(self, row: Row) -> None:
+    def append(self, row: Mapping[str, Any]) -> None:
         """Appends a row; when this returns, the row is on the disk."""
         from lswag_jax import __version__
 
@@ -91,9 +91,10 @@ class Archive(Sequence[Row]):
         if __version__ not in versions:
             versions[__version__] = len(self._rows)
             self._write_config()
-        self._file.write(line.encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with naming(self.path):
+            self._file.write(line.encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
         self._rows.append(json.loads(line))
 
     def close(self) -> None:
@@ -107,7 +108,7 @@ class Archive(Sequence[Row]):
         self.close()
 
 
-def read_rows(path: str | os.PathLike) -> tuple[list[Row], int]:
+def read_rows(path: str | os.PathLike) -> tuple[list[Any], int]:
     """Rows of an archive, of a running search too; changes nothing.
 
     A network that is there twice is counted once, with a warning.
@@ -122,7 +123,7 @@ def read_rows(path: str | os.PathLike) -> tuple[list[Row], int]:
         ValueError: a line before the last is no row.
     """
     *lines, rest = pathlib.Path(path).read_bytes().split(b"\n")
-    rows: list[Row] = []
+    rows: list[Any] = []
     for number, line in enumerate(lines, start=1):
         row = _parse(line)
         if row is not None:
@@ -147,7 +148,7 @@ def _once(rows: list[Row], path: str | os.PathLike) -> list[Row]:
     return list(first.values())
 
 
-def _parse(line: bytes) -> Row | None:
+def _parse(line: bytes) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
     except ValueError:  # also bytes that are not UTF-8

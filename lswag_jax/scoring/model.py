@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.errors import FlaxError
-from jax.extend import core
 
 from lswag_jax import proxies as proxy_registry
 from lswag_jax import tasks
@@ -133,7 +132,12 @@ def score_model(
         "id": type(module).__name__,
         "genotype": None,
         "params": sum(int(leaf.size) for leaf in jax.tree.leaves(weights["params"])),
-        "macs": _macs(model, weights, images[:1]),
+        "macs": count_macs(
+            functools.partial(_forward, _of_one(model)),
+            weights,
+            images[:1],
+            dead=getattr(module, "counts_dead_code", False),
+        ),
         "seconds": elapsed,
         **measured,
         "coverage": coverage.to_json(),
@@ -218,14 +222,6 @@ def _logits(model: Any, weights: Any, images: jax.Array) -> Any:
             f"the model cannot be run on inputs of shape {images.shape} and type "
             f"{images.dtype.name}: {why}."
         ) from error
-
-
-def _macs(model: models.Model, weights: Any, images: jax.Array) -> int:
-    """Multiply-accumulates of one sample, of what reaches the logits."""
-    network = _of_one(model).network(weights)
-    flat = Program.trace(network, images, is_scored=False).flat
-    closed = core.ClosedJaxpr(flat.jaxpr, flat.consts)
-    return count_macs(core.jaxpr_as_fun(closed), *(v.aval for v in flat.jaxpr.invars))
 
 
 def _traced(model: models.Model, weights: Any, images: Any) -> Coverage:

@@ -67,8 +67,20 @@ class ScoreTable:
         self.per_repeat: dict[str, np.ndarray] = {}
         self.statuses: dict[str, np.ndarray] = {}
         self.rules: dict[str, str] = {}
+        self._check_rows()
         for proxy in self.proxies:
             self._score(proxy)
+
+    def _check_rows(self) -> None:
+        """Raises ValueError where a row lacks what its scores are made of."""
+        probed = [proxy.key for proxy in self.proxies if proxy.passes]
+        for row in self.rows:
+            missing = [key for key in ("id", "params", "macs") if key not in row]
+            if probed and "error" not in row:
+                missing += [key for key in ("degenerate", "parts") if key not in row]
+                missing += [name for name in probed if name not in row.get("parts", {name: 0})]
+            if missing:
+                raise ValueError(f"row {row.get('id')!r} of scores lacks {', '.join(missing)}.")
 
     def _score(self, proxy: Proxy) -> None:
         name, failed = proxy.key, np.array(["error" in row for row in self.rows], bool)

@@ -12,8 +12,8 @@ decimals. Repeats differ in weights and crops, where TE-NAS's differ in images.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -136,10 +136,14 @@ def num_evaluations(space: Supernet, options: PruningOptions) -> int:
         >>> num_evaluations(space, PruningOptions(prune_number=3))
         341
     """
-    archive: list[Row] = []
+    archive: list[Any] = []
+
+    def placeholders(genotypes: Sequence[Any]) -> Iterator[Any]:
+        return ({"id": space.format(g)} for g in genotypes)
+
     search(
         space,
-        lambda genotypes: ({"id": space.format(g)} for g in genotypes),
+        placeholders,
         lambda rows: np.zeros(len(rows) - 1),
         options,
         archive,

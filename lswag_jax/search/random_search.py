@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lswag_jax.options import Checked, Count, Natural
+from lswag_jax.options import Checked, Count, Seed
 from lswag_jax.runs.archive import Archive, Evaluate, check_complete, extend
 from lswag_jax.runs.draw import draw, shortage
 from lswag_jax.runs.shards import Shard
@@ -31,7 +31,7 @@ class SearchOptions(Checked):
         ValueError: an option outside its range.
     """
 
-    seed: Natural = 0
+    seed: Seed = 0
     params_window: Window | None = None
     macs_window: Window | None = None
     patience: Count = 10_000

@@ -121,7 +121,8 @@ def _prune(
     final = supernet.final(pruning.search(supernet, evaluate, score_removals, options, archive))
     if refusal := unusable(ScoreTable(archive, proxies), fitness.proxies):
         raise ValueError(refusal)
-    return archive[-1] | {"id": space.format(final), "genotype": final.to_json()}
+    last: Any = archive[-1]
+    return last | {"id": space.format(final), "genotype": final.to_json()}
 
 
 def searched(space: Space, options: Options) -> Space:

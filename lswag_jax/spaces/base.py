@@ -2,16 +2,31 @@
 
 import abc
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
 
 from lswag_jax import tasks
+from lswag_jax.options import Checked
 from lswag_jax.spaces import depth
+from lswag_jax.spaces.genotype import BaseGenotype, mix
+from lswag_jax.spaces.plan import (
+    Path,
+    Plan,
+    active_sizes,
+    cut,
+    present_weights,
+    tensorwatch_flops,
+)
 from lswag_jax.tasks import Task
+
+Genotype = TypeVar("Genotype", bound=BaseGenotype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,20 +44,42 @@ class Block:
     is_scored: bool = True
 
 
-class Space(abc.ABC):
-    """A search space: its genotypes, what they count, and their networks.
+class Space(Checked, abc.ABC, Generic[Genotype]):
+    """A search space: its genotypes, their plans, and their networks.
 
-    Subclasses are frozen dataclasses. The elastic network takes an encoded genotype as input, so
-    that one compiled program serves every genotype. The law of every space:
+    Subclasses are frozen dataclasses whose fields are checked by their types. A space writes down
+    what a genotype is (`check`, `format`, `parse`, and how to sample and vary it), the layers of
+    its network (`plan`), and the network (`build`). Counts, active sizes, depth bins and the cut
+    of variables are read off the plan.
+
+    Networks are scored in one of two ways. `network()` may be *elastic*: as large as every
+    genotype, which it takes encoded as an input, so that one compiled program serves the space.
+    Or `chain(g)` gives the blocks of the *exact* network, each compiled once. Either way a score
+    is the exact network's own (elastic/exact equivalence):
 
         score(network(), active_variables(v, e), e) == score(build(g), extract(v, g))
 
-    where e is the encoding of g.
+    where e is the encoding of g. `docs/add_a_space.md` adds a whole space.
+
+    Example:
+        >>> from lswag_jax import spaces
+        >>> space = spaces.get("nasbench201", width=4, cells=1, image_size=8)
+        >>> g = space.parse(space.format(space.sample(np.random.default_rng(0), 1)[0]))
+        >>> variables = space.extract(space.init(jax.random.key(0)), g)
+        >>> leaves = jax.tree.leaves(variables["params"])
+        >>> sum(leaf.size for leaf in leaves) == space.num_params(g) == space.plan(g).params
+        True
+        >>> space.build(g).apply(variables, jnp.zeros((2, *space.image_shape))).shape
+        (2, 10)
     """
 
     name: str
+    image_size: int
+    channels: int
     num_classes: int
     genotype_class: ClassVar[type]
+    __dataclass_fields__: ClassVar[dict[str, Any]]  # of every subclass
+    count_rules: ClassVar[tuple[str, ...]] = ("exact",)  # of `macs`
 
     @property
     def task(self) -> Task:
@@ -50,71 +87,144 @@ class Space(abc.ABC):
         return tasks.classification(self.num_classes)
 
     @property
-    @abc.abstractmethod
     def image_shape(self) -> tuple[int, ...]:
-        """Shape of one input."""
+        """Shape of one input, as a rule height, width and channels of an image."""
+        return self.image_size, self.image_size, self.channels
 
     # Genotypes --------------------------------------------------------------------------------
 
-    @abc.abstractmethod
-    def check(self, g: Any) -> None:
-        """Raise ValueError unless `g` belongs to the space."""
+    def check(self, g: Genotype) -> None:
+        """Raises ValueError unless `g` belongs to the space."""
+        if not isinstance(g, self.genotype_class):
+            raise ValueError(
+                f"{self.name} holds {self.genotype_class.__name__}, got a genotype of type "
+                f"{type(g).__name__}."
+            )
 
     @abc.abstractmethod
-    def format(self, g: Any) -> str:
-        """`g` as text, for benchmark spaces the benchmark's own."""
+    def format(self, g: Genotype) -> str:
+        """Writes `g` as text, for benchmark spaces the benchmark's own."""
 
     @abc.abstractmethod
-    def parse(self, text: str) -> Any:
-        """The inverse of `format`; ValueError for another form."""
+    def parse(self, text: str) -> Genotype:
+        """Reads what `format` writes; ValueError for another form."""
 
-    def spellings(self, g: Any) -> Iterator[str]:
-        """Texts of the genotypes that are the same network as `g`, its own first."""
+    def spellings(self, g: Genotype) -> Iterator[str]:
+        """Yields the texts of all genotypes that are the same network as `g`, its own first."""
         yield self.format(g)
 
-    def from_json(self, data: Mapping[str, Any]) -> Any:
-        """A checked genotype of this space from its JSON dictionary."""
+    def from_json(self, data: Mapping[str, Any]) -> Genotype:
+        """Makes a checked genotype of this space from its JSON dictionary."""
         g = self.genotype_class.from_json(data)
         self.check(g)
         return g
 
-    def sample(self, rng: np.random.Generator, n: int) -> list[Any]:
-        """`n` random genotypes, with replacement."""
-        return [self._sample_one(rng) for _ in range(n)]
+    def sample(self, rng: np.random.Generator, n: int) -> list[Genotype]:
+        """Draws `n` random genotypes, with replacement."""
+        return [self.sample_one(rng) for _ in range(n)]
 
     @abc.abstractmethod
-    def _sample_one(self, rng: np.random.Generator) -> Any: ...
+    def sample_one(self, rng: np.random.Generator) -> Genotype:
+        """Draws one random genotype."""
 
-    @abc.abstractmethod
     def mutate(
-        self, rng: np.random.Generator, g: Any, m_prob: float = 0.2, s_prob: float = 0.4
-    ) -> Any:
-        """A mutant of `g`; what the two probabilities concern is the space's to say."""
+        self, rng: np.random.Generator, g: Genotype, m_prob: float = 0.2, s_prob: float = 0.4
+    ) -> Genotype:
+        """Makes a mutant of `g`; what the two probabilities concern is the space's to say.
+
+        By default, for genotypes of one field, each entry is drawn anew with probability `m_prob`.
+        """
+        del s_prob
+        fresh = self.sample_one(rng).genes
+        return self.genotype_class(mix(rng.random(len(g.genes)) < m_prob, fresh, g.genes))
+
+    def crossover(self, rng: np.random.Generator, a: Genotype, b: Genotype) -> Genotype | None:
+        """Makes a child with each gene of either parent; None where the parents do not fit."""
+        if len(a.genes) != len(b.genes):
+            return None
+        return self.genotype_class(mix(rng.random(len(a.genes)) < 0.5, a.genes, b.genes))
+
+    # The plan and what is read off it ---------------------------------------------------------
 
     @abc.abstractmethod
-    def crossover(self, rng: np.random.Generator, a: Any, b: Any) -> Any | None:
-        """A child with each gene of either parent; None where the parents do not fit."""
+    def plan(self, g: Genotype) -> Plan:
+        """Lists the layers of `g`; of elastic networks also the places that `g` leaves empty."""
 
-    @abc.abstractmethod
-    def num_params(self, g: Any) -> int:
-        """Trainable parameters of `g`."""
+    def num_params(self, g: Genotype) -> int:
+        """Counts the trainable parameters of `g`."""
+        return self.plan(g).params
 
-    @abc.abstractmethod
-    def macs(self, g: Any, rule: str = "exact") -> int:
-        """Multiply-accumulates of one input, by a counting rule of the space."""
+    def macs(self, g: Genotype, rule: str = "exact") -> int:
+        """Counts the multiply-accumulates of one input.
+
+        Args:
+            g: the genotype.
+            rule: "exact" counts convolutions, linear layers and attention; another one of
+                `count_rules` is what the space's benchmark publishes.
+
+        Raises:
+            ValueError: an unknown rule.
+        """
+        if rule not in self.count_rules:
+            known = " or ".join(map(repr, self.count_rules))
+            raise ValueError(f"rule must be {known}, got {rule!r}.")
+        return self.plan(g).macs if rule == "exact" else self.published_macs(g)
+
+    def published_macs(self, g: Genotype) -> int:
+        """Counts the multiply-accumulates of `g` as its benchmark does."""
+        return tensorwatch_flops(self.plan(g))
+
+    def encode(self, genotypes: Sequence[Genotype]) -> dict[str, np.ndarray]:
+        """Encodes genotypes as int32 arrays with a leading axis P, the input of the elastic module.
+
+        Returns:
+            What the space's network reads, and the active sizes that proxies read, in order of
+            execution: `in_units` and `out_units` [P, L] of each weight layer, a sample (0 marks an
+            absent layer), and `act_units` [P, A] of each activation layer.
+
+        Raises:
+            ValueError: a genotype is not of this space.
+        """
+        for g in genotypes:
+            self.check(g)
+        rows = [self.codes(g) | self._active_sizes(g) for g in genotypes]
+        return {key: np.stack([row[key] for row in rows]).astype(np.int32) for key in rows[0]}
+
+    def codes(self, g: Genotype) -> dict[str, np.ndarray]:
+        """Encodes what the elastic module reads of `g`; nothing by default."""
+        del g
+        return {}
+
+    def _active_sizes(self, g: Genotype) -> dict[str, np.ndarray]:
+        return active_sizes(self.plan(g).without(self.unscored))
+
+    def layer_sets(self) -> np.ndarray:
+        """Finds sets of present weight layers, bool [K, L], with each layer's extreme bins."""
+        return _layer_sets(self)
+
+    def depth_extremes(self) -> Iterable[Genotype]:
+        """Lists genotypes among which each weight layer has its lowest and highest depth.
+
+        Only elastic networks are asked for them.
+        """
+        raise NotImplementedError(f"{self.name} has no elastic network.")
+
+    def bin_range(self, rule: str = "zero_based") -> np.ndarray:
+        """Finds the lowest and highest depth bin [2, L] that each weight layer can have."""
+        return depth.bin_range(self.layer_sets(), rule)
 
     # Networks ---------------------------------------------------------------------------------
 
     @abc.abstractmethod
-    def build(self, g: Any) -> nn.Module:
-        """The Flax module of exactly `g`'s size, to train or export."""
+    def build(self, g: Genotype) -> nn.Module:
+        """Builds the Flax module of exactly `g`'s size, to train or export."""
 
     @abc.abstractmethod
     def network(self) -> nn.Module:
-        """The elastic module, large enough for every genotype; it takes `encode`'s output."""
+        """Builds the module whose variables are `init`'s; elastic unless the space has chains."""
 
-    def chain(self, g: Any) -> list[Block] | None:
-        """The blocks of `g` in order, where shapes differ too much for an elastic network.
+    def chain(self, g: Genotype) -> list[Block] | None:
+        """Lists the blocks of `g` in order, where shapes differ too much for an elastic network.
 
         Such a network is scored block by block, one compiled program a kind of block; None where
         `network` is elastic.
@@ -137,33 +247,14 @@ class Space(abc.ABC):
         """Whether the networks take images of any size, as those without position tables do."""
         return True
 
-    @abc.abstractmethod
     def init(self, key: jax.Array) -> dict[str, Any]:
-        """Initial variables of the elastic module (float32)."""
-
-    def encode(self, genotypes: Sequence[Any]) -> dict[str, np.ndarray]:
-        """Genotypes as int32 arrays with a leading axis P, the input of the elastic module.
-
-        Returns:
-            What the space's network reads, and the active sizes that proxies read, in order of
-            execution: `in_units` and `out_units` [P, L] of each weight layer, a sample (0 marks a
-            layer that is not there), and `act_units` [P, A] of each activation layer.
-
-        Raises:
-            ValueError: a genotype is not of this space.
-        """
-        for g in genotypes:
-            self.check(g)
-        rows = [self._encode_one(g) for g in genotypes]
-        return {key: np.stack([row[key] for row in rows]).astype(np.int32) for key in rows[0]}
-
-    @abc.abstractmethod
-    def _encode_one(self, g: Any) -> dict[str, np.ndarray]: ...
+        """Draws initial variables of `network` (float32), here of one that takes images alone."""
+        return self.network().init(key, jnp.zeros((1, *self.image_shape)))
 
     def active_variables(
         self, variables: Mapping[str, Any], encoded: Mapping[str, Any]
     ) -> Mapping[str, Any]:
-        """The elastic variables as one genotype has them, in the elastic module's shapes.
+        """Gives the elastic variables as one genotype has them, in the elastic module's shapes.
 
         Where the initial scale depends on sizes that the genotype chooses, here it is made that of
         the active ones; weights that the genotype does not have may become zero.
@@ -171,14 +262,25 @@ class Space(abc.ABC):
         del encoded
         return variables
 
-    @abc.abstractmethod
-    def extract(self, variables: Mapping[str, Any], g: Any) -> dict[str, Any]:
-        """The variables of `build(g)`, cut from those of the elastic module."""
+    def extract(self, variables: Mapping[str, Any], g: Genotype) -> dict[str, Any]:
+        """Cuts the variables of `build(g)` from those of `network` by the plan."""
+        encoded = {key: value[0] for key, value in self.encode([g]).items()}
+        return cut(self.plan(g), self.active_variables(variables, encoded))
 
-    @abc.abstractmethod
-    def layer_sets(self) -> np.ndarray:
-        """Every distinct set of present weight layers, bool [K, L]."""
 
-    def bin_range(self, rule: str = "zero_based") -> np.ndarray:
-        """Lowest and highest depth bin [2, L] that each weight layer can have."""
-        return depth.bin_range(self.layer_sets(), rule)
+def scale_params(
+    variables: Mapping[str, Any], factor: Callable[[Path, jax.Array], Any]
+) -> dict[str, Any]:
+    """Multiplies each parameter by `factor(path, parameter)`; None leaves it as it is."""
+    flat = traverse_util.flatten_dict(dict(variables))
+    for path, value in flat.items():
+        scale = factor(path, value) if path[0] == "params" else None
+        if scale is not None:
+            flat[path] = value * jnp.asarray(scale, value.dtype)
+    return traverse_util.unflatten_dict(flat)
+
+
+@functools.lru_cache(maxsize=16)
+def _layer_sets(space: Space) -> np.ndarray:
+    plans = (space.plan(g).without(space.unscored) for g in space.depth_extremes())
+    return np.unique([present_weights(plan) for plan in plans], axis=0)

@@ -10,11 +10,14 @@ on each side, as PyTorch's and unlike "SAME" for strides above 1.
 """
 
 import functools
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+
+from lswag_jax.spaces.cost import costs
 
 Array = jax.Array
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
@@ -39,7 +42,11 @@ def convolve(x: Array, kernel: Array, strides: int = 1, dilation: int = 1) -> Ar
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve(x: Array, kernel: Array, strides: int, dilation: int) -> Array:
     if x.dtype == jnp.float64:
-        return _by_products(x, kernel, strides, dilation)
+        products = functools.partial(_by_products, strides=strides, dilation=dilation)
+        if strides > 1:  # it computes pixels that are dropped
+            (h, w), n = x.shape[1:3], strides
+            products = costs(Fraction(-(-h // n) * -(-w // n), h * w))(products)
+        return products(x, kernel)
     pad = dilation * (kernel.shape[0] // 2)
     return lax.conv_general_dilated(
         x,

@@ -17,7 +17,7 @@ BinRange = Callable[[str], np.ndarray]
 
 
 def depth_bins(present: Array | np.ndarray, rule: str = "zero_based") -> Array:
-    """Depth percentile bin of each layer [..., L]; -1 for layers that are not there.
+    """Depth percentile bin of each layer [..., L]; -1 for absent layers.
 
     Equation 6 in integers, (l * 10) // D, for l = 0..D-1 ("zero_based"), for l = 1..D with the
     last bin clipped ("one_based"), or with an eleventh bin ("literal").

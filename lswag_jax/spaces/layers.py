@@ -33,10 +33,10 @@ def unit_mask(size: int, active: Array | None, dtype) -> Array | float:
 
 
 def centre_scale(size: Array, largest: int, dtype=jnp.float32) -> Array:
-    """What makes a kernel of the largest size one of `size` at that size's own initial scale.
+    """Factors that make the largest kernel one of `size` with that size's initial scale.
 
-    The centre of the kernel at largest / size, which is the ratio of the initial scales for equal
-    channels, and zero around it; all zero for size 0. Sizes are odd.
+    They are largest / size, the ratio of the initial scales for equal channels, in the centre and
+    zero around it; all zero for size 0. Sizes are odd.
 
     Example:
         >>> centre_scale(jnp.array(1), 3)[:, :, 0, 0].tolist()
@@ -48,44 +48,46 @@ def centre_scale(size: Array, largest: int, dtype=jnp.float32) -> Array:
     return jnp.where(2 * distance < size, scale, 0).astype(dtype)
 
 
-def only_there(there: Array | None, x: Array) -> Array:
-    """`x`, or zeros where `there` is 0; None for what is always there."""
-    return x if there is None else jnp.where(there > 0, x, 0)
+def mask_absent(present: Array | None, x: Array) -> Array:
+    """`x`, or zeros where `present` is 0; None means always present."""
+    return x if present is None else jnp.where(present > 0, x, 0)
 
 
-def if_there(there: Array | None, function: Callable, *args: Array, **options: Any) -> Array:
-    """`function(*args, **options)`, or zeros, computing nothing, where `there` is 0.
+def cond_present(present: Array | None, function: Callable, *args: Array, **options: Any) -> Array:
+    """Calls `function(*args, **options)` where `present` is not 0, else gives zeros at no cost.
 
     Args:
-        there: a traced scalar; None for what is always there.
+        present: a traced scalar; None means always present.
         function: of arrays and of options that can be hashed; traced once for equal ones.
         *args: arrays.
         **options: of the function.
 
     Example:
-        >>> float(if_there(jnp.array(0), jnp.sum, jnp.ones(3)))
+        >>> float(cond_present(jnp.array(0), jnp.sum, jnp.ones(3)))
         0.0
     """
-    if there is None:
+    if present is None:
         return function(*args, **options)
-    return _if_there(function, tuple(options.items()), there, *args)
+    return _cond_present(function, tuple(options.items()), present, *args)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _if_there(function: Callable, options: tuple, there: Array, *args: Array) -> Array:
+def _cond_present(function: Callable, options: tuple, present: Array, *args: Array) -> Array:
     run = functools.partial(function, **dict(options))
     out = jax.eval_shape(run, *args)
-    return lax.cond(there > 0, run, lambda *_: jnp.zeros(out.shape, out.dtype), *args)
+    return lax.cond(present > 0, run, lambda *_: jnp.zeros(out.shape, out.dtype), *args)
 
 
-def product(there: Array | None, function: Callable, x: Array, kernel: Array, **options: Any):
-    """`if_there(there, function, x, kernel, **options)`, marked as one weight layer."""
-    extra = () if there is None else (there,)
+def product(present: Array | None, function: Callable, x: Array, kernel: Array, **options: Any):
+    """`cond_present(present, function, x, kernel, **options)`, marked as one weight layer."""
+    extra = () if present is None else (present,)
     return marks.layer(_product, x, kernel, *extra, of=function, **options)
 
 
-def _product(x: Array, kernel: Array, there: Array | None = None, *, of: Callable, **options: Any):
-    return if_there(there, of, x, kernel, **options)
+def _product(
+    x: Array, kernel: Array, present: Array | None = None, *, of: Callable, **options: Any
+) -> Array:
+    return cond_present(present, of, x, kernel, **options)
 
 
 class Feature(nn.Module):
@@ -98,7 +100,7 @@ class Feature(nn.Module):
     final: bool = False
 
     def __call__(self, x: Array, active: Array | None = None) -> Array:
-        """Returns `x` [B, ..., C]; the first `active` channels are there, 0 for no such block."""
+        """Returns `x` [B, ..., C]; the first `active` channels are active, 0 for no such block."""
         del active
         return x
 
@@ -120,13 +122,13 @@ class Conv(nn.Module):
     kernel_init: Initializer | None = None
 
     @nn.compact
-    def __call__(self, x: Array, there: Array | None = None) -> Array:
-        """Maps `x` [..., H, W, I] to [..., H / strides, W / strides, O]; see `if_there`."""
+    def __call__(self, x: Array, present: Array | None = None) -> Array:
+        """Maps `x` [..., H, W, I] to [..., H / strides, W / strides, O]; see `cond_present`."""
         shape = (self.size, self.size, x.shape[-1], self.features)
         init = self.kernel_init or torch_uniform(self.size**2 * x.shape[-1])
         kernel = self.param("kernel", init, shape)
         options = {"strides": self.strides, "dilation": self.dilation}
-        return product(there, convolve, x, kernel, **options)
+        return product(present, convolve, x, kernel, **options)
 
 
 class ElasticConv(nn.Module):
@@ -188,7 +190,7 @@ class BatchNorm(nn.BatchNorm):
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False, active: Array | None = None) -> Array:
-        """Normalises `x` [..., C]; the first `active` channels are there, None for all."""
+        """Normalises `x` [..., C]; the first `active` channels are kept, None for all."""
         y = super().__call__(x, use_running_average=not train)
         mask = unit_mask(x.shape[-1], active, x.dtype)
         return y if active is None else y * mask.reshape((1,) * (x.ndim - 1) + mask.shape)

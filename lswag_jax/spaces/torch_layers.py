@@ -34,3 +34,9 @@ def batch_norm(weights: Mapping[str, np.ndarray], name: str, path: Path) -> Flat
         flat["params", *path, "scale"] = weights[f"{name}.weight"]
         flat["params", *path, "bias"] = weights[f"{name}.bias"]
     return flat
+
+
+def conv_norm(weights: Mapping[str, np.ndarray], convolution: str, norm: str, path: Path) -> Flat:
+    """A Conv2d and a BatchNorm2d as the layers "conv" and "norm" of one block."""
+    flat = conv(weights, convolution, (*path, "conv"))
+    return flat | batch_norm(weights, norm, (*path, "norm"))

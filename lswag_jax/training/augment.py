@@ -16,6 +16,7 @@ from lswag_jax.extras import extra
 from lswag_jax.options import AboveZero, Bound, Checked, Natural, NonNegative, Share
 
 Array = jax.Array
+Crop = Literal["none", "pad", "resized"]
 _EVAL_CROP = 0.875  # of the short side, of networks trained on resized crops
 _ERASED = (0.02, 1 / 3)  # share of the area
 _ERASED_RATIO = (0.3, 1 / 0.3)  # height over width
@@ -39,7 +40,7 @@ class AugmentOptions(Checked):
         smoothing: share of the label that is spread over all classes.
     """
 
-    crop: Literal["none", "pad", "resized"] = "none"
+    crop: Crop = "none"
     min_scale: AboveZero = 0.08
     flip: bool = False
     rand_augment: Natural = 0
@@ -235,7 +236,7 @@ def erase(images: Array, probability: float, key: Array) -> Array:
     return jnp.where(mask[..., None], jax.random.normal(noise, images.shape), images)
 
 
-def _rectangle(shape: tuple[int, int], centre: Array, sides: Array) -> Array:
+def _rectangle(shape: tuple[int, ...], centre: Array, sides: Array) -> Array:
     """Pixels [H, W] of a rectangle, all in units of the image's sides, cut at the border."""
     rows, columns = (
         jnp.abs((jnp.arange(n) + 0.5) / n - centre[i]) < sides[i] / 2 for i, n in enumerate(shape)

@@ -23,7 +23,6 @@ import numpy as np
 from lswag_jax.data import Pool
 from lswag_jax.files import write_atomically
 from lswag_jax.runs import Archive
-from lswag_jax.scoring.rows import Row
 from lswag_jax.spaces import Space
 from lswag_jax.training.input_pipeline import Pipeline
 from lswag_jax.training.optimizer import make_optimizer, make_schedule
@@ -50,7 +49,7 @@ def make_benchmark(
     seeds: Sequence[int] = (0,),
     at_once: int = 4,
     progress: Callable[[int, str], None] = lambda done, text: None,
-) -> list[Row]:
+) -> list[dict[str, Any]]:
     """Trains every genotype on every data set with every seed.
 
     Killed and called again it goes on: networks that are finished are not trained again.
@@ -249,7 +248,7 @@ class _Clock:
             self._start = time.perf_counter()
 
     def seconds(self) -> float:
-        return time.perf_counter() - self._start
+        return 0.0 if self._start is None else time.perf_counter() - self._start
 
 
 def _epoch(programs, variables, encoded, batches, losses) -> dict[str, np.ndarray]:
@@ -262,7 +261,9 @@ def _epoch(programs, variables, encoded, batches, losses) -> dict[str, np.ndarra
     return found | {"train_loss": train_loss}
 
 
-def write_table(rows: Sequence[Row], path: str | os.PathLike, provenance: str) -> None:
+def write_table(
+    rows: Sequence[Mapping[str, Any]], path: str | os.PathLike, provenance: str
+) -> None:
     """Writes the ground truth in long format, CSV.
 
     Metrics are `accuracy`, the mean over the seeds after the last epoch; `accuracy_seedS`;

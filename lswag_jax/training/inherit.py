@@ -42,11 +42,12 @@ def inherited(space: Space, genotype: Any, source: str, key: jax.Array) -> dict[
         return fresh
     path = pathlib.Path(source)
     found = _of_model(space, genotype, path) if path.is_dir() else _of_torch(space, genotype, path)
-    flat, found = traverse_util.flatten_dict(fresh), traverse_util.flatten_dict(found)
-    if set(flat) != set(found):
-        name = "/".join(sorted(set(flat) ^ set(found))[0])
+    flat: dict[Any, Any] = traverse_util.flatten_dict(fresh)
+    given: dict[Any, Any] = traverse_util.flatten_dict(found)
+    if set(flat) != set(given):
+        name = "/".join(sorted(set(flat) ^ set(given))[0])
         raise ValueError(f"the weights of {source} and the network differ in {name}.")
-    for name, value in found.items():
+    for name, value in given.items():
         if value.shape == flat[name].shape:
             flat[name] = jnp.asarray(value, flat[name].dtype)
         elif value.shape[:-1] != flat[name].shape[:-1] or flat[name].shape[-1] != space.num_classes:

@@ -15,7 +15,7 @@ from lswag_jax.data import Pool, label_of
 from lswag_jax.extras import extra
 from lswag_jax.training.augment import AugmentOptions, evaluation_image, training_image
 
-Batch = dict[str, np.ndarray]
+Batch = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)

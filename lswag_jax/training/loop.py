@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, MutableSequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from lswag_jax.options import Checked, Count
-from lswag_jax.scoring.rows import Row
+from lswag_jax.runs import Archive
 from lswag_jax.training.checkpoints import Checkpoints
 from lswag_jax.training.input_pipeline import Batch
 from lswag_jax.training.step import TrainState
@@ -81,7 +81,7 @@ class Metrics:
         writer: takes scalars as TensorBoard's `add_scalar(name, value, step)`; None for none.
     """
 
-    def __init__(self, rows: MutableSequence[Row], writer: Any = None) -> None:
+    def __init__(self, rows: list[Any] | Archive, writer: Any = None) -> None:
         self._rows, self._writer = rows, writer
         self._known = {row["id"] for row in rows}
 
@@ -174,7 +174,8 @@ class _Watch:
         self._step, self._options, self._schedule = step, options, schedule
         self._metrics, self._progress = metrics, progress
         self._pending: list[dict] = []
-        self._images, self._start, self._found = 0, None, {}
+        self._start: float | None = None
+        self._images, self._found = 0, {}
 
     def add(self, values: dict, images: int) -> None:
         """Takes the metrics of the next step, which may still be running."""
@@ -199,6 +200,7 @@ class _Watch:
             self._check(self._step, row)
             self._step += 1
         mean = {key: float(np.mean([row[key] for row in values])) for key in values[0]}
+        assert self._start is not None  # `add` came before
         seconds = time.perf_counter() - self._start
         row = {"epoch": self._step / self._options.steps_per_epoch} | mean
         row["learning_rate"] = float(self._schedule(self._step - 1))

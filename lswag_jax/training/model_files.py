@@ -19,7 +19,7 @@ from lswag_jax.data.decode import as_pixels, as_several
 from lswag_jax.extras import extra
 from lswag_jax.files import write_atomically
 from lswag_jax.options import typed
-from lswag_jax.training.augment import AugmentOptions, evaluation_image
+from lswag_jax.training.augment import AugmentOptions, Crop, evaluation_image
 from lswag_jax.training.checkpoints import saving
 
 DESCRIPTION, WEIGHTS, ORBAX, CARD = "model.json", "model.safetensors", "orbax", "README.md"
@@ -45,8 +45,8 @@ class Model:
     variables: Mapping[str, Any]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    crop: str
-    classes: Sequence[str]
+    crop: Crop
+    classes: Sequence[str | int]
     metrics: Mapping[str, float]
     provenance: Mapping[str, Any]
 
@@ -82,7 +82,7 @@ class Model:
             for x, where in named
         ]
         scaled = np.stack(pixels).astype(np.float32) / np.float32(255)
-        return (scaled - np.float32(self.mean)) / np.float32(self.std)
+        return (scaled - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
 
     def predict(self, images: Any) -> np.ndarray:
         """Probabilities [B, C] of one or several images; `prepare` and one call of the network.
@@ -108,7 +108,7 @@ class Model:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _apply(module: nn.Module, variables: Any, images: jax.Array) -> jax.Array:
+def _apply(module: nn.Module, variables: Any, images: jax.Array) -> Any:
     return module.apply(variables, images)
 
 

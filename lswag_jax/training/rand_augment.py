@@ -46,7 +46,8 @@ OPERATIONS: dict[str, Callable[[Image.Image, float], Image.Image]] = {
     "posterize": lambda image, level: ImageOps.posterize(image, max(1, 4 - int(4 * abs(level)))),
     "solarize": lambda image, level: ImageOps.solarize(image, 256 - int(256 * abs(level))),
     "solarize_add": lambda image, level: image.point(
-        lambda x: min(255, x + int(110 * abs(level))) if x < 128 else x
+        [min(255, x + int(110 * abs(level))) if x < 128 else x for x in range(256)]
+        * len(image.getbands())
     ),
     "color": _enhance(ImageEnhance.Color),
     "contrast": _enhance(ImageEnhance.Contrast),

@@ -13,7 +13,7 @@ import jax
 from lswag_jax import data
 from lswag_jax.data import Pool
 from lswag_jax.files import dump_row
-from lswag_jax.options import BelowOne, Checked, Count, Natural
+from lswag_jax.options import BelowOne, Checked, Count, Natural, Seed
 from lswag_jax.runs import Archive
 from lswag_jax.spaces import Space
 from lswag_jax.training import inherit, loop, model_files, supernet
@@ -54,7 +54,7 @@ class TrainOptions(Checked):
     batch_size: Count = 128
     drop_path: BelowOne = 0.0
     init: str = ""
-    seed: Natural = 0
+    seed: Seed = 0
     workers: Natural = 0
     log_every: Natural = 50
     checkpoint_every: Natural = 0

@@ -93,7 +93,9 @@ class Problem:
 
     def normalise(self, images: Array) -> Array:
         """float32 of uint8 images [B, H, W, C]."""
-        mean, std = (np.reshape(np.float32(x), (1, 1, 1, -1)) for x in (self.mean, self.std))
+        mean, std = (
+            np.reshape(np.asarray(x, np.float32), (1, 1, 1, -1)) for x in (self.mean, self.std)
+        )
         return (images.astype(jnp.float32) / 255 - mean) / std
 
 
@@ -185,8 +187,8 @@ def _average(state: TrainState, variables: Variables, decay: float) -> Any:
     """The moving average after a step."""
     if not decay:
         return {}
-    decay = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
-    return optax.incremental_update(variables, state.ema, 1 - decay)
+    warming = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
+    return optax.incremental_update(variables, state.ema, 1 - warming)
 
 
 def for_each_network(function: Callable) -> Callable:
@@ -220,7 +222,7 @@ def make_eval_step(problem: Problem) -> Callable[[Variables, Mapping[str, Array]
 
     def step(variables, batch):
         images = problem.normalise(batch["image"])
-        logits = problem.module.apply(variables, images, batch.get("encoded"))
+        logits: Any = problem.module.apply(variables, images, batch.get("encoded"))
         logits = logits.astype(jnp.float32)
         labels, weight = batch["label"], batch["weight"]
         own = jnp.take_along_axis(logits, labels[:, None], axis=1)

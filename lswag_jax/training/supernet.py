@@ -104,7 +104,7 @@ def _totals(
     sums = jax.device_get([several(variables, batch, encoded) for batch in batches])
     totals = {key: sum(np.asarray(s[key], np.float64) for s in sums) for key in sums[0]}
     count = totals.pop("count")
-    return {key: value / count for key, value in totals.items()}
+    return {key: np.asarray(value / count) for key, value in totals.items()}
 
 
 class Accuracies:
@@ -152,7 +152,8 @@ class Accuracies:
             genotypes = [self.model.space.from_json(row["genotype"]) for row in members]
             for row, found in zip(members, self(genotypes), strict=True):
                 parts = row.get("parts", {}) | {InheritedAccuracy.name: {"score": [found["top1"]]}}
-                yield row | {"parts": parts}
+                whole: Any = {**row, "parts": parts}
+                yield whole
 
 
 @dataclasses.dataclass(frozen=True)

@@ -124,12 +124,15 @@ def test_vision_transformers(shared_data):
                                  ("chaoyang", "kd_acc", 0.447)):  # fmt: skip
         found = correlation.spearman(params, table.values(dataset, metric))
         assert found == pytest.approx(rho, abs=6e-4)
+
+
+@pytest.mark.parametrize(("size", "rows", "rho"), [("tiny", 1001, 0.635), ("small", 501, 0.94)])
+def test_super_networks(shared_data, size, rows, rho):
     path = shared_data / "tables" / "autoformer_supernet_imagenet.csv"
-    for size, rows, rho in (("tiny", 1001, 0.635), ("small", 501, 0.94)):
-        table = convert("autoformer_csv", path, spaces.get(f"autoformer_{size}"))
-        assert len(table) == rows
-        columns = (table.values("imagenet", m) for m in ("params_M", "top1_inherited"))
-        assert correlation.spearman(*columns) == pytest.approx(rho, abs=0.006)
+    table = convert("autoformer_csv", path, spaces.get(f"autoformer_{size}"))
+    assert len(table) == rows
+    columns = (table.values("imagenet", m) for m in ("params_M", "top1_inherited"))
+    assert correlation.spearman(*columns) == pytest.approx(rho, abs=0.006)
 
 
 def test_suite_zero_json(tmp_path):

@@ -83,19 +83,26 @@ def test_regret_within_bins_and_within_best(rng):
     assert correlation_parts.within_best(x, y, 1.0) == correlation.spearman(x, y)
 
 
-def test_restricted_ranges_of_published_proxies(shared_data):
-    """As measured by other code: all of NAS-Bench-201, its best half, its best tenth."""
+@pytest.fixture(scope="module")
+def nasbench201(shared_data):
     path = shared_data / "tables" / "nasbench201.csv.gz"
-    table = convert("nasbench201_csv", path, spaces.get("nasbench201"))
-    for dataset, proxy, expected in (
+    return convert("nasbench201_csv", path, spaces.get("nasbench201"))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "proxy", "expected"),
+    [
         ("cifar10", "freerea_naswot", (0.793, 0.543, -0.061)),
         ("cifar10", "freerea_logsynflow", (0.826, 0.612, 0.191)),
         ("cifar100", "freerea_synflow", (0.761, 0.583, 0.391)),
         ("ImageNet16-120", "freerea_naswot", (0.780, 0.609, 0.252)),
-    ):
-        x, y = (table.values(dataset, m) for m in (proxy, "test_accuracy"))
-        found = [correlation_parts.within_best(x, y, fraction) for fraction in (1, 0.5, 0.1)]
-        assert found == pytest.approx(expected, abs=2e-3), (dataset, proxy)
+    ],
+)
+def test_restricted_ranges_of_published_proxies(nasbench201, dataset, proxy, expected):
+    """As measured by other code: all of NAS-Bench-201, its best half, its best tenth."""
+    x, y = (nasbench201.values(dataset, m) for m in (proxy, "test_accuracy"))
+    found = [correlation_parts.within_best(x, y, fraction) for fraction in (1, 0.5, 0.1)]
+    assert found == pytest.approx(expected, abs=2e-3)
 
 
 @settings(deadline=None)
@@ -129,24 +136,23 @@ def test_partial_spearman_is_the_correlation_of_rank_residuals(rng):
     assert correlation.partial_spearman(z, y, z) == 0.0
 
 
-def test_statistics_take_many_rows_at_once(rng):
-    x, y, z = rng.integers(0, 5, (3, 4, 2, 12)).astype(float)
-    for statistic, arrays in (
-        (correlation.spearman, (x, y)),
-        (correlation.kendall, (x, y)),
-        (correlation.partial_spearman, (x, y, z)),
-    ):
-        together = statistic(*arrays)
-        assert together.shape == (4, 2)
-        for i in np.ndindex(4, 2):
-            assert together[i] == pytest.approx(statistic(*(a[i] for a in arrays)))
+@pytest.mark.parametrize(
+    ("statistic", "count"),
+    [(correlation.spearman, 2), (correlation.kendall, 2), (correlation.partial_spearman, 3)],
+)
+def test_statistics_take_many_rows_at_once(rng, statistic, count):
+    arrays = rng.integers(0, 5, (3, 4, 2, 12)).astype(float)[:count]
+    together = statistic(*arrays)
+    assert together.shape == (4, 2)
+    for i in np.ndindex(4, 2):
+        assert together[i] == pytest.approx(statistic(*(a[i] for a in arrays)))
 
 
 @pytest.mark.parametrize("n", [0, 1])
-def test_too_few_points_are_undefined(n):
-    for statistic in (correlation.spearman, correlation.kendall):
-        assert statistic(np.zeros(n), np.zeros(n)) == 0.0
-        assert np.isnan(statistic(np.zeros(n), np.zeros(n), undefined=np.nan))
+@pytest.mark.parametrize("statistic", [correlation.spearman, correlation.kendall])
+def test_too_few_points_are_undefined(statistic, n):
+    assert statistic(np.zeros(n), np.zeros(n)) == 0.0
+    assert np.isnan(statistic(np.zeros(n), np.zeros(n), undefined=np.nan))
 
 
 def test_failures_share_the_worst_rank():
@@ -162,15 +168,15 @@ def test_bad_arrays_are_refused_in_one_sentence(statistic):
         statistic([1, 2], [1, 2, 3])
 
 
-def test_bootstrap_is_the_quantiles_of_resampled_statistics(rng):
+@pytest.mark.parametrize("statistic", [correlation.spearman, correlation.kendall])
+def test_bootstrap_is_the_quantiles_of_resampled_statistics(rng, statistic):
     x = rng.normal(size=30)
     y = x + rng.normal(size=30)
     index = np.random.default_rng(7).integers(30, size=(50, 30))
-    for statistic in (correlation.spearman, correlation.kendall):
-        values = [statistic(x[i], y[i]) for i in index]
-        expected = np.quantile(values, [0.05, 0.95])
-        got = correlation.bootstrap(statistic, x, y, n=50, seed=7, level=0.9)
-        np.testing.assert_allclose(got, expected, rtol=1e-12)
+    values = [statistic(x[i], y[i]) for i in index]
+    expected = np.quantile(values, [0.05, 0.95])
+    got = correlation.bootstrap(statistic, x, y, n=50, seed=7, level=0.9)
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
 def test_bootstrap_in_chunks_is_the_same(rng, monkeypatch):
@@ -203,18 +209,25 @@ def test_paired_bootstrap_resamples_both_proxies_together(rng):
     assert flipped[1] < 0
 
 
-def test_bootstrap_arguments_are_checked():
+@pytest.mark.parametrize("k", [0, 6])
+def test_overlap_of_more_than_there_are_is_refused(k):
     x = np.arange(5.0)
-    for k in (0, 6):
-        with pytest.raises(ValueError, match=f"k must be from 1 to the 5 architectures, got {k}"):
-            correlation_parts.top_overlap(x, x, k)
-    for arrays, options, message in (
-        ((x[:1], x[:1]), {}, "at least 2 architectures, got 1"),
-        ((x, x), {"level": 1.0}, r"level must be in \(0, 1\), got 1.0"),
-        ((x, x), {"n": 0}, "at least 1 resample, got 0"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            correlation.bootstrap(correlation.spearman, *arrays, **options)
+    with pytest.raises(ValueError, match=f"k must be from 1 to the 5 architectures, got {k}"):
+        correlation_parts.top_overlap(x, x, k)
+
+
+@pytest.mark.parametrize(
+    ("num", "options", "message"),
+    [
+        (1, {}, "at least 2 architectures, got 1"),
+        (5, {"level": 1.0}, r"level must be in \(0, 1\), got 1.0"),
+        (5, {"n": 0}, "at least 1 resample, got 0"),
+    ],
+)
+def test_bootstrap_arguments_are_checked(num, options, message):
+    x = np.arange(float(num))
+    with pytest.raises(ValueError, match=message):
+        correlation.bootstrap(correlation.spearman, x, x, **options)
 
 
 def test_bootstrap_of_a_thousand_points_takes_about_a_second(rng):

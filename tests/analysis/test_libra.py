@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow.csv
@@ -144,8 +145,16 @@ def test_random_choices_are_seeded_and_cover_the_pool():
     assert chosen(3, second="random") == chosen(3, second="random")
 
 
+class Benchmark(NamedTuple):
+    """The arrays that a choice is made by."""
+
+    scores: dict[str, np.ndarray]
+    accuracy: np.ndarray
+    params: np.ndarray
+
+
 @pytest.fixture
-def benchmark(rng):
+def benchmark(rng) -> Benchmark:
     """A good proxy, a reversed one, size, and a proxy that fails for some."""
     accuracy, params = rng.normal(size=(2, 200))
     noise = rng.normal(size=(3, 200))
@@ -155,7 +164,7 @@ def benchmark(rng):
         "size": params,
         "fails": np.where(np.arange(200) % 10, accuracy + noise[2], np.nan),
     }
-    return scores, accuracy, params
+    return Benchmark(scores, accuracy, params)
 
 
 def test_signed_and_absolute_orientation(benchmark):
@@ -212,7 +221,7 @@ def test_best_counted_twice(benchmark):
         for double in (False, True)
     )
     assert twice.proxies == once.proxies
-    scores = benchmark[0]
+    scores = benchmark.scores
     failed_last = {
         name: np.nan_to_num(v, nan=-np.inf, neginf=-np.inf) for name, v in scores.items()
     }

@@ -21,13 +21,22 @@ def table(values, metric="val_accuracy", genotypes=None, dataset="cifar10", prov
     return GroundTruth.from_records([Records(dataset, metric, texts, values, provenance)])
 
 
+FAILED = [1.0, -1e8, np.nan, -np.inf, np.inf]
+
+
+@pytest.mark.parametrize(
+    ("policy", "stand_in"), [("worst_rank", -np.inf), ("fill", -1e8), ("drop", np.nan)]
+)
+def test_what_stands_in_for_a_failure(policy, stand_in):
+    expected = [1.0, stand_in, np.nan, stand_in, stand_in]
+    found = table(FAILED, "nwot").values("cifar10", "nwot", policy)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_missing_is_not_failed():
     """-1e8 and infinities are failures, which are counted; NaN was never tried."""
-    made = table([1.0, -1e8, np.nan, -np.inf, np.inf], "nwot")
+    made = table(FAILED, "nwot")
     assert made.failures == {("cifar10", "nwot"): 3}
-    for policy, stand_in in (("worst_rank", -np.inf), ("fill", -1e8), ("drop", np.nan)):
-        expected = [1.0, stand_in, np.nan, stand_in, stand_in]
-        np.testing.assert_array_equal(made.values("cifar10", "nwot", policy), expected)
     np.testing.assert_array_equal(
         made.select("cifar10", "drop")["nwot"], made.columns["cifar10", "nwot"].values
     )

@@ -16,6 +16,7 @@ from lswag_jax.analysis.layer_profile import STATISTICS, LayerProfile
 from lswag_jax.capture import tape
 from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.spaces import AutoFormer
+from tests.helpers.batches import Batch
 
 SPACE = AutoFormer(
     "t",
@@ -29,13 +30,14 @@ SPACE = AutoFormer(
     patch_size=4,
     num_classes=3,
 )
+
 GENOTYPES = [SPACE.parse(text) for text in ("16/1/2", "8/2,1/3,2")]
 NAN = np.nan
 
 
 @pytest.fixture(scope="module")
 def batch():
-    return np.random.default_rng(0).normal(size=(6, 8, 8, 3)), np.arange(6) % 3
+    return Batch(np.random.default_rng(0).normal(size=(6, 8, 8, 3)), np.arange(6) % 3)
 
 
 @pytest.fixture(scope="module")
@@ -318,17 +320,26 @@ def test_wrong_files_are_refused_in_one_sentence(tmp_path, content, message):
     assert "\n" not in str(error.value)
 
 
-def test_parse():
+@pytest.mark.parametrize("spec", ["3,7", "3, 7", "manual:3,7", (3, 7), [3, 7]])
+def test_parse(spec):
+    assert window.parse(spec) == (3, 7)
+
+
+def test_parse_of_all_and_of_literal_bins():
     assert window.parse("all") is window.parse(None) is None
-    for spec in ("3,7", "3, 7", "manual:3,7", (3, 7), [3, 7]):
-        assert window.parse(spec) == (3, 7)
-    for spec, message in (
+    assert window.parse("3,10", "literal") == (3, 10)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
         ("manual:7,3", "bins 0 <= first <= last <= 9"),
         ("3,10", "bins 0 <= first <= last <= 9"),
         ("upper", "must be 'all', two bins such as '3,7', or the path"),
         ("manual:3", "must be 'all', two bins"),
         ((1, 2, 3), "None or two bins"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            window.parse(spec)
-    assert window.parse("3,10", "literal") == (3, 10)
+    ],
+)
+def test_parse_refuses(spec, message):
+    with pytest.raises(ValueError, match=message):
+        window.parse(spec)

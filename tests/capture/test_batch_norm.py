@@ -1,5 +1,7 @@
 """Per-sample gradients in every mode of BatchNorm, against Jacobians of JAX's own."""
 
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -22,13 +24,21 @@ class Net(nn.Module):
         return nn.Dense(3, name="head")(x.mean((1, 2)))
 
 
+class Problem(NamedTuple):
+    """A batch and a network's weights and statistics."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    variables: dict
+
+
 @pytest.fixture
-def problem(x64, rng):
+def problem(x64, rng) -> Problem:
     images, labels = rng.normal(size=(6, 5, 5, 2)), np.arange(6) % 3
     variables = Net().init(jax.random.key(0), images)
     variables = jax.tree.map(lambda v: v.astype(np.float64), variables)
     stats = {"norm": {"mean": rng.normal(size=4) * 0.1, "var": 0.5 + rng.random(4)}}
-    return images, labels, {"params": variables["params"], "batch_stats": stats}
+    return Problem(images, labels, {"params": variables["params"], "batch_stats": stats})
 
 
 def losses(*arguments):

@@ -11,17 +11,20 @@ import lswag_jax
 from lswag_jax import spaces, tasks
 from lswag_jax.capture import adapters, chain, tape
 from lswag_jax.scoring import programs
+from tests.helpers.batches import Batch
 
 SPACE = spaces.get(
     "transnas_macro", task=tasks.classification(3), image_size=64, width=4, decoder_width=64
 )
+
 PROXIES = ("lswag", "swap", "nwot")
 
 
 @pytest.fixture(scope="module")
 def batch():
     rng = np.random.default_rng(0)
-    return rng.normal(size=(6, *SPACE.image_shape)).astype(np.float32), np.arange(6) % 3
+    images = rng.normal(size=(6, *SPACE.image_shape)).astype(np.float32)
+    return Batch(images, np.arange(6) % 3)
 
 
 def test_scores_of_chains(batch):
@@ -46,7 +49,7 @@ def test_blocks_are_compiled_once(batch):
 
     def forward(g):
         run = chain.Chain(SPACE.chain(g), SPACE.extract(variables, g))
-        return run.record(batch[0], loss=tape.cross_entropy)
+        return run.record(batch.images, loss=tape.cross_entropy)
 
     forward(first)
     before = chain.num_programs()

@@ -11,6 +11,7 @@ from flax import nnx
 
 from lswag_jax.capture import adapters, models, tape
 from lswag_jax.capture.macs import count_macs
+from tests.helpers.batches import Batch
 
 SAMPLES = 6
 
@@ -53,7 +54,7 @@ class MixedNnx(nnx.Module):
 @pytest.fixture(scope="module")
 def batch():
     images = jax.random.normal(jax.random.key(0), (SAMPLES, 8, 8, 3))
-    return images, jnp.arange(SAMPLES) % 5
+    return Batch(images, jnp.arange(SAMPLES) % 5)
 
 
 def no_hook(name, kind, apply, params, inputs, extra, output):
@@ -146,7 +147,7 @@ def gelu_by_hand(x):
 )  # fmt: skip
 def test_activations_are_recorded_as_they_are(batch, activation, dtype):
     """Approximate GELU is a chain of primitives with a tanh in it, which is not its output."""
-    images = batch[0].astype(dtype)
+    images = batch.images.astype(dtype)
     module = OneActivation(activation)
     variables = module.init(jax.random.key(1), images)
     variables = jax.tree.map(lambda v: v.astype(dtype), variables)
@@ -232,7 +233,7 @@ def test_nothing_captured(batch):
         def __call__(self, x):
             return x.mean((1, 2)) * self.param("scale", nn.initializers.ones, (1, 3))
 
-    variables = Bare().init(jax.random.key(0), batch[0])
+    variables = Bare().init(jax.random.key(0), batch.images)
     with pytest.raises(ValueError, match="no weight layer was captured"):
         tape.record(adapters.linen_network(Bare(), variables), *batch)
 
@@ -249,7 +250,7 @@ def test_layers_in_a_scan(batch):
             scan = nn.scan(Step, variable_axes={"params": 0}, split_rngs={"params": True}, length=3)
             return scan()(nn.Dense(5)(x.mean((1, 2))), None)[0]
 
-    variables = Scanned().init(jax.random.key(0), batch[0])
+    variables = Scanned().init(jax.random.key(0), batch.images)
     recorded = tape.record(adapters.linen_network(Scanned(), variables), *batch)
     stack = "ScanStep_0/Dense_0"
     assert [x.name for x in recorded.layers] == ["Dense_0", *(f"{stack}[{i}]" for i in range(3))]

@@ -74,7 +74,7 @@ class Mixer(nn.Module):
     def __call__(self, x):
         x = nn.Dense(6)(x.reshape(len(x), 16, -1))
         y = nn.Dense(16)(nn.gelu(nn.Dense(10)(nn.LayerNorm()(x).swapaxes(1, 2)))).swapaxes(1, 2)
-        x = x + self.param("scale", nn.initializers.constant(0.1), (6,)) * y
+        x = x + self.param("scale", nn.initializers.constant(0.1), (1, 1, 6)) * y
         x = x + nn.Dense(6)(nn.silu(nn.Dense(9)(nn.RMSNorm()(x))))
         return nn.Dense(CLASSES)(x.mean(1))
 

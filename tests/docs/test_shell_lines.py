@@ -15,29 +15,30 @@ from tests.helpers.binaries import run
 
 PAGES = {path.name: path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
 BINARIES = ("score", "profile", "search", "correlate", "libra", "train", "report")
-TINY = "--config.proxies=params,zico --config.search.epochs=1 --config.search.population=4 "
-TINY += "--config.search.select=2 --config.search.crossover=2 --config.search.mutation=2"
+SMALL = "--config.space.depths=(2,) "  # of 12 to 14 blocks, which take minutes to compile
+TINY = SMALL + "--config.proxies=params,zico --config.search.epochs=1 --config.search.population=4 "
+TINY += "--config.search.select=2 --config.search.crossover=2 --config.search.mutation=2 "
+TINY += "--config.search.params_window=(0.0,9.0)"
+EPOCH = SMALL + "--config.train.epochs=1 --config.optimizer.warmup_epochs=0"
 
 # Lines that are run, in this order and in one folder, and what makes each small; "" runs it as it
 # is printed. A line is told by what it contains.
 RUN = {
     "train.md": {
         "lswag-search --config=configs/quickstart.py --workdir=results/quickstart": TINY,
-        "configs/train_fashion_mnist.py:quickstart --config.genotype=results": (
-            "--config.train.epochs=1 --config.optimizer.warmup_epochs=0"
-        ),
-        "--config.genotype=supernet": "--config.train.epochs=1 --config.optimizer.warmup_epochs=0",
+        "configs/train_fashion_mnist.py:quickstart --config.genotype=results": EPOCH,
+        "--config.genotype=supernet": EPOCH,
         "--config.search.supernet=results/supernet": TINY,
     },
     "README.md": {
         ".venv/bin/python -m lswag_jax.cli.search": TINY,
-        "lswag-score": "--config.score.num=3 --config.proxies=params,lswag",
-        "lswag-search": "--config.search.num=3 --config.proxies=params",
-        "lswag-train": "--config.train.epochs=1 --config.optimizer.warmup_epochs=0",
+        "lswag-score": f"{SMALL} --config.score.num=3",
+        "lswag-search": f"{SMALL} --config.search.num=3 --config.search.params_window=(0.0,9.0)",
+        "lswag-train": EPOCH,
         "lswag-correlate": "",
         "lswag-libra": "",
         "lswag-report": "",
-        "lswag-profile": "--config.profile.num=3",
+        "lswag-profile": f"{SMALL} --config.profile.num=3",
     },
     "outputs.md": {
         "lswag-report results/quickstart #": "",
@@ -58,6 +59,7 @@ NEEDS = {
     "nasbench201.csv.gz": "a benchmark's file",
     "nasbench301.csv.gz": "a benchmark's file",
     "vitbench.csv": "a benchmark's file",
+    "vitbench101_autoformer.csv": "a benchmark's file",
     "transnas.csv.gz": "a benchmark's file",
     "cifar100.npz": "a data set",
     "cifar10.npz": "a data set",

@@ -1,9 +1,18 @@
 """Small batches of images, and what an error says."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
 from lswag_jax import data
+
+
+class Batch(NamedTuple):
+    """Images and labels, in the order in which functions take them."""
+
+    images: np.ndarray
+    labels: np.ndarray
 
 
 def message(error: pytest.ExceptionInfo) -> str:

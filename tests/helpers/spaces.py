@@ -4,6 +4,7 @@ import flax.linen as nn
 import numpy as np
 
 from lswag_jax.spaces import AutoFormer
+from tests.helpers.batches import Batch
 
 SIZES = {"image_size": 8, "patch_size": 4, "channels": 3, "num_classes": 4}
 CHOICES = ((12, 24), (1, 2), (2.0, 3.0), (1, 2, 3))
@@ -11,11 +12,11 @@ WIDE = AutoFormer("wide", *CHOICES, head_dim=8, **SIZES)
 SPLIT = AutoFormer("split", *CHOICES, head_dim=None, relative_position=False, **SIZES)
 
 
-def batch(space: AutoFormer, size: int = 8, seed: int = 0):
+def batch(space: AutoFormer, size: int = 8, seed: int = 0) -> Batch:
     """Random images and labels, every class among them."""
     rng = np.random.default_rng(seed)
     images = rng.normal(size=(size, *space.image_shape)).astype(np.float32)
-    return images, np.arange(size) % space.num_classes
+    return Batch(images, np.arange(size) % space.num_classes)
 
 
 class MLP(nn.Module):

@@ -212,8 +212,9 @@ def test_same_draws_in_another_process():
     assert runs[0].stdout == runs[1].stdout != ""
 
 
-def test_settings_that_are_not_there():
-    for make, message in (
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
         (lambda: SynFlow(batch_norm="on"), "batch_norm of synflow must be one of"),
         (lambda: Zen(bn_var="none"), "bn_var of zen must be one of"),
         (lambda: Gsnr(n_batches=1), "n_batches of gsnr must be an integer of at least 2"),
@@ -227,6 +228,8 @@ def test_settings_that_are_not_there():
         (lambda: proxies.get("t_cet", transform="x"), "transform of t_cet must be one of"),
         (lambda: proxies.get("swap", mu=3.0), "regularised swap needs mu"),
         (lambda: proxies.get("gradsign", batch_norm="x"), "batch_norm of gradsign must be"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            make()
+    ],
+)
+def test_settings_that_are_not_there(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

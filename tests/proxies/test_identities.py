@@ -26,6 +26,7 @@ from lswag_jax.proxies.az_nas import entropy
 from lswag_jax.proxies.base import log_determinants
 from lswag_jax.proxies.input_jacobian import EpeNas, Jacov
 from lswag_jax.spaces.layers import Feature
+from tests.helpers.batches import Batch
 
 BATCH = 6
 
@@ -53,7 +54,7 @@ class Linear(nn.Module):
 
 @pytest.fixture
 def data(x64, rng):
-    return rng.normal(size=(BATCH, 2, 2, 1)), np.arange(BATCH) % 3
+    return Batch(rng.normal(size=(BATCH, 2, 2, 1)), np.arange(BATCH) % 3)
 
 
 def score(model, data, names, variables=None, **settings):
@@ -66,7 +67,7 @@ def score(model, data, names, variables=None, **settings):
 
 def test_synflow_of_a_chain(data):
     """Each layer passes all of the signal: its sum is R, and the score log(layers * R)."""
-    images = jnp.asarray(data[0])
+    images = jnp.asarray(data.images)
     variables = jax.tree.map(lambda v: v.astype(float), Chain().init(jax.random.key(0), images))
     positive = jax.tree.map(jnp.abs, variables)
     signal = Chain().apply(positive, jnp.ones((1, 2, 2, 1))).sum()
@@ -117,7 +118,7 @@ def test_plain_snip_and_sign_agreement(data):
 
 def test_gradients_that_agree(data):
     """Copies of one sample: all signs agree."""
-    images, labels = np.repeat(data[0][:1], BATCH, 0), np.zeros(BATCH, int)
+    images, labels = np.repeat(data.images[:1], BATCH, 0), np.zeros(BATCH, int)
     variables = {
         "params": {"Dense_0": {"kernel": jnp.asarray(np.linspace(-1, 1, 12).reshape(4, 3))}}
     }
@@ -146,7 +147,7 @@ def test_regions_cannot_be_more_than_crops(data):
 
 def test_regions_of_other_images(data, rng):
     """Rows of numbers have no crops, and a crop no more pixels than its image."""
-    rows = rng.normal(size=(BATCH, 4)), data[1]
+    rows = rng.normal(size=(BATCH, 4)), data.labels
     table = score(Chain(), rows, ("linear_regions", "te_nas", "ntk"))
     assert [table.statuses[name][0] for name in table] == [*("not_applicable",) * 2, "ok"]
     with pytest.raises(ValueError, match="at most that of the images, 2 x 2, got 9"):
@@ -188,10 +189,10 @@ class Attention(nn.Module):
 def test_diversity_of_flax_attention(data, branch):
     """Nuclear norms of matrices of all inputs and all outputs; all of attention's are square."""
     model = Attention()
-    variables = model.init(jax.random.key(0), jnp.asarray(data[0]))
+    variables = model.init(jax.random.key(0), jnp.asarray(data.images))
     variables = jax.tree.map(lambda v: v.astype(float), variables)
     positive = jax.tree.map(jnp.abs, variables)
-    ones = jnp.ones((1, *data[0].shape[1:]))
+    ones = jnp.ones((1, *data.images.shape[1:]))
     gradients = jax.grad(lambda v: model.apply(v, ones).sum())(positive)
     expected = []
     for name in ("query", "key", "value", "out", "fc", "head"):

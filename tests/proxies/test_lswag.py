@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -56,8 +57,16 @@ VARIANTS = {
 }
 
 
+class Case(NamedTuple):
+    """What every option makes of one network, and the Jacobians of its losses."""
+
+    parts: dict
+    grads: dict
+    table: lswag_jax.ScoreTable
+
+
 @pytest.fixture(scope="module")
-def case():
+def case() -> Case:
     """One exact two-block network in float64, its parts under every option, and its gradients."""
     with jax.enable_x64(True):
         images, labels = batch(WIDE, 12)
@@ -77,7 +86,7 @@ def case():
 
         grads = jax.jit(jax.jacrev(losses))(variables["params"])
         parts = {name: {k: v[0] for k, v in p.items()} for name, p in table.parts.items()}
-        return parts, grads, table
+        return Case(parts, grads, table)
 
 
 def kernel(grads, name, key="kernel"):
@@ -99,7 +108,7 @@ def lambdas(grads, **options):
 
 
 def test_terms_against_jacobians(case):
-    parts, grads, _ = case
+    parts, grads = case.parts, case.grads
     for name, expected in (
         ("default", lambdas(grads)),
         ("ddof", lambdas(grads, ddof=1)),
@@ -118,7 +127,7 @@ def test_terms_against_jacobians(case):
 
 
 def test_what_a_layer_is(case):
-    parts, grads, _ = case
+    parts, grads = case.parts, case.grads
     sigmas = {name: sigma(kernel(grads, name)) for name in NAMES}
     split = [log_sum(sigmas["blocks_1/attn/qkv"][:, part]) for part in range(3)]
     np.testing.assert_allclose(parts["split"]["lambda_l"][7:10], split, rtol=1e-9)
@@ -134,7 +143,7 @@ def test_what_a_layer_is(case):
 
 
 def test_small_deviations(case):
-    parts, grads, _ = case
+    parts, grads = case.parts, case.grads
     values = [sigma(kernel(grads, name)).ravel() for name in NAMES]
     floor = [log_sum(np.maximum(v, 1e-3)) for v in values]
     np.testing.assert_allclose(parts["floor"]["lambda_l"], floor, rtol=1e-9)
@@ -150,7 +159,7 @@ def test_small_deviations(case):
 
 def test_tail_share(case):
     """Share of the largest 0.1 %, rounded up, of each layer's 1/sigma."""
-    parts, grads, _ = case
+    parts, grads = case.parts, case.grads
     for name, found in zip(NAMES, parts["tail"]["tail_share"], strict=True):
         values = np.sort(1 / sigma(kernel(grads, name)).ravel())[::-1]
         top = int(np.ceil(len(values) / 1000))
@@ -159,7 +168,7 @@ def test_tail_share(case):
 
 def test_window(case):
     """D = 10 layers, so that bin b holds layer b; activations stand after layers 4 and 8."""
-    parts, grads, _ = case
+    parts, grads = case.parts, case.grads
     expected = lambdas(grads)
     assert parts["default"]["n_layers"] == 10
     for name, layers in (("window", range(4, 8)), ("one_based", range(3, 7)), ("literal", [9])):
@@ -173,7 +182,7 @@ def test_window(case):
 
 
 def test_psi(case):
-    parts, _, table = case
+    parts, table = case.parts, case.table
     each = parts["default"]["psi_l"]
     assert parts["default"]["n_units"] == 5 * (48 + 72)
     assert max(each) < parts["default"]["psi"] <= parts["sum"]["psi"] == sum(each)
@@ -199,10 +208,19 @@ def test_zico_is_the_same_sum(case):
     assert table["zico_proxy"][0] == pytest.approx(expected)
 
 
+class Scored(NamedTuple):
+    """The arguments of `score_model`."""
+
+    module: MLP
+    variables: dict
+    images: np.ndarray
+    labels: np.ndarray
+
+
 @pytest.fixture(scope="module")
-def mlp():
+def mlp() -> Scored:
     images, labels = batch(WIDE, 8)
-    return MLP(), MLP().init(jax.random.key(0), images), images, labels
+    return Scored(MLP(), MLP().init(jax.random.key(0), images), images, labels)
 
 
 def test_failures_have_a_status(mlp):

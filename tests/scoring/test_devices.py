@@ -51,10 +51,10 @@ def test_parts_of_a_round_are_the_round(number, processes, each):
     assert [w.own(list(range(processes)), 1) for w in alone] == [[p] for p in range(processes)]
 
 
-def test_bad_devices_are_refused():
-    for devices in ([], ()):
-        with pytest.raises(ValueError, match=r"devices must be some of this process, got \[\]\.$"):
-            lswag_jax.score(SPACE, GENOTYPES, *images(), "params", devices=devices)
+@pytest.mark.parametrize("devices", [[], ()])
+def test_bad_devices_are_refused(devices):
+    with pytest.raises(ValueError, match=r"devices must be some of this process, got \[\]\.$"):
+        lswag_jax.score(SPACE, GENOTYPES, *images(), "params", devices=devices)
 
 
 def test_import_starts_no_backend():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -26,17 +27,24 @@ from tests.helpers.searches import (
 )
 
 
+class Finished(NamedTuple):
+    """A search that came to its end."""
+
+    rows: list[dict]
+    best: int
+
+
 @pytest.fixture(scope="module")
-def uninterrupted():
+def uninterrupted() -> Finished:
     archive = []
     result = search(WIDE, fake(WIDE), EVOLUTION, archive, **FAKE)
-    return archive, result.best
+    return Finished(archive, result.best)
 
 
 def finish(workdir):
     with Archive(workdir, CONFIG) as archive:
         result = search(WIDE, fake(WIDE), EVOLUTION, archive, **FAKE)
-        return list(archive), result.best
+        return Finished(list(archive), result.best)
 
 
 def test_seed_decides():

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import lswag_jax
 from lswag_jax import spaces
-from lswag_jax.capture import adapters
 from lswag_jax.scoring import programs
 from lswag_jax.spaces.nasbench201.genotype import OPS, NasBench201Genotype
+from tests.helpers.batches import Batch
 
 SPACE = spaces.get("nasbench201")
 SMALL = spaces.get("nasbench201", width=4, cells=1, image_size=8, num_classes=3)
@@ -88,11 +88,11 @@ def test_published_counts(shared_data):
         (lambda: NasBench201Genotype.from_naslib((0, 1, 2, 3, 4, 5)), "6 indices from 0 to 4"),
         (lambda: SPACE.parse("|none~0|+|none~0|none~1|"), "is not of the form"),
         (lambda: SPACE.parse("|none~0|+|none~1|none~0|+|none~0|none~1|none~2|"), "not of the form"),
-        (lambda: SPACE.from_json({"op": []}), "the key 'ops' alone"),
+        (lambda: SPACE.from_json({"op": []}), "NasBench201Genotype has the keys"),
         (lambda: SPACE.check("none"), "holds NasBench201Genotype"),
         (lambda: SPACE.macs(SPACE.genotypes()[0], "flops"), "rule must be 'exact' or 'naslib'"),
         (lambda: spaces.get("nasbench201", image_size=30), "image_size must be a multiple of 4"),
-        (lambda: spaces.get("nasbench201", cells=0), "cells must be at least 1"),
+        (lambda: spaces.get("nasbench201", cells=0), "cells of nasbench201 must be an integer of"),
         (lambda: spaces.get("nasbench201", patch_size=2), "no argument 'patch_size'"),
     ],
 )
@@ -115,7 +115,7 @@ def test_operators(rng):
 def batch():
     """Images and labels of 6 samples, in float64."""
     rng = np.random.default_rng(1)
-    return rng.normal(size=(6, *SMALL.image_shape)), np.arange(6) % 3
+    return Batch(rng.normal(size=(6, *SMALL.image_shape)), np.arange(6) % 3)
 
 
 @pytest.fixture(scope="module")
@@ -127,24 +127,6 @@ def variables():
         return jax.tree.map(
             lambda v: np.asarray(v, np.float64) + 0.1 * rng.random(v.shape) * (v.ndim == 1), start
         )
-
-
-@pytest.mark.parametrize("mode", ["frozen", "eval"])
-def test_elastic_logits_are_the_exact_ones(x64, batch, variables, mode):
-    images, _ = batch
-
-    @jax.jit
-    def elastic(encoded):
-        active = SMALL.active_variables(variables, encoded)
-        network = adapters.linen_network(SMALL.network(), active, encoded, batch_norm=mode)
-        return network(images, lambda *call: call[-1])
-
-    for g in SMALL.sample(np.random.default_rng(3), 8):
-        encoded = {key: value[0] for key, value in SMALL.encode([g]).items()}
-        cut = SMALL.extract(variables, g)
-        network = adapters.linen_network(SMALL.build(g), cut, batch_norm=mode)
-        expected = network(images, lambda *call: call[-1])
-        np.testing.assert_allclose(elastic(encoded), expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.slow  # its programs compile for a minute
@@ -169,14 +151,3 @@ def test_elastic_scores_are_the_exact_ones(x64, batch, variables, monkeypatch):
         lambda_l = np.array(parts["lambda_l"][i])[present]
         np.testing.assert_allclose(lambda_l, expected["lambda_l"][0], rtol=1e-8)
         np.testing.assert_array_equal(np.array(parts["bins"][i])[present], expected["bins"][0])
-
-
-def test_counts_of_the_built_network(rng):
-    images = np.zeros((1, *SMALL.image_shape), np.float32)
-    for g in SMALL.sample(rng, 3):
-        module = SMALL.build(g)
-        variables = jax.eval_shape(module.init, jax.random.key(0), images)
-        leaves = jax.tree.leaves(variables["params"])
-        assert SMALL.num_params(g) == sum(leaf.size for leaf in leaves)
-        zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), variables)
-        assert SMALL.macs(g) == lswag_jax.capture.macs.count_macs(module.apply, zeros, images)

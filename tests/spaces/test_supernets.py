@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lswag_jax
-from lswag_jax import probe, spaces
-from lswag_jax.capture import adapters, tape
+from lswag_jax import spaces
+from lswag_jax.capture import adapters
 from lswag_jax.scoring import programs
-from lswag_jax.spaces import OpSets, depth
+from lswag_jax.spaces import OpSets
 
 NB201 = spaces.get("nasbench201", width=2, cells=1, image_size=8, num_classes=3)
 DARTS = spaces.get("darts", layers=3, width=2, image_size=8, num_classes=3)
@@ -58,10 +58,10 @@ def test_one_operation_an_edge_is_a_genotype():
     [
         (lambda: OpSets(("skip_connect",)), "edges must be lists of operations"),
         (lambda: OpSets(3), "edges must be lists of operations, got 3"),
-        (lambda: OpSets.from_json([]), "the key 'edges' alone"),
+        (lambda: OpSets.from_json([]), "OpSets has the keys"),
         (lambda: SUPERNETS[0].parse("skip_connect"), "nasbench201_supernet has 6 edges, got 1"),
         (lambda: SUPERNETS[0].parse("|||||none"), "of edge 5 must be of skip_connect, nor_conv"),
-        (lambda: SUPERNETS[0].check("none"), "holds OpSets, got a genotype of str"),
+        (lambda: SUPERNETS[0].check("none"), "holds OpSets, got a genotype of type str"),
         (lambda: SUPERNETS[0].final(SUPERNETS[0].full), "has several operations on an edge"),
         (lambda: SUPERNETS[1].final(SUPERNETS[1].full), "normal must be 8 pairs"),
         (lambda: SUPERNETS[1].parse("|" * 27), "no operation enters node 0"),
@@ -92,26 +92,6 @@ def variables(space):
 def logits(module, variables, images, *encoded, **options):
     network = adapters.linen_network(module, variables, *encoded, **options)
     return network(images, adapters.no_hook)
-
-
-@pytest.mark.parametrize(
-    "space", [SUPERNETS[0], pytest.param(SUPERNETS[1], marks=pytest.mark.slow), SUPERNETS[2]]
-)
-def test_elastic_logits_are_the_exact_ones(x64, space):
-    images, _ = batch(space)
-    weights = variables(space)
-
-    @jax.jit
-    def elastic(encoded):
-        active = space.active_variables(weights, encoded)
-        return logits(space.network(), active, images, encoded)
-
-    sparse = OpSets([ops if i % 3 == 0 else () for i, ops in enumerate(space.full.edges)])
-    members = space.sample(np.random.default_rng(3), 3)
-    for g in (*members, space.full, *([sparse] if space == SUPERNETS[0] else [])):
-        encoded = {key: value[0] for key, value in space.encode([g]).items()}
-        expected = logits(space.build(g), space.extract(weights, g), images)
-        np.testing.assert_allclose(elastic(encoded), expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -158,33 +138,3 @@ def test_one_operation_an_edge_has_the_logits_of_the_ordinary_network(x64):
     np.testing.assert_array_equal(found, expected)
     for count in (space.num_params, space.macs):
         assert count(sets) == getattr(NB201, count.__name__)(g)
-
-
-@pytest.mark.parametrize("space", SUPERNETS, ids=["nasbench201", "darts", "affine"])
-def test_counts_and_sizes_of_the_built_network(space):
-    """Parameters, and the active sizes of every layer in order of execution."""
-    images = np.zeros((2, *space.image_shape), np.float32)
-    (g,) = space.sample(np.random.default_rng(1), 1)
-    module = space.build(g)
-    shapes = jax.eval_shape(module.init, jax.random.key(0), images)
-    assert space.num_params(g) == sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
-    zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
-    sizes = {}
-
-    def record():
-        recorded = tape.record(adapters.linen_network(module, zeros), images)
-        sizes.update(probe.sizes_of(recorded, recorded.activations))
-
-    jax.eval_shape(record)
-    encoded = {key: value[0] for key, value in space.encode([g]).items()}
-    for key, expected in sizes.items():
-        np.testing.assert_array_equal(encoded[key][encoded[key] > 0], expected)
-
-
-@pytest.mark.parametrize("space", SUPERNETS[:2], ids=lambda s: s.name)
-def test_every_bin_is_in_its_range(space):
-    lowest, highest = space.bin_range()
-    present = space.encode(space.sample(np.random.default_rng(0), 100))["in_units"] > 0
-    bins = depth.depth_bins(present, "zero_based")
-    assert np.all((bins >= lowest) | ~present)
-    assert np.all((bins <= highest) | ~present)

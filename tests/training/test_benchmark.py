@@ -2,6 +2,8 @@
 
 import csv
 import json
+import pathlib
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -38,10 +40,17 @@ def run(workdir, genotypes=GENOTYPES, at_once=2, **fields):
     )
 
 
+class Finished(NamedTuple):
+    """A benchmark that was trained to its end."""
+
+    folder: pathlib.Path
+    rows: list[dict]
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory) -> Finished:
     folder = tmp_path_factory.mktemp("benchmark")
-    return folder, run(folder)
+    return Finished(folder, run(folder))
 
 
 def test_together_is_alone(finished):
@@ -64,7 +73,7 @@ def test_together_is_alone(finished):
         evaluate=loop.make_evaluate(step.make_eval_step(problem), pipelines[1].validation),
         metrics=loop.Metrics(rows),
     )
-    row = finished[1][1]
+    row = finished.rows[1]
     evals = [r for r in rows if r["id"].startswith("eval")]
     np.testing.assert_allclose(row["loss"], [r["loss"] for r in evals], rtol=1e-4)
     np.testing.assert_allclose(row["accuracy"], [r["top1"] for r in evals], atol=1e-6)
@@ -72,7 +81,7 @@ def test_together_is_alone(finished):
 
 def test_goes_on_after_a_kill(finished, tmp_path):
     """With the rows that were written; a half-written one is trained again, with its group."""
-    folder, rows = finished
+    folder, rows = finished.folder, finished.rows
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
     lines = (folder / "rows.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "rows.jsonl").write_text(lines[0] + lines[1][:30])
@@ -86,7 +95,7 @@ def test_goes_on_after_a_kill(finished, tmp_path):
 
 
 def test_table(finished):
-    folder, rows = finished
+    folder, rows = finished.folder, finished.rows
     with open(folder / "table.csv") as file:
         table = list(csv.DictReader(file))
     assert list(table[0]) == ["genotype", "dataset", "metric", "value", "provenance"]

@@ -69,6 +69,6 @@ def gather(
         {name: columns[name][known] for name in proxies},
         columns[target][known],
         table.values(dataset, proxies.get("params", "params"))[known],
-        [table.genotypes[i] for i in np.flatnonzero(known)],
+        [table.genotypes[i] for i in np.flatnonzero(known).tolist()],
         int((tried & ~known).sum()),
     )

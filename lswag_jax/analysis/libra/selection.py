@@ -122,7 +122,7 @@ def checked(
 def _check_shapes(values: Mapping[str, np.ndarray], accuracy: Any, params: Any) -> None:
     if not values:
         raise ValueError("LIBRA needs at least one proxy to choose from.")
-    shapes = {name: v.shape for name, v in (values | {"params": params}).items()}
+    shapes = {name: v.shape for name, v in {**values, "params": params}.items()}
     for name, shape in shapes.items():
         if shape != accuracy.shape or accuracy.ndim != 1:
             raise ValueError(f"{name} must be [P] as accuracy, got {shape} and {accuracy.shape}.")

@@ -2,14 +2,15 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
+from lswag_jax.spaces.genotype import BaseGenotype
+
 
 @dataclasses.dataclass(frozen=True)
-class AutoFormerGenotype:
+class AutoFormerGenotype(BaseGenotype):
     """One vision transformer: a width for all blocks, heads and MLP ratio block by block.
 
     Args:
@@ -52,29 +53,6 @@ class AutoFormerGenotype:
     def hidden(self) -> tuple[int, ...]:
         """Hidden units of each block's MLP, floor(embed_dim * mlp_ratio)."""
         return tuple(math.floor(self.embed_dim * r) for r in self.mlp_ratio)
-
-    def to_json(self) -> dict[str, Any]:
-        """The genotype as a dictionary that `json.dumps` takes."""
-        return {
-            "embed_dim": self.embed_dim,
-            "num_heads": list(self.num_heads),
-            "mlp_ratio": list(self.mlp_ratio),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`.
-
-        Raises:
-            ValueError: a key is missing or unknown.
-        """
-        expected = {field.name for field in dataclasses.fields(cls)}
-        if not isinstance(data, Mapping) or set(data) != expected:
-            raise ValueError(
-                f"an AutoFormer genotype has the keys {sorted(expected)}, got "
-                f"{sorted(data) if isinstance(data, Mapping) else data!r}."
-            )
-        return cls(**data)
 
 
 def _numbers(field: str, values: Any, kind: type) -> tuple:

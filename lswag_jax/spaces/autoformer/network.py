@@ -1,12 +1,14 @@
 """The Flax network of the AutoFormer spaces: one module, exact or elastic.
 
-Called without an encoding it is the exact network of its own sizes. Called with one (see
+Without an encoding it runs the exact network of its fields' sizes. With one (see
 `AutoFormer.encode`) it computes the sub-network of that genotype: surplus channels, heads, hidden
 units and blocks are masked, and exactly zero forward and back.
 """
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any
 
 import flax.linen as nn
@@ -15,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from lswag_jax.spaces.autoformer.genotype import AutoFormerGenotype
+from lswag_jax.spaces.cost import costs
 from lswag_jax.spaces.layers import Feature, torch_uniform, unit_mask
 
 MAX_DISTANCE = 14  # relative positions are clipped to [-14, 14], in patches
@@ -90,11 +94,18 @@ def _relative_index(grid: int) -> tuple[np.ndarray, np.ndarray]:
     return index(row), index(col)
 
 
+@functools.lru_cache(maxsize=64)
+def _over_slots(formula: str, grid: int) -> Callable[[Array, Array], Array]:
+    """A product with one coordinate's table, half of the product with that of all keys."""
+    share = Fraction(grid * grid + 1, 2 * (grid + 1))
+    return costs(share)(functools.partial(jnp.einsum, formula))
+
+
 class RelativePosition(nn.Module):
     """2-D relative position embeddings r[n, m] = vertical[n, m] + horizontal[n, m], K wide.
 
     Since a table depends on one coordinate of the key only, products with r are taken over grid
-    rows and columns (sqrt(N) slots) instead of over all N keys.
+    rows and columns (sqrt(N) slots) instead of over all N keys. They cost what they stand for.
     """
 
     head_dim: int
@@ -110,7 +121,8 @@ class RelativePosition(nn.Module):
 
     def logits(self, q_BxNxHxK: Array, grid: int) -> Array:
         """q_n . r[n, m], [B, H, N, N]."""
-        v, h = (jnp.einsum("bnhk,nsk->bhns", q_BxNxHxK, e) for e in self._slots(grid))
+        product = _over_slots("bnhk,nsk->bhns", grid)
+        v, h = (product(q_BxNxHxK, e) for e in self._slots(grid))
         patches = v[..., 1:, None] + h[..., None, 1:]
         patches = patches.reshape(*v.shape[:-1], grid * grid)
         return jnp.concatenate([v[..., :1] + h[..., :1], patches], axis=-1)
@@ -120,8 +132,9 @@ class RelativePosition(nn.Module):
         cls, patches = a_BxHxNxN[..., :1], a_BxHxNxN[..., 1:]
         patches = patches.reshape(*patches.shape[:-1], grid, grid)
         sums = (patches.sum(-1), patches.sum(-2))
+        product = _over_slots("bhns,nsk->bnhk", grid)
         return sum(
-            jnp.einsum("bhns,nsk->bnhk", jnp.concatenate([cls, s], axis=-1), e)
+            product(jnp.concatenate([cls, s], axis=-1), e)
             for s, e in zip(sums, self._slots(grid), strict=True)
         )
 
@@ -163,7 +176,7 @@ class ElasticHeadAttention(nn.Module):
     @nn.compact
     def __call__(self, x: Array, out_mask: Array, dim: Array, heads: Array) -> Array:
         """Maps `x` [B, N, D] to the same shape; `dim` and `heads` are the active sizes."""
-        head_dim = dim // jnp.maximum(heads, 1)  # a block that is not there has no heads
+        head_dim = dim // jnp.maximum(heads, 1)  # an absent block has no heads
         head_of_channel = jnp.arange(x.shape[-1]) // head_dim
         mask_HxD = head_of_channel[None] == jnp.arange(self.num_heads)[:, None]
         mask_HxD = (mask_HxD & (jnp.arange(x.shape[-1]) < dim)[None]).astype(x.dtype)
@@ -317,7 +330,7 @@ def active(variables: Mapping[str, Any], encoded: Mapping[str, Array], head_dim:
 
 
 def _active_axes(layer: str, head_dim: int | None, dim, heads, hidden) -> dict[int, Array]:
-    """Active size of the axes of a layer's kernel; a block without heads is not there."""
+    """Active size of the axes of a layer's kernel; a block without heads is absent."""
     width = jnp.where(heads > 0, dim, 0) if head_dim is None else heads * head_dim
     return {
         "patch_embed": {1: dim},
@@ -329,30 +342,10 @@ def _active_axes(layer: str, head_dim: int | None, dim, heads, hidden) -> dict[i
     }[layer]
 
 
-def extract(variables: Mapping[str, Any], g: Any, head_dim: int | None) -> dict[str, Any]:
-    """Cuts the variables of genotype `g`'s exact network from those of the elastic one."""
-    cut = {}
-    for path, value in traverse_util.flatten_dict(variables["params"]).items():
-        block = int(path[0].removeprefix("blocks_")) if path[0].startswith("blocks_") else 0
-        if block < g.depth:
-            cut[path] = _cut(
-                path, value, g.embed_dim, g.num_heads[block], g.hidden[block], head_dim
-            )
-    return {"params": traverse_util.unflatten_dict(cut)}
-
-
-def _cut(path, value, dim: int, heads: int, hidden: int, head_dim: int | None) -> Array:
-    """The part of one elastic parameter that a block of these sizes uses."""
-    layer, kind = path[-2] if len(path) > 1 else "", path[-1]
-    if layer == "qkv" and head_dim is None:
-        if kind == "kernel":
-            return value[:dim, :, 0, :dim].reshape(dim, 3, heads, dim // heads)
-        return value[: 3 * dim]
-    width = dim if head_dim is None else heads * head_dim
-    if layer == "qkv":
-        return value[:dim, :, :heads] if kind == "kernel" else value[: 3 * width]
-    if layer in ("rel_k", "rel_v") or (layer, kind) == ("head", "bias"):
-        return value
-    rows = {"proj": width, "fc1": dim, "fc2": hidden, "head": dim}.get(layer)
-    columns = {"fc1": hidden, "head": None}.get(layer, dim)
-    return value[:rows, :columns] if kind == "kernel" else value[..., :columns]
+def split_heads(variables: Mapping[str, Any], g: AutoFormerGenotype) -> dict[str, Any]:
+    """Queries, keys and values [D, 3, 1, D] of an elastic network as the heads of genotype `g`."""
+    flat, d = traverse_util.flatten_dict(variables["params"]), g.embed_dim
+    for i, heads in enumerate(g.num_heads):
+        path = (f"blocks_{i}", "attn", "qkv", "kernel")
+        flat[path] = flat[path][:d, :, 0, :d].reshape(d, 3, heads, d // heads)
+    return {"params": traverse_util.unflatten_dict(flat)}

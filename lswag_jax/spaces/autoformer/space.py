@@ -7,22 +7,25 @@ stand-alone ViT of Auto-Prox (Wei et al., AAAI 2024) on which ViT-Bench-101 was 
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lswag_jax.options import Count
 from lswag_jax.spaces.autoformer import network as networks
 from lswag_jax.spaces.autoformer.genotype import AutoFormerGenotype
+from lswag_jax.spaces.autoformer.plan import cream_macs
+from lswag_jax.spaces.autoformer.plan import network as network_plan
 from lswag_jax.spaces.base import Space
-
-MAX_DISTANCE = networks.MAX_DISTANCE
+from lswag_jax.spaces.genotype import mix
+from lswag_jax.spaces.plan import Plan, cut
 
 
 @dataclasses.dataclass(frozen=True)
-class AutoFormer(Space):
+class AutoFormer(Space[AutoFormerGenotype]):
     """A space of AutoFormer-like vision transformers.
 
     Args:
@@ -48,15 +51,16 @@ class AutoFormer(Space):
     head_counts: tuple[int, ...]
     mlp_ratios: tuple[float, ...]
     depths: tuple[int, ...]
-    head_dim: int | None = 64
+    head_dim: Count | None = 64
     relative_position: bool = True
     norm_eps: float = 1e-5
-    image_size: int = 224
-    patch_size: int = 16
-    channels: int = 3
-    num_classes: int = 1000
+    image_size: Count = 224
+    patch_size: Count = 16
+    channels: Count = 3
+    num_classes: Count = 1000
 
     genotype_class: ClassVar[type] = AutoFormerGenotype
+    count_rules: ClassVar[tuple[str, ...]] = ("exact", "cream")
 
     def __post_init__(self) -> None:
         for field in ("embed_dims", "head_counts", "mlp_ratios", "depths"):
@@ -64,9 +68,7 @@ class AutoFormer(Space):
             if not choices or min(choices) <= 0:
                 raise ValueError(f"{field} must be positive choices, got {choices}.")
             object.__setattr__(self, field, choices)
-        for field in ("image_size", "patch_size", "channels", "num_classes"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}.")
+        super().__post_init__()
         if self.head_dim is None and self.relative_position:
             raise ValueError("relative_position needs a head_dim, got head_dim=None.")
         if self.head_dim is None:
@@ -84,72 +86,19 @@ class AutoFormer(Space):
     # Sizes ------------------------------------------------------------------------------------
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of an input."""
-        return self.image_size, self.image_size, self.channels
-
-    @property
     def num_patches(self) -> int:
         """Patch tokens of an image; one class token comes on top."""
         return (self.image_size // self.patch_size) ** 2
 
-    def _width(self, g: AutoFormerGenotype, heads: int) -> int:
-        """Channels of the queries of a block with `heads` heads."""
-        return g.embed_dim if self.head_dim is None else self.head_dim * heads
-
-    def num_params(self, g: AutoFormerGenotype) -> int:
-        """Trainable parameters of `g`."""
-        d, patch = g.embed_dim, self.patch_size**2 * self.channels
-        total = patch * d + d + (self.num_patches + 1) * d + d
-        for heads, hidden in zip(g.num_heads, g.hidden, strict=True):
-            width = self._width(g, heads)
-            total += 4 * d + 3 * width * (d + 1) + width * d + d
-            total += d * hidden + hidden + hidden * d + d
-            if self.relative_position:
-                total += 4 * (2 * MAX_DISTANCE + 2) * self.head_dim
-        return total + 2 * d + d * self.num_classes + self.num_classes
-
-    def macs(self, g: AutoFormerGenotype, rule: str = "exact") -> int:
-        """Multiply-accumulates of one image.
-
-        Args:
-            g: the genotype.
-            rule: "exact" counts patch embedding, linear layers and attention products (with
-                relative position also q r_k and A r_v) with the true token count; "cream" is the
-                published counter `get_complexity` of microsoft/Cream with its off-by-one token
-                count.
-
-        Raises:
-            ValueError: an unknown rule.
-        """
-        if rule not in ("exact", "cream"):
-            raise ValueError(f"rule must be 'exact' or 'cream', got {rule!r}.")
-        d, patch = g.embed_dim, self.patch_size**2 * self.channels
-        n = self.num_patches + (1 if rule == "exact" else 2)
-        total = self.num_patches * patch * d
-        for heads, hidden in zip(g.num_heads, g.hidden, strict=True):
-            width = self._width(g, heads)
-            products = 4 if self.relative_position and rule == "exact" else 2
-            total += n * 4 * width * d + products * n * n * width + 2 * n * d * hidden
-            if rule == "cream":
-                total += 2 * n * d + 28 * n * n + n * n // 2 + n * width // 2
-        if rule == "cream":
-            # The position table counts half, the patch embedding's bias once.
-            return total + (self.num_patches + 1) * d // 2 + d + (n - 1) * d * self.num_classes
-        return total + d * self.num_classes
-
     # Genotypes --------------------------------------------------------------------------------
 
     def check(self, g: AutoFormerGenotype) -> None:
-        """Raise ValueError unless `g` belongs to the space.
+        """Raises ValueError unless `g` belongs to the space.
 
         An MLP ratio need not be one of the choices, only not above them: the published
         AutoFormer-T has a ratio of 3.0, which is not among Tiny's.
         """
-        if not isinstance(g, AutoFormerGenotype):
-            raise ValueError(
-                f"{self.name} holds AutoFormerGenotype, got a genotype of type {type(g).__name__}."
-            )
+        super().check(g)
         for field, value, choices in (
             ("depth", g.depth, self.depths),
             ("embed_dim", g.embed_dim, self.embed_dims),
@@ -170,7 +119,7 @@ class AutoFormer(Space):
         return f"{g.embed_dim}/{heads}/{ratios}"
 
     def parse(self, text: str) -> AutoFormerGenotype:
-        """The inverse of `format`.
+        """Reads what `format` writes.
 
         Raises:
             ValueError: the text has another form or is not of this space.
@@ -187,7 +136,7 @@ class AutoFormer(Space):
         self.check(g)
         return g
 
-    def _sample_one(self, rng: np.random.Generator) -> AutoFormerGenotype:
+    def sample_one(self, rng: np.random.Generator) -> AutoFormerGenotype:
         """Depth, each block's ratio and heads, then width, all uniform."""
         depth = _choose(rng, self.depths)
         genes = [(_choose(rng, self.mlp_ratios), self._sample_heads(rng)) for _ in range(depth)]
@@ -204,7 +153,7 @@ class AutoFormer(Space):
         m_prob: float = 0.2,
         s_prob: float = 0.4,
     ) -> AutoFormerGenotype:
-        """A mutant of `g` by the rule of AutoFormer's evolution.py.
+        """Makes a mutant of `g` by the rule of AutoFormer's evolution.py.
 
         Args:
             rng: source of randomness.
@@ -227,20 +176,16 @@ class AutoFormer(Space):
     def crossover(
         self, rng: np.random.Generator, a: AutoFormerGenotype, b: AutoFormerGenotype
     ) -> AutoFormerGenotype | None:
-        """A child with each gene of either parent; None for parents of different depth.
+        """Makes a child with each gene of either parent; None for parents of different depth.
 
         AutoFormer's own code makes a malformed child in that case; we make none.
         """
         if a.depth != b.depth:
             return None
         pick = rng.random(2 * a.depth + 1) < 0.5
-        genes = zip(
-            (a.embed_dim, *a.num_heads, *a.mlp_ratio),
-            (b.embed_dim, *b.num_heads, *b.mlp_ratio),
-            strict=True,
-        )
-        child = [x if first else y for first, (x, y) in zip(pick, genes, strict=True)]
-        return AutoFormerGenotype(child[0], child[1 : a.depth + 1], child[a.depth + 1 :])
+        genes = [(g.embed_dim, *g.num_heads, *g.mlp_ratio) for g in (a, b)]
+        dim, *rest = mix(pick, *genes)
+        return AutoFormerGenotype(dim, rest[: a.depth], rest[a.depth :])
 
     # Networks ---------------------------------------------------------------------------------
 
@@ -257,7 +202,7 @@ class AutoFormer(Space):
         )
 
     def build(self, g: AutoFormerGenotype) -> networks.VisionTransformer:
-        """The Flax module of exactly `g`'s size, to train or export."""
+        """Builds the Flax module of exactly `g`'s size, to train or export."""
         self.check(g)
         return self._module(g.embed_dim, g.num_heads, g.hidden)
 
@@ -267,60 +212,55 @@ class AutoFormer(Space):
         return False
 
     def network(self) -> networks.VisionTransformer:
-        """The elastic module, large enough for every genotype; it takes `encode`'s output."""
+        """Builds the elastic module, as large as every genotype; it takes `encode`'s output."""
         dim, depth = max(self.embed_dims), max(self.depths)
         hidden = math.floor(dim * max(self.mlp_ratios))
         return self._module(dim, (max(self.head_counts),) * depth, (hidden,) * depth)
 
     def init(self, key: jax.Array) -> dict[str, Any]:
-        """Initial variables of the elastic module, as the published code draws them (float32)."""
+        """Draws initial variables of the elastic module, as the published code does (float32)."""
         largest = AutoFormerGenotype(
             max(self.embed_dims),
             (max(self.head_counts),) * max(self.depths),
             (max(self.mlp_ratios),) * max(self.depths),
         )
-        encoded = {
-            key: jnp.asarray(value, jnp.int32) for key, value in self._encode_one(largest).items()
-        }
+        encoded = {key: jnp.asarray(value, jnp.int32) for key, value in self.codes(largest).items()}
         return self.network().init(key, jnp.zeros((1, *self.image_shape)), encoded)
 
-    def _encode_one(self, g: AutoFormerGenotype) -> dict[str, np.ndarray]:
-        """`embed_dim`; `num_heads` and `hidden` [max depth], 0 where there is no block; sizes."""
-        depth, tokens = max(self.depths), self.num_patches + 1
-        pad = depth - g.depth
-        width = np.array([self._width(g, h) for h in g.num_heads])
-        hidden, d = np.array(g.hidden), np.full(g.depth, g.embed_dim)
-        blocks_in = np.stack([d, width, d, hidden], axis=1) * tokens
-        blocks_out = np.stack([3 * width, d, hidden, d], axis=1) * tokens
-        pixels = self.image_size**2 * self.channels
-        ends = [self.num_patches * g.embed_dim], [self.num_classes]
+    def codes(self, g: AutoFormerGenotype) -> dict[str, np.ndarray]:
+        """`embed_dim`; `num_heads` and `hidden` [max depth], 0 for blocks that are absent."""
+        absent = (0, max(self.depths) - g.depth)
         return {
             "embed_dim": np.array(g.embed_dim),
-            "num_heads": np.pad(g.num_heads, (0, pad)),
-            "hidden": np.pad(hidden, (0, pad)),
-            "in_units": np.r_[pixels, np.pad(blocks_in, ((0, pad), (0, 0))).ravel(), g.embed_dim],
-            "out_units": np.r_[ends[0], np.pad(blocks_out, ((0, pad), (0, 0))).ravel(), ends[1]],
-            "act_units": np.pad(hidden * tokens, (0, pad)),
+            "num_heads": np.pad(g.num_heads, absent),
+            "hidden": np.pad(g.hidden, absent),
         }
 
-    def layer_sets(self) -> np.ndarray:
-        """Every distinct set of present weight layers, bool [K, L]: one row a depth."""
-        rows = [
-            np.r_[True, np.repeat(np.arange(max(self.depths)) < depth, 4), True]
-            for depth in sorted(self.depths)
-        ]
-        return np.stack(rows)
+    def plan(self, g: AutoFormerGenotype) -> Plan:
+        """Lists the layers of `g` in the places of the deepest network's."""
+        return network_plan(self, g)
+
+    def published_macs(self, g: AutoFormerGenotype) -> int:
+        """Counts as Cream does, see `cream_macs`."""
+        return cream_macs(self, g)
+
+    def depth_extremes(self) -> Iterator[AutoFormerGenotype]:
+        """Lists a network of each depth."""
+        for depth in self.depths:
+            heads, ratio = self.head_counts[0], self.mlp_ratios[0]
+            yield AutoFormerGenotype(self.embed_dims[0], (heads,) * depth, (ratio,) * depth)
 
     def active_variables(
         self, variables: Mapping[str, Any], encoded: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Kernels are zero where the genotype has no units or no block."""
+        """Zeroes kernels where the genotype has no units or no block."""
         return networks.active(variables, encoded, self.head_dim)
 
     def extract(self, variables: Mapping[str, Any], g: AutoFormerGenotype) -> dict[str, Any]:
-        """The variables of `build(g)`, cut from those of the elastic module."""
-        self.check(g)
-        return networks.extract(variables, g, self.head_dim)
+        """Cuts the variables of `build(g)` from those of the elastic module."""
+        if self.head_dim is None:
+            variables = networks.split_heads(variables, g)
+        return cut(self.plan(g), variables)
 
 
 def _choose(rng: np.random.Generator, choices: Sequence) -> Any:

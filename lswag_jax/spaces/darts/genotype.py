@@ -3,8 +3,10 @@
 import ast
 import dataclasses
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
+
+from lswag_jax.spaces.genotype import BaseGenotype
 
 # In the order of NASLib's op indices (and of quark0's primitives without `none`).
 OPS = (
@@ -23,7 +25,7 @@ _FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
 
 
 @dataclasses.dataclass(frozen=True)
-class DartsGenotype:
+class DartsGenotype(BaseGenotype):
     """A normal and a reduction cell, each of four nodes with two incoming edges.
 
     An edge is DARTS's pair (op, input); edges 2i and 2i + 1 enter node i. Inputs 0 and 1 are the
@@ -52,7 +54,7 @@ class DartsGenotype:
 
     @classmethod
     def from_nodes(cls, nodes: Sequence[tuple[Edge, Edge]]) -> Self:
-        """The genotype of 8 nodes, each a pair of edges: first the normal cell's."""
+        """Makes the genotype of 8 nodes, each a pair of edges: first the normal cell's."""
         edges = [edge for node in nodes for edge in node]
         return cls(edges[: 2 * NODES], edges[2 * NODES :])
 
@@ -61,27 +63,6 @@ class DartsGenotype:
         """The 8 nodes, each as its two edges: first the normal cell's."""
         edges = self.normal + self.reduce
         return tuple(zip(edges[::2], edges[1::2], strict=True))
-
-    def to_json(self) -> dict[str, Any]:
-        """The genotype as a dictionary that `json.dumps` takes."""
-        return {
-            "normal": [list(edge) for edge in self.normal],
-            "reduce": [list(edge) for edge in self.reduce],
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`.
-
-        Raises:
-            ValueError: a key is missing or unknown.
-        """
-        if not isinstance(data, Mapping) or set(data) != {"normal", "reduce"}:
-            raise ValueError(
-                f"a DARTS genotype has the keys ['normal', 'reduce'], got "
-                f"{sorted(data) if isinstance(data, Mapping) else data!r}."
-            )
-        return cls(**data)
 
     def to_naslib(self) -> tuple[tuple[tuple[int, int], ...], ...]:
         """NASLib's compact form: for each cell its edges as pairs (input, index of the op)."""
@@ -92,7 +73,7 @@ class DartsGenotype:
 
     @classmethod
     def from_naslib(cls, compact: Sequence) -> Self:
-        """The inverse of `to_naslib`.
+        """Reads what `to_naslib`.
 
         Raises:
             ValueError: not two cells of pairs, or an op index outside 0-6.

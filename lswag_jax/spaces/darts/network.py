@@ -1,6 +1,6 @@
 """The Flax network of the DARTS space: one module, exact or elastic.
 
-Called without an encoding it is the exact network of its own cells. Called with one (see
+Without an encoding it runs the exact network of its fields' cells. With one (see
 `Darts.encode`) every edge takes the input and the operation of that genotype; only that operation
 runs, where genotypes are taken one by one. The weight layers of an edge are slots that its
 operations share: `slots` says which of them an operation has.
@@ -12,7 +12,7 @@ stride 1 on a node is then one of stride 2 and twice the dilation on its map.
 
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -21,48 +21,32 @@ import numpy as np
 from jax import lax
 
 from lswag_jax import marks
+from lswag_jax.spaces.blocks import ReLUConvBN
 from lswag_jax.spaces.darts.genotype import NODES, OPS, DartsGenotype
-from lswag_jax.spaces.darts.layers import Place, cells, edge_stride
 from lswag_jax.spaces.darts.ops import average_pool, depthwise, max_pool, spread
+from lswag_jax.spaces.darts.plan import (
+    DEPTHWISE,
+    HALVES,
+    SLOTS,
+    Place,
+    cells,
+    edge_stride,
+    slots,
+)
 from lswag_jax.spaces.layers import (
     BatchNorm,
     Conv,
     ElasticConv,
     Feature,
-    if_there,
-    only_there,
+    cond_present,
+    mask_absent,
     product,
     torch_uniform,
 )
 
 Array = jax.Array
-# Size and dilation of each operation's depthwise convolutions.
-DEPTHWISE = {
-    "sep_conv_3x3": (3, 1),
-    "sep_conv_5x5": (5, 1),
-    "dil_conv_3x3": (3, 2),
-    "dil_conv_5x5": (5, 2),
-}
 POOLS = {"max_pool_3x3": max_pool, "avg_pool_3x3": average_pool}
-HALVES = ("half_1", "half_2")  # a skip's convolutions at stride 2
-_FIRST = ("depthwise_1", "pointwise_1", "norm_1")
-_SECOND = ("depthwise_2", "pointwise_2", "norm_2")
 CODES = ("ops", "inputs", "sizes", "spacings", "dilations", "slots")
-SLOTS = (*HALVES, *_FIRST, *_SECOND)  # in order of execution
-
-
-def slots(op: str, stride: int, pool_norm: bool) -> tuple[str, ...]:
-    """Names of the layers that an edge has.
-
-    Example:
-        >>> slots("dil_conv_3x3", 1, True)
-        ('depthwise_1', 'pointwise_1', 'norm_1')
-    """
-    if op in POOLS:
-        return ("norm_1",) if pool_norm else ()
-    if op == "skip_connect":
-        return (*HALVES, "norm_1") if stride == 2 else ()
-    return (*_FIRST, *_SECOND) if op.startswith("sep") else _FIRST
 
 
 class Depthwise(nn.Module):
@@ -73,11 +57,13 @@ class Depthwise(nn.Module):
     dilation: int = 1
 
     @nn.compact
-    def __call__(self, x: Array, there: Array | None = None) -> Array:
-        """Maps `x` [B, H, W, C] to [B, H / strides, W / strides, C]; `there`: see `if_there`."""
+    def __call__(self, x: Array, present: Array | None = None) -> Array:
+        """Maps `x` [B, H, W, C] to [B, H / strides, W / strides, C]; see `cond_present`."""
         shape = (self.size, self.size, 1, x.shape[-1])
         kernel = self.param("kernel", torch_uniform(self.size**2), shape)
-        return product(there, _depthwise, x, kernel, dilation=self.dilation, strides=self.strides)
+        return product(
+            present, _depthwise, x, kernel, dilation=self.dilation, strides=self.strides
+        )
 
 
 def _depthwise(x: Array, kernel: Array, dilation: int, strides: int) -> Array:
@@ -124,18 +110,6 @@ def _chosen_depthwise(
     return lax.switch(choice, branches, x, kernel, dilation)
 
 
-class ReLUConvBN(nn.Module):
-    """ReLU, 1x1 convolution, BatchNorm."""
-
-    features: int
-
-    @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
-        """Maps `x` [B, H, W, I] to [B, H, W, features]."""
-        y = Conv(self.features, 1, name="conv")(nn.relu(x))
-        return BatchNorm(name="norm")(y, train)
-
-
 class FactorizedReduce(nn.Module):
     """ReLU, two 1x1 convolutions of stride 2 a pixel apart, BatchNorm."""
 
@@ -166,34 +140,34 @@ class ExactEdge(nn.Module):
     pool_norm: bool
 
     @nn.compact
-    def __call__(self, x: Array, train: bool, there: Array | None = None) -> Array:
+    def __call__(self, x: Array, train: bool, present: Array | None = None) -> Array:
         """Maps `x` [B, H, W, C] to [B, H / strides, W / strides, C].
 
         Args:
             x: the source.
             train: whether BatchNorm updates its statistics.
-            there: 0 where a super-network lacks the operation; None for an exact network.
+            present: 0 where a super-network lacks the operation; None for an exact network.
         """
         names = slots(self.op, self.strides, self.pool_norm)
-        active = None if there is None else x.shape[-1] * there
-        x = only_there(there, x)
+        active = None if present is None else x.shape[-1] * present
+        x = mask_absent(present, x)
         if self.op in POOLS:
-            x = if_there(there, _pool, x, op=self.op, strides=self.strides)
+            x = cond_present(present, _pool, x, op=self.op, strides=self.strides)
         elif "half_1" in names:
             halves = [Conv(x.shape[-1] // 2, 1, 2, name=name) for name in HALVES]
-            x = _both_halves(nn.relu(x), *(functools.partial(f, there=there) for f in halves))
+            x = _both_halves(nn.relu(x), *(functools.partial(f, present=present) for f in halves))
         elif "depthwise_1" in names:
-            x = self._separable(x, "1", self.strides, there)
+            x = self._separable(x, "1", self.strides, present)
         if "norm_1" in names:
             x = _norm(self, "norm_1")(x, train, active=active)
         if "norm_2" in names:
-            x = _norm(self, "norm_2")(self._separable(x, "2", 1, there), train, active=active)
+            x = _norm(self, "norm_2")(self._separable(x, "2", 1, present), train, active=active)
         return x
 
-    def _separable(self, x: Array, number: str, strides: int, there: Array | None) -> Array:
+    def _separable(self, x: Array, number: str, strides: int, present: Array | None) -> Array:
         size, dilation = DEPTHWISE[self.op]
-        x = Depthwise(size, strides, dilation, name=f"depthwise_{number}")(nn.relu(x), there)
-        return Conv(x.shape[-1], 1, name=f"pointwise_{number}")(x, there)
+        x = Depthwise(size, strides, dilation, name=f"depthwise_{number}")(nn.relu(x), present)
+        return Conv(x.shape[-1], 1, name=f"pointwise_{number}")(x, present)
 
 
 def _pool(x: Array, op: str, strides: int) -> Array:
@@ -217,34 +191,36 @@ class ElasticEdge(nn.Module):
             train: whether BatchNorm updates its statistics.
         """
         strides = 1 + self.reduces
-        there = dict(zip(SLOTS, codes["slots"], strict=True))
-        has_skip = there["half_1"] if self.reduces else 0
-        post = nn.relu(jnp.where(there["depthwise_1"] + has_skip > 0, x, 0))
+        present = dict(zip(SLOTS, codes["slots"], strict=True))
+        has_skip = present["half_1"] if self.reduces else 0
+        post = nn.relu(jnp.where(present["depthwise_1"] + has_skip > 0, x, 0))
         skip = self._halves(post, has_skip) if self.reduces else x
         y = ElasticDepthwise(strides, 2 * strides, name="depthwise_1")(
             post, codes["sizes"], dilation=codes["dilations"]
         )
-        y = ElasticConv(x.shape[-1], (1,), name="pointwise_1")(y, there["pointwise_1"])
+        y = ElasticConv(x.shape[-1], (1,), name="pointwise_1")(y, present["pointwise_1"])
         y = self._route(codes, x, skip, y)
-        z = self._elastic_norm("norm_1", y, there, train)
+        z = self._elastic_norm("norm_1", y, present, train)
 
-        post = nn.relu(jnp.where(there["depthwise_2"] > 0, z, 0))
-        size = codes["sizes"] * there["depthwise_2"]
+        post = nn.relu(jnp.where(present["depthwise_2"] > 0, z, 0))
+        size = codes["sizes"] * present["depthwise_2"]
         w = ElasticDepthwise(name="depthwise_2")(post, size)
-        w = ElasticConv(x.shape[-1], (1,), name="pointwise_2")(w, there["pointwise_2"])
-        w = self._elastic_norm("norm_2", w, there, train)
-        last = there["norm_1"] + there["norm_2"]
+        w = ElasticConv(x.shape[-1], (1,), name="pointwise_2")(w, present["pointwise_2"])
+        w = self._elastic_norm("norm_2", w, present, train)
+        last = present["norm_1"] + present["norm_2"]
         return lax.switch(last, [lambda *a, i=i: a[i] for i in range(3)], y, z, w)
 
     def _halves(self, post: Array, choice: Array) -> Array:
         layers = [ElasticConv(post.shape[-1] // 2, (1,), 2, name=name) for name in HALVES]
         return _both_halves(post, *(functools.partial(f, choice=choice) for f in layers))
 
-    def _elastic_norm(self, name: str, y: Array, there: Mapping[str, Array], train: bool) -> Array:
-        return _norm(self, name)(y, train, active=y.shape[-1] * there[name])
+    def _elastic_norm(
+        self, name: str, y: Array, present: Mapping[str, Array], train: bool
+    ) -> Array:
+        return _norm(self, name)(y, train, active=y.shape[-1] * present[name])
 
     def _route(self, codes: Mapping[str, Array], x: Array, skip: Array, conv: Array) -> Array:
-        """What the first BatchNorm normalises, or the edge's output where there is none."""
+        """What the first BatchNorm normalises, or the edge's output where it has none."""
         strides, spacing = 1 + self.reduces, codes["spacings"]
 
         def pool(function):
@@ -282,8 +258,8 @@ def _edge_code(op: str, source: int, reduces: bool, pool_norm: bool) -> tuple:
     stride = edge_stride(reduces, source)
     size, dilation = DEPTHWISE.get(op, (0, 1))
     spacing = 2 if reduces and stride == 1 else 1
-    there = [name in slots(op, stride, pool_norm) for name in SLOTS]
-    return OPS.index(op), source, size // 2, spacing, dilation * spacing, there
+    present = [name in slots(op, stride, pool_norm) for name in SLOTS]
+    return OPS.index(op), source, size // 2, spacing, dilation * spacing, present
 
 
 class Cell(nn.Module):
@@ -312,10 +288,14 @@ class Cell(nn.Module):
             codes: this cell's entries of `edge_codes`; None for the exact cell.
             train: whether BatchNorm updates its statistics.
         """
-        preprocess = FactorizedReduce if self.place.halves_first else ReLUConvBN
+        width = self.place.width
+        if self.place.halves_first:
+            preprocess = FactorizedReduce(width, name="preprocess_0")
+        else:
+            preprocess = ReLUConvBN(width, 1, name="preprocess_0")
         states = [
-            preprocess(self.place.width, name="preprocess_0")(first, train),
-            ReLUConvBN(self.place.width, name="preprocess_1")(second, train),
+            preprocess(first, train),
+            ReLUConvBN(width, 1, name="preprocess_1")(second, train),
         ]
         for node in range(NODES):
             states.append(self._node(node, states, codes, train))
@@ -355,6 +335,8 @@ class DartsNetwork(nn.Module):
         width, stem, affine, pool_norm, num_classes: see `Darts`.
         cell_class: `Cell`, or another with edges of its own.
     """
+
+    counts_dead_code: ClassVar[bool] = True  # as the benchmark's own figures do
 
     normal: tuple
     reduce: tuple

@@ -6,27 +6,28 @@ Source: quark0/darts (Liu et al., ICLR 2019); the network that is scored is NASL
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 
-from lswag_jax.spaces.base import Space
-from lswag_jax.spaces.darts import layers as darts_layers
+from lswag_jax.options import Count
+from lswag_jax.spaces.base import Space, scale_params
 from lswag_jax.spaces.darts import network as networks
 from lswag_jax.spaces.darts.genotype import NODES, OPS, DartsGenotype, Edge
+from lswag_jax.spaces.darts.plan import SLOTS, Place, cells
+from lswag_jax.spaces.darts.plan import network as network_plan
 from lswag_jax.spaces.initial import torch_variables
 from lswag_jax.spaces.layers import centre_scale
+from lswag_jax.spaces.plan import Path, Plan
 
-STEMS = ("cifar", "imagenet")
 FORMS = ("darts", "naslib")
 
 
 @dataclasses.dataclass(frozen=True)
-class Darts(Space):
+class Darts(Space[DartsGenotype]):
     """The DARTS space: two cells, stacked into one network.
 
     The defaults are NASLib's scoring network. The evaluation networks of DARTS have
@@ -52,23 +53,20 @@ class Darts(Space):
     """
 
     name: str = "darts"
-    layers: int = 8
-    width: int = 32
-    stem: str = "cifar"
+    layers: Count = 8
+    width: Count = 32
+    stem: Literal["cifar", "imagenet"] = "cifar"
     affine: bool = False
     pool_norm: bool = True
-    image_size: int = 32
-    channels: int = 3
-    num_classes: int = 10
+    image_size: Count = 32
+    channels: Count = 3
+    num_classes: Count = 10
 
     genotype_class: ClassVar[type] = DartsGenotype
+    count_rules: ClassVar[tuple[str, ...]] = ("exact", "naslib")
 
     def __post_init__(self) -> None:
-        for field in ("layers", "width", "image_size", "channels", "num_classes"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}.")
-        if self.stem not in STEMS:
-            raise ValueError(f"stem must be one of {STEMS}, got {self.stem!r}.")
+        super().__post_init__()
         step = 4 if self.stem == "cifar" else 32
         if self.image_size % step:
             raise ValueError(
@@ -81,43 +79,11 @@ class Darts(Space):
     # Sizes ------------------------------------------------------------------------------------
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of an input."""
-        return self.image_size, self.image_size, self.channels
-
-    @property
-    def cells(self) -> list[darts_layers.Place]:
+    def cells(self) -> list[Place]:
         """Where the cells stand in the network."""
-        return darts_layers.cells(self.layers, self.width, self.stem)
-
-    def num_params(self, g: DartsGenotype) -> int:
-        """Trainable parameters of `g`."""
-        self.check(g)
-        return sum(layer.params for layer in darts_layers.layers_of(self, g))
-
-    def macs(self, g: DartsGenotype, rule: str = "exact") -> int:
-        """Multiply-accumulates of one image.
-
-        Args:
-            g: the genotype.
-            rule: "exact" counts convolutions and the classifier; "naslib" adds what tensorwatch,
-                NASLib's counter, charges for BatchNorm (2 an element, 1 without scale), ReLU (1)
-                and pooling (its window), the published FLOPs of NAS-Bench-Suite-Zero.
-
-        Raises:
-            ValueError: an unknown rule.
-        """
-        self.check(g)
-        return darts_layers.count_macs(darts_layers.layers_of(self, g), rule)
+        return cells(self.layers, self.width, self.stem)
 
     # Genotypes --------------------------------------------------------------------------------
-
-    def check(self, g: DartsGenotype) -> None:
-        """Raise ValueError unless `g` belongs to the space."""
-        if not isinstance(g, DartsGenotype):
-            raise ValueError(
-                f"{self.name} holds DartsGenotype, got a genotype of type {type(g).__name__}."
-            )
 
     def format(self, g: DartsGenotype, form: str = "darts") -> str:
         """`g` as text that `parse` reads.
@@ -143,7 +109,7 @@ class Darts(Space):
         """
         return DartsGenotype.from_text(text)
 
-    def _sample_one(self, rng: np.random.Generator) -> DartsGenotype:
+    def sample_one(self, rng: np.random.Generator) -> DartsGenotype:
         """For each node two distinct inputs, in ascending order, and two ops.
 
         All are uniform and independent, as in NASLib, which leaves the order of a node's edges
@@ -158,7 +124,7 @@ class Darts(Space):
         m_prob: float = 1.0,
         s_prob: float = 1.0,
     ) -> DartsGenotype:
-        """A mutant of `g` in which one edge has another op or another input.
+        """Makes a mutant of `g` in which one edge has another op or another input.
 
         The edge is uniform among those that can change, its new op or input among the others.
 
@@ -186,7 +152,7 @@ class Darts(Space):
     def crossover(
         self, rng: np.random.Generator, a: DartsGenotype, b: DartsGenotype
     ) -> DartsGenotype:
-        """A child with each node, its two edges together, of either parent."""
+        """Makes a child with each node, its two edges together, of either parent."""
         pairs = zip(a.nodes, b.nodes, strict=True)
         return DartsGenotype.from_nodes([pair[int(rng.integers(2))] for pair in pairs])
 
@@ -198,7 +164,7 @@ class Darts(Space):
         return True
 
     def build(self, g: DartsGenotype) -> networks.DartsNetwork:
-        """The Flax module of exactly `g`'s size, to train or export."""
+        """Builds the Flax module of exactly `g`'s size, to train or export."""
         self.check(g)
         return networks.DartsNetwork(
             normal=g.normal,
@@ -212,79 +178,54 @@ class Darts(Space):
         )
 
     def network(self) -> networks.DartsNetwork:
-        """The elastic module; it takes `encode`'s output."""
+        """Builds the elastic module, which takes `encode`'s output."""
         return self.build(_chain(["sep_conv_5x5"] * 4 * NODES))
 
     def init(self, key: jax.Array) -> dict[str, Any]:
-        """Initial variables of the elastic module: PyTorch's defaults (float32)."""
+        """Draws initial variables of the elastic module: PyTorch's defaults (float32)."""
         codes = networks.edge_codes(_chain(["sep_conv_5x5"] * 4 * NODES), self.pool_norm)
         images = jnp.zeros((1, *self.image_shape))
         return torch_variables(self.network(), key, images, codes)
 
-    def _encode_one(self, g: DartsGenotype) -> dict[str, np.ndarray]:
-        """`edge_codes`, and the active sizes."""
-        layers = [
-            layer
-            for block in darts_layers.blocks_of(self, g)
-            for layer in (block.layers if block.op is None else _padded(block))
-        ]
-        weights = [layer for layer in layers if layer.kind in ("conv", "linear")]
-        return networks.edge_codes(g, self.pool_norm) | {
-            "in_units": np.array([layer.in_units for layer in weights]),
-            "out_units": np.array([layer.out_units for layer in weights]),
-            "act_units": np.array([layer.in_units for layer in layers if layer.kind == "relu"]),
-        }
+    def codes(self, g: DartsGenotype) -> dict[str, np.ndarray]:
+        """`edge_codes` of both cells."""
+        return networks.edge_codes(g, self.pool_norm)
 
-    def layer_sets(self) -> np.ndarray:
-        """Sets of present weight layers, bool [K, L], that give each layer its extreme bins.
+    def plan(self, g: DartsGenotype) -> Plan:
+        """Lists the layers of `g`, with the places of all that an edge may have."""
+        return network_plan(self, g.normal, g.reduce)
 
-        All sets are too many. An edge has 0 to 4 layers, and the depth of one of its own is lowest
-        or highest where each other edge has none or all: the edges before it, those after it, and
-        those of the other cell.
+    def depth_extremes(self) -> Iterator[DartsGenotype]:
+        """Lists genotypes that give each layer its extreme bins; all are too many.
+
+        An edge has 0 to 4 layers, and the depth of one of these is lowest or highest where each
+        other edge has none or all: the edges before it, those after it, and those of the other
+        cell.
         """
         none, most = "max_pool_3x3", "sep_conv_5x5"
-        rows = []
         for kind, edge in itertools.product(range(2), range(2 * NODES)):
             for before, after, other in itertools.product((none, most), repeat=3):
                 for op in ("skip_connect", "dil_conv_3x3", most):
                     cell = [before] * edge + [op] + [after] * (2 * NODES - 1 - edge)
-                    cells = [cell, [other] * 2 * NODES]
-                    ops = cells[kind] + cells[1 - kind]
-                    rows.append(self._encode_one(_chain(ops))["in_units"] > 0)
-        return np.unique(rows, axis=0)
+                    both = [cell, [other] * 2 * NODES]
+                    yield _chain(both[kind] + both[1 - kind])
 
     def active_variables(
         self, variables: Mapping[str, Any], encoded: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """A 3x3 kernel is the centre of the 5x5 one at 5/3 of the scale; absent layers are zero."""
-        flat = traverse_util.flatten_dict(dict(variables))
-        for path, value in flat.items():
-            edge = self._edge_of(path)
-            if path[0] == "params" and edge is not None:
-                is_there = encoded["slots"][edge][networks.SLOTS.index(path[3])]
-                value = value * jnp.asarray(is_there, value.dtype)
-                if path[3].startswith("depthwise"):
-                    size = jnp.where(encoded["sizes"][edge] == 1, 3, 5)
-                    value = value * centre_scale(size, 5, value.dtype)
-                flat[path] = value
-        return traverse_util.unflatten_dict(flat)
+        """Zeroes absent layers; a 3x3 kernel is the centre of the 5x5 one at 5/3 of the scale."""
 
-    def extract(self, variables: Mapping[str, Any], g: DartsGenotype) -> dict[str, Any]:
-        """The variables of `build(g)`, cut from those of the elastic module."""
-        encoded = {key: value[0] for key, value in self.encode([g]).items()}
-        flat = traverse_util.flatten_dict(self.active_variables(variables, encoded))
-        cut = {}
-        for path, value in flat.items():
+        def factor(path: Path, value: jax.Array) -> jax.Array | None:
             edge = self._edge_of(path)
             if edge is None:
-                cut[path] = value
-                continue
-            op, source = (g.normal, g.reduce)[edge[0]][edge[1]]
-            stride = darts_layers.edge_stride(bool(edge[0]), source)
-            if path[3] in networks.slots(op, stride, self.pool_norm):
-                is_small = path[3].startswith("depthwise") and networks.DEPTHWISE[op][0] == 3
-                cut[path] = value[1:4, 1:4] if is_small else value
-        return traverse_util.unflatten_dict(cut)
+                return None
+            present = jnp.asarray(encoded["slots"][edge][SLOTS.index(path[3])], value.dtype)
+            if not path[3].startswith("depthwise"):
+                return present
+            size = jnp.where(encoded["sizes"][edge] == 1, 3, 5)
+            return present * centre_scale(size, 5, value.dtype)
+
+        return scale_params(variables, factor)
 
     def _edge_of(self, path: tuple[str, ...]) -> tuple[int, int] | None:
         """Cell type (0 normal, 1 reduction) and edge that a variable belongs to."""
@@ -292,18 +233,6 @@ class Darts(Space):
             return None
         place = self.cells[int(path[1].removeprefix("cells_"))]
         return int(place.reduces), int(path[2].removeprefix("edge_"))
-
-
-def _padded(block: darts_layers.Block) -> list[darts_layers.Layer]:
-    """The layers of an edge among those that the elastic edge has, absent ones of no units."""
-    weights = [layer for layer in block.layers if layer.kind == "conv"]
-    relus = [layer for layer in block.layers if layer.kind == "relu"]
-    none = darts_layers.Layer("conv", 0, 0)
-    # A reduction cell's edge begins with the two convolutions of a skip.
-    before = 2 if block.reduces and block.op != "skip_connect" else 0
-    weights = [none] * before + weights
-    weights += [none] * (4 + 2 * block.reduces - len(weights))
-    return weights + relus + [none._replace(kind="relu")] * (2 - len(relus))
 
 
 def _chain(ops: Sequence[str]) -> DartsGenotype:

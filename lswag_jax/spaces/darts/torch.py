@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lswag_jax.spaces.darts.layers import cells, edge_stride
-from lswag_jax.spaces.darts.network import HALVES, DartsNetwork, slots
-from lswag_jax.spaces.torch_layers import Flat, batch_norm, conv, dense
+from lswag_jax.spaces.darts.network import DartsNetwork
+from lswag_jax.spaces.darts.plan import HALVES, cells, edge_stride, slots
+from lswag_jax.spaces.torch_layers import Flat, batch_norm, conv, conv_norm, dense
 
 # Position of each layer in the Sequential of a separable or dilated convolution.
 _POSITIONS = {
@@ -52,9 +52,7 @@ def convert(module: DartsNetwork, weights: Mapping[str, np.ndarray]):
 
 
 def _relu_conv_norm(weights: Mapping, name: str, path: tuple[str, ...]) -> Flat:
-    return conv(weights, f"{name}.op.1", (*path, "conv")) | batch_norm(
-        weights, f"{name}.op.2", (*path, "norm")
-    )
+    return conv_norm(weights, f"{name}.op.1", f"{name}.op.2", path)
 
 
 def _factorized_reduce(weights: Mapping, name: str, path: tuple[str, ...], norm="norm") -> Flat:
@@ -64,12 +62,12 @@ def _factorized_reduce(weights: Mapping, name: str, path: tuple[str, ...], norm=
     return flat
 
 
-def _edge(weights: Mapping, name: str, path: tuple[str, ...], there: tuple[str, ...]) -> Flat:
+def _edge(weights: Mapping, name: str, path: tuple[str, ...], names: tuple[str, ...]) -> Flat:
     """The layers of one edge."""
-    if "half_1" in there:
+    if "half_1" in names:
         return _factorized_reduce(weights, name, path, "norm_1")
     flat: Flat = {}
-    for slot in there:
+    for slot in names:
         layer = batch_norm if slot.startswith("norm") else conv
         flat |= layer(weights, f"{name}.op.{_POSITIONS[slot]}", (*path, slot))
     return flat

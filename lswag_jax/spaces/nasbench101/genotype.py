@@ -6,20 +6,23 @@ Source: google-research/nasbench (Ying et al., ICML 2019).
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
 
+from lswag_jax.spaces.genotype import BaseGenotype
+
 OPS = ("conv3x3", "conv1x1", "maxpool3x3")  # in the benchmark's order, which its hashes use
 KERNEL_SIZES = {"conv3x3": 3, "conv1x1": 1}
 MAX_VERTICES = 7
+INNER = MAX_VERTICES - 2  # vertices between input and output of the largest cell
 MAX_EDGES = 9
 _NASLIB_OPS = ("input", "output", "maxpool3x3", "conv1x1", "conv3x3")
 
 
 @dataclasses.dataclass(frozen=True)
-class NasBench101Genotype:
+class NasBench101Genotype(BaseGenotype):
     """One cell: vertices with operations, from the input (first) to the output (last).
 
     Vertices that are on no path from input to output are removed on construction, so that cells
@@ -104,7 +107,7 @@ class NasBench101Genotype:
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """The inverse of `to_text`.
+        """Reads what `to_text`.
 
         Example:
             >>> NasBench101Genotype.from_text("conv3x3~0|output~0,1").num_edges
@@ -135,7 +138,7 @@ class NasBench101Genotype:
 
     @classmethod
     def from_naslib(cls, encoding: Sequence[int]) -> Self:
-        """The genotype of NASLib's encoding, V * V + V integers (56 for 7 vertices).
+        """Makes the genotype of NASLib's encoding, V * V + V integers (56 for 7 vertices).
 
         Example:
             >>> NasBench101Genotype.from_naslib((0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 4, 1)).ops
@@ -155,24 +158,6 @@ class NasBench101Genotype:
         if unknown:
             raise ValueError(f"operations of NASLib's encoding are 0 to 4, got {min(unknown)}.")
         return cls(edges, [_NASLIB_OPS[op] for op in ops])
-
-    def to_json(self) -> dict[str, Any]:
-        """The genotype as a dictionary that `json.dumps` takes."""
-        return {"matrix": [list(row) for row in self.matrix], "ops": list(self.ops)}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`.
-
-        Raises:
-            ValueError: a key is missing or unknown, or a value is not of a genotype.
-        """
-        if not isinstance(data, Mapping) or set(data) != {"matrix", "ops"}:
-            raise ValueError(
-                f"a NAS-Bench-101 genotype has the keys ['matrix', 'ops'], got "
-                f"{sorted(data) if isinstance(data, Mapping) else data!r}."
-            )
-        return cls(**data)
 
 
 def vertex_channels(

@@ -1,6 +1,6 @@
 """The Flax network of NAS-Bench-101: one module, exact or elastic.
 
-Called without an encoding it is the exact network of its own cell. Called with one (see
+Without an encoding it runs the exact network of its fields' cell. With one (see
 `NasBench101.encode`) it computes that cell in the places of the largest one: vertices 1 to 5, of
 which a genotype has the first ones, and the output. Edges and channels are masked, and a
 convolution runs only where the genotype has it, at about the genotype's width.
@@ -10,7 +10,7 @@ as wide as the whole cell.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -20,10 +20,9 @@ from jax import lax
 from lswag_jax import marks
 from lswag_jax.spaces.convolution import convolve, max_pool
 from lswag_jax.spaces.layers import BatchNorm, Conv, Feature, unit_mask
-from lswag_jax.spaces.nasbench101.genotype import KERNEL_SIZES, OPS, vertex_channels
+from lswag_jax.spaces.nasbench101.genotype import INNER, KERNEL_SIZES, OPS, vertex_channels
 
 Array = jax.Array
-INNER = 5  # vertices between input and output of the largest cell
 _POOL = 1 + OPS.index("maxpool3x3")  # code of an operation: 0 is none
 
 
@@ -99,7 +98,7 @@ class ConvBNReLU(nn.Module):
         Args:
             x: the input.
             train: whether BatchNorm updates its statistics.
-            choice: slice of an elastic layer plus 1, 0 where it is not there.
+            choice: slice of an elastic layer plus 1, 0 where it is absent.
             active: output channels that an elastic layer has.
         """
         if choice is None:
@@ -219,6 +218,8 @@ class NasBench101Network(nn.Module):
         stacks, cells: stacks of the network, cells of a stack.
         num_classes: width of the logits.
     """
+
+    counts_dead_code: ClassVar[bool] = True  # as the benchmark's own figures do
 
     matrix: tuple[tuple[int, ...], ...]
     ops: tuple[str, ...]

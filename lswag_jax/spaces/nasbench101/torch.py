@@ -6,7 +6,7 @@ import numpy as np
 
 from lswag_jax.spaces.nasbench101.genotype import KERNEL_SIZES
 from lswag_jax.spaces.nasbench101.network import NasBench101Network
-from lswag_jax.spaces.torch_layers import batch_norm, conv, dense
+from lswag_jax.spaces.torch_layers import conv_norm, dense
 
 
 def convert(module: NasBench101Network, weights: Mapping[str, np.ndarray]):
@@ -33,6 +33,4 @@ def convert(module: NasBench101Network, weights: Mapping[str, np.ndarray]):
 
 
 def _conv_bn(weights: Mapping, name: str, path: tuple[str, ...]) -> dict:
-    return conv(weights, f"{name}.conv_bn_relu.0", (*path, "conv")) | batch_norm(
-        weights, f"{name}.conv_bn_relu.1", (*path, "norm")
-    )
+    return conv_norm(weights, f"{name}.conv_bn_relu.0", f"{name}.conv_bn_relu.1", path)

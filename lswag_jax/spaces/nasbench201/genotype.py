@@ -2,8 +2,10 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Self
+
+from lswag_jax.spaces.genotype import BaseGenotype
 
 OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))  # by target, as the benchmark lists them
@@ -12,7 +14,7 @@ _NASLIB_OPS = ("skip_connect", "none", "nor_conv_3x3", "nor_conv_1x1", "avg_pool
 
 
 @dataclasses.dataclass(frozen=True)
-class NasBench201Genotype:
+class NasBench201Genotype(BaseGenotype):
     """One cell of NAS-Bench-201.
 
     Args:
@@ -61,7 +63,7 @@ class NasBench201Genotype:
 
     @classmethod
     def from_string(cls, text: str) -> Self:
-        """The inverse of `to_string`.
+        """Reads what `to_string`.
 
         Raises:
             ValueError: another form or an unknown operation.
@@ -81,7 +83,7 @@ class NasBench201Genotype:
 
     @classmethod
     def from_naslib(cls, indices: Sequence[int]) -> Self:
-        """The inverse of `to_naslib`.
+        """Reads what `to_naslib`.
 
         Raises:
             ValueError: not six indices from 0 to 4.
@@ -90,18 +92,3 @@ class NasBench201Genotype:
             raise ValueError(f"a NASLib tuple has 6 indices from 0 to 4, got {tuple(indices)}.")
         by_edge = {e: _NASLIB_OPS[int(i)] for e, i in zip(_NASLIB_EDGES, indices, strict=True)}
         return cls(tuple(by_edge[edge] for edge in EDGES))
-
-    def to_json(self) -> dict[str, Any]:
-        """The genotype as a dictionary that `json.dumps` takes."""
-        return {"ops": list(self.ops)}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`.
-
-        Raises:
-            ValueError: a key is missing or unknown.
-        """
-        if not isinstance(data, Mapping) or set(data) != {"ops"}:
-            raise ValueError(f"a NAS-Bench-201 genotype has the key 'ops' alone, got {data!r}.")
-        return cls(data["ops"])

@@ -1,70 +1,68 @@
 """The Flax network of NAS-Bench-201: one module, exact or elastic.
 
-Called without an encoding it is the exact network of its own cell. Called with one (see
+Without an encoding it runs the exact network of its fields' cell. With one (see
 `NasBench201.encode`) every edge computes the operation of that genotype; only that one runs, where
 genotypes are taken one by one.
 """
 
-import functools
-import operator
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from lswag_jax.spaces.blocks import ReLUConvBN, SuperEdge, run_cell
 from lswag_jax.spaces.convolution import average_pool
 from lswag_jax.spaces.layers import (
     BatchNorm,
     Conv,
     ElasticConv,
     Feature,
-    if_there,
-    only_there,
+    cond_present,
+    mask_absent,
     torch_uniform,
 )
 from lswag_jax.spaces.nasbench201.genotype import EDGES, OPS
+from lswag_jax.spaces.nasbench201.plan import CONV_SIZES, STAGES, SUPERNET_OPS, is_residual
 
 Array = jax.Array
-CONV_SIZES = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
 # Number of the size of each operation's convolution in `ElasticConv`, 0 for none.
 CONV_CHOICE = tuple({0: 0, 1: 1, 3: 2}[CONV_SIZES.get(op, 0)] for op in OPS)
-SUPERNET_OPS = OPS[1:]  # without "none"
 
 
-class Edge(nn.Module):
-    """One operation of a cell; ReLU-conv-BN for convolutions."""
+class ExactEdge(nn.Module):
+    """One operation of a cell, or of a super-network's edge; ReLU-conv-BN for convolutions."""
 
-    op: str  # of the exact network
+    op: str
 
     @nn.compact
-    def __call__(
-        self, x: Array, code: Array | None, train: bool, there: Array | None = None
-    ) -> Array | None:
-        """Maps `x` [B, H, W, C] to the same shape, or to None for an exact "none".
+    def __call__(self, x: Array, train: bool, present: Array | None = None) -> Array | None:
+        """Maps `x` [B, H, W, C] to the same shape, or to None for "none".
 
         Args:
             x: the source node.
-            code: index of the operation into `OPS`; None for an exact network.
             train: whether BatchNorm updates its statistics.
-            there: 0 where a super-network lacks the operation; None for an exact network.
+            present: 0 where a super-network lacks the operation; None for an exact network.
         """
-        if code is not None:
-            return self._elastic(x, code, train)
-        x = only_there(there, x)
+        x = mask_absent(present, x)
         if self.op in CONV_SIZES:
-            y = Conv(x.shape[-1], CONV_SIZES[self.op], name="conv")(nn.relu(x), there)
-            active = None if there is None else x.shape[-1] * there
+            y = Conv(x.shape[-1], CONV_SIZES[self.op], name="conv")(nn.relu(x), present)
+            active = None if present is None else x.shape[-1] * present
             return BatchNorm(name="norm")(y, train, active=active)
         if self.op == "avg_pool_3x3":
-            return if_there(there, average_pool, x)
+            return cond_present(present, average_pool, x)
         return x if self.op == "skip_connect" else None
 
-    def _elastic(self, x: Array, code: Array, train: bool) -> Array:
-        choice = jnp.array(CONV_CHOICE)[code]
-        channels = x.shape[-1]
+
+class ElasticEdge(nn.Module):
+    """Any operation of a cell, chosen by a traced index."""
+
+    @nn.compact
+    def __call__(self, x: Array, code: Array, train: bool) -> Array:
+        """Maps `x` [B, H, W, C] to the same shape by operation number `code` of `OPS`."""
+        choice, channels = jnp.array(CONV_CHOICE)[code], x.shape[-1]
         post = nn.relu(jnp.where(choice > 0, x, 0))
         y = ElasticConv(channels, name="conv")(post, choice)
         y = BatchNorm(name="norm")(y, train, active=jnp.where(choice > 0, channels, 0))
@@ -82,58 +80,33 @@ def _chosen_output(code: Array, x: Array, y: Array) -> Array:
     return lax.switch(code, [branches.get(op, lambda x, y: y) for op in OPS], x, y)
 
 
-class SuperEdge(nn.Module):
-    """The sum of several operations, each with weights of its own."""
+class NasBench201SuperEdge(SuperEdge):
+    """The sum of a super-network's operations."""
 
-    ops: tuple[str, ...]  # of the exact network
-
-    @nn.compact
-    def __call__(self, x: Array, codes: Array | None, train: bool) -> Array | None:
-        """Maps `x` [B, H, W, C] to the same shape, or to None without an exact operation.
-
-        Args:
-            x: the source node.
-            codes: 0 for each of `SUPERNET_OPS` that is not there; None for an exact network.
-            train: whether BatchNorm updates its statistics.
-        """
-        if codes is None:
-            outputs = [Edge(op, name=op)(x, None, train) for op in self.ops]
-        else:
-            pairs = zip(SUPERNET_OPS, codes, strict=True)
-            outputs = [Edge(op, name=op)(x, None, train, there) for op, there in pairs]
-        return functools.reduce(operator.add, outputs) if outputs else None
+    def operation(self, op: str) -> ExactEdge:
+        """The module of one operation, called `op`."""
+        return ExactEdge(op, name=op)
 
 
 class Cell(nn.Module):
     """Four nodes; each is the sum of the edges that lead to it."""
 
-    ops: tuple
-    edge_class: type[nn.Module]
+    edges: tuple  # of each edge its operation, or those of a super-network
 
     @nn.compact
     def __call__(self, x: Array, codes: Array | None, train: bool) -> Array:
         """Maps `x` [B, H, W, C] to the same shape."""
-        nodes: list[Array | None] = [x, None, None, None]
-        for i, (source, target) in enumerate(EDGES):
-            edge = self.edge_class(self.ops[i], name=f"edge_{i}")
-            start = jnp.zeros_like(x) if nodes[source] is None else nodes[source]
-            y = edge(start, None if codes is None else codes[i], train)
-            if y is not None:
-                nodes[target] = y if nodes[target] is None else nodes[target] + y
-        return jnp.zeros_like(x) if nodes[3] is None else nodes[3]
 
+        def run_edge(i: int, x: Array) -> Array | None:
+            name, code = f"edge_{i}", None if codes is None else codes[i]
+            if not isinstance(self.edges[i], str):
+                edge = NasBench201SuperEdge(self.edges[i], SUPERNET_OPS, name=name)
+                return edge(x, code, train)
+            if code is None:
+                return ExactEdge(self.edges[i], name=name)(x, train)
+            return ElasticEdge(name=name)(x, code, train)
 
-class ReLUConvBN(nn.Module):
-    """ReLU, 3x3 convolution, BatchNorm."""
-
-    features: int
-    strides: int = 1
-
-    @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
-        """Maps `x` [B, H, W, I] to [B, H / strides, W / strides, features]."""
-        y = Conv(self.features, strides=self.strides, name="conv")(nn.relu(x))
-        return BatchNorm(name="norm")(y, train)
+        return run_cell(x, EDGES, run_edge, lambda: jnp.zeros_like(x))
 
 
 class ResidualBlock(nn.Module):
@@ -143,7 +116,7 @@ class ResidualBlock(nn.Module):
     def __call__(self, x: Array, train: bool) -> Array:
         """Maps `x` [B, H, W, C] to [B, H / 2, W / 2, 2 C]."""
         features = 2 * x.shape[-1]
-        y = ReLUConvBN(features, 2, name="conv_a")(x, train)
+        y = ReLUConvBN(features, strides=2, name="conv_a")(x, train)
         y = ReLUConvBN(features, name="conv_b")(y, train)
         pooled = nn.avg_pool(x, (2, 2), (2, 2))
         return y + Conv(features, 1, name="downsample")(pooled)
@@ -153,18 +126,18 @@ class NasBench201Network(nn.Module):
     """Stem, three stages of cells with residual blocks between, and a linear classifier.
 
     Args:
-        ops: of the exact network's cell, for each edge its operation or those of a super-network.
+        edges: of a cell, for each its operation or those of a super-network.
         width: channels of the first stage.
         cells: of each stage.
         num_classes: width of the logits.
-        edge_class: `Edge`, or `SuperEdge` of a super-network.
     """
 
-    ops: tuple
+    counts_dead_code: ClassVar[bool] = True  # as the benchmark's own figures do
+
+    edges: tuple
     width: int
     cells: int
     num_classes: int
-    edge_class: type[nn.Module] = Edge
 
     @nn.compact
     def __call__(
@@ -181,11 +154,11 @@ class NasBench201Network(nn.Module):
         codes = None if encoded is None else encoded["codes"]
         x = Conv(self.width, name="stem_conv")(images)
         x = Feature(name="stem")(BatchNorm(name="stem_norm")(x, train))
-        for i in range(3 * self.cells + 2):
-            if i % (self.cells + 1) == self.cells:
+        for i in range(STAGES * self.cells + STAGES - 1):
+            if is_residual(i, self.cells):
                 x = ResidualBlock(name=f"cells_{i}")(x, train)
             else:
-                x = Cell(self.ops, self.edge_class, name=f"cells_{i}")(x, codes, train)
+                x = Cell(self.edges, name=f"cells_{i}")(x, codes, train)
             x = Feature(name=f"feature_{i}")(x)
         x = nn.relu(BatchNorm(name="norm")(x, train))
         x = Feature(final=True, name="pooled")(x).mean(axis=(1, 2))

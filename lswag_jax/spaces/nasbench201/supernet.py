@@ -3,11 +3,12 @@
 import dataclasses
 from typing import ClassVar
 
-import numpy as np
-
 from lswag_jax.spaces.nasbench201 import network as networks
 from lswag_jax.spaces.nasbench201.genotype import NasBench201Genotype
+from lswag_jax.spaces.nasbench201.plan import SUPERNET_OPS
+from lswag_jax.spaces.nasbench201.plan import network as network_plan
 from lswag_jax.spaces.nasbench201.space import NasBench201
+from lswag_jax.spaces.plan import Plan
 from lswag_jax.spaces.supernet import OpSets, Path, Supernet
 
 
@@ -28,21 +29,11 @@ class NasBench201Supernet(Supernet):
 
     space: NasBench201
 
-    ops: ClassVar[tuple[str, ...]] = networks.SUPERNET_OPS
+    ops: ClassVar[tuple[str, ...]] = SUPERNET_OPS
     nodes: ClassVar[tuple[tuple[int, ...], ...]] = ((0,), (1, 2), (3, 4, 5))
 
-    def num_params(self, g: OpSets) -> int:
-        """Trainable parameters of `g`."""
-        self.check(g)
-        return self.space.params_of(g.ops)
-
-    def macs(self, g: OpSets, rule: str = "exact") -> int:
-        """Multiply-accumulates of one image, see `NasBench201.macs`."""
-        self.check(g)
-        return self.space.macs_of(g.ops, rule)
-
     def final(self, g: OpSets) -> NasBench201Genotype:
-        """The genotype of sets with at most one operation an edge; an empty one is "none".
+        """Makes the genotype of sets with at most one operation an edge; an empty one is "none".
 
         Raises:
             ValueError: an edge has several operations.
@@ -52,17 +43,14 @@ class NasBench201Supernet(Supernet):
             raise ValueError(f"{self.format(g)} has several operations on an edge.")
         return NasBench201Genotype([(*ops, "none")[0] for ops in g.edges])
 
-    def build(self, g: OpSets) -> networks.NasBench201Network:
-        """The Flax module of exactly `g`'s operations, to train or export."""
-        self.check(g)
-        space = self.space
-        return networks.NasBench201Network(
-            g.edges, space.width, space.cells, space.num_classes, networks.SuperEdge
-        )
+    def plan(self, g: OpSets) -> Plan:
+        """Lists the layers of `g`, with the places of all convolutions."""
+        return network_plan(self.space, g.edges)
 
-    def _active_sizes(self, there: np.ndarray) -> dict[str, np.ndarray]:
-        is_conv = [op in networks.CONV_SIZES for op in self.ops]
-        return self.space.active_sizes(there[:, is_conv].ravel())
+    def build(self, g: OpSets) -> networks.NasBench201Network:
+        """Builds the Flax module of exactly `g`'s operations, to train or export."""
+        self.check(g)
+        return self.space.module(g.edges)
 
     def _place(self, path: Path) -> tuple[int, str] | None:
         if not path[2].startswith("edge_"):

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lswag_jax.spaces.nasbench201.network import CONV_SIZES, NasBench201Network
-from lswag_jax.spaces.torch_layers import batch_norm, conv, dense
+from lswag_jax.spaces.nasbench201.network import NasBench201Network
+from lswag_jax.spaces.nasbench201.plan import CONV_SIZES, STAGES, is_residual
+from lswag_jax.spaces.torch_layers import batch_norm, conv, conv_norm, dense
 
 
 def convert(module: NasBench201Network, weights: Mapping[str, np.ndarray]):
@@ -15,22 +16,19 @@ def convert(module: NasBench201Network, weights: Mapping[str, np.ndarray]):
         Flat variables, an image's shape, and False: they are not a super-network's.
     """
     flat = conv(weights, "stem.0", ("stem_conv",)) | batch_norm(weights, "stem.1", ("stem_norm",))
-    for i in range(3 * module.cells + 2):
+    for i in range(STAGES * module.cells + STAGES - 1):
         ours, theirs = f"cells_{i}", f"cells.{i}"
-        if i % (module.cells + 1) == module.cells:
+        if is_residual(i, module.cells):
             for name in ("conv_a", "conv_b"):
-                flat |= _relu_conv_bn(weights, f"{theirs}.{name}", (ours, name))
+                block = f"{theirs}.{name}"
+                flat |= conv_norm(weights, f"{block}.op.1", f"{block}.op.2", (ours, name))
             flat |= conv(weights, f"{theirs}.downsample.1", (ours, "downsample"))
             continue
-        for edge, op in enumerate(module.ops):
+        for edge, op in enumerate(module.edges):
             if op in CONV_SIZES:
-                flat |= _relu_conv_bn(weights, f"{theirs}.layers.{edge}", (ours, f"edge_{edge}"))
+                block = f"{theirs}.layers.{edge}"
+                path = (ours, f"edge_{edge}")
+                flat |= conv_norm(weights, f"{block}.op.1", f"{block}.op.2", path)
     flat |= batch_norm(weights, "lastact.0", ("norm",)) | dense(weights, "classifier", ("head",))
     channels = weights["stem.0.weight"].shape[1]
     return flat, (32, 32, channels), False
-
-
-def _relu_conv_bn(weights: Mapping, name: str, path: tuple[str, ...]) -> dict:
-    return conv(weights, f"{name}.op.1", (*path, "conv")) | batch_norm(
-        weights, f"{name}.op.2", (*path, "norm")
-    )

@@ -36,19 +36,18 @@ class Decoder(nn.Module):
     """Convolutions with BatchNorm and LeakyReLU, and one last convolution.
 
     Args:
-        plan: output channels of each layer, and whether it doubles the resolution
-            (`transnas_shapes.decoder_plan`).
+        layers: output channels of each, and whether it doubles the resolution (`decoder_layers`).
         bounded: whether the output is that of tanh.
     """
 
-    plan: tuple[tuple[int, bool], ...]
+    layers: tuple[tuple[int, bool], ...]
     bounded: bool
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         """Maps features [B, h, w, C] to a value for each pixel [B, H, W, outputs]."""
-        for i, (features, doubles) in enumerate(self.plan):
+        for i, (features, doubles) in enumerate(self.layers):
             x = DecoderConv(features, doubles, name=f"conv_{i}")(x)
-            if i < len(self.plan) - 1:
+            if i < len(self.layers) - 1:
                 x = nn.leaky_relu(BatchNorm(name=f"norm_{i}")(x, train), SLOPE)
         return nn.tanh(x) if self.bounded else x

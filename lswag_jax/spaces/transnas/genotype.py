@@ -1,15 +1,18 @@
 """Genotypes of the TransNAS-Bench-101 spaces."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Sequence
+from typing import Any, Self
 
-NUM_EDGES = 6
+from lswag_jax.spaces.genotype import BaseGenotype
+
+EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))  # by target, as the codes list them
+NUM_EDGES = len(EDGES)
 MAX_MODULES = 6
 
 
 @dataclasses.dataclass(frozen=True)
-class TransNASMicroGenotype:
+class TransNASMicroGenotype(BaseGenotype):
     """One cell of the micro space: the operations of its six edges.
 
     Args:
@@ -25,7 +28,6 @@ class TransNASMicroGenotype:
     """
 
     ops: tuple[int, ...]
-    field: ClassVar[str] = "ops"
 
     def __post_init__(self) -> None:
         ops = _digits("ops", self.ops, 0, 3)
@@ -33,27 +35,18 @@ class TransNASMicroGenotype:
             raise ValueError(f"ops must be one of each of the {NUM_EDGES} edges, got {len(ops)}.")
         object.__setattr__(self, "ops", ops)
 
-    def to_json(self) -> dict[str, Any]:
-        """The genotype as a dictionary that `json.dumps` takes."""
-        return {"ops": list(self.ops)}
-
     def to_naslib(self) -> tuple[int, ...]:
         """NASLib's tuple, the key of the NAS-Bench-Suite-Zero tables."""
         return self.ops
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`; ValueError for other keys."""
-        return cls(_only(data, cls.field))
-
-    @classmethod
     def from_naslib(cls, ops: Sequence[int]) -> Self:
-        """The inverse of `to_naslib`."""
+        """Reads what `to_naslib`."""
         return cls(ops)
 
 
 @dataclasses.dataclass(frozen=True)
-class TransNASMacroGenotype:
+class TransNASMacroGenotype(BaseGenotype):
     """One skeleton of the macro space: the kind of each module.
 
     Args:
@@ -68,7 +61,6 @@ class TransNASMacroGenotype:
     """
 
     modules: tuple[int, ...]
-    field: ClassVar[str] = "modules"
 
     def __post_init__(self) -> None:
         modules = _digits("modules", self.modules, 1, 4)
@@ -81,36 +73,17 @@ class TransNASMacroGenotype:
         """Number of modules."""
         return len(self.modules)
 
-    def to_json(self) -> dict[str, Any]:
-        """The genotype as a dictionary that `json.dumps` takes."""
-        return {"modules": list(self.modules)}
-
     def to_naslib(self) -> tuple[int, ...]:
         """NASLib's digits, padded with 0 to six."""
         return self.modules + (0,) * (MAX_MODULES - self.depth)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`; ValueError for other keys."""
-        return cls(_only(data, cls.field))
-
-    @classmethod
     def from_naslib(cls, digits: Sequence[int]) -> Self:
-        """The inverse of `to_naslib`; the keys of the tables, without padding, are taken too."""
+        """Reads what `to_naslib`; the keys of the tables, without padding, are taken too."""
         digits = list(digits)
         while digits and digits[-1] == 0:
             digits.pop()
         return cls(digits)
-
-
-def _only(data: Any, field: str) -> Any:
-    """The value of the only key `field` of a JSON dictionary."""
-    if not isinstance(data, Mapping) or set(data) != {field}:
-        raise ValueError(
-            f"the genotype has the key {field!r} alone, got "
-            f"{sorted(data) if isinstance(data, Mapping) else data!r}."
-        )
-    return data[field]
 
 
 def _digits(field: str, values: Any, low: int, high: int) -> tuple[int, ...]:

@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from lswag_jax.spaces.base import Block
+from lswag_jax.spaces.base import Block, scale_params
+from lswag_jax.spaces.genotype import mix
+from lswag_jax.spaces.plan import WEIGHTED, Path, Plan, cut
 from lswag_jax.spaces.transnas import network as networks
-from lswag_jax.spaces.transnas import shapes
-from lswag_jax.spaces.transnas.genotype import MAX_MODULES, TransNASMacroGenotype
-from lswag_jax.spaces.transnas.space import Slots, TransNAS
+from lswag_jax.spaces.transnas.genotype import TransNASMacroGenotype
+from lswag_jax.spaces.transnas.plan import HEADS, blocks, strides
+from lswag_jax.spaces.transnas.space import TransNAS
 
 DEPTHS = (4, 5, 6)
 _LARGEST = (4, 4, 4, 3, 3, 3)  # all the channels that a place can have, and every shortcut
@@ -24,7 +25,7 @@ _EXAMPLE = "1234-basic"
 
 
 @dataclasses.dataclass(frozen=True)
-class TransNASMacro(TransNAS):
+class TransNASMacro(TransNAS[TransNASMacroGenotype]):
     """Four to six modules, 1 to 4 that halve the resolution, 1 to 3 that double the channels.
 
     Example:
@@ -49,28 +50,16 @@ class TransNASMacro(TransNAS):
     def _ops(self, g: TransNASMacroGenotype) -> None:
         return None
 
-    def _slots(self, g: TransNASMacroGenotype) -> Slots:
-        """Five layers and four activations a module; the third layer is a shortcut's."""
-        layers: list[shapes.Layer | None] = []
-        acts = []
-        for i, block in enumerate(self._blocks(g)):
-            found = shapes.residual_block(block)
-            acts += [layer.in_units for layer in found[:2]]
-            layers += found
-            if i % shapes.BLOCKS == 0 and not block.reshapes:
-                layers.append(None)
-        missing = MAX_MODULES - g.depth
-        return layers + [None] * 5 * missing, acts + [0] * 4 * missing
-
-    def _presence_classes(self) -> tuple[TransNASMacroGenotype, ...]:
+    def depth_extremes(self) -> tuple[TransNASMacroGenotype, ...]:
+        """All genotypes, since shapes change with each."""
         return self.genotypes()
 
     def check(self, g: TransNASMacroGenotype) -> None:
-        """Raise ValueError unless `g` is one of the 3,256 skeletons."""
-        self._check_type(g, TransNASMacroGenotype)
+        """Raises ValueError unless `g` is one of the 3,256 skeletons."""
+        super().check(g)
         for what, value, low, high in (
             ("modules", g.depth, min(DEPTHS), max(DEPTHS)),
-            ("modules that halve the resolution", _strides(g.modules), 1, MAX_STRIDES),
+            ("modules that halve the resolution", strides(g.modules), 1, MAX_STRIDES),
             ("modules that double the channels", _doublings(g.modules), 1, MAX_DOUBLINGS),
         ):
             if not low <= value <= high:
@@ -81,7 +70,7 @@ class TransNASMacro(TransNAS):
         return f"{self.width}-{''.join(map(str, g.modules))}-basic"
 
     def parse(self, text: str) -> TransNASMacroGenotype:
-        """The inverse of `format`.
+        """Reads what `format` writes.
 
         Raises:
             ValueError: the text has another form or is not of this space.
@@ -94,7 +83,7 @@ class TransNASMacro(TransNAS):
         return g
 
     def genotypes(self) -> tuple[TransNASMacroGenotype, ...]:
-        """All 3,256 genotypes, by depth and then in the order of their codes."""
+        """Lists all 3,256 genotypes, by depth and then in the order of their codes."""
         return _every_genotype()
 
     def mutate(
@@ -104,7 +93,7 @@ class TransNASMacro(TransNAS):
         m_prob: float = 0.2,
         s_prob: float = 0.4,
     ) -> TransNASMacroGenotype:
-        """A mutant of `g`; draws that leave the space are repeated.
+        """Makes a mutant of `g`; draws that leave the space are repeated.
 
         Args:
             rng: source of randomness.
@@ -124,15 +113,13 @@ class TransNASMacro(TransNAS):
     def crossover(
         self, rng: np.random.Generator, a: TransNASMacroGenotype, b: TransNASMacroGenotype
     ) -> TransNASMacroGenotype | None:
-        """A child with each module of either parent; None for parents of different depth.
+        """Makes a child with each module of either parent; None for parents of different depth.
 
         None, too, where the child has too many or too few modules that stride or double.
         """
         if a.depth != b.depth:
             return None
-        pick = rng.random(a.depth) < 0.5
-        genes = zip(pick, a.modules, b.modules, strict=True)
-        modules = [x if first else y for first, x, y in genes]
+        modules = mix(rng.random(a.depth) < 0.5, a.modules, b.modules)
         return TransNASMacroGenotype(modules) if _allowed(modules) else None
 
     # Networks ---------------------------------------------------------------------------------
@@ -151,70 +138,48 @@ class TransNASMacro(TransNAS):
         return [
             Block("stem", networks.Stem(module.width, parent=None)),
             *(
-                Block(block, networks.ResidualBlock(features, strides, parent=None))
-                for block, features, strides in module.plan()
+                Block(block, networks.ResidualBlock(features, stride, parent=None))
+                for block, (_, features, stride) in blocks(module.modules, module.width)
             ),
             Block(name, make_head(parent=None), not self.encoder_only),
         ]
 
-    def init(self, key: jax.Array) -> dict[str, Any]:
-        """Initial variables of `network` (float32).
-
-        Convolutions of the encoder by Kaiming's rule with fan-out, as in the benchmark; the head
-        and decoders by PyTorch's default.
-        """
-        return self.network().init(key, jnp.zeros((1, *self.image_shape)))
-
     def extract(self, variables: Mapping[str, Any], g: TransNASMacroGenotype) -> dict[str, Any]:
-        """The variables of `build(g)`: the first channels of those of `network`.
+        """Cuts the variables of `build(g)`: the first channels of those of `network`.
 
         Weights are rescaled to the initial scale of their own fan.
         """
         self.check(g)
-        whole = traverse_util.flatten_dict(dict(variables))
-        wanted = self._shapes(g.modules)
-        fans, fans_whole = (
-            _fans(self, modules, self._shapes(modules)) for modules in (g.modules, _LARGEST)
-        )
-        cut = {}
-        for path, shape in wanted.items():
-            value = whole[path]
-            if path[1:] == ("head", "linear", "kernel"):  # features of a tile lie together
-                value = value.reshape(self.task.tiles, -1, value.shape[-1])
-                value = value[:, : shape[0] // self.task.tiles].reshape(shape)
-            value = value[tuple(slice(size) for size in shape)]
-            layer = path[:-1]
-            if layer in fans:
-                value = value * (fans_whole[layer] / fans[layer]) ** 0.5
-            cut[path] = value
-        return traverse_util.unflatten_dict(cut)
+        plan, fans_whole = self.plan(g), _fans(self.plan_of(_LARGEST, None))
+        fans = _fans(plan)
 
-    def _shapes(self, modules: tuple[int, ...]) -> dict[tuple[str, ...], tuple[int, ...]]:
-        """Shapes of the variables of the skeleton `modules`."""
-        images = jnp.zeros((1, *self.image_shape))
-        template = jax.eval_shape(self._module(modules, None).init, jax.random.key(0), images)
-        return {path: leaf.shape for path, leaf in traverse_util.flatten_dict(template).items()}
+        def factor(path: Path, value: jax.Array) -> float | None:
+            del value
+            layer = path[1:-1]
+            return (fans_whole[layer] / fans[layer]) ** 0.5 if layer in fans else None
+
+        if not self.task.dense:
+            variables = self._gather_features(variables, plan)
+        return scale_params(cut(plan, variables), factor)
+
+    def _gather_features(self, variables: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
+        """Brings the head's rows together that read the first features of each tile."""
+        flat = traverse_util.flatten_dict(dict(variables))
+        path, outputs = ("params", "head", "linear", "kernel"), self.task.outputs
+        features = plan.parts["head"].parts["linear"].in_channels // self.task.tiles
+        rows_TxFxK = flat[path].reshape(self.task.tiles, -1, outputs)[:, :features]
+        return traverse_util.unflatten_dict(flat | {path: rows_TxFxK.reshape(-1, outputs)})
 
 
-def _fans(
-    space: TransNASMacro, modules: tuple[int, ...], found: Mapping[tuple[str, ...], tuple[int, ...]]
-) -> dict[tuple[str, ...], int]:
+def _fans(plan: Plan) -> dict[Path, int]:
     """Channels that the initial scale of each weight layer depends on: of its input or output."""
-    plan = []
-    if space.task.dense:
-        plan = shapes.decoder_plan(space.task, 2 + _strides(modules), space.decoder_width)
     fans = {}
-    for path, shape in found.items():
-        if path[-1] == "kernel":
-            of_input = path[1] == "head"
-            if path[1] == "decoder":
-                of_input = not plan[int(path[2].removeprefix("conv_"))][1]
-            fans[path[:-1]] = shape[-2 if of_input else -1]
+    for path, layer in plan.named_layers():
+        if layer.present and layer.kind in WEIGHTED:
+            # The head and decoders have PyTorch's default, the encoder Kaiming's with fan-out.
+            by_input = path[0] in HEADS and layer.kind != "conv_transpose"
+            fans[path] = layer.in_channels if by_input else layer.out_channels
     return fans
-
-
-def _strides(modules) -> int:
-    return sum(kind in (3, 4) for kind in modules)
 
 
 def _doublings(modules) -> int:
@@ -222,7 +187,7 @@ def _doublings(modules) -> int:
 
 
 def _allowed(modules) -> bool:
-    return 1 <= _strides(modules) <= MAX_STRIDES and 1 <= _doublings(modules) <= MAX_DOUBLINGS
+    return 1 <= strides(modules) <= MAX_STRIDES and 1 <= _doublings(modules) <= MAX_DOUBLINGS
 
 
 @functools.cache

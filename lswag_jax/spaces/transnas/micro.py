@@ -3,29 +3,31 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 
+from lswag_jax.spaces.base import scale_params
+from lswag_jax.spaces.blocks import edge_of
 from lswag_jax.spaces.layers import centre_scale
-from lswag_jax.spaces.transnas import shapes
+from lswag_jax.spaces.plan import Path
 from lswag_jax.spaces.transnas.genotype import (
+    EDGES,
     NUM_EDGES,
     TransNASMacroGenotype,
     TransNASMicroGenotype,
 )
 from lswag_jax.spaces.transnas.network import TransNASNetwork
-from lswag_jax.spaces.transnas.space import Slots, TransNAS
+from lswag_jax.spaces.transnas.space import TransNAS
 
 _EXAMPLE = "41414-1_02_333"
 
 
 @dataclasses.dataclass(frozen=True)
-class TransNASMicro(TransNAS):
+class TransNASMicro(TransNAS[TransNASMicroGenotype]):
     """Cells of four nodes and six edges, each edge one of four operations.
 
     Args:
@@ -58,25 +60,10 @@ class TransNASMicro(TransNAS):
     def _ops(self, g: TransNASMicroGenotype) -> tuple[int, ...]:
         return g.ops
 
-    def _slots(self, g: TransNASMicroGenotype) -> Slots:
-        layers: list[shapes.Layer | None] = []
-        acts = []
-        for block in self._blocks(g):
-            for op, source in zip(g.ops, shapes.EDGE_SOURCES, strict=True):
-                found = shapes.edge(op, source, block)
-                if block.reshapes and source == 0:
-                    layers += found if op == 1 else [None, None]
-                layers += found if op > 1 else [None]
-                acts.append(found[0].in_units if found else 0)
-        return layers, acts
-
-    def _presence_classes(self) -> list[TransNASMicroGenotype]:
-        choices = [(0, 2) if source else (0, 1, 2) for source in shapes.EDGE_SOURCES]
-        return [TransNASMicroGenotype(ops) for ops in itertools.product(*choices)]
-
-    def check(self, g: TransNASMicroGenotype) -> None:
-        """Raise ValueError unless `g` is a cell."""
-        self._check_type(g, TransNASMicroGenotype)
+    def depth_extremes(self) -> Iterator[TransNASMicroGenotype]:
+        """Lists cells with and without each edge's convolution, or its factorised reduction."""
+        choices = [(0, 2) if source else (0, 1, 2) for source, _ in EDGES]
+        return map(TransNASMicroGenotype, itertools.product(*choices))
 
     def format(self, g: TransNASMicroGenotype) -> str:
         """`g` as the benchmark's code, for example "64-41414-1_02_333"."""
@@ -85,7 +72,7 @@ class TransNASMicro(TransNAS):
         return f"{self.width}-{modules}-{a}_{''.join(rest[:2])}_{''.join(rest[2:])}"
 
     def parse(self, text: str) -> TransNASMicroGenotype:
-        """The inverse of `format`.
+        """Reads what `format` writes.
 
         Raises:
             ValueError: the text has another form, or other channels or modules than the space.
@@ -98,7 +85,7 @@ class TransNASMicro(TransNAS):
         raise self._malformed(text, _EXAMPLE)
 
     def genotypes(self) -> tuple[TransNASMicroGenotype, ...]:
-        """All 4,096 genotypes, in the order of their codes."""
+        """Lists all 4,096 genotypes, in the order of their codes."""
         return _every_genotype()
 
     def mutate(
@@ -108,7 +95,7 @@ class TransNASMicro(TransNAS):
         m_prob: float = 0.2,
         s_prob: float = 0.4,
     ) -> TransNASMicroGenotype:
-        """A mutant of `g`.
+        """Makes a mutant of `g`.
 
         Args:
             rng: source of randomness.
@@ -123,22 +110,14 @@ class TransNASMicro(TransNAS):
             ops[edge] = (ops[edge] + int(rng.integers(1, 4))) % 4
         return TransNASMicroGenotype(ops)
 
-    def crossover(
-        self, rng: np.random.Generator, a: TransNASMicroGenotype, b: TransNASMicroGenotype
-    ) -> TransNASMicroGenotype:
-        """A child with each edge of either parent."""
-        pick = rng.random(NUM_EDGES) < 0.5
-        genes = zip(pick, a.ops, b.ops, strict=True)
-        return TransNASMicroGenotype([x if first else y for first, x, y in genes])
-
     # Networks ---------------------------------------------------------------------------------
 
     def network(self) -> TransNASNetwork:
-        """The elastic module; it takes `encode`'s output."""
+        """Builds the elastic module, which takes `encode`'s output."""
         return self._module(self.modules, (3,) * NUM_EDGES)
 
     def init(self, key: jax.Array) -> dict[str, Any]:
-        """Initial variables of the elastic module (float32).
+        """Draws initial variables of the elastic module (float32).
 
         Convolutions of the encoder by Kaiming's rule with fan-out, as in the benchmark; the head
         and decoders by PyTorch's default.
@@ -146,44 +125,25 @@ class TransNASMicro(TransNAS):
         encoded = {"ops": jnp.full(NUM_EDGES, 3)}
         return self.network().init(key, jnp.zeros((1, *self.image_shape)), encoded)
 
-    def _encode_one(self, g: TransNASMicroGenotype) -> dict[str, np.ndarray]:
-        """`ops` [6], and the active sizes."""
-        return {"ops": np.array(g.ops)} | super()._encode_one(g)
+    def codes(self, g: TransNASMicroGenotype) -> dict[str, np.ndarray]:
+        """`ops` [6], the operations."""
+        return {"ops": np.array(g.ops)}
 
     def active_variables(
         self, variables: Mapping[str, Any], encoded: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """A 1x1 kernel is the centre of the 3x3 one at three times the scale, others are zero."""
-        flat = traverse_util.flatten_dict(dict(variables))
-        for path, value in flat.items():
-            edge = _edge_of(path)
+        """Makes a 1x1 kernel of a 3x3 one's centre, at three times the scale; zeroes the others."""
+
+        def factor(path: Path, value: jax.Array) -> jax.Array | None:
+            edge = edge_of(path)
             if edge is None or path[-1] != "kernel":
-                continue
+                return None
             op = jnp.asarray(encoded["ops"][edge])
             if path[-2] == "conv":
-                flat[path] = value * centre_scale(jnp.array([0, 0, 1, 3])[op], 3, value.dtype)
-            else:  # of a factorised reduction
-                flat[path] = value * (op == 1).astype(value.dtype)
-        return traverse_util.unflatten_dict(flat)
+                return centre_scale(jnp.array([0, 0, 1, 3])[op], 3, value.dtype)
+            return op == 1  # of a factorised reduction
 
-    def extract(self, variables: Mapping[str, Any], g: TransNASMicroGenotype) -> dict[str, Any]:
-        """The variables of `build(g)`, cut from those of the elastic module."""
-        self.check(g)
-        wanted = traverse_util.flatten_dict(
-            jax.eval_shape(self.build(g).init, jax.random.key(0), jnp.zeros((1, *self.image_shape)))
-        )
-        active = self.active_variables(variables, {"ops": np.array(g.ops)})
-        flat = traverse_util.flatten_dict(active)
-        for path, shape in wanted.items():
-            if flat[path].shape != shape.shape:
-                flat[path] = flat[path][1:2, 1:2]
-        return traverse_util.unflatten_dict({path: flat[path] for path in wanted})
-
-
-def _edge_of(path: tuple[str, ...]) -> int | None:
-    """Number of the edge that a variable belongs to."""
-    edges = [part.removeprefix("edge_") for part in path if part.startswith("edge_")]
-    return int(edges[0]) if edges else None
+        return scale_params(variables, factor)
 
 
 @functools.cache

@@ -1,6 +1,6 @@
 """The Flax network of TransNAS-Bench-101: cells or residual blocks, exact or (cells) elastic.
 
-Called without an encoding it is the exact network of its own cell. Called with one (see
+Without an encoding it runs the exact network of its fields' cell. With one (see
 `TransNASMicro.encode`) every edge computes the operation of that genotype.
 
 Arrays are [B, H, W, C], or [B, 9, H, W, C] for the tiles of a jigsaw, which share all weights.
@@ -8,15 +8,17 @@ Arrays are [B, H, W, C], or [B, 9, H, W, C] for the tiles of a jigsaw, which sha
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lswag_jax.spaces.layers import BatchNorm, Conv, ElasticConv, Feature, torch_uniform
+from lswag_jax.spaces.blocks import ReLUConvBN, normalise, run_cell
+from lswag_jax.spaces.layers import Conv, ElasticConv, Feature, torch_uniform
 from lswag_jax.spaces.transnas.decoders import Decoder
-from lswag_jax.spaces.transnas.shapes import BLOCKS, EDGE_SOURCES, decoder_plan
+from lswag_jax.spaces.transnas.genotype import EDGES
+from lswag_jax.spaces.transnas.plan import blocks, decoder_layers, strides
 from lswag_jax.tasks import Task
 
 Array = jax.Array
@@ -24,40 +26,18 @@ Array = jax.Array
 _kaiming = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
-def _norm(x: Array, train: bool, active: Array | None = None, **fields: Any) -> Array:
-    """BatchNorm, of each tile of a jigsaw by itself: the original calls its encoder nine times."""
-    norm = BatchNorm(**({"name": "norm"} | fields))
-    if x.ndim == 4:
-        return norm(x, train, active=active)
-    return jnp.stack([norm(x[:, i], train, active=active) for i in range(x.shape[1])], axis=1)
-
-
 def _conv(features: int, size: int, strides: int, name: str) -> Conv:
     return Conv(features, size, strides, kernel_init=_kaiming, name=name)
 
 
-class ReLUConvBN(nn.Module):
-    """ReLU, convolution, BatchNorm."""
-
-    features: int
-    size: int = 3
-    strides: int = 1
-
-    @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
-        """Maps `x` [..., H, W, I] to [..., H / strides, W / strides, features]."""
-        y = _conv(self.features, self.size, self.strides, "conv")(nn.relu(x))
-        return _norm(y, train)
-
-
-class Edge(nn.Module):
+class ExactEdge(nn.Module):
     """One edge of a cell: none, skip, ReLU-conv1x1-BN or ReLU-conv3x3-BN.
 
     A skip that changes the shape is a factorised reduction: two 1x1 convolutions with half of the
     channels each, the second on the image moved by one pixel.
 
     Args:
-        op: of the exact network, 0 to 3.
+        op: 0 to 3.
         features: output channels.
         strides: of both axes.
     """
@@ -67,20 +47,11 @@ class Edge(nn.Module):
     strides: int
 
     @nn.compact
-    def __call__(self, x: Array, op: Array | None, train: bool) -> Array | None:
-        """Maps the source node to what it adds to the target; None for an exact "none".
-
-        Args:
-            x: the source node [..., H, W, I].
-            op: the operation, traced; None for the exact network.
-            train: whether BatchNorm updates its statistics.
-        """
-        reshapes = self.strides > 1 or x.shape[-1] != self.features
-        if op is not None:
-            return self._elastic(x, op, train, reshapes)
+    def __call__(self, x: Array, train: bool) -> Array | None:
+        """Maps the source node [..., H, W, I] to what it adds to the target; None for "none"."""
         if self.op == 0:
             return None
-        if self.op == 1 and not reshapes:
+        if self.op == 1 and not _reshapes(x, self.features, self.strides):
             return x
         x = nn.relu(x)
         if self.op == 1:
@@ -88,9 +59,19 @@ class Edge(nn.Module):
             y = _factorised(*convs, x)
         else:
             y = _conv(self.features, 2 * self.op - 3, self.strides, "conv")(x)
-        return _norm(y, train)
+        return normalise(y, train)
 
-    def _elastic(self, x: Array, op: Array, train: bool, reshapes: bool) -> Array:
+
+class ElasticEdge(nn.Module):
+    """Any operation of `ExactEdge`, chosen by a traced index."""
+
+    features: int
+    strides: int
+
+    @nn.compact
+    def __call__(self, x: Array, op: Array, train: bool) -> Array:
+        """Maps the source node [..., H, W, I] to what operation `op` adds to the target."""
+        reshapes = _reshapes(x, self.features, self.strides)
         has_layers = op >= (1 if reshapes else 2)
         post = nn.relu(jnp.where(has_layers, x, 0))
         y = 0
@@ -103,8 +84,13 @@ class Edge(nn.Module):
             y = _factorised(*(lambda x, conv=conv: conv(x, is_skip) for conv in convs), post)
         conv = ElasticConv(self.features, (1, 3), self.strides, _kaiming, name="conv")
         y += conv(post, jnp.maximum(op - 1, 0))
-        y = _norm(y, train, active=jnp.where(has_layers, self.features, 0))
+        y = normalise(y, train, active=jnp.where(has_layers, self.features, 0))
         return y if reshapes else jnp.where(op == 1, x, y)
+
+
+def _reshapes(x: Array, features: int, strides: int) -> bool:
+    """Whether a skip has to change the shape."""
+    return strides > 1 or x.shape[-1] != features
 
 
 def _factorised(first, second, x: Array) -> Array:
@@ -123,17 +109,16 @@ class Cell(nn.Module):
     @nn.compact
     def __call__(self, x: Array, ops: Array | None, train: bool) -> Array:
         """Maps `x` [..., H, W, I] to [..., H / strides, W / strides, features]."""
+
+        def run_edge(i: int, x: Array) -> Array | None:
+            name, strides = f"edge_{i}", 1 if EDGES[i][0] else self.strides
+            if ops is None:
+                return ExactEdge(self.ops[i], self.features, strides, name=name)(x, train)
+            return ElasticEdge(self.features, strides, name=name)(x, ops[i], train)
+
         pixels = (-(-size // self.strides) for size in x.shape[-3:-1])
-        nothing = jnp.zeros((*x.shape[:-3], *pixels, self.features), x.dtype)
-        nodes, inputs = [x], []
-        for i, source in enumerate(EDGE_SOURCES):
-            edge = Edge(self.ops[i], self.features, 1 if source else self.strides, name=f"edge_{i}")
-            y = edge(nodes[source], None if ops is None else ops[i], train)
-            inputs += [] if y is None else [y]
-            if source == len(nodes) - 1:  # its last edge
-                nodes.append(sum(inputs[1:], start=inputs[0]) if inputs else nothing)
-                inputs = []
-        return nodes[-1]
+        shape = (*x.shape[:-3], *pixels, self.features)
+        return run_cell(x, EDGES, run_edge, lambda: jnp.zeros(shape, x.dtype))
 
 
 class ResidualBlock(nn.Module):
@@ -149,12 +134,12 @@ class ResidualBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         """Maps `x` [..., H, W, I] to [..., H / strides, W / strides, features]."""
-        y = ReLUConvBN(self.features, strides=self.strides, name="conv_a")(x, train)
-        y = ReLUConvBN(self.features, name="conv_b")(y, train)
-        if self.strides > 1 or x.shape[-1] != self.features:
+        y = ReLUConvBN(self.features, 3, self.strides, _kaiming, name="conv_a")(x, train)
+        y = ReLUConvBN(self.features, kernel_init=_kaiming, name="conv_b")(y, train)
+        if _reshapes(x, self.features, self.strides):
             x = _conv(self.features, 1, self.strides, "downsample")(x)
             # The published code passes `True, True` as epsilon and momentum of this one.
-            x = _norm(x, train, name="downsample_norm", epsilon=1.0, momentum=0.0)
+            x = normalise(x, train, name="downsample_norm", epsilon=1.0, momentum=0.0)
         return Feature(name="feature")(x + y)
 
 
@@ -166,8 +151,8 @@ class Stem(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         """Maps images [..., H, W, C] to [..., H / 4, W / 4, width]."""
-        x = _norm(_conv(self.width // 2, 3, 2, "conv")(x), train)
-        x = ReLUConvBN(self.width, strides=2, name="block")(x, train)
+        x = normalise(_conv(self.width // 2, 3, 2, "conv")(x), train)
+        x = ReLUConvBN(self.width, 3, 2, _kaiming, name="block")(x, train)
         return Feature(name="feature")(x)
 
 
@@ -196,6 +181,8 @@ class TransNASNetwork(nn.Module):
         decoder_width: channels of the first layer of a decoder.
     """
 
+    counts_dead_code: ClassVar[bool] = True  # as the benchmark's own figures do
+
     modules: tuple[int, ...]
     ops: tuple[int, ...] | None
     width: int
@@ -217,28 +204,18 @@ class TransNASNetwork(nn.Module):
         """
         ops = None if encoded is None else encoded["ops"]
         x = Stem(self.width, name="stem")(images, train)
-        for name, features, strides in self.plan():
+        for name, (_, features, stride) in blocks(self.modules, self.width):
             if self.ops is None:
-                x = ResidualBlock(features, strides, name=name)(x, train)
+                x = ResidualBlock(features, stride, name=name)(x, train)
             else:
-                x = Cell(self.ops, features, strides, name=name)(x, ops, train)
+                x = Cell(self.ops, features, stride, name=name)(x, ops, train)
                 x = Feature(name=f"{name}_feature")(x)
         name, make = self.head()
         return make(name=name)(x, train)
-
-    def plan(self) -> list[tuple[str, int, int]]:
-        """Name, output channels and strides of each block."""
-        features, found = self.width, []
-        for i, kind in enumerate(self.modules):
-            features *= 2 if kind in (2, 4) else 1
-            for j in range(BLOCKS):
-                found.append((f"module_{i}_block_{j}", features, 2 if kind > 2 and j == 0 else 1))
-        return found
 
     def head(self) -> tuple[str, Callable[..., nn.Module]]:
         """Name of the task's head, and what makes it."""
         if not self.task.dense:
             return "head", functools.partial(Head, self.task.outputs)
-        upsamplings = 2 + sum(kind > 2 for kind in self.modules)
-        plan = tuple(decoder_plan(self.task, upsamplings, self.decoder_width))
-        return "decoder", functools.partial(Decoder, plan, self.task.target == "image")
+        layers = decoder_layers(self.task, 2 + strides(self.modules), self.decoder_width)
+        return "decoder", functools.partial(Decoder, tuple(layers), self.task.target == "image")

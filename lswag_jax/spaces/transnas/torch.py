@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lswag_jax.spaces.torch_layers import batch_norm, conv, dense
+from lswag_jax.spaces.torch_layers import batch_norm, conv, conv_norm, dense
 from lswag_jax.spaces.transnas.network import TransNASNetwork
-from lswag_jax.spaces.transnas.shapes import BLOCKS
+from lswag_jax.spaces.transnas.plan import BLOCKS
 
 
 def convert(module: TransNASNetwork, weights: Mapping[str, np.ndarray]):
@@ -37,9 +37,7 @@ def convert(module: TransNASNetwork, weights: Mapping[str, np.ndarray]):
 
 
 def _relu_conv_bn(weights: Mapping, name: str, path: tuple[str, ...]) -> dict:
-    return conv(weights, f"{name}.ops.1", (*path, "conv")) | batch_norm(
-        weights, f"{name}.ops.2", (*path, "norm")
-    )
+    return conv_norm(weights, f"{name}.ops.1", f"{name}.ops.2", path)
 
 
 def _edge(weights: Mapping, name: str, path: tuple[str, ...]) -> dict:

@@ -1,0 +1,54 @@
+"""What genotypes of all spaces have: their JSON form, and the mixing of genes."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+
+class BaseGenotype:
+    """A frozen dataclass of numbers, names and nested tuples of them, which it checks itself."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The genotype as a dictionary that `json.dumps` takes."""
+        return {field: _as_lists(getattr(self, field)) for field in self._fields()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Reads what `to_json`.
+
+        Raises:
+            ValueError: a key is missing or unknown, or a value is not of a genotype.
+        """
+        if not isinstance(data, Mapping) or set(data) != set(cls._fields()):
+            raise ValueError(
+                f"{cls.__name__} has the keys {cls._fields()}, got "
+                f"{sorted(data) if isinstance(data, Mapping) else data!r}."
+            )
+        return cls(**data)
+
+    @property
+    def genes(self) -> tuple[Any, ...]:
+        """Entries of the only field, of a genotype that has one."""
+        (field,) = self._fields()
+        return getattr(self, field)
+
+    @classmethod
+    def _fields(cls) -> list[str]:
+        return [field.name for field in dataclasses.fields(cls)]
+
+
+def _as_lists(value: Any) -> Any:
+    """Tuples, nested ones too, as lists."""
+    return [_as_lists(entry) for entry in value] if isinstance(value, tuple) else value
+
+
+def mix(pick: np.ndarray, a: Sequence[Any], b: Sequence[Any]) -> list[Any]:
+    """Genes of `a` where picked, else those of `b`.
+
+    Example:
+        >>> mix(np.array([True, False]), ("conv", "pool"), ("skip", "none"))
+        ['conv', 'none']
+    """
+    return [ours if first else theirs for first, ours, theirs in zip(pick, a, b, strict=True)]

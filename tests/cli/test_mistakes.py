@@ -1,0 +1,105 @@
+"""A mistake at the keyboard is one sentence and exit code 2, whichever binary it is made with."""
+
+import pytest
+
+from tests.helpers.binaries import run
+
+SMALL = ("--config=configs/quickstart.py:runlocal", "--config.proxies=params")
+SEARCH = (*SMALL, "--config.search.fitness=params")
+TRAIN = ("--config=configs/train_fashion_mnist.py:runlocal",)
+LIBRA, CORRELATE = ("--config=configs/libra.py",), ("--config=configs/correlate.py",)
+LONG = "123456789012345678901"  # of a seed
+
+# Binary, arguments ({} is a folder with the files below), and what the sentence must say.
+CASES = {
+    "empty workdir": ("score", (*SMALL, "--workdir="), "--workdir is empty"),
+    "workdir is a file": ("train", (*TRAIN, "--workdir={}/file"), "/file is a file, not a folder"),
+    "a file above": ("libra", (*LIBRA, "--workdir={}/file/x"), "/file is a file, not a folder"),
+    "link": ("correlate", (*CORRELATE, "--workdir={}/link"), "/link is a link to nothing"),
+    "config is a dict": ("score", ("--config={}/dict.py",), "must return a ConfigDict, got dict"),
+    "config is None": ("train", ("--config={}/none.py",), "return a ConfigDict, got NoneType"),
+    "config raises": ("score", ("--config={}/raises.py",), "oh"),
+    "config is no Python": ("score", ("--config={}/syntax.py",), "invalid syntax"),
+    "no get_config": ("score", ("--config={}/empty.py",), "no attribute 'get_config'"),
+    "empty config": ("search", ("--config=",), "--config is empty"),
+    "config is a folder": ("score", ("--config={}",), "cannot be loaded: Is a directory"),
+    "empty batch": ("score", (*SMALL, "--config.data.batch_size=0"), "batch_size must be at least"),
+    "batch": ("train", (*TRAIN, "--config.train.batch_size=0"), "train.batch_size must be an int"),
+    "long seed": ("score", (*SMALL, f"--config.seed={LONG}"), "seed must be an integer from 0"),
+    "seed": ("libra", (*LIBRA, "--config.seed=-1"), "seed must be an integer from 0"),
+    "training's": ("train", (*TRAIN, f"--config.train.seed={LONG}"), "train.seed must be an int"),
+    "no source": ("score", (*SMALL, "--config.data.source="), "the source is empty"),
+    "damaged": ("score", (*SMALL, "--config.data.source={}/cut.npz"), "cut.npz is not an .npz"),
+    "no window": ("score", (*SMALL, "--config.window=no.json"), "there is no window file no.json"),
+    "reversed window": ("score", (*SMALL, "--config.window=7,3"), "window must hold bins"),
+    "unused proxy": ("search", (*SEARCH, "--config.options.lswag.ddof=-1"), "ddof of lswag must"),
+    "no fitness": ("search", (*SMALL, "--config.search.fitness="), "at least one proxy"),
+    "window": (
+        "search",
+        (*SEARCH, "--config.search.params_window=(9.0,1.0)"),
+        "search.params_window must be (smallest, largest)",
+    ),
+    "no text": (
+        "correlate",
+        (*CORRELATE, "--config.correlate.truth={}/binary.csv"),
+        "binary.csv cannot be read as a table",
+    ),
+    "no table": ("libra", (*LIBRA, "--config.libra.truth=no.csv"), "there is no table no.csv"),
+    "no column": (
+        "search",
+        (*SEARCH, "--config.search.truth={}/columns.csv:a:c"),
+        "columns.csv has no column 'c', it has a, b",
+    ),
+    "cut truth": (
+        "correlate",
+        (*CORRELATE, "--config.correlate.truth=nasbench101_npz:{}/cut.npz"),
+        "cut.npz",
+    ),
+    "no genotype": (
+        "score",
+        (*SMALL, "--config.score.genotypes={}/numbers.json"),
+        "genotype 0 of",
+    ),
+    "rows without a column": ("report", ("{}/run",), "row 'a' of scores lacks params, macs"),
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Files that are not what they should be."""
+    files = {
+        "file": "x",
+        "dict.py": "def get_config():\n    return {}\n",
+        "none.py": "def get_config():\n    pass\n",
+        "raises.py": "def get_config():\n    raise RuntimeError('oh')\n",
+        "syntax.py": "def get_config(:\n",
+        "empty.py": "",
+        "columns.csv": "a,b\n1,2\n",
+        "numbers.json": "[3, null]",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04" + bytes(50))
+    (tmp_path / "binary.csv").write_bytes(bytes(range(256)) * 20)
+    (tmp_path / "link").symlink_to(tmp_path / "nothing" / "there")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "archive.jsonl").write_text('{"id": "a"}\n')
+    config = '{"space": {"name": "x"}, "proxies": {"swap": {"name": "swap"}}}'
+    (tmp_path / "run" / "config.json").write_text(config)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_mistake_is_one_sentence(name, folder):
+    binary, arguments, expected = CASES[name]
+    arguments = [argument.format(folder) for argument in arguments]
+    if binary != "report" and not any(a.startswith("--workdir") for a in arguments):
+        arguments.append(f"--workdir={folder}/out")
+    result = run(binary, *arguments, check=False)
+    last = result.stderr.strip().splitlines()[-1]
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    assert last.startswith("error: ")
+    assert expected in last
+    assert last.isprintable()
+    assert not (folder / "out" / "scores.csv").exists()

@@ -1,0 +1,202 @@
+"""Plans of all spaces: they are their networks' layers, and elastic networks are the exact ones."""
+
+import functools
+import pathlib
+import re
+import sys
+import types
+
+import jax
+import numpy as np
+import pytest
+from flax import traverse_util
+
+import lswag_jax
+from lswag_jax import spaces
+from lswag_jax.capture import adapters, tape
+from lswag_jax.capture.macs import count_macs
+from lswag_jax.probe import sizes_of
+from lswag_jax.spaces.depth import BIN_RULES, depth_bins
+from lswag_jax.spaces.plan import WEIGHTED
+from tests.helpers.spaces import SPLIT, WIDE
+
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "add_a_space.md"
+SMALL = {"image_size": 8, "num_classes": 3}
+TINY = {"width": 4, "decoder_width": 64, "channels": 2}
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+
+
+def page_module() -> types.ModuleType:
+    """The page's first block as a module, which its classes look their types up in."""
+    module = types.ModuleType("nasbench_macro")
+    sys.modules[module.__name__] = module
+    exec(compile(BLOCKS[0], "docs/add_a_space.md", "exec"), module.__dict__)  # our own page
+    return module
+
+
+get = spaces.get
+PAGE_MODULE = page_module()
+DARTS = get("darts", layers=3, width=2, **SMALL)
+AFFINE = get("darts", layers=1, width=2, affine=True, pool_norm=False, **SMALL)
+NASBENCH201 = get("nasbench201", width=4, cells=1, **SMALL)
+ELASTIC = {
+    "wide": WIDE,
+    "split": SPLIT,
+    "nasbench101": get("nasbench101", width=6, stacks=2, cells=1, **SMALL),
+    "nasbench201": NASBENCH201,
+    "nasbench201_supernet": spaces.supernet_of(NASBENCH201),
+    "darts": AFFINE,
+    "darts_stemmed": get("darts", layers=1, width=2, stem="imagenet", image_size=32),
+    "darts_supernet": spaces.supernet_of(AFFINE),
+    "micro": get("transnas_micro", modules=(4,), image_size=16, num_classes=3, **TINY),
+    "jigsaw": get("transnas_micro", task="jigsaw", modules=(4,), image_size=32, **TINY),
+    "decoder": get("transnas_micro", task="segmentsemantic", modules=(4,), image_size=16, **TINY),
+}
+SLOW = {"darts_deep": DARTS, "darts_deep_supernet": spaces.supernet_of(DARTS)}
+EVERY = (
+    ELASTIC
+    | SLOW
+    | {
+        "macro": get("transnas_macro", image_size=64, **TINY),
+        "macro_decoder": get("transnas_macro", task="autoencoder", image_size=64, **TINY),
+        "nasbench_macro": PAGE_MODULE.NasBenchMacro(width=4, image_size=16),
+    }
+)
+
+
+def per_space(which):
+    return pytest.mark.parametrize("space", which.values(), ids=which)
+
+
+def members(space, n):
+    """Random genotypes, and of an elastic network one of the emptiest."""
+
+    def is_valid(g):
+        try:
+            space.check(g)
+        except ValueError:  # a super-network's node that nothing enters
+            return False
+        return True
+
+    found = space.sample(np.random.default_rng(3), n)
+    return found if is_chain(space) else [*found, next(filter(is_valid, space.depth_extremes()))]
+
+
+def is_chain(space):
+    return space.chain(space.sample(np.random.default_rng(0), 1)[0]) is not None
+
+
+@per_space(EVERY)
+def test_plan_is_the_built_network(space):
+    """Variables, weight layers, active sizes and counts, of random genotypes."""
+    for g in members(space, 2):
+        plan, module, traced = space.plan(g), space.build(g), {}
+        images = jax.ShapeDtypeStruct((2, *space.image_shape), np.float32)
+        variables = jax.eval_shape(module.init, jax.random.key(0), images)
+        shapes = {p: leaf.shape for p, leaf in traverse_util.flatten_dict(variables).items()}
+        assert plan.variables() == shapes
+
+        def record(variables, images, module=module, traced=traced):
+            recorded = tape.record(adapters.linen_network(module, variables), images)
+            traced["sizes"] = sizes_of(recorded, recorded.activations)
+            traced["names"] = [layer.name for layer in recorded.layers]
+            return recorded.logits
+
+        jax.eval_shape(record, variables, images)
+        present = [(path, layer) for path, layer in plan.named_layers() if layer.present]
+        assert traced["names"] == ["/".join(p) for p, x in present if x.kind in WEIGHTED]
+        for key, units in traced["sizes"].items():
+            row = space.encode([g])[key][0]
+            np.testing.assert_array_equal(row[row > 0], units, err_msg=key)
+        params = jax.tree.leaves(variables["params"])
+        assert space.num_params(g) == sum(leaf.size for leaf in params)
+        image = jax.ShapeDtypeStruct((1, *space.image_shape), np.float32)
+        # The program of a transposed convolution multiplies the zeros between the pixels too, and
+        # DARTS's depthwise convolutions are sums of shifted images, no products of matrices.
+        extra = sum(3 * layer.macs for _, layer in present if layer.kind == "conv_transpose")
+        if space.name.startswith("darts"):
+            extra -= sum(layer.macs for _, layer in present if layer.groups > 1)
+        assert count_macs(module.apply, variables, image) == space.macs(g) + extra
+
+
+@per_space({name: space for name, space in EVERY.items() if not is_chain(space)})
+def test_depths_are_those_of_the_extremes(space):
+    """Bins of random genotypes lie in the range, and plans line up."""
+    present = space.encode(space.sample(np.random.default_rng(1), 50))["in_units"] > 0
+    for rule in BIN_RULES:
+        lowest, highest = space.bin_range(rule)
+        bins = depth_bins(present, rule)
+        assert ((bins >= lowest) & (bins <= highest))[present].all()
+
+
+CASES = [
+    *((space, "frozen") for space in ELASTIC.values()),
+    *((ELASTIC[name], "eval") for name in ("nasbench101", "nasbench201")),
+    *(pytest.param(space, "frozen", marks=pytest.mark.slow) for space in SLOW.values()),
+]
+
+
+@pytest.mark.parametrize(
+    ("space", "mode"), CASES, ids=[*ELASTIC, "nasbench101_eval", "nasbench201_eval", *SLOW]
+)
+def test_elastic_is_exact(x64, space, mode):
+    """Outputs of the elastic network are those of the exact one with the cut variables."""
+    rng = np.random.default_rng(2)
+    images = rng.normal(size=(3, *space.image_shape))
+    start = jax.jit(space.init)(jax.random.key(0))
+    # Norms and running statistics that are not trivial.
+    variables = jax.tree.map(
+        lambda v: v.astype(float) + 0.1 * rng.random(v.shape) * (v.ndim == 1), start
+    )
+
+    def output(module, variables, *encoded):
+        network = adapters.linen_network(module, variables, *encoded, batch_norm=mode)
+        return network(images, adapters.no_hook)
+
+    @jax.jit
+    def elastic(encoded):
+        return output(space.network(), space.active_variables(variables, encoded), encoded)
+
+    for g in members(space, 2):
+        encoded = {key: value[0] for key, value in space.encode([g]).items()}
+        exact = jax.jit(functools.partial(output, space.build(g)))(space.extract(variables, g))
+        np.testing.assert_allclose(elastic(encoded), exact, rtol=1e-9, atol=1e-10)
+
+
+def test_a_sixth_space_fits_150_lines():
+    assert BLOCKS[0].count("\n") <= 150
+
+
+# Rows of the benchmark's table: parameters and FLOPs.
+PUBLISHED = {
+    "00000000": (387_882, 7_713_280),
+    "11111111": (1_588_874, 53_246_464),
+    "22222222": (2_932_586, 105_660_928),
+    "10021002": (1_550_474, 45_650_432),
+}
+
+
+def test_sixth_space_has_the_published_counts():
+    space = PAGE_MODULE.NasBenchMacro()
+    for text, counts in PUBLISHED.items():
+        g = space.parse(text)
+        assert (space.num_params(g), space.macs(g)) == counts
+        assert space.from_json(g.to_json()) == g
+        assert space.format(g) == text
+
+
+@pytest.mark.slow  # its blocks compile for a minute
+def test_sixth_space_is_scored_and_searched():
+    """The page's second block, and one network of it by itself."""
+    scope = dict(vars(PAGE_MODULE))
+    exec(compile(BLOCKS[1], "docs/add_a_space.md", "exec"), scope)  # our own page
+    table, space = scope["table"], scope["space"]
+    assert list(table.status) == ["ok", "ok"]
+    assert len(scope["archive"]) == 3
+    g = space.parse(table.ids[0])
+    variables = space.extract(lswag_jax.scoring.population._initial(space, 0, np.dtype("f4")), g)
+    alone = lswag_jax.score_model(
+        space.build(g), variables, scope["images"], scope["labels"], ("lswag", "params", "macs")
+    )
+    for name in ("lswag", "params", "macs"):
+        assert table[name][0] == pytest.approx(alone[name][0], rel=1e-3)
