@@ -114,7 +114,9 @@ class Model:
             self.further.check(n)
             return [row[:n] for row in self.further.rows()]
 
-        return Network(apply, variables, rows_of if has_rows else None)
+        module = getattr(self.make, "module", None)
+        dead = module is not None and adapters.keeps_dead_code(module)
+        return Network(apply, variables, rows_of if has_rows else None, dead)
 
 
 _INPUTS = "the other inputs"

@@ -20,11 +20,13 @@ class Network:
             traced program.
         variables: its parameters are the leaves under the key "params".
         rows: further arrays with a row for each of n samples, which `apply` takes last; or None.
+        dead: whether what does not reach the logits is recorded too, as in the benchmarks.
     """
 
     apply: Callable[..., Array]
     variables: Mapping[str, Any]
     rows: Callable[[int], list] | None = None
+    dead: bool = False
 
     def __call__(self, images: Any, hook: Callable | None = None) -> Array:
         """The logits."""

@@ -43,8 +43,14 @@ class Flat:
         return "constant" if isinstance(var, core.Literal) else self.kinds.get(var, "constant")
 
 
-def flatten(function: Callable, params: Sequence[Array], *others: Any) -> Flat:
+def flatten(function: Callable, params: Sequence[Array], *others: Any, dead: bool = False) -> Flat:
     """The flat program of `function(params, *others)`; the last of the others are the inputs.
+
+    Args:
+        function: pure.
+        params: leaves.
+        *others: trees.
+        dead: whether what does not reach the output is kept.
 
     Raises:
         ValueError: a layer runs inside of a loop or branch that depends on data.
@@ -63,7 +69,7 @@ def flatten(function: Callable, params: Sequence[Array], *others: Any) -> Flat:
         return [value for value, _ in _run(closed.jaxpr, consts, pairs)]
 
     flat = jax.make_jaxpr(inlined)(*(v.aval for v in closed.jaxpr.invars))
-    jaxpr = flat.jaxpr.replace(eqns=_alive(flat.jaxpr))
+    jaxpr = flat.jaxpr if dead else flat.jaxpr.replace(eqns=_alive(flat.jaxpr))
     return Flat(jaxpr, flat.consts, _kinds(jaxpr, kinds))
 
 
