@@ -239,7 +239,9 @@ def _chains(jaxpr: core.Jaxpr, kind: Callable[[Any], str], numbers: dict) -> lis
             continue
         roots = {steps[v].root if v in steps else v for v in arrays}
         y = None
-        if len(roots) == 1:
+        kind_of_number = eqn.outvars[0].aval.dtype
+        is_real = kind_of_number == bool or jnp.issubdtype(kind_of_number, jnp.floating)
+        if len(roots) == 1 and is_real:
             operands = [others[id(v)] if id(v) in others else steps[v].y if v in steps else _GRID
                         for v in eqn.invars]  # fmt: skip
             y = curve(eqn, operands)
@@ -297,7 +299,7 @@ def _representative(step: _Step) -> int | None:
 
 def _line(x: np.ndarray, y: np.ndarray, through_zero: bool = False) -> bool:
     """Whether y = a x + b with a != 0 (and b = 0)."""
-    if x.shape != y.shape or y.dtype == bool or not (np.isfinite(x).all() and np.isfinite(y).all()):
+    if x.shape != y.shape or bool in (x.dtype, y.dtype) or not (np.isfinite(x).all() and np.isfinite(y).all()):
         return False
     spread = x.max() - x.min()
     a = (y[x.argmax()] - y[x.argmin()]) / spread if spread else 0.0

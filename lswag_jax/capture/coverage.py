@@ -55,9 +55,10 @@ class Coverage:
         variables = dict(zip(names, jaxpr.invars[: len(names)], strict=True))
         uses = [call for call in program.calls if isinstance(call, Use)]
         captured = {names[use.leaf.number] for use in uses}
+        biases = {names[use.bias.number] for use in uses if use.bias is not None}
         missed, tables = {}, []
         for name, var in variables.items():
-            if var.aval.ndim < 2 or name in captured:
+            if var.aval.ndim < 2 or name in captured | biases:
                 continue
             why = _why_missed(var, program)
             if why:
@@ -150,8 +151,12 @@ def _why_missed(var: Any, program: Program) -> str | None:
             if (eqn.primitive.name in _SHOWN or is_vector) and not has_product:
                 return None if is_vector and max(var.aval.shape) != var.aval.size else ""
             continue
+        if eqn.primitive.name in ("add", "sub") and var.aval.size < eqn.outvars[0].aval.size:
+            return None  # a bias of what parameters alone give
         has_product |= eqn.primitive.name in ("dot_general", "conv_general_dilated")
         seen.update(eqn.outvars)
+    if var.aval.size == max(var.aval.shape):
+        return ""
     if not is_used:
         return "which does not reach the logits"
     if has_product:

@@ -322,28 +322,35 @@ class _Finder:
         """The leaves of two or more dimensions behind an operand, and the variables they are in.
 
         A row that is looked up makes a table of a leaf, and one behind a product of parameters that
-        has a single row is a token, not a weight.
+        has a single row is a token, not a weight; nor is one that is spread out and added, a bias.
         """
         found: dict[Leaf, Any] = {}
         seen = set()
 
-        def visit(var: Any, is_behind: bool) -> None:
-            if isinstance(var, core.Literal) or var in seen or self._flat.kind(var) != "params":
+        def visit(var: Any, is_behind: bool, is_term: bool, is_spread: bool) -> None:
+            state = (var, is_behind, is_term, is_spread)
+            if isinstance(var, core.Literal) or state in seen or self._flat.kind(var) != "params":
                 return
-            seen.add(var)
+            seen.add(state)
             leaf = self._leaf(var)
             if leaf is not None:
                 shape = var.aval.shape
                 is_token = is_behind and math.prod(shape) == max(shape, default=1)
-                if len(shape) >= 2 and not is_token:
+                if len(shape) >= 2 and not is_token and not is_spread:
                     found[leaf] = var
                 return
             eqn = self._made_by[var]
             if eqn.primitive.name not in _TABLES:
+                size = eqn.outvars[0].aval.size
+                is_sum = eqn.primitive.name in ("add", "sub")
                 for other in eqn.invars:
-                    visit(other, is_behind or eqn.primitive.name in PRODUCTS)
+                    spread = (is_sum or is_term) and 1 < other.aval.size < size and (
+                        is_sum or eqn.primitive.name == "broadcast_in_dim"
+                    )
+                    is_product = is_behind or eqn.primitive.name in PRODUCTS
+                    visit(other, is_product, is_term or is_sum, is_spread or spread)
 
-        visit(w, False)
+        visit(w, False, False, False)
         return found
 
     def _leaf(self, var: Any, rank: int = 2) -> Leaf | None:
