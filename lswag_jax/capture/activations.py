@@ -269,11 +269,15 @@ def _other(eqn: core.JaxprEqn, var: Any, kind: str, numbers: Mapping) -> np.ndar
 
 
 def _is_candidate(step: _Step) -> bool:
+    """Whether it has an activation's curve, and is no multiple of one that has it already."""
+    repeats = (_line(p.y, step.y, through_zero=True) and _is_bent(p) for p in step.parents)
+    return _is_bent(step) and not any(repeats)
+
+
+def _is_bent(step: _Step) -> bool:
     """Whether it has an activation's curve; a tanh of whatever has."""
     if step.y.dtype == bool:
         return False
-    if any(_line(p.y, step.y, through_zero=True) and _is_candidate(p) for p in step.parents):
-        return False  # a multiple of one that is one already
     return is_activation(step.y) or (step.is_tanh and not is_gate(step.y))
 
 

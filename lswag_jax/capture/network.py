@@ -73,7 +73,7 @@ def leaf_name(path: tuple) -> str:
     """`layer/parameter` of a leaf, without the collection and NNX's `value`."""
     keys = [str(getattr(p, "key", getattr(p, "name", getattr(p, "idx", p)))) for p in path]
     keys = keys[1:] if keys[0] in ("params", "batch_stats", "rest") else keys
-    return "/".join(keys[:-1] if keys[-1] == "value" else keys)
+    return "/".join(keys[:-1] if keys and keys[-1] == "value" else keys)
 
 
 def layer_name(leaf: str) -> str:
