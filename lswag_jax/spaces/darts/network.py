@@ -22,6 +22,7 @@ from jax import lax
 
 from lswag_jax import marks
 from lswag_jax.spaces.blocks import ReLUConvBN
+from lswag_jax.spaces.cost import multiplies
 from lswag_jax.spaces.darts.genotype import NODES, OPS, DartsGenotype
 from lswag_jax.spaces.darts.ops import average_pool, depthwise, max_pool, spread
 from lswag_jax.spaces.darts.plan import (
@@ -67,7 +68,8 @@ class Depthwise(nn.Module):
 
 
 def _depthwise(x: Array, kernel: Array, dilation: int, strides: int) -> Array:
-    return depthwise(x, kernel, dilation, strides, dilation)
+    products = multiplies(len(kernel) ** 2)
+    return products(lambda x, kernel: depthwise(x, kernel, dilation, strides, dilation))(x, kernel)
 
 
 class ElasticDepthwise(nn.Module):

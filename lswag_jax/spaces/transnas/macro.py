@@ -166,7 +166,8 @@ class TransNASMacro(TransNAS[TransNASMacroGenotype]):
         """Brings the head's rows together that read the first features of each tile."""
         flat = traverse_util.flatten_dict(dict(variables))
         path, outputs = ("params", "head", "linear", "kernel"), self.task.outputs
-        features = plan.parts["head"].parts["linear"].in_channels // self.task.tiles
+        linear = dict(plan.named_layers())["head", "linear"]
+        features = linear.in_channels // self.task.tiles
         rows_TxFxK = flat[path].reshape(self.task.tiles, -1, outputs)[:, :features]
         return traverse_util.unflatten_dict(flat | {path: rows_TxFxK.reshape(-1, outputs)})
 
