@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, overload
 
 import flax.linen as nn
 import jax
@@ -27,7 +27,13 @@ def torch_uniform(fan_in: int) -> Initializer:
     return init
 
 
-def unit_mask(size: int, active: Array | None, dtype) -> Array | float:
+@overload
+def unit_mask(size: int, active: None, dtype: Any) -> float: ...
+@overload
+def unit_mask(size: int, active: Array, dtype: Any) -> Array: ...
+@overload
+def unit_mask(size: int, active: Array | None, dtype: Any) -> Array | float: ...
+def unit_mask(size: int, active: Array | None, dtype: Any) -> Array | float:
     """1 for the first `active` of `size` units and 0 for the others; 1.0 for an exact network."""
     return 1.0 if active is None else (jnp.arange(size) < active).astype(dtype)
 
@@ -189,8 +195,13 @@ class BatchNorm(nn.BatchNorm):
     momentum: float = 0.9
 
     @nn.compact
-    def __call__(self, x: Array, train: bool = False, active: Array | None = None) -> Array:
+    # Flax's own has other arguments; nothing calls it through that class.
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, x: Array, train: bool = False, active: Array | None = None
+    ) -> Array:
         """Normalises `x` [..., C]; the first `active` channels are kept, None for all."""
         y = super().__call__(x, use_running_average=not train)
+        if active is None:
+            return y
         mask = unit_mask(x.shape[-1], active, x.dtype)
-        return y if active is None else y * mask.reshape((1,) * (x.ndim - 1) + mask.shape)
+        return y * mask.reshape((1,) * (x.ndim - 1) + mask.shape)

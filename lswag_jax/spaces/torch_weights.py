@@ -20,6 +20,7 @@ from lswag_jax.spaces.nasbench101 import network as nasbench101_network
 from lswag_jax.spaces.nasbench101 import torch as nasbench101_torch
 from lswag_jax.spaces.nasbench201 import network as nasbench201_network
 from lswag_jax.spaces.nasbench201 import torch as nasbench201_torch
+from lswag_jax.spaces.plan import flat_variables
 from lswag_jax.spaces.transnas import network as transnas_network
 from lswag_jax.spaces.transnas import torch as transnas_torch
 
@@ -64,7 +65,7 @@ def from_torch(
     except KeyError as error:
         raise ValueError(f"the state dict has no weight {error.args[0]!r}.") from None
     template = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, *input_shape)))
-    expected = traverse_util.flatten_dict(template)
+    expected = flat_variables(template)
     for path, array in flat.items():
         if is_super and path in expected:  # the first units are the sub-network's
             flat[path] = array = array[tuple(slice(size) for size in expected[path].shape)]

@@ -9,7 +9,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -17,9 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from lswag_jax.arrays import total
 from lswag_jax.spaces.autoformer.genotype import AutoFormerGenotype
 from lswag_jax.spaces.cost import costs
 from lswag_jax.spaces.layers import Feature, torch_uniform, unit_mask
+from lswag_jax.spaces.plan import flat_variables
 
 MAX_DISTANCE = 14  # relative positions are clipped to [-14, 14], in patches
 Array = jax.Array
@@ -58,7 +60,7 @@ class LayerNorm(nn.Module):
     def __call__(self, x: Array, mask: Array | float) -> Array:
         """Normalises `x` [..., D] over the channels where `mask` [D] is 1."""
         norm = nn.LayerNorm(epsilon=self.eps, use_fast_variance=False, name="norm")
-        if isinstance(mask, float):
+        if isinstance(mask, float | int):
             return norm(x)
         where = jnp.broadcast_to(mask > 0, (1,) * (x.ndim - 1) + mask.shape)
         return norm(x, mask=where) * _like(mask, x)
@@ -67,7 +69,9 @@ class LayerNorm(nn.Module):
 def _like(mask: Array | float, x: Array) -> Array | float:
     """`mask` with leading axes of size one, to multiply `x`."""
     return (
-        mask if isinstance(mask, float) else mask.reshape((1,) * (x.ndim - mask.ndim) + mask.shape)
+        mask
+        if isinstance(mask, float | int)
+        else mask.reshape((1,) * (x.ndim - mask.ndim) + mask.shape)
     )
 
 
@@ -148,7 +152,7 @@ class RelativePosition(nn.Module):
         patches = patches.reshape(*patches.shape[:-1], grid, grid)
         sums = (patches.sum(-1), patches.sum(-2))
         product = _over_slots("bhns,nsk->bnhk", grid)
-        return sum(
+        return total(
             product(jnp.concatenate([cls, s], axis=-1), e)
             for s, e in zip(sums, self._slots(grid), strict=True)
         )
@@ -258,12 +262,12 @@ class ElasticHeadAttention(nn.Module):
     largest_head: int
 
     @nn.compact
-    def __call__(self, x: Array, out_mask: Array, dim: Array, heads: Array) -> Array:
+    def __call__(self, x: Array, out_mask: Array | float, dim: Array, heads: Array) -> Array:
         """Maps `x` [B, N, D] to the same shape; `dim` and `heads` are the active sizes."""
         head_dim = dim // jnp.maximum(heads, 1)  # a block that is not there has no heads
         qkv = QKV(1, x.shape[-1], name="qkv")(x, dim)
         sizes, shape = (heads, head_dim), (self.num_heads, self.largest_head)
-        of_heads = cut_heads(qkv[:, :, :, 0], sizes, *shape)
+        of_heads = cast(Array, cut_heads(qkv[:, :, :, 0], sizes, *shape))
         q, k, v = (of_heads[:, :, part] for part in range(3))
         logits = jnp.einsum("bnhk,bmhk->bhnm", q, k)
         attention = jax.nn.softmax(logits * head_dim.astype(x.dtype) ** -0.5)
@@ -284,6 +288,9 @@ class MLP(nn.Module):
         h = nn.Dense(self.hidden, kernel_init=_linear_init, name="fc1")(x)
         h = gelu(h * _like(mask, h))
         return nn.Dense(x.shape[-1], kernel_init=_linear_init, name="fc2")(h) * dim_mask
+
+
+_NO_SIZES: tuple[Any, Any, Any] = (None, None, None)
 
 
 class Block(nn.Module):
@@ -308,7 +315,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: Array, mask: Array | float, sizes: tuple | None, train: bool) -> Array:
         """Maps `x` [B, N, D] to the same shape; `sizes` are active channels, heads and hidden."""
-        dim, heads, hidden = (None, None, None) if sizes is None else sizes
+        dim, heads, hidden = _NO_SIZES if sizes is None else sizes
         active = None if sizes is None else dim * (heads > 0)
         out_mask = mask if sizes is None else _like(mask * (heads > 0), x)
         h = LayerNorm(self.norm_eps, name="attn_norm")(x, mask)
@@ -403,7 +410,7 @@ def _patches(images: Array, size: int) -> Array:
 
 def active(variables: Mapping[str, Any], encoded: Mapping[str, Array], head_dim: int | None):
     """The elastic variables with zero kernels where a genotype has no units or no block."""
-    flat = traverse_util.flatten_dict(variables["params"])
+    flat = flat_variables(variables["params"])
     for path, value in flat.items():
         if path[-1] == "kernel":
             block = int(path[0].removeprefix("blocks_")) if path[0].startswith("blocks_") else 0
@@ -431,7 +438,7 @@ def _active_axes(layer: str, head_dim: int | None, dim, heads, hidden) -> dict[i
 
 def split_heads(variables: Mapping[str, Any], g: AutoFormerGenotype) -> dict[str, Any]:
     """Queries, keys and values [D, 3, 1, D] of an elastic network as the heads of genotype `g`."""
-    flat, d = traverse_util.flatten_dict(variables["params"]), g.embed_dim
+    flat, d = flat_variables(variables["params"]), g.embed_dim
     for i, heads in enumerate(g.num_heads):
         path = (f"blocks_{i}", "attn", "qkv", "kernel")
         flat[path] = flat[path][:d, :, 0, :d].reshape(d, 3, heads, d // heads)

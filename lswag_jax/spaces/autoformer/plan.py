@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def network(space: "AutoFormer", g: AutoFormerGenotype) -> Plan:
     """Patch embedding, pre-norm blocks in the places of the deepest network's, head."""
     d, tokens = g.embed_dim, space.num_patches + 1
-    parts = {
+    parts: dict[str, Layer | Plan] = {
         "patch_embed": dense(space.patch_size**2 * space.channels, d, space.num_patches),
         "cls_token": _table(1, 1, d),
         "pos_embed": _table(1, tokens, d),

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from lswag_jax import marks
+from lswag_jax.arrays import total
 from lswag_jax.spaces.convolution import convolve, max_pool
 from lswag_jax.spaces.layers import BatchNorm, Conv, Feature, unit_mask
 from lswag_jax.spaces.nasbench101.genotype import INNER, KERNEL_SIZES, OPS, vertex_channels
@@ -130,7 +131,7 @@ class Cell(nn.Module):
             terms = [values[u][..., : widths[v]] for u in range(1, v) if self.matrix[u][v]]
             if self.matrix[0][v]:
                 terms.append(ConvBNReLU(widths[v], name=f"input_{v}")(x, train))
-            y = sum(terms)
+            y = total(terms)
             if self.ops[v] in KERNEL_SIZES:
                 size = KERNEL_SIZES[self.ops[v]]
                 y = ConvBNReLU(widths[v], size, name=f"vertex_{v}")(y, train)
