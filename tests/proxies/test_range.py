@@ -49,10 +49,11 @@ def synflow_by_logs(variables, depth: int, scale: float) -> float:
     return float(np.logaddexp.reduce(terms))
 
 
-@pytest.mark.parametrize("scale", [5.0, 0.02], ids=["grows", "shrinks"])
-@pytest.mark.parametrize(("dtype", "rel"), [(None, 1e-6), ("float32", 1e-6), ("bfloat16", 1e-6),
-                                            ("float16", 1e-6)])  # fmt: skip
-def test_two_hundred_layers(scale, dtype, rel):
+@pytest.mark.parametrize(
+    ("scale", "dtype"), [(5.0, None), (5.0, "float32"), (0.02, "bfloat16"), (5.0, "float16")]
+)
+def test_two_hundred_layers(scale, dtype):
+    """Whatever the modules' own type is, in float32."""
     model = Deep(200, scale)
     variables = model.init(jax.random.key(0), IMAGES)
     images = 0 * IMAGES  # so that the real pass stays finite
@@ -61,7 +62,7 @@ def test_two_hundred_layers(scale, dtype, rel):
     )
     expected = synflow_by_logs(variables, 200, scale)
     assert abs(expected) > 400
-    assert found.raw["synflow"][0] == pytest.approx(expected, rel=rel)
+    assert found.raw["synflow"][0] == pytest.approx(expected, rel=1e-6)
     assert np.isfinite(found.raw["logsynflow"][0])
 
 

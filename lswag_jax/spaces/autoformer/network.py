@@ -182,7 +182,7 @@ class Attention(nn.Module):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def cut_heads(x: Array, sizes: tuple[Array, Array], num_heads: int, largest: int) -> Array:
-    """Channels [B, N, D] as heads [B, N, H, `largest`]; its gradient is `join_heads`.
+    """Channels [..., D] as heads [..., H, `largest`]; its gradient is `join_heads`.
 
     A head is a window of the channels that starts at its number times its size, so that no shape
     depends on the genotype.
@@ -193,32 +193,33 @@ def cut_heads(x: Array, sizes: tuple[Array, Array], num_heads: int, largest: int
         num_heads, largest: of the result; what is not there is zero.
     """
     heads, head_dim = sizes
-    padded = jnp.pad(x, ((0, 0), (0, 0), (0, largest)))
+    padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, largest)])
     windows = [
-        jax.lax.dynamic_slice_in_dim(padded, jnp.minimum(h * head_dim, x.shape[-1]), largest, 2)
+        jax.lax.dynamic_slice_in_dim(padded, jnp.minimum(h * head_dim, x.shape[-1]), largest, -1)
         for h in range(num_heads)
     ]
+    mask = _head_mask(heads, head_dim, num_heads, largest, x.dtype)
     # A window may reach into the next head.
-    return jnp.stack(windows, axis=2) * _head_mask(heads, head_dim, num_heads, largest, x.dtype)
+    return jnp.stack(windows, axis=-2) * _like(mask, padded[..., None])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def join_heads(y: Array, sizes: tuple[Array, Array], size: int) -> Array:
-    """Heads [B, N, H, K] side by side as channels [B, N, `size`]; the inverse of `cut_heads`."""
+    """Heads [..., H, K] side by side as channels [..., `size`]; the inverse of `cut_heads`."""
     heads, head_dim = sizes
-    b, n, num_heads, largest = y.shape
-    y = y * _head_mask(heads, head_dim, num_heads, largest, y.dtype)
-    x = jnp.zeros((b, n, size + largest), y.dtype)
+    *rows, num_heads, largest = y.shape
+    y = y * _like(_head_mask(heads, head_dim, num_heads, largest, y.dtype), y)
+    x = jnp.zeros((*rows, size + largest), y.dtype)
     for h in range(num_heads):  # each overwrites the zeros behind the head before
         start = jnp.minimum(h * head_dim, size)
-        x = jax.lax.dynamic_update_slice_in_dim(x, y[:, :, h], start, 2)
+        x = jax.lax.dynamic_update_slice_in_dim(x, y[..., h, :], start, -1)
     return x[..., :size]
 
 
 def _head_mask(heads: Array, head_dim: Array, num_heads: int, largest: int, dtype) -> Array:
-    """1 for the channels of heads that are there, [1, 1, H, K]."""
+    """1 for the channels of heads that are there, [H, K]."""
     is_head, is_channel = jnp.arange(num_heads) < heads, jnp.arange(largest) < head_dim
-    return (is_head[:, None] & is_channel[None]).astype(dtype)[None, None]
+    return (is_head[:, None] & is_channel[None]).astype(dtype)
 
 
 def _split_forward(x, sizes, num_heads, largest):
@@ -238,7 +239,7 @@ def _join_forward(y, sizes, size):
 def _join_backward(size, kept, x_bar):
     del size
     y, sizes = kept
-    return cut_heads(x_bar, sizes, *y.shape[2:]), None
+    return cut_heads(x_bar, sizes, *y.shape[-2:]), None
 
 
 cut_heads.defvjp(_split_forward, _split_backward)
@@ -262,7 +263,8 @@ class ElasticHeadAttention(nn.Module):
         head_dim = dim // jnp.maximum(heads, 1)  # a block that is not there has no heads
         qkv = QKV(1, x.shape[-1], name="qkv")(x, dim)
         sizes, shape = (heads, head_dim), (self.num_heads, self.largest_head)
-        q, k, v = (cut_heads(qkv[:, :, part, 0], sizes, *shape) for part in range(3))
+        of_heads = cut_heads(qkv[:, :, :, 0], sizes, *shape)
+        q, k, v = (of_heads[:, :, part] for part in range(3))
         logits = jnp.einsum("bnhk,bmhk->bhnm", q, k)
         attention = jax.nn.softmax(logits * head_dim.astype(x.dtype) ** -0.5)
         out = jnp.einsum("bhnm,bmhk->bnhk", attention, v)
