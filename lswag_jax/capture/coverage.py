@@ -79,7 +79,7 @@ class Coverage:
                 for i in sorted(program.activations)
             ),
             norms,
-            tuple(sorted(owners - set(norms))),
+            tuple(sorted(owners - {name.partition("[")[0] for name in norms})),
         )
 
     def __str__(self) -> str:

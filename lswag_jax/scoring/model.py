@@ -93,6 +93,7 @@ def score_model(
             one without the samples on its leading axis (see `tape.record`).
 
     Example:
+        >>> import flax.linen as nn
         >>> class MLP(nn.Module):
         ...     @nn.compact
         ...     def __call__(self, x):
