@@ -15,7 +15,7 @@ import numpy as np
 from jax.extend import core
 from jax.interpreters import partial_eval
 
-from lswag_jax.spaces.cost import share_of
+from lswag_jax.spaces.cost import declared
 
 
 def count_macs(function: Callable, *args: Any, dead: bool = False) -> int:
@@ -108,7 +108,8 @@ class _Count:
             known = [None] * len(body.jaxpr.invars)
         count, outputs = self._run(body.jaxpr, body.consts, known)
         outputs = outputs if len(outputs) == len(nothing) else nothing
-        return int(count * share_of(eqn.params.get("name", ""))), outputs
+        size = eqn.outvars[0].aval.size if eqn.outvars else 0
+        return declared(eqn.params.get("name", ""), count, size), outputs
 
 
 def _programs(value: Any) -> list[core.ClosedJaxpr]:

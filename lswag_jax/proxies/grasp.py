@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from lswag_jax.capture import adapters
-from lswag_jax.probe import Probe, candidate
+from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
 
 Array = jax.Array
@@ -34,8 +34,9 @@ class Grasp(Proxy):
 
     def measure(self, probe: Probe) -> Parts:
         """The score and its layers [L]."""
-        kernels = candidate.kernels(probe.candidate.variables)
-        scored = {layer.name: kernels[layer.name] for layer in probe.layers}
+        kernels = probe.candidate.kernels()
+        leaves = {layer.calls[0].leaf for layer in probe.layers}
+        scored = {name: kernel for name, kernel in kernels.items() if name in leaves}
 
         def loss(scored: dict[str, Array]) -> Array:
             variables = probe.candidate.with_kernels(kernels | scored)
@@ -51,5 +52,5 @@ class Grasp(Proxy):
         hg = jax.grad(product)(
             scored
         )  # reverse over reverse: our convolutions have their own rules
-        layers = jnp.stack([-(scored[x.name] * hg[x.name]).sum() for x in probe.layers])
+        layers = jnp.stack([-(x.of(scored) * x.of(hg)).sum() for x in probe.layers])
         return {"score": layers.sum(), "layers": layers}

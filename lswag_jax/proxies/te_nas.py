@@ -42,7 +42,7 @@ def _coupled_kernel(probe: Probe) -> Array:
     weights = {}
 
     def keep(name: str, leaf: Array) -> Array:
-        if candidate.is_kernel(name) or name.endswith("/scale"):
+        if owner.is_weight(name) or name.endswith("/scale"):
             weights[name] = leaf
         return leaf
 

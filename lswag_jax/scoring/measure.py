@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 
 from lswag_jax.capture import tape
-from lswag_jax.capture.activations import ACTIVATIONS
 from lswag_jax.capture.models import OtherInputs
 from lswag_jax.probe import Probe, Wants, sizes_of
 from lswag_jax.probe.candidate import Candidate, Draws
@@ -63,9 +62,11 @@ def measure(
         logits, activations = _more_patterns(network, images, recorded, as_one)
     if "patterns" in passes and not activations:
         raise ValueError(
-            "no activation function was found; known are "
-            f"{', '.join(sorted(ACTIVATIONS))} of jax.nn, and tanh."
+            "no activation function was found on the way to the logits: mark one of your own by "
+            "lswag_jax.marks.activation."
         )
+    names = frozenset(name for layer in recorded.layers for name in layer.stored)
+    candidate = dataclasses.replace(candidate, weights=names)
     sizes = candidate.sizes or sizes_of(recorded, activations)
     probe = Probe(
         candidate,

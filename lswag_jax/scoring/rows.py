@@ -20,6 +20,7 @@ class Row(TypedDict):
         seconds: that scoring took, compilation left out.
         degenerate: of each repeat [R], whether the logits do not depend on the input.
         parts: for each proxy its parts, lists with leading axis R.
+        coverage: of a user's model, what proxies see of it (`Coverage`).
         error: in place of the last two, why the architecture could not be run.
     """
 
@@ -30,6 +31,7 @@ class Row(TypedDict):
     seconds: float
     degenerate: NotRequired[list[bool]]
     parts: NotRequired[dict[str, dict[str, list]]]
+    coverage: NotRequired[dict[str, Any]]
     error: NotRequired[str]
 
 

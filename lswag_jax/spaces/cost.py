@@ -5,30 +5,43 @@ from fractions import Fraction
 
 import jax
 
-_MARK = "lswag_jax_costs"
+_SHARE, _EACH = "lswag_jax_costs", "lswag_jax_multiplies"
 
 
 def costs(share: Fraction) -> Callable[[Callable], Callable]:
-    """Makes a function count for `share` times the products of its traced program.
+    """Makes a function count for `share` times the matrix products of its traced program."""
+    return lambda function: _named(function, f"{_SHARE}_{share.numerator}_{share.denominator}")
+
+
+def multiplies(times: int) -> Callable[[Callable], Callable]:
+    """Makes a function without matrix products count for `times` products an output element.
 
     Example:
-        >>> half = costs(Fraction(1, 2))(lambda a: a * a)
-        >>> share_of(jax.make_jaxpr(half)(2.0).eqns[0].params["name"])
-        Fraction(1, 2)
+        >>> three_taps = multiplies(3)(lambda a: a[2:] + 2 * a[1:-1] + 3 * a[:-2])
+        >>> (eqn,) = jax.make_jaxpr(three_taps)(jax.numpy.ones(6)).eqns
+        >>> declared(eqn.params["name"], 10, 4)
+        12
     """
-
-    def marked(function: Callable) -> Callable:
-        def call(*args: jax.Array) -> jax.Array:
-            return function(*args)
-
-        call.__name__ = f"{_MARK}_{share.numerator}_{share.denominator}"
-        return jax.jit(call)
-
-    return marked
+    return lambda function: _named(function, f"{_EACH}_{times}_1")
 
 
-def share_of(name: str) -> Fraction:
-    """The share that a traced call's name says; 1 of any other."""
-    if not name.startswith(_MARK):
-        return Fraction(1)
-    return Fraction(*(int(part) for part in name.split("_")[-2:]))
+def declared(name: str, counted: int, outputs: int) -> int:
+    """Products of a traced call.
+
+    Args:
+        name: of the call.
+        counted: products in its program.
+        outputs: elements of its output.
+    """
+    mark, *numbers = name.rsplit("_", 2)
+    if mark not in (_SHARE, _EACH):
+        return counted
+    return int(Fraction(*map(int, numbers)) * (counted if mark == _SHARE else outputs))
+
+
+def _named(function: Callable, name: str) -> Callable:
+    def call(*args: jax.Array) -> jax.Array:
+        return function(*args)
+
+    call.__name__ = name
+    return jax.jit(call)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from lswag_jax import marks
 from lswag_jax.spaces.convolution import convolve
 
 Array = jax.Array
@@ -77,6 +78,18 @@ def _cond_present(function: Callable, options: tuple, present: Array, *args: Arr
     return lax.cond(present > 0, run, lambda *_: jnp.zeros(out.shape, out.dtype), *args)
 
 
+def product(present: Array | None, function: Callable, x: Array, kernel: Array, **options: Any):
+    """`cond_present(present, function, x, kernel, **options)`, marked as one weight layer."""
+    extra = () if present is None else (present,)
+    return marks.layer(_product, x, kernel, *extra, of=function, **options)
+
+
+def _product(
+    x: Array, kernel: Array, present: Array | None = None, *, of: Callable, **options: Any
+) -> Array:
+    return cond_present(present, of, x, kernel, **options)
+
+
 class Feature(nn.Module):
     """Marks a feature map that proxies may read: the output of a stem, block or cell.
 
@@ -115,7 +128,7 @@ class Conv(nn.Module):
         init = self.kernel_init or torch_uniform(self.size**2 * x.shape[-1])
         kernel = self.param("kernel", init, shape)
         options = {"strides": self.strides, "dilation": self.dilation}
-        return cond_present(present, convolve, x, kernel, **options)
+        return product(present, convolve, x, kernel, **options)
 
 
 class ElasticConv(nn.Module):
@@ -145,12 +158,13 @@ class ElasticConv(nn.Module):
             "kernel", self.kernel_init or torch_uniform(shape[0] ** 2 * shape[2]), shape
         )
 
-        return _chosen_convolution(choice, x, kernel, tuple(self.sizes), self.strides)
+        options = {"sizes": tuple(self.sizes), "strides": self.strides}
+        return marks.layer(_chosen_convolution, x, kernel, choice, **options)
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4))
+@functools.partial(jax.jit, static_argnames=("sizes", "strides"))
 def _chosen_convolution(
-    choice: Array, x: Array, kernel: Array, sizes: tuple[int, ...], strides: int
+    x: Array, kernel: Array, choice: Array, sizes: tuple[int, ...], strides: int
 ) -> Array:
     """Convolution by the centre of `kernel`, of size number `choice` - 1; traced once."""
 

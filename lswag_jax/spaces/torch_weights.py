@@ -11,6 +11,7 @@ from flax import linen as nn
 from flax import traverse_util
 
 from lswag_jax.extras import extra
+from lswag_jax.files import read_npz
 from lswag_jax.spaces.autoformer import network as autoformer_network
 from lswag_jax.spaces.autoformer import torch as autoformer_torch
 from lswag_jax.spaces.darts import network as darts_network
@@ -89,11 +90,14 @@ def load(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no weights file {path}.")
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
+        return read_npz(path)
     if path.suffix == ".safetensors":
         with extra("data"):
+            from safetensors import SafetensorError
             from safetensors import numpy as safetensors
 
-        return safetensors.load_file(path)
+        try:
+            return safetensors.load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path} is not a .safetensors file, or a damaged one.") from error
     raise ValueError(f"weights are read from .npz or .safetensors files, got {path.name}.")

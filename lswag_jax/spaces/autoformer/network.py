@@ -31,7 +31,22 @@ _linear_init = nn.initializers.normal(0.02)
 @jax.jit
 def gelu(x: Array) -> Array:
     """Exact GELU, x/2 (1 + erf(x / sqrt 2)), in the form that PyTorch computes."""
+    return _gelu(x)
+
+
+@jax.custom_vjp
+def _gelu(x: Array) -> Array:
     return 0.5 * x * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype)))
+
+
+def _gelu_backward(x: Array, y_bar: Array) -> tuple[Array]:
+    """One pass over memory that computes erf again instead of reading what was kept of it."""
+    cdf = 0.5 * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype)))
+    density = jnp.exp(-0.5 * x * x) * np.sqrt(0.5 / np.pi).astype(x.dtype)
+    return (y_bar * (cdf + x * density),)
+
+
+_gelu.defvjp(lambda x: (_gelu(x), x), _gelu_backward)
 
 
 class LayerNorm(nn.Module):
@@ -165,28 +180,95 @@ class Attention(nn.Module):
         return nn.Dense(x.shape[-1], kernel_init=_linear_init, name="proj")(out) * out_mask
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def cut_heads(x: Array, sizes: tuple[Array, Array], num_heads: int, largest: int) -> Array:
+    """Channels [..., D] as heads [..., H, `largest`]; its gradient is `join_heads`.
+
+    A head is a window of the channels that starts at its number times its size, so that no shape
+    depends on the genotype.
+
+    Args:
+        x: the channels.
+        sizes: active heads, and channels of each.
+        num_heads, largest: of the result; what is not there is zero.
+    """
+    heads, head_dim = sizes
+    padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, largest)])
+    windows = [
+        jax.lax.dynamic_slice_in_dim(padded, jnp.minimum(h * head_dim, x.shape[-1]), largest, -1)
+        for h in range(num_heads)
+    ]
+    mask = _head_mask(heads, head_dim, num_heads, largest, x.dtype)
+    # A window may reach into the next head.
+    return jnp.stack(windows, axis=-2) * _like(mask, padded[..., None])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def join_heads(y: Array, sizes: tuple[Array, Array], size: int) -> Array:
+    """Heads [..., H, K] side by side as channels [..., `size`]; the inverse of `cut_heads`."""
+    heads, head_dim = sizes
+    *rows, num_heads, largest = y.shape
+    y = y * _like(_head_mask(heads, head_dim, num_heads, largest, y.dtype), y)
+    x = jnp.zeros((*rows, size + largest), y.dtype)
+    for h in range(num_heads):  # each overwrites the zeros behind the head before
+        start = jnp.minimum(h * head_dim, size)
+        x = jax.lax.dynamic_update_slice_in_dim(x, y[..., h, :], start, -1)
+    return x[..., :size]
+
+
+def _head_mask(heads: Array, head_dim: Array, num_heads: int, largest: int, dtype) -> Array:
+    """1 for the channels of heads that are there, [H, K]."""
+    is_head, is_channel = jnp.arange(num_heads) < heads, jnp.arange(largest) < head_dim
+    return (is_head[:, None] & is_channel[None]).astype(dtype)
+
+
+def _split_forward(x, sizes, num_heads, largest):
+    return cut_heads(x, sizes, num_heads, largest), (x, sizes)
+
+
+def _split_backward(num_heads, largest, kept, y_bar):
+    del num_heads, largest
+    x, sizes = kept
+    return join_heads(y_bar, sizes, x.shape[-1]), None
+
+
+def _join_forward(y, sizes, size):
+    return join_heads(y, sizes, size), (y, sizes)
+
+
+def _join_backward(size, kept, x_bar):
+    del size
+    y, sizes = kept
+    return cut_heads(x_bar, sizes, *y.shape[-2:]), None
+
+
+cut_heads.defvjp(_split_forward, _split_backward)
+join_heads.defvjp(_join_forward, _join_backward)
+
+
 class ElasticHeadAttention(nn.Module):
     """Attention that splits an elastic embedding over an elastic number of heads.
 
-    A head is a mask over the channels: queries times mask against all keys gives its logits.
+    Args:
+        num_heads: the largest number of heads.
+        largest_head: channels of the widest head.
     """
 
     num_heads: int
+    largest_head: int
 
     @nn.compact
     def __call__(self, x: Array, out_mask: Array, dim: Array, heads: Array) -> Array:
         """Maps `x` [B, N, D] to the same shape; `dim` and `heads` are the active sizes."""
-        head_dim = dim // jnp.maximum(heads, 1)  # an absent block has no heads
-        head_of_channel = jnp.arange(x.shape[-1]) // head_dim
-        mask_HxD = head_of_channel[None] == jnp.arange(self.num_heads)[:, None]
-        mask_HxD = (mask_HxD & (jnp.arange(x.shape[-1]) < dim)[None]).astype(x.dtype)
+        head_dim = dim // jnp.maximum(heads, 1)  # a block that is not there has no heads
         qkv = QKV(1, x.shape[-1], name="qkv")(x, dim)
-        q, k, v = (qkv[:, :, part, 0] for part in range(3))
-        q_BxNxHxD = q[:, :, None] * mask_HxD[None, None]
-        logits = jnp.einsum("bnhd,bmd->bhnm", q_BxNxHxD, k)
+        sizes, shape = (heads, head_dim), (self.num_heads, self.largest_head)
+        of_heads = cut_heads(qkv[:, :, :, 0], sizes, *shape)
+        q, k, v = (of_heads[:, :, part] for part in range(3))
+        logits = jnp.einsum("bnhk,bmhk->bhnm", q, k)
         attention = jax.nn.softmax(logits * head_dim.astype(x.dtype) ** -0.5)
-        out = jnp.einsum("bhnm,bmd->bnhd", attention, v)
-        out = jnp.einsum("bnhd,hd->bnd", out, mask_HxD)
+        out = jnp.einsum("bhnm,bmhk->bnhk", attention, v)
+        out = join_heads(out, sizes, x.shape[-1])
         return nn.Dense(x.shape[-1], kernel_init=_linear_init, name="proj")(out) * out_mask
 
 
@@ -213,6 +295,7 @@ class Block(nn.Module):
     relative_position: bool
     norm_eps: float
     drop_path: float
+    largest_head: int
 
     def _branch(self, x: Array, train: bool) -> Array:
         """`x`, dropped for each sample with probability `drop_path`, its mean kept."""
@@ -230,7 +313,7 @@ class Block(nn.Module):
         out_mask = mask if sizes is None else _like(mask * (heads > 0), x)
         h = LayerNorm(self.norm_eps, name="attn_norm")(x, mask)
         if self.head_dim is None and sizes is not None:
-            attention = ElasticHeadAttention(self.num_heads, name="attn")
+            attention = ElasticHeadAttention(self.num_heads, self.largest_head, name="attn")
             x += self._branch(attention(h, out_mask, dim, heads), train)
         else:
             head_dim = self.head_dim or x.shape[-1] // self.num_heads
@@ -255,6 +338,8 @@ class VisionTransformer(nn.Module):
         num_classes: width of the logits.
         drop_path: probability that training drops a branch of the last block (stochastic depth);
             it grows linearly from 0 at the first.
+        largest_head: channels of the widest head that a genotype can have, where `head_dim` is None
+            and the network elastic; 0 takes all.
     """
 
     embed_dim: int
@@ -266,6 +351,7 @@ class VisionTransformer(nn.Module):
     patch_size: int
     num_classes: int
     drop_path: float = 0.0
+    largest_head: int = 0
 
     @nn.compact
     def __call__(
@@ -297,6 +383,7 @@ class VisionTransformer(nn.Module):
                 self.relative_position,
                 self.norm_eps,
                 self.drop_path * i / max(len(self.num_heads) - 1, 1),
+                self.largest_head or self.embed_dim,
                 name=f"blocks_{i}",
             )
             sizes = None

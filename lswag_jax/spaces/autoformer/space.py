@@ -215,7 +215,8 @@ class AutoFormer(Space[AutoFormerGenotype]):
         """Builds the elastic module, as large as every genotype; it takes `encode`'s output."""
         dim, depth = max(self.embed_dims), max(self.depths)
         hidden = math.floor(dim * max(self.mlp_ratios))
-        return self._module(dim, (max(self.head_counts),) * depth, (hidden,) * depth)
+        module = self._module(dim, (max(self.head_counts),) * depth, (hidden,) * depth)
+        return module.clone(largest_head=dim // min(self.head_counts))
 
     def init(self, key: jax.Array) -> dict[str, Any]:
         """Draws initial variables of the elastic module, as the published code does (float32)."""

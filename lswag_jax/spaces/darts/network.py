@@ -20,7 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from lswag_jax import marks
 from lswag_jax.spaces.blocks import ReLUConvBN
+from lswag_jax.spaces.cost import multiplies
 from lswag_jax.spaces.darts.genotype import NODES, OPS, DartsGenotype
 from lswag_jax.spaces.darts.ops import average_pool, depthwise, max_pool, spread
 from lswag_jax.spaces.darts.plan import (
@@ -39,6 +41,7 @@ from lswag_jax.spaces.layers import (
     Feature,
     cond_present,
     mask_absent,
+    product,
     torch_uniform,
 )
 
@@ -59,13 +62,14 @@ class Depthwise(nn.Module):
         """Maps `x` [B, H, W, C] to [B, H / strides, W / strides, C]; see `cond_present`."""
         shape = (self.size, self.size, 1, x.shape[-1])
         kernel = self.param("kernel", torch_uniform(self.size**2), shape)
-        return cond_present(
+        return product(
             present, _depthwise, x, kernel, dilation=self.dilation, strides=self.strides
         )
 
 
 def _depthwise(x: Array, kernel: Array, dilation: int, strides: int) -> Array:
-    return depthwise(x, kernel, dilation, strides, dilation)
+    products = multiplies(len(kernel) ** 2)
+    return products(lambda x, kernel: depthwise(x, kernel, dilation, strides, dilation))(x, kernel)
 
 
 class ElasticDepthwise(nn.Module):
@@ -91,13 +95,21 @@ class ElasticDepthwise(nn.Module):
             dilation: of the kernel.
         """
         kernel = self.param("kernel", torch_uniform(25), (5, 5, 1, x.shape[-1]))
-        out = x[..., :: self.strides, :: self.strides, :]
-        branches = [
-            lambda x, kernel, _: jnp.zeros(out.shape, out.dtype),
-            lambda x, kernel, d: depthwise(x, kernel[1:4, 1:4], d, self.strides, self.reach),
-            lambda x, kernel, d: depthwise(x, kernel, d, self.strides, self.reach),
-        ]
-        return lax.switch(choice, branches, x, kernel, dilation)
+        options = {"strides": self.strides, "reach": self.reach}
+        return marks.layer(_chosen_depthwise, x, kernel, choice, jnp.asarray(dilation), **options)
+
+
+def _chosen_depthwise(
+    x: Array, kernel: Array, choice: Array, dilation: Array, strides: int, reach: int
+) -> Array:
+    """Depthwise convolution by the centre of `kernel`, all of it, or none."""
+    out = x[..., ::strides, ::strides, :]
+    branches = [
+        lambda x, kernel, _: jnp.zeros(out.shape, out.dtype),
+        lambda x, kernel, d: depthwise(x, kernel[1:4, 1:4], d, strides, reach),
+        lambda x, kernel, d: depthwise(x, kernel, d, strides, reach),
+    ]
+    return lax.switch(choice, branches, x, kernel, dilation)
 
 
 class FactorizedReduce(nn.Module):
