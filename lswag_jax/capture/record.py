@@ -73,7 +73,9 @@ class Program:
             return network.run(variables, inputs, hook)
 
         names = tuple(params)
-        flat = flatten(forward, list(params.values()), others, network.inputs(images), dead=network.dead)
+        flat = flatten(
+            forward, list(params.values()), others, network.inputs(images), dead=network.dead
+        )
         batch = jax.tree.leaves(images)[0].shape[0]
         if not is_scored:
             return cls(flat, names, (), {}, batch, network)

@@ -298,9 +298,7 @@ def _loss_and_labels(
             them.
     """
     if not hasattr(logits, "ndim") or (task is None and loss is None and logits.ndim != 2):
-        raise ValueError(
-            f"the model must return logits [B, C], got {models.described(logits)}."
-        )
+        raise ValueError(f"the model must return logits [B, C], got {models.described(logits)}.")
     if labels is None:
         _check_label_free(proxies)
         return loss or tape.cross_entropy, np.zeros(len(images), np.int32)

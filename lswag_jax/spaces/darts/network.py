@@ -62,9 +62,7 @@ class Depthwise(nn.Module):
         """Maps `x` [B, H, W, C] to [B, H / strides, W / strides, C]; see `cond_present`."""
         shape = (self.size, self.size, 1, x.shape[-1])
         kernel = self.param("kernel", torch_uniform(self.size**2), shape)
-        return product(
-            present, _depthwise, x, kernel, dilation=self.dilation, strides=self.strides
-        )
+        return product(present, _depthwise, x, kernel, dilation=self.dilation, strides=self.strides)
 
 
 def _depthwise(x: Array, kernel: Array, dilation: int, strides: int) -> Array:
