@@ -59,9 +59,7 @@ _NUMPY: Mapping[str, Callable] = {
     "not": lambda p, a: np.logical_not(a),
     "is_finite": lambda p, a: np.isfinite(a),
     "clamp": lambda p, low, a, high: np.clip(a, low, high),
-    "select_n": lambda p, which, *cases: np.where(
-        np.asarray(which, bool), cases[-1], cases[0]
-    ),
+    "select_n": lambda p, which, *cases: np.where(np.asarray(which, bool), cases[-1], cases[0]),
     "convert_element_type": lambda p, a: a,
     "copy": lambda p, a: a,
     "copy_p": lambda p, a: a,
@@ -127,8 +125,13 @@ def is_activation_call(eqn: core.JaxprEqn) -> bool:
     arrays = [var.aval.ndim > 0 for var in eqn.invars]
     if sum(arrays) != 1 or len(eqn.outvars) != 1:
         return False
-    y = curve(eqn, [_GRID if is_array else _number(v, {}) for v, is_array in zip(
-        eqn.invars, arrays, strict=True)])
+    y = curve(
+        eqn,
+        [
+            _GRID if is_array else _number(v, {})
+            for v, is_array in zip(eqn.invars, arrays, strict=True)
+        ],
+    )
     is_curve = y is not None and y.shape == _GRID.shape and y.dtype != bool
     return is_curve and is_activation(y)
 
@@ -203,7 +206,9 @@ def find(jaxpr: core.Jaxpr, consts: Sequence, kind: Callable[[Any], str]) -> lis
     values = dict(zip(jaxpr.constvars, consts, strict=True))
     numbers = {v: _concrete(values[v]) for v in scalars}
     steps = _chains(jaxpr, kind, {v: y for v, y in numbers.items() if y is not None})
-    found = [i for i, eqn in enumerate(jaxpr.eqns) if marks.ACTIVATION in eqn.params.get("name", "")]
+    found = [
+        i for i, eqn in enumerate(jaxpr.eqns) if marks.ACTIVATION in eqn.params.get("name", "")
+    ]
     for step in steps:
         if _is_candidate(step):
             chosen = _representative(step)
@@ -231,7 +236,9 @@ def _chains(jaxpr: core.Jaxpr, kind: Callable[[Any], str], numbers: dict) -> lis
             before.children.append(step)
             steps[eqn.outvars[0]] = step
             continue
-        others = {id(v): _other(eqn, v, kind(v), numbers) for v in eqn.invars if kind(v) != "images"}
+        others = {
+            id(v): _other(eqn, v, kind(v), numbers) for v in eqn.invars if kind(v) != "images"
+        }
         if not arrays:
             y = curve(eqn, [others[id(v)] for v in eqn.invars])
             if y is not None and np.ndim(y) == 0:
@@ -240,7 +247,7 @@ def _chains(jaxpr: core.Jaxpr, kind: Callable[[Any], str], numbers: dict) -> lis
         roots = {steps[v].root if v in steps else v for v in arrays}
         y = None
         kind_of_number = eqn.outvars[0].aval.dtype
-        is_real = kind_of_number == bool or jnp.issubdtype(kind_of_number, jnp.floating)
+        is_real = kind_of_number == np.bool_ or jnp.issubdtype(kind_of_number, jnp.floating)
         if len(roots) == 1 and is_real:
             operands = [others[id(v)] if id(v) in others else steps[v].y if v in steps else _GRID
                         for v in eqn.invars]  # fmt: skip
@@ -303,7 +310,11 @@ def _representative(step: _Step) -> int | None:
 
 def _line(x: np.ndarray, y: np.ndarray, through_zero: bool = False) -> bool:
     """Whether y = a x + b with a != 0 (and b = 0)."""
-    if x.shape != y.shape or bool in (x.dtype, y.dtype) or not (np.isfinite(x).all() and np.isfinite(y).all()):
+    if (
+        x.shape != y.shape
+        or bool in (x.dtype, y.dtype)
+        or not (np.isfinite(x).all() and np.isfinite(y).all())
+    ):
         return False
     spread = x.max() - x.min()
     a = (y[x.argmax()] - y[x.argmin()]) / spread if spread else 0.0

@@ -33,7 +33,13 @@ __all__ = [
 
 Array = jax.Array
 # Arguments of a user's module that switch dropout, and the value that switches it off.
-_EVALUATION = {"train": False, "training": False, "is_training": False, "deterministic": True, "is_train": False}
+_EVALUATION = {
+    "train": False,
+    "training": False,
+    "is_training": False,
+    "deterministic": True,
+    "is_train": False,
+}
 _LINEN_NORMS = (nn.LayerNorm, nn.BatchNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm)
 _NNX_NORMS = (nnx.LayerNorm, nnx.BatchNorm, nnx.GroupNorm, nnx.RMSNorm, nnx.InstanceNorm)
 

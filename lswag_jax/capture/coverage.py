@@ -79,7 +79,7 @@ class Coverage:
                 for i in sorted(program.activations)
             ),
             norms,
-            tuple(sorted(owners - set(norms))),
+            tuple(sorted(owners - {name.partition("[")[0] for name in norms})),
         )
 
     def __str__(self) -> str:
@@ -151,7 +151,8 @@ def _why_missed(var: Any, program: Program) -> str | None:
             if (eqn.primitive.name in _SHOWN or is_vector) and not has_product:
                 return None if is_vector and max(var.aval.shape) != var.aval.size else ""
             continue
-        if eqn.primitive.name in ("add", "sub") and var.aval.size < eqn.outvars[0].aval.size:
+        is_sum = eqn.primitive.name in ("add", "sub")
+        if is_sum and not has_product and var.aval.size < eqn.outvars[0].aval.size:
             return None  # a bias of what parameters alone give
         has_product |= eqn.primitive.name in ("dot_general", "conv_general_dilated")
         seen.update(eqn.outvars)

@@ -234,6 +234,7 @@ class Linen:
     rngs: tuple = ()
 
     def __call__(self, variables: Mapping, batch_norm: str, *args: Any, **kwargs: Any) -> Network:
+        """The network of these variables in this mode."""
         options = {"method": self.method, "rngs": dict(self.rngs)}
         return adapters.linen_network(
             self.module, variables, *args, batch_norm=batch_norm, **options, **kwargs
@@ -248,6 +249,7 @@ class Nnx:
     method: Any = None
 
     def __call__(self, variables: Mapping, batch_norm: str, *args: Any, **kwargs: Any) -> Network:
+        """The network of these variables in this mode."""
         model = nnx.merge(self.graph, variables["params"], variables["rest"])
         return adapters.nnx_network(
             model, *args, batch_norm=batch_norm, method=self.method, **kwargs
@@ -262,6 +264,7 @@ class Function:
     takes_rest: bool = False
 
     def __call__(self, variables: Mapping, batch_norm: str, *args: Any, **kwargs: Any) -> Network:
+        """The network of these variables; its normalisations run as they are."""
         del batch_norm
         kwargs = adapters.evaluation_arguments(self.apply, len(args) + 2) | kwargs
 

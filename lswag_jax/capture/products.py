@@ -7,19 +7,26 @@ number of them, so that a gradient is that of the stored parameter.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-from jax import lax
 from jax.extend import core
 
 from lswag_jax import marks
-from lswag_jax.capture.program import PRODUCTS, Flat, bind, name_of
+from lswag_jax.capture.expressions import (
+    Bias,
+    Bound,
+    Dot,
+    Expression,
+    Product,
+    Reshape,
+    Step,
+    Transpose,
+    made_by,
+)
+from lswag_jax.capture.program import PRODUCTS, Flat, name_of
 from lswag_jax.capture.samples import Place, Rows
 
-Array = jax.Array
 _TABLES = ("gather", "dynamic_slice")  # a row looked up, of a table of positions or tokens
 
 
@@ -28,208 +35,6 @@ class Leaf(NamedTuple):
 
     number: int  # among the leaves
     index: int | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """An equation on numbered values; equal ones are equal, so that like layers share a trace."""
-
-    eqn: core.JaxprEqn = dataclasses.field(repr=False, compare=False)
-    operands: tuple  # numbers of values, or literals
-    key: tuple
-
-    @classmethod
-    def of(cls, eqn: core.JaxprEqn, numbers: Mapping[Any, int]) -> "Step":
-        """The step of an equation whose operands have these numbers."""
-        operands = tuple(
-            ("literal", v.val.item() if hasattr(v.val, "item") else v.val, str(v.aval))
-            if isinstance(v, core.Literal)
-            else numbers[v]
-            for v in eqn.invars
-        )
-        return cls(eqn, operands, (eqn.primitive, _hashable(eqn.params)))
-
-    def __call__(self, values: Sequence[Array]) -> list[Array]:
-        """Its outputs."""
-        pairs = zip(self.operands, self.eqn.invars, strict=True)
-        return bind(self.eqn, [v.val if isinstance(o, tuple) else values[o] for o, v in pairs])
-
-
-def _hashable(params: Mapping[str, Any]) -> tuple:
-    """An equation's parameters as a key; those that cannot be compared by what they are."""
-    found = []
-    for name, value in sorted(params.items()):
-        try:
-            hash(value)
-        except TypeError:
-            value = id(value)
-        found.append((name, value))
-    return tuple(found)
-
-
-@dataclasses.dataclass(frozen=True)
-class Expression:
-    """A few equations as a function of their inputs.
-
-    Attributes:
-        steps: they append their outputs to the values.
-        result: number of the value that is returned.
-    """
-
-    steps: tuple[Step, ...] = ()
-    result: int = 0
-
-    @classmethod
-    def between(cls, flat: Flat, source: Any, target: Any) -> tuple["Expression", list]:
-        """What gives `target` from `source`, and the other variables it needs."""
-        made_by = _made_by(flat)
-        on_the_way = _between(made_by, source, target)
-        eqns = [eqn for eqn in flat.jaxpr.eqns if any(v in on_the_way for v in eqn.outvars)]
-        outputs = {v for eqn in eqns for v in eqn.outvars}
-        extra = [
-            v
-            for eqn in eqns
-            for v in eqn.invars
-            if not isinstance(v, core.Literal) and v not in outputs and v is not source
-        ]
-        extra = list(dict.fromkeys(extra))
-        numbers = {v: i for i, v in enumerate([source, *extra])}
-        steps = []
-        for eqn in eqns:
-            steps.append(Step.of(eqn, numbers))
-            numbers |= {v: len(numbers) + i for i, v in enumerate(eqn.outvars)}
-        return cls(tuple(steps), numbers[target]), extra
-
-    def __call__(self, *values: Array) -> Array:
-        """The result."""
-        found = list(values)
-        for step in self.steps:
-            found += step(found)
-        return found[self.result]
-
-
-def _made_by(flat: Flat) -> dict[Any, core.JaxprEqn]:
-    return {v: eqn for eqn in flat.jaxpr.eqns for v in eqn.outvars}
-
-
-def _between(made_by: Mapping, source: Any, target: Any) -> set:
-    """Variables that depend on `source` and that `target` depends on."""
-    depends: dict[Any, bool] = {source: True}
-
-    def visit(var: Any) -> bool:
-        if var not in depends:
-            eqn = made_by.get(var)
-            found = [visit(v) for v in eqn.invars if not isinstance(v, core.Literal)] if eqn else []
-            depends[var] = any(found)
-        return depends[var]
-
-    visit(target)
-    return {v for v, does in depends.items() if does and v is not source}
-
-
-@dataclasses.dataclass(frozen=True)
-class Bias:
-    """What is added to a product: an expression of a parameter, broadcast along new axes."""
-
-    expression: Expression
-    num_extra: int
-    dimensions: tuple[int, ...] | None  # None for an array of the output's rank
-    moves: tuple  # what happens to the product before: transpositions and reshapes
-
-    def __call__(self, y: Array, bias: Array, extra: Sequence[Array], batch: int) -> Array:
-        """The product with the bias."""
-        for move in self.moves:
-            y = move(y, batch)
-        b = self.expression(bias, *extra)
-        return y + (b if self.dimensions is None else lax.broadcast_in_dim(
-            b, y.shape, self.dimensions))  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class Transpose:
-    """A transposition of any number of samples."""
-
-    permutation: tuple[int, ...]
-
-    def __call__(self, y: Array, batch: int) -> Array:
-        return y.transpose(self.permutation)
-
-
-@dataclasses.dataclass(frozen=True)
-class Reshape:
-    """A reshape of any number of samples: they are in one axis of the new sizes."""
-
-    sizes: tuple[int, ...]
-    axis: int
-    rows: int
-
-    def __call__(self, y: Array, batch: int) -> Array:
-        sizes = list(self.sizes)
-        sizes[self.axis] = self.rows * batch
-        return y.reshape(sizes)
-
-
-@dataclasses.dataclass(frozen=True)
-class Product:
-    """One use of a weight as a function of it and of whole samples.
-
-    Attributes:
-        function: of (x, w, *arrays): the product.
-        weight: gives w from the stored parameter.
-        num_weight, num_arrays: further arrays of `weight` and of `function`.
-        enters, leaves: where the samples are in x and in the output.
-        bias: what is added, or None.
-        member: number of the slice of a stack of weights, and its axis in x, None where all have
-            the same x.
-    """
-
-    function: Any
-    weight: Expression
-    num_weight: int
-    num_arrays: int
-    enters: Rows
-    leaves: Rows
-    bias: Bias | None = None
-    member: tuple[int, int | None] | None = None
-
-    def __call__(self, params: Mapping[str, Array], inputs: Array, extra: Sequence) -> Array:
-        """The output [b, ...] of inputs [b, ...]."""
-        batch, x = len(inputs), self.enters.back(inputs)
-        of_weight, arrays = extra[: self.num_weight], extra[self.num_weight :]
-        w = self.weight(params["kernel"], *of_weight)
-        if self.member is not None and self.member[1] is not None:
-            x = lax.index_in_dim(x, *self.member, keepdims=False)
-        y = self.function(x, w, *arrays[: self.num_arrays])
-        if self.bias is not None and "bias" in params:
-            y = self.bias(y, params["bias"], arrays[self.num_arrays :], batch)
-        return self.leaves.first(y, batch)
-
-
-@dataclasses.dataclass(frozen=True)
-class Bound:
-    """A product's equation as a function of its two operands."""
-
-    step: Step
-    swapped: bool  # the weight is the first operand
-    rows: tuple[int, int] | None = None  # axes of the samples in x and in w, all rows of it equal
-
-    def __call__(self, x: Array, w: Array) -> Array:
-        if self.rows is not None:
-            w = lax.slice_in_dim(w, 0, x.shape[self.rows[0]], axis=self.rows[1])
-        return self.step((w, x) if self.swapped else (x, w))[0]
-
-
-@dataclasses.dataclass(frozen=True)
-class Dot:
-    """A product of one member of a stack, whose axis is gone."""
-
-    numbers: tuple
-    swapped: bool
-    options: tuple
-
-    def __call__(self, x: Array, w: Array) -> Array:
-        a, b = (w, x) if self.swapped else (x, w)
-        return lax.dot_general(a, b, self.numbers, **dict(self.options))
 
 
 class Use(NamedTuple):
@@ -261,7 +66,9 @@ class Use(NamedTuple):
         return isinstance(function, Bound) and function.step.eqn.primitive.name == "gather"
 
 
-def find(flat: Flat, places: Mapping[Any, Place | None], num_params: int, batch: int, end: int) -> list[Use]:
+def find(
+    flat: Flat, places: Mapping[Any, Place | None], num_params: int, batch: int, end: int
+) -> list[Use]:
     """Every use of a weight before equation `end`, in order of execution.
 
     Raises:
@@ -278,7 +85,7 @@ class _Finder:
 
     def __init__(self, flat: Flat, places: Mapping, num_params: int, batch: int):
         self._flat, self._places, self._batch = flat, places, batch
-        self._made_by = _made_by(flat)
+        self._made_by = made_by(flat)
         self._leaves = {v: i for i, v in enumerate(flat.jaxpr.invars[:num_params])}
         self._readers: dict[Any, list[int]] = {}
         for i, eqn in enumerate(flat.jaxpr.eqns):
@@ -344,8 +151,10 @@ class _Finder:
                 size = eqn.outvars[0].aval.size
                 is_sum = eqn.primitive.name in ("add", "sub")
                 for other in eqn.invars:
-                    spread = (is_sum or is_term) and 1 < other.aval.size < size and (
-                        is_sum or eqn.primitive.name == "broadcast_in_dim"
+                    spread = (
+                        (is_sum or is_term)
+                        and 1 < other.aval.size < size
+                        and (is_sum or eqn.primitive.name == "broadcast_in_dim")
                     )
                     is_product = is_behind or eqn.primitive.name in PRODUCTS
                     visit(other, is_product, is_term or is_sum, is_spread or spread)
@@ -363,7 +172,11 @@ class _Finder:
         cut = self._made_by.get(squeeze.invars[0])
         if squeeze.params["dimensions"] != (0,) or cut is None or cut.primitive.name != "slice":
             return None
-        (stack,), start, limit = cut.invars, cut.params["start_indices"], cut.params["limit_indices"]
+        (stack,), start, limit = (
+            cut.invars,
+            cut.params["start_indices"],
+            cut.params["limit_indices"],
+        )
         is_whole = start[1:] == (0,) * len(start[1:]) and limit[1:] == stack.aval.shape[1:]
         is_stack = stack in self._leaves and stack.aval.ndim > rank and stack.aval.shape[0] > 1
         return Leaf(self._leaves[stack], start[0]) if is_whole and is_stack else None
@@ -493,7 +306,6 @@ def _channels(eqn: core.JaxprEqn) -> int:
         return out[eqn.params["dimension_numbers"].out_spec[1]]
     if eqn.primitive.name != "dot_general":
         return out[-1]
-    x, w = (v.aval for v in eqn.invars)
     contract, batched = eqn.params["dimension_numbers"]
 
     def free(a, side: int) -> int:
@@ -501,7 +313,7 @@ def _channels(eqn: core.JaxprEqn) -> int:
         return math.prod(s for d, s in enumerate(a.shape) if d not in gone)
 
     # which side is the weight does not matter: a bias has as many elements as its free axes
-    return free(w, 1)
+    return free(eqn.invars[1].aval, 1)
 
 
 def _without_stack(eqn: core.JaxprEqn, side: int, along: int | None) -> tuple[tuple, int]:
@@ -524,6 +336,8 @@ def _without_stack(eqn: core.JaxprEqn, side: int, along: int | None) -> tuple[tu
 
     contract[side], batched[side] = lower(contract[side], 0), lower(batched[side], 0)
     if along is not None:
-        contract[other], batched[other] = (lower(d, along) for d in (contract[other], batched[other]))
+        contract[other], batched[other] = (
+            lower(d, along) for d in (contract[other], batched[other])
+        )
     numbers = (tuple(map(tuple, contract)), tuple(map(tuple, batched)))
     return numbers, axis

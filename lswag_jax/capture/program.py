@@ -158,10 +158,10 @@ def _step(eqn: core.JaxprEqn, operands: list[tuple]) -> list[tuple]:
         )
     values = [value for value, _ in operands]
     kind = _joined(kind for _, kind in operands)
-    if kind == "constant" and all(var.aval.ndim == 0 for var in eqn.outvars):
-        if not any(isinstance(value, jax.core.Tracer) for value in values):
-            with jax.ensure_compile_time_eval():  # an index that is known stays known
-                return [(value, kind) for value in bind(eqn, values)]
+    is_known = kind == "constant" and not any(isinstance(v, jax.core.Tracer) for v in values)
+    if is_known and all(var.aval.ndim == 0 for var in eqn.outvars):
+        with jax.ensure_compile_time_eval():  # an index that is known stays known
+            return [(value, kind) for value in bind(eqn, values)]
     return [(value, kind) for value in bind(eqn, values)]
 
 

@@ -73,7 +73,9 @@ class Program:
             return network.run(variables, inputs, hook)
 
         names = tuple(params)
-        flat = flatten(forward, list(params.values()), others, network.inputs(images), dead=network.dead)
+        flat = flatten(
+            forward, list(params.values()), others, network.inputs(images), dead=network.dead
+        )
         batch = jax.tree.leaves(images)[0].shape[0]
         if not is_scored:
             return cls(flat, names, (), {}, batch, network)
@@ -234,9 +236,17 @@ def _plan(flat: Flat, names: Sequence[str], applies: Sequence[tuple], batch: int
     found = _places(flat, batch)
     calls: list = []
     end = len(flat.jaxpr.eqns)
+    steps: dict[int, list] = {}  # parameters of a mark, of each step of a scan its own
     for i, eqn in enumerate(flat.jaxpr.eqns):
         if name_of(eqn).startswith(MARK):
-            mark = Mark(i, *applies[int(name_of(eqn).rpartition("_")[2])])
+            number = int(name_of(eqn).rpartition("_")[2])
+            mark = Mark(i, *applies[number])
+            own = [v for v in eqn.invars if flat.kind(v) == "params"]
+            known = steps.setdefault(number, [])
+            if own not in known:
+                known.append(own)
+            if own != known[0]:
+                mark = dataclasses.replace(mark, name=f"{mark.name}[{known.index(own)}]")
             end = i if mark.kind == "end" else end
             calls.append(mark)
     calls += products.find(flat, found, len(names), batch, end)

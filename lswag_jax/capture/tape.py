@@ -19,7 +19,17 @@ from lswag_jax.capture.network import Network
 from lswag_jax.capture.record import Program
 from lswag_jax.tasks import cross_entropy
 
-__all__ = ["Activation", "Call", "Layer", "Loss", "Network", "Program", "Tape", "layers_of", "record"]
+__all__ = [
+    "Activation",
+    "Call",
+    "Layer",
+    "Loss",
+    "Network",
+    "Program",
+    "Tape",
+    "layers_of",
+    "record",
+]
 Array = jax.Array
 Loss = Callable[[Array, Array], Array]
 
@@ -43,8 +53,6 @@ class Tape:
     norms: list[Layer]
     activations: list[Activation]
     pull: Callable[[Array], list[Layer]] | None = None
-
-
 
 
 def record(

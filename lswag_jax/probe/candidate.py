@@ -61,7 +61,9 @@ class Candidate:
     def with_kernels(self, kernels: Mapping[str, Array]) -> Any:
         """The variables with other kernels."""
         return map_variables(
-            lambda name, leaf: kernels.get(layer_name(name), leaf) if self.is_weight(name) else leaf,
+            lambda name, leaf: (
+                kernels.get(layer_name(name), leaf) if self.is_weight(name) else leaf
+            ),
             self.variables,
         )
 

@@ -93,6 +93,7 @@ def score_model(
             one without the samples on its leading axis (see `tape.record`).
 
     Example:
+        >>> import flax.linen as nn
         >>> class MLP(nn.Module):
         ...     @nn.compact
         ...     def __call__(self, x):
@@ -298,9 +299,7 @@ def _loss_and_labels(
             them.
     """
     if not hasattr(logits, "ndim") or (task is None and loss is None and logits.ndim != 2):
-        raise ValueError(
-            f"the model must return logits [B, C], got {models.described(logits)}."
-        )
+        raise ValueError(f"the model must return logits [B, C], got {models.described(logits)}.")
     if labels is None:
         _check_label_free(proxies)
         return loss or tape.cross_entropy, np.zeros(len(images), np.int32)

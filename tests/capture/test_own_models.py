@@ -101,7 +101,7 @@ def test_what_no_image_moves(rows, lead):
     module = Tokens(rows, "activation", lead)
     variables = module.init(jax.random.key(0), x)
     found = lswag_jax.explain_model(module, variables, x)
-    assert (found.share, found.tables, found.activations) == (1, ("tokens",), (4,))
+    assert (found.share, found.missed, found.activations) == (1, {}, (4,))
 
 
 class Masked(nn.Module):

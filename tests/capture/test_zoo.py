@@ -58,7 +58,10 @@ class Vit(nn.Module):
         x = x + self.param("pos", nn.initializers.normal(1.0), (1, *x.shape[1:]))
         if self.scan:
             block = nn.scan(
-                nn.remat(VitBlock), variable_axes={"params": 0}, split_rngs={"params": True}, length=2
+                nn.remat(VitBlock),
+                variable_axes={"params": 0},
+                split_rngs={"params": True},
+                length=2,
             )
             x, _ = block(self.gelu, name="blocks")(x, None)
         else:
@@ -202,7 +205,11 @@ def linen(module, x=None, **options):
 
 def bare_case():
     draw = np.random.default_rng(1).normal
-    params = {"first": draw(size=(7, 192)) / 9, "second": draw(size=(CLASSES, 7)), "bias": draw(size=3)}
+    params = {
+        "first": draw(size=(7, 192)) / 9,
+        "second": draw(size=(CLASSES, 7)),
+        "bias": draw(size=3),
+    }
     return bare, params, picture(), {}
 
 
