@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from lswag_jax import options
 from lswag_jax.spaces.autoformer import AutoFormer, AutoFormerGenotype
@@ -95,7 +95,7 @@ def get(name: str, **fields: Any) -> Space:
         raise ValueError(f"{name} has no argument {unknown[0]!r}, known are {', '.join(known)}.")
     cls, own = _SPACES[name]
     options.check(cls, fields, name)
-    make: Callable[..., Space] = cls
+    make = cast(Callable[..., Space], cls)  # each has fields of its own
     return make(name=name, **(own | fields))
 
 

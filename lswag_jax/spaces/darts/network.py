@@ -210,7 +210,7 @@ class ElasticEdge(nn.Module):
         last = present["norm_1"] + present["norm_2"]
         return lax.switch(last, [lambda *a, i=i: a[i] for i in range(3)], y, z, w)
 
-    def _halves(self, post: Array, choice: Array | int) -> Array:
+    def _halves(self, post: Array, choice: Any) -> Array:
         layers = [ElasticConv(post.shape[-1] // 2, (1,), 2, name=name) for name in HALVES]
         return _both_halves(post, *(functools.partial(f, choice=choice) for f in layers))
 
