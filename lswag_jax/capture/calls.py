@@ -33,6 +33,18 @@ class Call:
     index: int | None = None  # of a slice of it along its first axis
     cotangent: Array | None = None
 
+    def run(self, params: Params, inputs: Array) -> Array:
+        """The output again, of other parameters and inputs."""
+        assert self.apply is not None, f"{self.name} is no layer that can be run again"
+        return self.apply(params, inputs, self.extra)
+
+    @property
+    def output_cotangent(self) -> Array:
+        """`cotangent` where it must be there."""
+        if self.cotangent is None:
+            raise ValueError(f"no cotangent was recorded for the output of {self.name!r}.")
+        return self.cotangent
+
 
 @functools.partial(
     jax.tree_util.register_dataclass, data_fields=("calls",), meta_fields=("name", "kind")
@@ -84,12 +96,13 @@ class Layer:
         for call, (inputs, cotangent) in zip(self.calls, pairs, strict=True):
 
             def output(p: Params, call: Call = call, inputs: Array = inputs) -> Array:
-                return call.apply(call.params | p, inputs, call.extra)
+                return call.run(call.params | p, inputs)
 
             own = {name: call.params.get(name, self.params[name]) for name in names}
             _, pull = jax.vjp(output, own)
             (grads,) = pull(cotangent)
             total = grads if total is None else jax.tree.map(jnp.add, total, grads)
+        assert total is not None  # a layer has a call
         return total
 
 

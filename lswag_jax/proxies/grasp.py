@@ -15,6 +15,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
+from lswag_jax.arrays import total
 from lswag_jax.capture import adapters
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
@@ -47,7 +48,7 @@ class Grasp(Proxy):
         g0 = jax.tree.map(jax.lax.stop_gradient, gradient(scored))
 
         def product(scored: dict[str, Array]) -> Array:
-            return sum(jnp.vdot(g0[name], g) for name, g in gradient(scored).items())
+            return total(jnp.vdot(g0[name], g) for name, g in gradient(scored).items())
 
         hg = jax.grad(product)(
             scored

@@ -15,7 +15,7 @@ behind SynFlow does not hold.
 """
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +53,7 @@ def saliency(probe: Probe, mode: str) -> list[tuple[Array, Wide]]:
         return kernels, wide.gradient(outputs, kernels)
 
     kernels, grads = probe.once(("positive", mode), compute)
-    return [(x.of(kernels), x.of(grads)) for x in probe.layers]
+    return [(x.of(kernels), cast(Wide, x.of(grads))) for x in probe.layers]
 
 
 def flow(kernel: Array, gradient: Wide) -> Wide:
