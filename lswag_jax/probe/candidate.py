@@ -32,7 +32,7 @@ class Candidate:
         weights: names of the parameters that the tape found to be weights.
     """
 
-    make: Callable[[Any, str], Network]
+    make: Callable[[Any, str], Any]  # a `Network` or a `chain.Chain`
     variables: Any
     batch_norm: str = "frozen"
     has_batch_norm: bool = False

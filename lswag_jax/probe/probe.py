@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from lswag_jax.capture.tape import Activation, Layer, Loss, Tape
 from lswag_jax.probe import patterns
@@ -231,7 +232,7 @@ class Probe:
                 return self.record(network, *batch).layers
 
             batches = [a.reshape(n, -1, *a.shape[1:]) for a in (self.images, self.labels)]
-            if n > 1 and isinstance(self.images, jax.core.Tracer):
+            if n > 1 and isinstance(self.images, Tracer):
                 return unstacked(jax.lax.map(layers_of, tuple(batches)))
             return concatenated([layers_of(batch) for batch in zip(*batches, strict=True)])
 
