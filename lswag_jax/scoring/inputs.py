@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from lswag_jax.tasks import Task
 
@@ -38,7 +39,7 @@ def check_inputs(
     images = np.asarray(images) if isinstance(images, list) else images
     if not hasattr(images, "dtype") or not hasattr(images, "shape"):
         raise ValueError(f"images must be an array, got {type(images).__name__}.")
-    if isinstance(images, jax.core.Tracer) or isinstance(labels, jax.core.Tracer):
+    if isinstance(images, Tracer) or isinstance(labels, Tracer):
         raise ValueError(
             "images and labels must be values, not traced by jit or grad: scoring compiles "
             "programs of its own; under jit use lswag_jax.make_scorer."

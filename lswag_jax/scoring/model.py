@@ -5,7 +5,7 @@ import functools
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -129,7 +129,7 @@ def score_model(
     result = merged([run(*arguments) for run in programs])
     elapsed = time.perf_counter() - compiled
     (measured,) = measurements([jax.tree.map(lambda a: np.asarray(a)[None], result)], resolved, 1)
-    row: Row = {
+    fields = {
         "id": type(module).__name__,
         "genotype": None,
         "params": sum(int(leaf.size) for leaf in jax.tree.leaves(weights["params"])),
@@ -147,7 +147,9 @@ def score_model(
         notes.append(_why_degenerate(weights))
     for note in [*notes, *_saturated(measured)]:
         warnings.warn(note, stacklevel=2)
-    return ScoreTable([row], resolved, {"compile": compiled - start, "score": elapsed})
+    return ScoreTable(
+        [cast(Row, fields)], resolved, {"compile": compiled - start, "score": elapsed}
+    )
 
 
 def explain_model(
@@ -316,7 +318,7 @@ def _check_label_free(proxies: Sequence[Proxy]) -> None:
         raise ValueError(f"labels may be None only where no proxy reads them, got {readers}.")
 
 
-def _kept(function: Callable, cached: bool) -> Callable:
+def _kept(function: Any, cached: bool) -> Callable:
     """A function that keeps its results, without that where its arguments cannot be hashed."""
     return function if cached else function.__wrapped__
 

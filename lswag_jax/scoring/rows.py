@@ -1,7 +1,7 @@
 """Rows: what is kept of one scored architecture, in tables, archives and JSON lines."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 
@@ -60,7 +60,7 @@ def population_rows(
             "macs": space.macs(genotype),
             "seconds": seconds,
         }
-        yield row | ({"error": results} if measured is None else measured[i])
+        yield cast(Row, row | ({"error": results} if measured is None else measured[i]))
 
 
 def measurements(
