@@ -168,11 +168,13 @@ def _is_odd_and_bounded(y: np.ndarray) -> bool:
 
 
 def is_softcap(y: np.ndarray) -> bool:
-    """c tanh(x / c) and its like: the identity near zero, limited at a bound other than one."""
-    if not _is_odd_and_bounded(y):
-        return False
+    """c tanh(x / c) and its like: odd, the identity near zero, less than it far out; not tanh."""
     first = len(_HALF) + 1
-    return abs(y[first] / _GRID[first] - 1) < 1e-3 and abs(y[-1] - 1) > 1e-3
+    if not _is_passing_zero(y) or not np.allclose(y, -y[::-1], atol=1e-6 * abs(y[-1])):
+        return False
+    is_identity_at_zero = abs(y[first] / _GRID[first] - 1) < 1e-3
+    is_limited = (np.diff(y) >= -1e-9).all() and y[-1] < 0.99 * _GRID[-1]
+    return bool(is_identity_at_zero and is_limited and abs(y[-1] - 1) > 1e-3)
 
 
 def is_gate(y: np.ndarray) -> bool:
@@ -190,6 +192,7 @@ class _Step:
     y: np.ndarray
     parents: list
     is_tanh: bool
+    shifted: np.ndarray | None = None  # the curve over the last x + c that it passed, if any
     children: list = dataclasses.field(default_factory=list)
     escapes: bool = False  # something outside of the chain reads it
 
@@ -232,7 +235,7 @@ def _chains(jaxpr: core.Jaxpr, kind: Callable[[Any], str], numbers: dict) -> lis
         arrays = [v for v in eqn.invars if kind(v) == "images"]
         if eqn.primitive.name in _MOVES and arrays and arrays[0] in steps:
             before = steps[arrays[0]]
-            step = _Step(index, before.root, before.y, [before], False)
+            step = _Step(index, before.root, before.y, [before], False, before.shifted)
             before.children.append(step)
             steps[eqn.outvars[0]] = step
             continue
@@ -245,19 +248,25 @@ def _chains(jaxpr: core.Jaxpr, kind: Callable[[Any], str], numbers: dict) -> lis
                 numbers[eqn.outvars[0]] = y
             continue
         roots = {steps[v].root if v in steps else v for v in arrays}
-        y = None
+        y = shifted = None
         kind_of_number = eqn.outvars[0].aval.dtype
         is_real = kind_of_number == np.bool_ or jnp.issubdtype(kind_of_number, jnp.floating)
         if len(roots) == 1 and is_real:
-            operands = [others[id(v)] if id(v) in others else steps[v].y if v in steps else _GRID
-                        for v in eqn.invars]  # fmt: skip
-            y = curve(eqn, operands)
+            own = {v: steps[v].y if v in steps else _GRID for v in arrays}
+            y = curve(eqn, [others[id(v)] if id(v) in others else own[v] for v in eqn.invars])
+            moved = {v: steps[v].shifted if v in steps else None for v in arrays}
+            shifted = curve(
+                eqn, [others[id(v)] if id(v) in others else moved[v] for v in eqn.invars]
+            )
         parents = [steps[v] for v in dict.fromkeys(arrays) if v in steps]
         if y is None or np.ndim(y) == 0:
             for parent in parents:
                 parent.escapes = True
             continue
-        step = _Step(index, roots.pop(), y, parents, eqn.primitive.name == "tanh")
+        last = y if shifted is None else shifted
+        if _line(_GRID, last) and not _line(_GRID, last, through_zero=True):
+            shifted = _GRID  # x + c: what follows is looked at as a curve of it, too
+        step = _Step(index, roots.pop(), y, parents, eqn.primitive.name == "tanh", shifted)
         steps[eqn.outvars[0]] = step
         for parent in parents:
             parent.children.append(step)
@@ -281,11 +290,20 @@ def _is_candidate(step: _Step) -> bool:
     return _is_bent(step) and not any(repeats)
 
 
+def _is_shifted_activation(step: _Step) -> bool:
+    """Whether it is f(x + c) with an unbounded f; a bounded one may be part of a gate."""
+    y = step.shifted
+    if y is None or y.dtype == bool or y is _GRID:
+        return False
+    return _is_bent_line(y) or (_is_one_sided(y) and y[-1] > y[-2])
+
+
 def _is_bent(step: _Step) -> bool:
     """Whether it has an activation's curve; a tanh of whatever has."""
     if step.y.dtype == bool:
         return False
-    return is_activation(step.y) or (step.is_tanh and not is_gate(step.y))
+    is_one = is_activation(step.y) or (step.is_tanh and not is_gate(step.y))
+    return is_one or _is_shifted_activation(step)
 
 
 def _representative(step: _Step) -> int | None:
