@@ -111,7 +111,7 @@ def num_programs() -> int:
     return _forward._cache_size()
 
 
-def make_room(share: float = 0.6) -> None:
+def drop_programs_when_full(share: float = 0.6) -> None:
     """Drops compiled programs where they take more than a share of a process's memory maps.
 
     A program of XLA's CPU backend takes dozens of maps, and where Linux grants no more

@@ -20,12 +20,12 @@ from lswag_jax.capture.network import Network
 Array = jax.Array
 
 
-class OtherInputs(ValueError):
+class ForeignInputs(ValueError):
     """A model was run on other inputs than it takes, or than have a row of its further arrays."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Further:
+class ExtraArguments:
     """Arguments of a model's call after the images.
 
     Attributes:
@@ -38,7 +38,7 @@ class Further:
     kwargs: tuple[tuple[str, Any], ...] = ()
     sizes: tuple[int, ...] = ()
 
-    def of_first(self, n: int) -> "Further":
+    def of_first(self, n: int) -> "ExtraArguments":
         """The arguments of the first n samples alone."""
         if not self.sizes:
             return self
@@ -49,28 +49,28 @@ class Further:
         if not self.sizes:
             return []
         leaves = jax.tree.leaves((self.args, dict(self.kwargs)))
-        return [jnp.asarray(leaf) for leaf in leaves if _has_rows(leaf, max(self.sizes))]
+        return [jnp.asarray(leaf) for leaf in leaves if _is_per_sample(leaf, max(self.sizes))]
 
-    def filled(self, rows: Sequence[Array]) -> "Further":
+    def filled(self, rows: Sequence[Array]) -> "ExtraArguments":
         """The arguments with other rows."""
         given, whole = iter(rows), max(self.sizes)
 
         def fill(leaf: Any) -> Any:
-            return next(given) if _has_rows(leaf, whole) else leaf
+            return next(given) if _is_per_sample(leaf, whole) else leaf
 
         args, kwargs = jax.tree.map(fill, (self.args, dict(self.kwargs)))
-        return Further(args, tuple(kwargs.items()))
+        return ExtraArguments(args, tuple(kwargs.items()))
 
     def check(self, n: int) -> None:
-        """Raise OtherInputs unless there is a row for each of n samples."""
+        """Raise ForeignInputs unless there is a row for each of n samples."""
         if n not in self.sizes:
-            raise OtherInputs(
+            raise ForeignInputs(
                 "a model with further arrays of the batch runs on the batch's images alone, of "
                 f"{self.sizes} samples, got {n} other ones."
             )
 
 
-def _has_rows(leaf: Any, n: int) -> bool:
+def _is_per_sample(leaf: Any, n: int) -> bool:
     """Whether an argument is an array with so many rows."""
     return isinstance(leaf, jax.Array | np.ndarray) and leaf.ndim > 0 and len(leaf) == n
 
@@ -81,7 +81,7 @@ class Model:
 
     Attributes:
         make: `make(variables, batch_norm, *args, **kwargs)` is its network.
-        further: arguments of its call.
+        extra: arguments of its call.
         batch_norm: mode of BatchNorm.
         has_batch_norm: whether the mode matters.
         output: what picks the logits out of its output, see `score_model`.
@@ -90,7 +90,7 @@ class Model:
     """
 
     make: Callable[..., Network]
-    further: Further
+    extra: ExtraArguments
     batch_norm: str
     has_batch_norm: bool
     output: Any = None
@@ -99,24 +99,24 @@ class Model:
 
     def network(self, variables: Mapping[str, Any], batch_norm: str = "") -> Network:
         """The model as the tape runs it, in its own mode of BatchNorm or another."""
-        mode, has_rows = batch_norm or self.batch_norm, bool(self.further.sizes)
+        mode, has_per_sample_arguments = batch_norm or self.batch_norm, bool(self.extra.sizes)
 
         def apply(variables: Mapping, images: Array, hook: Callable, rows: Sequence = ()) -> Array:
             if self.integers != jnp.issubdtype(images.dtype, jnp.integer):
-                raise OtherInputs("a model of integers runs on the batch's own inputs alone.")
-            further = self.further.filled(rows) if has_rows else self.further
-            kwargs = dict(further.kwargs)
+                raise ForeignInputs("a model of integers runs on the batch's own inputs alone.")
+            extra = self.extra.filled(rows) if has_per_sample_arguments else self.extra
+            kwargs = dict(extra.kwargs)
             inputs = images if self.key is None else kwargs.pop(_INPUTS) | {self.key: images}
-            network = self.make(variables, mode, *further.args, **kwargs)
+            network = self.make(variables, mode, *extra.args, **kwargs)
             return picked(network.apply(variables, inputs, hook), self.output)
 
         def rows_of(n: int) -> list[Array]:
-            self.further.check(n)
-            return [row[:n] for row in self.further.rows()]
+            self.extra.check(n)
+            return [row[:n] for row in self.extra.rows()]
 
         module = getattr(self.make, "module", None)
         dead = module is not None and adapters.keeps_dead_code(module)
-        return Network(apply, variables, rows_of if has_rows else None, dead)
+        return Network(apply, variables, rows_of if has_per_sample_arguments else None, dead)
 
 
 _INPUTS = "the other inputs"
@@ -182,10 +182,11 @@ def split(
     adapters.check_mode(batch_norm)
     kwargs = dict(kwargs or {}) | ({_INPUTS: dict(others or {})} if key is not None else {})
     leaves = jax.tree.leaves((tuple(args), kwargs))
-    has_rows = any(_has_rows(leaf, max(sizes, default=0)) for leaf in leaves)
-    further = Further(tuple(args), tuple(kwargs.items()), tuple(sizes) if has_rows else ())
+    largest = max(sizes, default=0)
+    per_sample = any(_is_per_sample(leaf, largest) for leaf in leaves)
+    extra = ExtraArguments(tuple(args), tuple(kwargs.items()), tuple(sizes) if per_sample else ())
     make, weights, has_batch_norm = _parts(module, variables, method, rngs)
-    model = Model(make, further, batch_norm, has_batch_norm, output, integers, key)
+    model = Model(make, extra, batch_norm, has_batch_norm, output, integers, key)
     return model, weights, weights["params"]
 
 

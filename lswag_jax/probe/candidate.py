@@ -28,7 +28,8 @@ class Candidate:
         bin_range: bins that each layer can have (`Space.bin_range`); None for those it has.
         padded_maps: see `Space.padded_maps`.
         any_size: whether it takes images of any size.
-        has_rows: whether it takes further arrays with a row a sample, of the first samples.
+        has_per_sample_arguments: whether it takes extra arrays with a row a sample, which only
+            the first samples of the batch have.
         weights: names of the parameters that the tape found to be weights.
     """
 
@@ -40,7 +41,7 @@ class Candidate:
     bin_range: BinRange | None = None
     padded_maps: bool = False
     any_size: bool = False
-    has_rows: bool = False
+    has_per_sample_arguments: bool = False
     weights: frozenset[str] = frozenset()
 
     def network(self, batch_norm: str = "", variables: Any = None) -> Network:

@@ -325,7 +325,7 @@ def _kept(function: Any, cached: bool) -> Callable:
 
 def _of_one(model: models.Model) -> models.Model:
     """The model with the further arguments of the first image alone."""
-    return dataclasses.replace(model, further=model.further.of_first(1))
+    return dataclasses.replace(model, extra=model.extra.of_first(1))
 
 
 def _is_hashable(model: Any) -> bool:
@@ -345,7 +345,7 @@ def _compiled(model, proxies, settings, leaves, structure, precision):
             weights,
             model.batch_norm,
             model.has_batch_norm,
-            has_rows=bool(model.further.sizes),
+            has_per_sample_arguments=bool(model.extra.sizes),
         )
         return measure(candidate, images, labels, proxies, draws=draws, **dict(settings))
 
