@@ -1,6 +1,6 @@
 """What the first score of a space costs: tracing, lowering and compiling, in CPU seconds.
 
-    python benchmarks/cold_start.py --output=benchmarks/results/cold_start.json
+    python benchmarks/run.py cold_start [--cases nasbench201]
 
 Every case runs in a fresh process without a compile cache. A program's size is that of its
 StableHLO text. About 20 minutes on 2 CPU cores; `--cases` takes parts of names.
@@ -17,6 +17,7 @@ import time
 
 import jax
 import numpy as np
+import tables
 
 import lswag_jax
 from lswag_jax import proxies as registry
@@ -103,43 +104,32 @@ def measure(name: str) -> dict:
     else:
         noise = np.random.default_rng(0).normal(size=images.shape).astype(np.float32)
         run_chain(space, proxies, noise, labels, networks, spent)
-    total = {"cpu_seconds": time.process_time() - start, "wanted": wanted}
-    return total | spent.seconds | {"programs": spent.programs, "program_bytes": spent.bytes}
+    total = {"CPU s": time.process_time() - start, "wanted": wanted}
+    size = {"programs": spent.programs, "StableHLO, MB": spent.bytes / 1e6}
+    return total | spent.seconds | size
 
 
 def in_a_process(name: str) -> dict:
     """One case in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "result.json"
-        command = [sys.executable, __file__, "--one", name, "--output", str(path)]
-        subprocess.run(command, check=True)
+        subprocess.run([sys.executable, __file__, "--one", name, str(path)], check=True)
         return json.loads(path.read_text())
 
 
 def main() -> None:
-    """Runs the cases and prints a table."""
+    """Runs the cases."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", default="benchmarks/results/cold_start.json")
     parser.add_argument("--cases", nargs="*", default=list(CASES), help="parts of their names")
-    parser.add_argument("--one", help="used by the script itself")
+    parser.add_argument("--one", nargs=2, help="used by the script itself")
     arguments = parser.parse_args()
-    path = pathlib.Path(arguments.output)
-    path.parent.mkdir(parents=True, exist_ok=True)
     if arguments.one:
-        path.write_text(json.dumps(measure(arguments.one)))
+        name, path = arguments.one
+        pathlib.Path(path).write_text(json.dumps(measure(name)))
         return
-    results = {}
-    print(f"{'':32s} {'CPU s':>7s} wanted  trace  lower compile  programs  StableHLO MB")
-    for name in CASES:
-        if any(part in name for part in arguments.cases):
-            r = results[name] = in_a_process(name)
-            phases = " ".join(f"{r[phase]:6.1f}" for phase in ("trace", "lower", "compile"))
-            size = f"{r['programs']:8d} {r['program_bytes'] / 1e6:10.1f}"
-            print(
-                f"{name:32s} {r['cpu_seconds']:7.1f} {r['wanted']!s:>6s} {phases} {size}",
-                flush=True,
-            )
-            path.write_text(json.dumps({"jax": jax.__version__} | results, indent=2) + "\n")
+    chosen = [name for name in CASES if any(part in name for part in arguments.cases)]
+    rows = [{"first score of": name} | in_a_process(name) for name in chosen]
+    tables.show("cold start", rows, 1)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ Example:
 from typing import TYPE_CHECKING, Any
 
 from lswag_jax import _moved, proxies, spaces
-from lswag_jax.scoring import ScoreTable, make_scorer, score, score_model
+from lswag_jax.scoring import ScoreTable, explain_model, make_scorer, score, score_model
 from lswag_jax.spaces.torch_weights import from_torch
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 __all__ = [
     "ScoreTable",
+    "explain_model",
     "from_torch",
     "load",
     "make_scorer",

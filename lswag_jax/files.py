@@ -6,6 +6,8 @@ import io
 import json
 import os
 import pathlib
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -67,6 +69,20 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
         if error.errno is None:
             raise
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """All arrays of an `.npz` file; never unpickles.
+
+    Raises:
+        ValueError: it is none, or a damaged one.
+        OSError: it cannot be read.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error):
+        raise ValueError(f"{path} is not an .npz file of arrays, or a damaged one.") from None
 
 
 def one_line(text: Any, longest: int = 300) -> str:

@@ -11,7 +11,16 @@ from lswag_jax.proxies import GradSign, Gsnr, LinearRegions, MeCo, Nwot, Swap
 from tests.helpers import cnn_goldens, goldens
 
 FILES = ("best", "mixed", "sparse", "deadbranch")
-CASES = [(file, weights) for file in FILES for weights in ("default", "gauss", "kaiming")]
+# The programs of the largest network take longest to compile.
+CASES = [
+    pytest.param(
+        (file, weights),
+        id=f"{file}-{weights}",
+        marks=pytest.mark.slow if file == "best" else (),
+    )
+    for file in FILES
+    for weights in ("default", "gauss", "kaiming")
+]
 
 
 def make(arrays):
@@ -20,7 +29,7 @@ def make(arrays):
     return spaces.get("nasbench201", width=width, cells=cells).build(genotype)
 
 
-@pytest.fixture(params=CASES, ids=["-".join(case) for case in CASES])
+@pytest.fixture(params=CASES)
 def golden(request):
     return _golden(*request.param)
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from lswag_jax.analysis import table_files
 from lswag_jax.analysis.tables import GroundTruth, Records, own_texts
+from lswag_jax.files import read_npz
 from lswag_jax.scoring.table import STATUSES
 from lswag_jax.spaces import AutoFormerGenotype, Space
 from lswag_jax.spaces.nasbench101.genotype import OPS
@@ -150,8 +151,7 @@ def _nasbench101_npz(path: pathlib.Path, space: Space) -> Iterator[Records]:
 
     There is an edge x -> y, x < y, where bit x + y (y - 1) / 2 of `adj_bits` is set.
     """
-    with np.load(path, allow_pickle=False) as arrays:
-        columns = dict(arrays)
+    columns = read_npz(path)
     structure = ("num_vertices", "adj_bits", "ops", "hash4")
     for name in structure:
         if name not in columns:

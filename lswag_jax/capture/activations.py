@@ -1,72 +1,342 @@
-"""Activation functions, recognised in a traced network."""
+"""Activation functions, recognised by what they compute.
 
+Chains of elementwise operations on one array are run on a grid of numbers, in NumPy, and the curve
+that comes out is looked at: a ReLU is one however it is written. What bends a value into [0, 1] is
+a gate, what limits it at a bound of its own a softcap, and neither is an activation; nor is a step
+on the way to one, such as the tanh inside of GELU.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
+from scipy import special
 
-Array = jax.Array
+from lswag_jax import marks
 
-# Activation functions by the name of their traced call; GELU and tanh also by their primitive.
-ACTIVATIONS = frozenset(
-    [
-        *("celu", "elu", "gelu", "hard_silu", "hard_swish", "leaky_relu", "mish", "relu", "relu6"),
-        *("selu", "silu", "swish"),
-    ]
-)
+_HALF = np.geomspace(1e-2, 40, 24)
+_GRID = np.concatenate([-_HALF[::-1], [0.0], _HALF])
+_SLOPE = 0.25  # stands for a parameter in a curve, as PReLU's
+
+# Elementwise primitives in NumPy, by name: of the equation's parameters and operands.
+_NUMPY: Mapping[str, Callable] = {
+    "add": lambda p, a, b: a + b,
+    "add_any": lambda p, a, b: a + b,
+    "sub": lambda p, a, b: a - b,
+    "mul": lambda p, a, b: a * b,
+    "div": lambda p, a, b: a / b,
+    "max": lambda p, a, b: np.maximum(a, b),
+    "min": lambda p, a, b: np.minimum(a, b),
+    "pow": lambda p, a, b: np.power(a, b),
+    "integer_pow": lambda p, a: a ** float(p["y"]),
+    "square": lambda p, a: a * a,
+    "sqrt": lambda p, a: np.sqrt(a),
+    "rsqrt": lambda p, a: 1 / np.sqrt(a),
+    "neg": lambda p, a: -a,
+    "abs": lambda p, a: np.abs(a),
+    "sign": lambda p, a: np.sign(a),
+    "exp": lambda p, a: np.exp(a),
+    "exp2": lambda p, a: np.exp2(a),
+    "expm1": lambda p, a: np.expm1(a),
+    "log": lambda p, a: np.log(a),
+    "log1p": lambda p, a: np.log1p(a),
+    "tanh": lambda p, a: np.tanh(a),
+    "logistic": lambda p, a: special.expit(a),
+    "erf": lambda p, a: special.erf(a),
+    "erfc": lambda p, a: special.erfc(a),
+    "lt": lambda p, a, b: a < b,
+    "le": lambda p, a, b: a <= b,
+    "gt": lambda p, a, b: a > b,
+    "ge": lambda p, a, b: a >= b,
+    "eq": lambda p, a, b: a == b,
+    "ne": lambda p, a, b: a != b,
+    "and": lambda p, a, b: np.logical_and(a, b),
+    "or": lambda p, a, b: np.logical_or(a, b),
+    "not": lambda p, a: np.logical_not(a),
+    "is_finite": lambda p, a: np.isfinite(a),
+    "clamp": lambda p, low, a, high: np.clip(a, low, high),
+    "select_n": lambda p, which, *cases: np.where(np.asarray(which, bool), cases[-1], cases[0]),
+    "convert_element_type": lambda p, a: a,
+    "copy": lambda p, a: a,
+    "copy_p": lambda p, a: a,
+    "stop_gradient": lambda p, a: a,
+    "reduce_precision": lambda p, a: a,
+    "optimization_barrier": lambda p, a: a,
+}
 
 
-def name_of(eqn: core.JaxprEqn) -> str:
-    """Name of the function that a call equation calls, also under `jax.custom_jvp`."""
-    if eqn.primitive.name == "custom_jvp_call":
-        body = eqn.params["call_jaxpr"].jaxpr.eqns
-        return name_of(body[0]) if len(body) == 1 else ""
-    return eqn.params.get("name", "") if eqn.primitive.name in ("jit", "pjit") else ""
+def call_body(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
+    """What a call computes; None for other equations."""
+    for key in ("call_jaxpr", "jaxpr"):
+        body = eqn.params.get(key)
+        if body is not None and eqn.primitive.name in _CALLS:
+            return body if isinstance(body, core.ClosedJaxpr) else core.ClosedJaxpr(body, ())
+    return None
 
 
-def activation_of(
-    eqn: core.JaxprEqn, values: list, outputs: list, gelu_input: Array | None
-) -> Array | None:
-    """The activation's output [B, ...] where `eqn` is an activation function, else None.
+_MOVES = ("reshape", "broadcast_in_dim", "squeeze", "transpose")  # they change no value
+_CALLS = ("jit", "pjit", "custom_jvp_call", "custom_vjp_call", "checkpoint", "remat", "remat2")
 
-    `jax.nn.gelu` and `tanh` leave only primitives in the program, of which one stands for the
-    whole: erf(x / sqrt 2), erfc(-x / sqrt 2) or tanh, of which `gelu_input` is the x in GELU.
+
+def curve(eqn: core.JaxprEqn, operands: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """The equation's output as a curve over the grid; None where it is not elementwise.
+
+    Args:
+        eqn: of one output.
+        operands: a curve [G] or a number for each operand; None for an unknown one.
     """
-    primitive = eqn.primitive.name
-    if gelu_input is not None:
-        return gelu_input * (0.5 * (1 + outputs[0]))
-    if name_of(eqn) in ACTIVATIONS or primitive == "tanh":
-        return outputs[0]
-    if primitive in ("erf", "erfc"):
-        x = values[0] if primitive == "erf" else -values[0]
-        cdf = 1 + outputs[0] if primitive == "erf" else outputs[0]
-        return x * np.sqrt(0.5).astype(x.dtype) * cdf
-    return None
-
-
-def gelu_input_of(eqn: core.JaxprEqn, jaxpr: core.Jaxpr) -> core.Var | None:
-    """The x of tanh(a (x + b x^3)) with numbers a and b, as in approximate GELU, else None."""
-    if eqn.primitive.name != "tanh":
+    if len(eqn.outvars) != 1 or any(x is None for x in operands):
         return None
-    made_by = {var: other for other in jaxpr.eqns for var in other.outvars}
+    if eqn.primitive.name == "broadcast_in_dim":
+        return operands[0] if np.ndim(operands[0]) == 0 else None
+    with np.errstate(all="ignore"):
+        if eqn.primitive.name in _NUMPY:
+            return np.asarray(_NUMPY[eqn.primitive.name](eqn.params, *operands))
+        body = call_body(eqn)
+        return None if body is None else _evaluate(body, operands)
 
-    def operands(var: Any, primitive: str, **params: Any) -> list:
-        """Operands of the equation that makes `var` where it is of this kind, else none."""
-        found = made_by.get(var) if isinstance(var, core.Var) else None
-        if found is None or found.primitive.name != primitive:
-            return []
-        return found.invars if params.items() <= found.params.items() else []
 
-    def scaled(var: Any) -> list:
-        """What is multiplied by a number to give `var`."""
-        factors = operands(var, "mul")
-        pairs = zip(factors, factors[::-1], strict=True)
-        return [factor for factor, other in pairs if not other.aval.shape]
+def _evaluate(body: core.ClosedJaxpr, operands: Sequence) -> np.ndarray | None:
+    env = dict(zip(body.jaxpr.invars, operands, strict=True))
+    for var, value in zip(body.jaxpr.constvars, body.consts, strict=True):
+        env[var] = np.asarray(value) if np.ndim(value) == 0 else None
+    for eqn in body.jaxpr.eqns:
+        env[eqn.outvars[0]] = curve(eqn, [_number(var, env) for var in eqn.invars])
+    return _number(body.jaxpr.outvars[0], env)
 
-    for total in scaled(eqn.invars[0]):
-        terms = operands(total, "add")
-        for x, cubic in zip(terms, terms[::-1], strict=True):
-            if any(operands(cube, "integer_pow", y=3) == [x] for cube in scaled(cubic)):
-                return x
-    return None
+
+def _number(var: Any, env: Mapping) -> np.ndarray | None:
+    if isinstance(var, core.Literal):
+        return np.asarray(var.val, np.float64) if np.ndim(var.val) == 0 else None
+    return env.get(var)
+
+
+def is_activation(y: np.ndarray) -> bool:
+    """Whether a curve over the grid is an activation's, up to a factor."""
+    return _is_one_sided(y) or _is_bent_line(y) or (_is_odd_and_bounded(y) and not is_softcap(y))
+
+
+def is_activation_call(eqn: core.JaxprEqn) -> bool:
+    """Whether a call of one array computes an activation."""
+    arrays = [var.aval.ndim > 0 for var in eqn.invars]
+    if sum(arrays) != 1 or len(eqn.outvars) != 1:
+        return False
+    y = curve(
+        eqn,
+        [
+            _GRID if is_array else _number(v, {})
+            for v, is_array in zip(eqn.invars, arrays, strict=True)
+        ],
+    )
+    is_curve = y is not None and y.shape == _GRID.shape and y.dtype != bool
+    return is_curve and is_activation(y)
+
+
+def _is_passing_zero(y: np.ndarray) -> bool:
+    return bool(np.isfinite(y).all()) and abs(y[len(_HALF)]) <= 1e-7
+
+
+def _is_one_sided(y: np.ndarray) -> bool:
+    """Zero on the left, and growing on the right: ReLU, ReLU6, their squares."""
+    left, right = y[: len(_HALF)], y[len(_HALF) + 1 :]
+    grows = (right > 0).all() and (np.diff(right) >= -1e-9).all()
+    return _is_passing_zero(y) and (left == 0).all() and grows and not is_gate(y)
+
+
+def _is_bent_line(y: np.ndarray) -> bool:
+    """A line far on the right, less than it far on the left: leaky ReLU, ELU, GELU, SiLU."""
+    right = y[len(_HALF) + 1 :]
+    slope = y[-1] / _GRID[-1]
+    if not _is_passing_zero(y) or not slope > 0 or not (right > 0).all():
+        return False
+    straight = np.allclose(np.diff(y[-3:]), slope * np.diff(_GRID[-3:]), rtol=1e-3)
+    return straight and abs(y[0]) < 0.95 * slope * abs(_GRID[0])
+
+
+def _is_odd_and_bounded(y: np.ndarray) -> bool:
+    """tanh and its like."""
+    if not _is_passing_zero(y) or not (y[len(_HALF) + 1 :] > 0).all():
+        return False
+    bound = y[-1]
+    is_flat = np.abs(y[-3:] - bound).max() <= 0.01 * bound
+    grows = (np.diff(y) >= -1e-9).all()
+    return np.allclose(y, -y[::-1], atol=1e-6 * bound) and is_flat and grows
+
+
+def is_softcap(y: np.ndarray) -> bool:
+    """c tanh(x / c) and its like: odd, the identity near zero, less than it far out; not tanh."""
+    first = len(_HALF) + 1
+    if not _is_passing_zero(y) or not np.allclose(y, -y[::-1], atol=1e-6 * abs(y[-1])):
+        return False
+    is_identity_at_zero = abs(y[first] / _GRID[first] - 1) < 1e-3
+    is_limited = (np.diff(y) >= -1e-9).all() and y[-1] < 0.99 * _GRID[-1]
+    return bool(is_identity_at_zero and is_limited and abs(y[-1] - 1) > 1e-3)
+
+
+def is_gate(y: np.ndarray) -> bool:
+    """Within [0, 1], from one end to the other or near to it."""
+    inside = np.isfinite(y).all() and y.min() >= -1e-6 and y.max() <= 1 + 1e-6
+    return bool(inside and abs(y[-1] - y[0]) > 0.5)
+
+
+@dataclasses.dataclass
+class _Step:
+    """An elementwise output: its curve over the array that its chain starts from."""
+
+    index: int  # of the equation
+    root: Any
+    y: np.ndarray
+    parents: list
+    is_tanh: bool
+    shifted: np.ndarray | None = None  # the curve over the last x + c that it passed, if any
+    children: list = dataclasses.field(default_factory=list)
+    escapes: bool = False  # something outside of the chain reads it
+
+
+def find(jaxpr: core.Jaxpr, consts: Sequence, kind: Callable[[Any], str]) -> list[int]:
+    """Equations whose output is that of an activation, in order.
+
+    Args:
+        jaxpr: flat.
+        consts: its constants.
+        kind: of a variable: "images", "params" or "constant".
+    """
+    scalars = [v for v, c in zip(jaxpr.constvars, consts, strict=True) if np.ndim(c) == 0]
+    values = dict(zip(jaxpr.constvars, consts, strict=True))
+    numbers = {v: _concrete(values[v]) for v in scalars}
+    steps = _chains(jaxpr, kind, {v: y for v, y in numbers.items() if y is not None})
+    found = [
+        i for i, eqn in enumerate(jaxpr.eqns) if marks.ACTIVATION in eqn.params.get("name", "")
+    ]
+    for step in steps:
+        if _is_candidate(step):
+            chosen = _representative(step)
+            if chosen is not None:
+                found.append(chosen)
+    return sorted(set(found))
+
+
+def _concrete(value: Any) -> np.ndarray | None:
+    """A constant as a number; None where it is traced or no number."""
+    is_number = hasattr(value, "dtype") and jnp.issubdtype(value.dtype, np.number)
+    return None if isinstance(value, jax.core.Tracer) or not is_number else np.asarray(value)
+
+
+def _chains(jaxpr: core.Jaxpr, kind: Callable[[Any], str], numbers: dict) -> list[_Step]:
+    """Every elementwise output of one array, in order; `numbers` are known scalars."""
+    steps: dict[Any, _Step] = {}
+    for index, eqn in enumerate(jaxpr.eqns):
+        if marks.ACTIVATION in eqn.params.get("name", ""):
+            continue
+        arrays = [v for v in eqn.invars if kind(v) == "images"]
+        if eqn.primitive.name in _MOVES and arrays and arrays[0] in steps:
+            before = steps[arrays[0]]
+            step = _Step(index, before.root, before.y, [before], False, before.shifted)
+            before.children.append(step)
+            steps[eqn.outvars[0]] = step
+            continue
+        others = {
+            id(v): _other(eqn, v, kind(v), numbers) for v in eqn.invars if kind(v) != "images"
+        }
+        if not arrays:
+            y = curve(eqn, [others[id(v)] for v in eqn.invars])
+            if y is not None and np.ndim(y) == 0:
+                numbers[eqn.outvars[0]] = y
+            continue
+        roots = {steps[v].root if v in steps else v for v in arrays}
+        y = shifted = None
+        kind_of_number = eqn.outvars[0].aval.dtype
+        is_real = kind_of_number == np.bool_ or jnp.issubdtype(kind_of_number, jnp.floating)
+        if len(roots) == 1 and is_real:
+            own = {v: steps[v].y if v in steps else _GRID for v in arrays}
+            y = curve(eqn, [others[id(v)] if id(v) in others else own[v] for v in eqn.invars])
+            moved = {v: steps[v].shifted if v in steps else None for v in arrays}
+            shifted = curve(
+                eqn, [others[id(v)] if id(v) in others else moved[v] for v in eqn.invars]
+            )
+        parents = [steps[v] for v in dict.fromkeys(arrays) if v in steps]
+        if y is None or np.ndim(y) == 0:
+            for parent in parents:
+                parent.escapes = True
+            continue
+        last = y if shifted is None else shifted
+        if _line(_GRID, last) and not _line(_GRID, last, through_zero=True):
+            shifted = _GRID  # x + c: what follows is looked at as a curve of it, too
+        step = _Step(index, roots.pop(), y, parents, eqn.primitive.name == "tanh", shifted)
+        steps[eqn.outvars[0]] = step
+        for parent in parents:
+            parent.children.append(step)
+    for var in jaxpr.outvars:
+        if not isinstance(var, core.Literal) and var in steps:
+            steps[var].escapes = True
+    return list(steps.values())
+
+
+def _other(eqn: core.JaxprEqn, var: Any, kind: str, numbers: Mapping) -> np.ndarray | None:
+    """The number that an operand without samples is in a curve."""
+    if isinstance(var, core.Literal) or var in numbers:
+        return _number(var, numbers)
+    is_slope = kind == "params" and (var.aval.ndim == 0 or eqn.primitive.name == "mul")
+    return np.asarray(_SLOPE) if is_slope else None
+
+
+def _is_candidate(step: _Step) -> bool:
+    """Whether it has an activation's curve, and is no multiple of one that has it already."""
+    repeats = (_line(p.y, step.y, through_zero=True) and _is_bent(p) for p in step.parents)
+    return _is_bent(step) and not any(repeats)
+
+
+def _is_shifted_activation(step: _Step) -> bool:
+    """Whether it is f(x + c) with an unbounded f; a bounded one may be part of a gate."""
+    y = step.shifted
+    if y is None or y.dtype == bool or y is _GRID:
+        return False
+    return _is_bent_line(y) or (_is_one_sided(y) and y[-1] > y[-2])
+
+
+def _is_bent(step: _Step) -> bool:
+    """Whether it has an activation's curve; a tanh of whatever has."""
+    if step.y.dtype == bool:
+        return False
+    is_one = is_activation(step.y) or (step.is_tanh and not is_gate(step.y))
+    return is_one or _is_shifted_activation(step)
+
+
+def _representative(step: _Step) -> int | None:
+    """The equation that stands for an activation; None where it is a step to something else.
+
+    Of an activation times a number, as GELU is written, it is that of slope one where there is one.
+    """
+    same, todo = [step], [step]
+    while todo:
+        for child in todo.pop().children:
+            if _line(step.y, child.y) and not any(child is other for other in same):
+                same.append(child)
+                todo.append(child)
+    if any(is_gate(other.y) or is_softcap(other.y) for other in same):
+        return None
+    if not any(other.escapes for other in same):
+        return None
+    multiples = [other for other in same if _line(step.y, other.y, through_zero=True)]
+    slopes = [abs(other.y[-1] / _GRID[-1] - 1) < 1e-3 for other in multiples]
+    return multiples[slopes.index(True) if True in slopes else 0].index
+
+
+def _line(x: np.ndarray, y: np.ndarray, through_zero: bool = False) -> bool:
+    """Whether y = a x + b with a != 0 (and b = 0)."""
+    if (
+        x.shape != y.shape
+        or bool in (x.dtype, y.dtype)
+        or not (np.isfinite(x).all() and np.isfinite(y).all())
+    ):
+        return False
+    spread = x.max() - x.min()
+    a = (y[x.argmax()] - y[x.argmin()]) / spread if spread else 0.0
+    b = y[len(_HALF)] - a * x[len(_HALF)]
+    scale = max(np.abs(y).max(), 1e-12)
+    is_line = a != 0 and np.abs(a * x + b - y).max() <= 1e-6 * scale
+    return bool(is_line and (not through_zero or abs(b) <= 1e-6 * scale))

@@ -61,7 +61,7 @@ class Chain:
         flat = [call for block in calls for call in block]
         return tape.Tape(x, losses, tape.layers_of(flat), tape.layers_of(flat, "norm"), activations)
 
-    def __call__(self, x: Array, hook: Callable) -> Array:
+    def __call__(self, x: Array, hook: Callable = adapters.no_hook) -> Array:
         """The output, differentiable; with a hook that records, equation by equation."""
         for block, variables in zip(self.blocks, self._variables(), strict=True):
             if hook is adapters.no_hook:
@@ -111,7 +111,7 @@ def num_programs() -> int:
     return _forward._cache_size()
 
 
-def make_room(share: float = 0.6) -> None:
+def drop_programs_when_full(share: float = 0.6) -> None:
     """Drops compiled programs where they take more than a share of a process's memory maps.
 
     A program of XLA's CPU backend takes dozens of maps, and where Linux grants no more
@@ -128,16 +128,19 @@ def make_room(share: float = 0.6) -> None:
 
 def _placed(call: tape.Call, block: str, layers_before: int) -> tape.Call:
     """A block's call with its name and place in the whole network."""
-    name = f"{block}/{call.name}" if call.name else block
-    return dataclasses.replace(call, name=name, after=call.after + layers_before)
+
+    def within(name: str) -> str:
+        return f"{block}/{name}" if name else block
+
+    return dataclasses.replace(
+        call, name=within(call.name), leaf=within(call.leaf), after=call.after + layers_before
+    )
 
 
 def _program(module: nn.Module, options: tuple[str, bool], variables, x: Array) -> tape.Program:
     batch_norm, is_scored = options
     network = adapters.linen_network(module, variables, batch_norm=batch_norm)
-    if not is_scored:
-        return tape.Program.trace(lambda x, hook: network(x, adapters.no_hook), x)
-    return tape.Program.trace(network, x)
+    return tape.Program.trace(network, x, is_scored)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -151,7 +154,7 @@ def _output(module, options, variables, x: Array) -> Array:
 def _forward(module, options, variables, x: Array):
     """Output, calls and activations of one block."""
     program = _program(module, options, variables, x)
-    output, calls, activations = program.run([None] * len(program.marks), x)
+    output, calls, activations = program.run({}, x)
     return output, calls, activations if options[1] else []
 
 
@@ -167,7 +170,7 @@ def _pull(module, options, skip: int, variables, x: Array, cotangent: Array):
     zeros = program.zeros(program.wanted(skip))
     _, back, calls = jax.vjp(run, zeros, x, has_aux=True)
     cotangents, x_bar = back(cotangent)
-    return x_bar, tape.with_cotangents(calls, cotangents)
+    return x_bar, program.with_cotangents(calls, cotangents)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -1,27 +1,31 @@
-"""A user's model, cut into what a program is compiled for and the weights it is called with."""
+"""A user's model, cut into what a program is compiled for and the weights it is called with.
+
+A model of any library is a pure function of its variables and of a batch; what follows makes one of
+each. Libraries other than Flax are imported only where a model of theirs is given.
+"""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from lswag_jax.capture import adapters
-from lswag_jax.capture.tape import Network
+from lswag_jax.capture.network import Network
 
 Array = jax.Array
 
 
-class OtherInputs(ValueError):
-    """A model with further arrays of the batch was run on other inputs than the batch's images."""
+class ForeignInputs(ValueError):
+    """A model was run on other inputs than it takes, or than have a row of its further arrays."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Further:
+class ExtraArguments:
     """Arguments of a model's call after the images.
 
     Attributes:
@@ -34,78 +38,132 @@ class Further:
     kwargs: tuple[tuple[str, Any], ...] = ()
     sizes: tuple[int, ...] = ()
 
-    def of_first(self, n: int) -> "Further":
+    def of_first(self, n: int) -> "ExtraArguments":
         """The arguments of the first n samples alone."""
-
-        def cut(leaf: Any) -> Any:
-            return leaf[:n] if _has_rows(leaf, max(self.sizes)) else leaf
-
         if not self.sizes:
             return self
-        args, kwargs = jax.tree.map(cut, (self.args, dict(self.kwargs)))
-        return Further(args, tuple(kwargs.items()))
+        return self.filled([row[:n] for row in self.rows()])
 
-    def network(self, make: Callable[..., Network]) -> Network:
-        """The network `make(*args, **kwargs)`, on n images with the first n samples' arguments."""
+    def rows(self) -> list[Array]:
+        """The arrays with a row a sample."""
         if not self.sizes:
-            return make(*self.args, **dict(self.kwargs))
+            return []
+        leaves = jax.tree.leaves((self.args, dict(self.kwargs)))
+        return [jnp.asarray(leaf) for leaf in leaves if _is_per_sample(leaf, max(self.sizes))]
 
-        def network(images: Array, hook: Callable) -> Array:
-            if len(images) not in self.sizes:
-                raise OtherInputs(
-                    "a model with further arrays of the batch runs on the batch's images alone, of "
-                    f"{self.sizes} samples, got {len(images)} other ones."
-                )
-            return self.of_first(len(images)).network(make)(images, hook)
+    def filled(self, rows: Sequence[Array]) -> "ExtraArguments":
+        """The arguments with other rows."""
+        given, whole = iter(rows), max(self.sizes)
 
-        return network
+        def fill(leaf: Any) -> Any:
+            return next(given) if _is_per_sample(leaf, whole) else leaf
+
+        args, kwargs = jax.tree.map(fill, (self.args, dict(self.kwargs)))
+        return ExtraArguments(args, tuple(kwargs.items()))
+
+    def check(self, n: int) -> None:
+        """Raise ForeignInputs unless there is a row for each of n samples."""
+        if n not in self.sizes:
+            raise ForeignInputs(
+                "a model with further arrays of the batch runs on the batch's images alone, of "
+                f"{self.sizes} samples, got {n} other ones."
+            )
 
 
-def _has_rows(leaf: Any, n: int) -> bool:
+def _is_per_sample(leaf: Any, n: int) -> bool:
     """Whether an argument is an array with so many rows."""
     return isinstance(leaf, jax.Array | np.ndarray) and leaf.ndim > 0 and len(leaf) == n
 
 
 @dataclasses.dataclass(frozen=True)
-class LinenModel:
-    """A Linen module and the arguments of its call, apart from its weights."""
+class Model:
+    """A model apart from its weights.
 
-    module: nn.Module
-    further: Further
+    Attributes:
+        make: `make(variables, batch_norm, *args, **kwargs)` is its network.
+        extra: arguments of its call.
+        batch_norm: mode of BatchNorm.
+        has_batch_norm: whether the mode matters.
+        output: what picks the logits out of its output, see `score_model`.
+        integers: whether it takes integers, such as tokens.
+        key: of the images in a dictionary of inputs; None for a single array.
+    """
+
+    make: Callable[..., Network]
+    extra: ExtraArguments
     batch_norm: str
     has_batch_norm: bool
+    output: Any = None
+    integers: bool = False
+    key: str | None = None
 
     def network(self, variables: Mapping[str, Any], batch_norm: str = "") -> Network:
         """The model as the tape runs it, in its own mode of BatchNorm or another."""
-        mode = batch_norm or self.batch_norm
-        return self.further.network(
-            functools.partial(adapters.linen_network, self.module, variables, batch_norm=mode)
-        )
+        mode, has_per_sample_arguments = batch_norm or self.batch_norm, bool(self.extra.sizes)
+
+        def apply(variables: Mapping, images: Array, hook: Callable, rows: Sequence = ()) -> Array:
+            if self.integers != jnp.issubdtype(images.dtype, jnp.integer):
+                raise ForeignInputs("a model of integers runs on the batch's own inputs alone.")
+            extra = self.extra.filled(rows) if has_per_sample_arguments else self.extra
+            kwargs = dict(extra.kwargs)
+            inputs = images if self.key is None else kwargs.pop(_INPUTS) | {self.key: images}
+            network = self.make(variables, mode, *extra.args, **kwargs)
+            return picked(network.apply(variables, inputs, hook), self.output)
+
+        def rows_of(n: int) -> list[Array]:
+            self.extra.check(n)
+            return [row[:n] for row in self.extra.rows()]
+
+        module = getattr(self.make, "module", None)
+        dead = module is not None and adapters.keeps_dead_code(module)
+        return Network(apply, variables, rows_of if has_per_sample_arguments else None, dead)
 
 
-@dataclasses.dataclass(frozen=True)
-class NnxModel:
-    """The graph of an NNX model and the arguments of its call, apart from its state."""
+_INPUTS = "the other inputs"
 
-    graph: Any
-    further: Further
-    batch_norm: str
-    has_batch_norm: bool
 
-    def network(self, state: Any, batch_norm: str = "") -> Network:
-        """The model as the tape runs it, in its own mode of BatchNorm or another."""
-        mode, model = batch_norm or self.batch_norm, nnx.merge(self.graph, state)
-        return self.further.network(functools.partial(adapters.nnx_network, model, batch_norm=mode))
+def picked(output: Any, choice: Any) -> Any:
+    """The logits in a model's output: `output[choice]`, `output.choice` or `choice(output)`."""
+    if choice is None:
+        return output
+    if callable(choice):
+        return choice(output)
+    is_field = isinstance(choice, str) and not isinstance(output, Mapping)
+    return getattr(output, choice) if is_field else output[choice]
+
+
+def described(output: Any) -> str:
+    """What a model returned, and how to choose the logits from it, for a message."""
+    if isinstance(output, Mapping):
+        keys = list(output)
+        return f"a dict with the keys {keys}: choose the logits by output={keys[0]!r}"
+    names = getattr(output, "_fields", None) or list(getattr(output, "__dataclass_fields__", ()))
+    if names:
+        kind = type(output).__name__
+        return f"a {kind} with the fields {list(names)}: choose by output={names[0]!r}"
+    if isinstance(output, list | tuple):
+        kind, shapes = type(output).__name__, [getattr(x, "shape", type(x)) for x in output]
+        return f"a {kind} of {len(output)} with the shapes {shapes}: choose the logits by output=0"
+    if hasattr(output, "shape"):
+        return f"an array of shape {output.shape}"
+    return f"a {type(output).__name__}: choose the logits by output=, a function of it"
 
 
 def split(
-    module: nn.Module | nnx.Module,
-    variables: Mapping[str, Any] | None,
+    module: Any,
+    variables: Any,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     batch_norm: str = "frozen",
     sizes: Sequence[int] = (),
-) -> tuple[LinenModel | NnxModel, Any, Any]:
+    *,
+    method: Any = None,
+    rngs: Mapping[str, Any] | None = None,
+    output: Any = None,
+    integers: bool = False,
+    others: Mapping[str, Any] | None = None,
+    key: str | None = None,
+) -> tuple[Model, Any, Any]:
     """A user's model as its static part, its weights, and those of them that are trained.
 
     Args:
@@ -114,25 +172,150 @@ def split(
         batch_norm: see `adapters.linen_network`.
         sizes: of the pattern and the gradient batch, where arrays of `args` and `kwargs` may have a
             row a sample.
+        method, rngs, output: see `score_model`.
+        integers: whether its inputs are integers.
+        others, key: of a dictionary of inputs, those apart from the one that is called `key`.
 
     Raises:
-        ValueError: not a Linen or NNX module, or variables where there should be none.
+        ValueError: no model, or variables where there should be none.
     """
     adapters.check_mode(batch_norm)
-    leaves = jax.tree.leaves((tuple(args), dict(kwargs or {})))
-    has_rows = any(_has_rows(leaf, max(sizes, default=0)) for leaf in leaves)
-    further = Further(tuple(args), tuple((kwargs or {}).items()), tuple(sizes) if has_rows else ())
+    kwargs = dict(kwargs or {}) | ({_INPUTS: dict(others or {})} if key is not None else {})
+    leaves = jax.tree.leaves((tuple(args), kwargs))
+    largest = max(sizes, default=0)
+    per_sample = any(_is_per_sample(leaf, largest) for leaf in leaves)
+    extra = ExtraArguments(tuple(args), tuple(kwargs.items()), tuple(sizes) if per_sample else ())
+    make, weights, has_batch_norm = _parts(module, variables, method, rngs)
+    model = Model(make, extra, batch_norm, has_batch_norm, output, integers, key)
+    return model, weights, weights["params"]
+
+
+def _parts(module: Any, variables: Any, method: Any, rngs: Any) -> tuple[Callable, Any, bool]:
+    """What makes a network of a model, its variables, and whether it has a BatchNorm."""
+    if hasattr(module, "apply_fn") and hasattr(module, "params"):  # Flax's TrainState
+        state = {"params": module.params}
+        if hasattr(module, "batch_stats"):
+            state["batch_stats"] = module.batch_stats
+        owner = getattr(module.apply_fn, "__self__", None)
+        module, variables = (owner, state) if owner is not None else (module.apply_fn, state)
+    if isinstance(module, nn.Module):
+        if not isinstance(variables, Mapping) or "params" not in variables:
+            raise ValueError("variables of a Linen module must be a mapping with a key 'params'.")
+        make = Linen(module, method, tuple((rngs or {}).items()))
+        return make, dict(nn.meta.unbox(variables)), "batch_stats" in variables
+    library = {cls.__module__.partition(".")[0] for cls in type(module).__mro__}
+    holds_weights = isinstance(module, nnx.Module) or library & {"equinox", "keras"}
+    if holds_weights and variables is not None:
+        kind = "NNX" if isinstance(module, nnx.Module) else "such"
+        raise ValueError(f"an {kind} model holds its own weights, variables must be None.")
     if isinstance(module, nnx.Module):
-        if variables is not None:
-            raise ValueError("an NNX model holds its own weights, variables must be None.")
-        graph, state = nnx.split(module)
-        has_batch_norm = any(isinstance(m, nnx.BatchNorm) for _, m in nnx.iter_modules(module))
-        model = NnxModel(graph, further, batch_norm, has_batch_norm)
-        return model, state, nnx.state(module, nnx.Param)
-    if not isinstance(module, nn.Module):
-        raise ValueError(f"module must be a Linen or NNX module, got {type(module).__name__}.")
-    if not isinstance(variables, Mapping) or "params" not in variables:
-        raise ValueError("variables of a Linen module must be a mapping with a key 'params'.")
-    variables = nn.meta.unbox(variables)  # of what only says how they are sharded
-    model = LinenModel(module, further, batch_norm, "batch_stats" in variables)
-    return model, variables, variables["params"]
+        graph, weights = adapters.nnx_variables(module)
+        has = any(isinstance(m, nnx.BatchNorm) for _, m in nnx.iter_modules(module))
+        return Nnx(graph, method), weights, has
+    if "equinox" in library:
+        return _equinox(module)
+    if "keras" in library:
+        return _keras(module)
+    if hasattr(module, "init") and hasattr(module, "apply"):
+        return _haiku(module, variables)
+    if callable(module):
+        return Function(module), {"params": variables}, False
+    raise ValueError(
+        "module must be a function of (params, images), or a Linen, NNX, Haiku, Equinox or Keras "
+        f"model, got {type(module).__name__}."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Linen:
+    """Makes networks of a Linen module."""
+
+    module: nn.Module
+    method: Any = None
+    rngs: tuple = ()
+
+    def __call__(self, variables: Mapping, batch_norm: str, *args: Any, **kwargs: Any) -> Network:
+        """The network of these variables in this mode."""
+        options = {"method": self.method, "rngs": dict(self.rngs)}
+        return adapters.linen_network(
+            self.module, variables, *args, batch_norm=batch_norm, **options, **kwargs
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Nnx:
+    """Makes networks of an NNX model's graph."""
+
+    graph: Any
+    method: Any = None
+
+    def __call__(self, variables: Mapping, batch_norm: str, *args: Any, **kwargs: Any) -> Network:
+        """The network of these variables in this mode."""
+        model = nnx.merge(self.graph, variables["params"], variables["rest"])
+        return adapters.nnx_network(
+            model, *args, batch_norm=batch_norm, method=self.method, **kwargs
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Function:
+    """Makes networks of a pure function `apply(params, images, *args, **kwargs)`."""
+
+    apply: Callable
+    takes_rest: bool = False
+
+    def __call__(self, variables: Mapping, batch_norm: str, *args: Any, **kwargs: Any) -> Network:
+        """The network of these variables; its normalisations run as they are."""
+        del batch_norm
+        kwargs = adapters.evaluation_arguments(self.apply, len(args) + 2) | kwargs
+
+        def apply(variables: Mapping, images: Any, hook: Callable) -> Any:
+            del hook
+            own = (variables["params"], *((variables["rest"],) if self.takes_rest else ()))
+            return self.apply(*own, images, *args, **kwargs)
+
+        return Network(apply, variables)
+
+
+def _haiku(module: Any, variables: Any) -> tuple[Callable, Any, bool]:
+    """A Haiku transform, with or without state, as a function."""
+    if not isinstance(variables, tuple):
+        return Function(_Haiku(module)), {"params": variables}, False
+    params, state = variables
+    return Function(_Haiku(module), True), {"params": params, "rest": state}, False
+
+
+@dataclasses.dataclass(frozen=True)
+class _Haiku:
+    module: Any
+
+    def __call__(self, params: Any, *rest_and_images: Any, **kwargs: Any) -> Any:
+        *rest, images = rest_and_images
+        output = self.module.apply(params, *rest, None, images, **kwargs)
+        return output[0] if rest else output
+
+
+def _equinox(module: Any) -> tuple[Callable, Any, bool]:
+    """An Equinox model, which takes one sample, as a function of a batch."""
+    import equinox as eqx
+
+    params, static = eqx.partition(eqx.nn.inference_mode(module), eqx.is_inexact_array)
+
+    def apply(params: Any, images: Array, *args: Any, **kwargs: Any) -> Array:
+        model = eqx.combine(params, static)
+        return jax.vmap(lambda x: model(x, *args, **kwargs))(images)
+
+    return Function(apply), {"params": params}, False
+
+
+def _keras(module: Any) -> tuple[Callable, Any, bool]:
+    """A Keras model, of its JAX backend, as a function of its variables."""
+    params = {v.path: v.value for v in module.trainable_variables}
+    rest = {v.path: v.value for v in module.non_trainable_variables}
+
+    def apply(params: Mapping, rest: Mapping, images: Any, **kwargs: Any) -> Any:
+        own = [params[v.path] for v in module.trainable_variables]
+        others = [rest[v.path] for v in module.non_trainable_variables]
+        return module.stateless_call(own, others, images, training=False, **kwargs)[0]
+
+    return Function(apply, True), {"params": params, "rest": rest}, False

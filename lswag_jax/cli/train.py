@@ -11,6 +11,7 @@ which `lswag_jax.load` reads. A killed run that is started again goes on where i
 import logging as python_logging
 import os
 import pathlib
+import sys
 from contextlib import contextmanager
 
 from absl import logging
@@ -109,14 +110,25 @@ def _writer(config: ConfigDict, workdir: str):
 
 
 def _quiet() -> None:
-    """Orbax and grain tell of every file they touch: leave them their warnings."""
+    """Leaves orbax and grain their warnings.
+
+    They tell of every file that they touch; and where a disk is full, of each array that could not
+    be written, with tracebacks from threads of theirs. What ends a training is said once, by us.
+    """
     libraries = ("orbax", "grain", "tensorstore")
     logging.get_absl_handler().addFilter(
         lambda record: (
-            record.levelno >= python_logging.WARNING
+            record.levelno == python_logging.WARNING
             or not any(name in record.pathname for name in libraries)
         )
     )
+    shown = sys.unraisablehook
+
+    def show(unraisable) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            shown(unraisable)
+
+    sys.unraisablehook = show
 
 
 def run() -> None:

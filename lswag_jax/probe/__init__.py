@@ -2,6 +2,6 @@
 
 from lswag_jax.probe.candidate import Candidate, Draws
 from lswag_jax.probe.moments import Moments
-from lswag_jax.probe.probe import Probe, Wants, sizes_of
+from lswag_jax.probe.probe import GradientRequests, Probe, sizes_of
 
-__all__ = ["Candidate", "Draws", "Moments", "Probe", "Wants", "sizes_of"]
+__all__ = ["Candidate", "Draws", "GradientRequests", "Moments", "Probe", "sizes_of"]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax.capture.tape import Network
+from lswag_jax.capture.network import Network, layer_name, leaf_name
 from lswag_jax.spaces.depth import BinRange
 
 Array = jax.Array
@@ -28,10 +28,12 @@ class Candidate:
         bin_range: bins that each layer can have (`Space.bin_range`); None for those it has.
         padded_maps: see `Space.padded_maps`.
         any_size: whether it takes images of any size.
-        has_rows: whether it takes further arrays with a row a sample, of the first samples.
+        has_per_sample_arguments: whether it takes extra arrays with a row a sample, which only
+            the first samples of the batch have.
+        weights: names of the parameters that the tape found to be weights.
     """
 
-    make: Callable[[Any, str], Network]
+    make: Callable[[Any, str], Any]  # a `Network` or a `chain.Chain`
     variables: Any
     batch_norm: str = "frozen"
     has_batch_norm: bool = False
@@ -39,7 +41,8 @@ class Candidate:
     bin_range: BinRange | None = None
     padded_maps: bool = False
     any_size: bool = False
-    has_rows: bool = False
+    has_per_sample_arguments: bool = False
+    weights: frozenset[str] = frozenset()
 
     def network(self, batch_norm: str = "", variables: Any = None) -> Network:
         """The network in its own mode and with its own weights, or others."""
@@ -59,8 +62,27 @@ class Candidate:
     def with_kernels(self, kernels: Mapping[str, Array]) -> Any:
         """The variables with other kernels."""
         return map_variables(
-            lambda name, leaf: kernels[_layer(name)] if is_kernel(name) else leaf, self.variables
+            lambda name, leaf: (
+                kernels.get(layer_name(name), leaf) if self.is_weight(name) else leaf
+            ),
+            self.variables,
         )
+
+    def is_weight(self, name: str) -> bool:
+        """Whether a parameter is a weight: one that was found, or is called `kernel`."""
+        return name in self.weights or is_kernel(name)
+
+    def kernels(self, variables: Any = None) -> dict[str, Array]:
+        """Every stored weight by its layer's name; `Layer.of` gives a layer's part of one."""
+        found = {}
+
+        def keep(name: str, leaf: Array) -> Array:
+            if self.is_weight(name):
+                found[layer_name(name)] = leaf
+            return leaf
+
+        map_variables(keep, self.variables if variables is None else variables)
+        return found
 
 
 def map_variables(function: Callable[[str, Array], Array], variables: Any) -> Any:
@@ -69,39 +91,14 @@ def map_variables(function: Callable[[str, Array], Array], variables: Any) -> An
     def of_leaf(path: tuple, leaf: Any) -> Any:
         if not hasattr(leaf, "dtype") or not jnp.issubdtype(leaf.dtype, jnp.floating):
             return leaf
-        return function(_name(path), leaf)
+        return function(leaf_name(path), leaf)
 
     return jax.tree_util.tree_map_with_path(of_leaf, variables)
-
-
-def kernels(variables: Any) -> dict[str, Array]:
-    """The kernel of each weight layer, by the layer's name."""
-    found = {}
-
-    def keep(name: str, leaf: Array) -> Array:
-        if is_kernel(name):
-            found[_layer(name)] = leaf
-        return leaf
-
-    map_variables(keep, variables)
-    return found
 
 
 def is_kernel(name: str) -> bool:
     """Whether a parameter is a kernel."""
     return name == "kernel" or name.endswith("/kernel")
-
-
-def _layer(kernel: str) -> str:
-    """Name of the layer that a kernel belongs to; that of the model itself is empty."""
-    return kernel.removesuffix("kernel").removesuffix("/")
-
-
-def _name(path: tuple) -> str:
-    """`layer/parameter` of a leaf, without the collection and NNX's `value`."""
-    keys = [str(getattr(p, "key", getattr(p, "name", getattr(p, "idx", p)))) for p in path]
-    keys = keys[1:] if keys[0] in ("params", "batch_stats") else keys
-    return "/".join(keys[:-1] if keys[-1] == "value" else keys)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +141,7 @@ class Draws:
         fresh |= {"bias": jnp.zeros_like, "mean": jnp.zeros_like}
 
         def renew(name: str, leaf: Array) -> Array:
-            if is_kernel(name):
+            if candidate.is_weight(name):
                 drawn = self.normal(f"{prefix}/{name}", leaf.shape, leaf.dtype)
                 return drawn if candidate.sizes is None else jnp.where(leaf != 0, drawn, 0)
             return fresh.get(name.rpartition("/")[2], lambda leaf: leaf)(leaf)

@@ -105,7 +105,7 @@ def _stream(
         count, state, totals = carry
         stacked = jax.vmap(lambda *pairs: layer.gradient(names, pairs))(*pairs)
         grads = {name: [stacked[name][j] for j in range(k)] for name in names}
-        state = {name: _update(*state[name], count, grads[name], absolute) for name in names}
+        state = {name: _update(state[name], count, grads[name], absolute) for name in names}
         totals = {name: totals[name] + sum(grads[name]) for name in names}
         return (count + k, state, totals), None
 
@@ -118,7 +118,7 @@ def _stream(
     nothing = {name: (zero,) * 3 for name, zero in zeros.items()}
     pairs = _cut(layer, batches, size // k, k, 1)
     (_, state), gradients = jax.lax.scan(batch, (start, nothing), pairs, unroll=batches == 1)
-    return {name: Stream(_moments(*state[name], n), gradients[name]) for name in names}
+    return {name: Stream(_moments(state[name], n), gradients[name]) for name in names}
 
 
 def batch_gradients(layer: Layer, names: Sequence[str], batches: int) -> dict[str, Array]:
@@ -159,10 +159,11 @@ def _batch_gradients(
 
 def _cut(layer: Layer, *shape: int) -> list[tuple[Array, Array]]:
     """Inputs and cotangents of each call, their samples in this shape."""
-    return [
-        tuple(a.reshape(*shape, *a.shape[1:]) for a in (call.inputs, call.cotangent))
-        for call in layer.calls
-    ]
+
+    def cut(a: Array) -> Array:
+        return a.reshape(*shape, *a.shape[1:])
+
+    return [(cut(call.inputs), cut(call.output_cotangent)) for call in layer.calls]
 
 
 def _held(layer: Layer, n: int) -> int:
@@ -188,7 +189,7 @@ def moments_of(gradients_n: Array, absolute: bool = True) -> Moments:
     """
     nothing = (jnp.zeros_like(gradients_n[0]),) * 3
     none = jnp.zeros((), gradients_n.dtype)
-    return _moments(*_update(*nothing, none, list(gradients_n), absolute), len(gradients_n))
+    return _moments(_update(nothing, none, list(gradients_n), absolute), len(gradients_n))
 
 
 def coupled_moments(tape: Tape, *, absolute: bool = True) -> dict[str, dict[str, Moments]]:
@@ -204,18 +205,23 @@ def coupled_moments(tape: Tape, *, absolute: bool = True) -> dict[str, dict[str,
     Returns:
         For each layer's name the moments of each parameter.
     """
-    n = len(tape.losses)
+    losses, pull = tape.losses, tape.pull
+    assert losses is not None
+    assert pull is not None
+    n = len(losses)
 
     def step(states, weights_B):
         count, states = states
         new = {}
-        for layer in tape.pull(weights_B):
+        for layer in pull(weights_B):
             if layer.name not in states:  # below the first layer that is wanted
                 continue
             state = states[layer.name]
-            grads = layer.gradient(tuple(state), [(c.inputs, c.cotangent) for c in layer.calls])
+            grads = layer.gradient(
+                tuple(state), [(c.inputs, c.output_cotangent) for c in layer.calls]
+            )
             new[layer.name] = {
-                name: _update(*state[name], count, [grads[name]], absolute) for name in state
+                name: _update(state[name], count, [grads[name]], absolute) for name in state
             }
         return (count + 1, new), None
 
@@ -224,10 +230,10 @@ def coupled_moments(tape: Tape, *, absolute: bool = True) -> dict[str, dict[str,
         for layer in tape.layers
         if layer.calls[0].cotangent is not None
     }
-    weights_BxB = jnp.eye(n, dtype=tape.losses.dtype)
-    (_, states), _ = jax.lax.scan(step, (jnp.zeros((), tape.losses.dtype), zeros), weights_BxB)
+    weights_BxB = jnp.eye(n, dtype=losses.dtype)
+    (_, states), _ = jax.lax.scan(step, (jnp.zeros((), losses.dtype), zeros), weights_BxB)
     return {
-        layer: {name: _moments(*one, n) for name, one in state.items()}
+        layer: {name: _moments(one, n) for name, one in state.items()}
         for layer, state in states.items()
     }
 
@@ -238,18 +244,20 @@ def check_batches(n: int, batches: int) -> None:
         raise ValueError(f"{n} samples cannot be cut into {batches} equal mini-batches.")
 
 
-def _moments(mean_abs: Array, mean: Array, m2: Array, n: int) -> Moments:
+def _moments(state: Sequence[Array], n: int) -> Moments:
+    mean_abs, mean, m2 = state
     return Moments(mean_abs, m2 / n, mean)
 
 
 def _update(
-    mean_abs: Array, mean: Array, m2: Array, count: Array, grads: list[Array], absolute: bool
+    state: Sequence[Array], count: Array, grads: list[Array], absolute: bool
 ) -> tuple[Array, Array, Array]:
     """Adds k gradients to running moments of `count` ones.
 
     The k are combined in registers, by differences to the first, so that equal gradients have a
     deviation of exactly zero; one pass over memory serves all k.
     """
+    mean_abs, mean, m2 = state
     k, magnitudes = len(grads), [jnp.abs(g) for g in grads]
     values = magnitudes if absolute else grads
     mean_k = _mean(values)

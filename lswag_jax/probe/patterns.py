@@ -1,7 +1,7 @@
 """Activation patterns: the bits that a batch of samples draws on each unit, and how many differ."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -128,7 +128,7 @@ def hamming_kernel(values: Sequence[Array], num_units: Sequence[Array | int]) ->
         values: unit values [B, U_a] of each layer; units that are not there are zero.
         num_units: units that are there in each layer.
     """
-    kernel = 0
+    kernel: Any = 0
     for values_BxU, n in zip(values, num_units, strict=True):
         bits = (values_BxU > 0).astype(jnp.float32)
         on_BxB = bits @ bits.T  # counts below 2**24 are exact in float32

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from lswag_jax.capture.tape import Activation, Layer, Loss, Tape
 from lswag_jax.probe import patterns
@@ -28,7 +29,7 @@ Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
-class Wants:
+class GradientRequests:
     """What the proxies of a run read of the gradients, so that one pass over samples serves all.
 
     Attributes:
@@ -58,7 +59,7 @@ class Probe:
         loss: per-sample loss.
         record: `tape.record` of (network, images, labels) for the gradients that are wanted.
         draws: random tensors.
-        wants: what all proxies together read of the samples' gradients.
+        requests: what all proxies together read of the samples' gradients.
     """
 
     candidate: Candidate
@@ -74,7 +75,7 @@ class Probe:
     loss: Loss
     record: Callable[..., Tape]
     draws: Draws
-    wants: Wants
+    requests: GradientRequests
     _cache: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -166,8 +167,8 @@ class Probe:
         """
         if self._has_batches:
             layer = _same_layer({other.name: other for other in self.batches(batches)}, layer)
-        elif self.wants.samples is not None and self.wants.batches % batches == 0:
-            streams = self._stream(layer, self.wants.samples)
+        elif self.requests.samples is not None and self.requests.batches % batches == 0:
+            streams = self._stream(layer, self.requests.samples)
             return {name: _coarser(streams[name].batches, batches) for name in names}
         return self.once(
             ("gradients", layer.name, tuple(names), batches),
@@ -176,7 +177,7 @@ class Probe:
 
     def _stream(self, layer: Layer, absolute: bool) -> dict[str, Stream]:
         """The pass over the samples' gradients of a layer, for all who read it."""
-        batches = 1 if self._has_batches else self.wants.batches
+        batches = 1 if self._has_batches else self.requests.batches
 
         def compute() -> dict[str, Stream]:
             return stream(layer, tuple(layer.params), absolute=absolute, batches=batches)
@@ -231,7 +232,7 @@ class Probe:
                 return self.record(network, *batch).layers
 
             batches = [a.reshape(n, -1, *a.shape[1:]) for a in (self.images, self.labels)]
-            if n > 1 and isinstance(self.images, jax.core.Tracer):
+            if n > 1 and isinstance(self.images, Tracer):
                 return unstacked(jax.lax.map(layers_of, tuple(batches)))
             return concatenated([layers_of(batch) for batch in zip(*batches, strict=True)])
 

@@ -107,6 +107,7 @@ class Swap(_Patterns):
         scores, status, rule = super().pool(parts, degenerate)
         if self.mu is None:
             return scores, status, rule
+        assert self.sigma is not None  # as `mu`
         distance = np.asarray(parts["params"], np.float64) / 1000 - self.mu
         return scores * np.exp(-(distance**2) / self.sigma), status, "regularised"
 

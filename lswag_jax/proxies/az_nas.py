@@ -15,7 +15,7 @@ g_in their pullback to f_{i-1}.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import jax
@@ -91,7 +91,7 @@ def _largest_singular_value(g_in: Array, g_out: Array) -> Array:
     return jnp.linalg.norm(in_NxC.T @ out_NxD / len(out_NxD), 2)
 
 
-def _gathered(g: Array, coarse: tuple[int, int]) -> Array:
+def _gathered(g: Array, coarse: Sequence[int]) -> Array:
     """Pixels of g [..., H, W, C] gathered into the channels of h x w positions.
 
     A position holds ceil(H / h) x ceil(W / w) pixels; beyond the edge they are zero.

@@ -141,7 +141,7 @@ def eigenvalues(kernels: np.ndarray) -> np.ndarray:
     NaN of a matrix that is not finite.
     """
     kernels = np.asarray(kernels, np.float64)
-    good = np.isfinite(kernels).all((-2, -1))[..., None]
+    good = np.asarray(np.isfinite(kernels).all((-2, -1)))[..., None]
     return np.where(good, np.linalg.eigvalsh(np.where(good[..., None], kernels, 0.0)), np.nan)
 
 

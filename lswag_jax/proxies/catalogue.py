@@ -55,7 +55,7 @@ def _cells(proxy: type[Proxy], costs: Mapping[str, Mapping[str, float]]) -> list
     return [
         f"`{proxy.name}`",
         proxy.paper,
-        inspect.getdoc(proxy).splitlines()[0].rstrip("."),
+        (inspect.getdoc(proxy) or "").splitlines()[0].rstrip("."),
         proxy.data,
         "yes" if proxy.computes_gradients() else "no",
         proxy.family if proxy.needs else "none",

@@ -113,7 +113,7 @@ def _matrices(probe: Probe, pairs: list[tuple[Array, Wide]]) -> Iterator[tuple[s
 
 def _nuclear(pairs: Sequence[tuple[Array, Wide]]) -> list[Wide]:
     """||g||_* ||w||_* of kernels and gradients [inputs, outputs], those of one shape together."""
-    products: list[Wide] = [None] * len(pairs)
+    products: dict[int, Wide] = {}
     shapes = [w.shape for w, _ in pairs]
     for shape in set(shapes):
         index = [i for i, other in enumerate(shapes) if other == shape]
@@ -124,7 +124,7 @@ def _nuclear(pairs: Sequence[tuple[Array, Wide]]) -> list[Wide]:
         for n, i in enumerate(index):
             product = Wide(w_norms[n] * g_norms[n], pairs[i][1].exponent)
             products[i] = wide.total(product)
-    return products
+    return [products[i] for i in range(len(pairs))]
 
 
 def nuclear_norms(matrices: Array) -> Array:

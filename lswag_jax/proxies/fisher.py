@@ -55,9 +55,9 @@ class Fisher(LayerSum):
 
 def _channel_products(call: Call) -> Array:
     """sum over positions of a dl/da, [B, C], with l the summed loss."""
-    output = call.apply(call.params, call.inputs, call.extra)
+    output = call.run(call.params, call.inputs)
     first = output.ndim - channel_axes(call.params["kernel"].shape, output.shape)
-    product = (output * call.cotangent).sum(tuple(range(1, first)))
+    product = (output * call.output_cotangent).sum(tuple(range(1, first)))
     return product.reshape(len(product), -1)
 
 

@@ -49,7 +49,7 @@ class GradSign(Proxy):
 
 def _sign_sums(layer: Layer) -> Array:
     """sum_i sign(g_w(i)) in the shape of the kernel, one sample at a time."""
-    pairs = [(call.inputs[:, None], call.cotangent[:, None]) for call in layer.calls]
+    pairs = [(call.inputs[:, None], call.output_cotangent[:, None]) for call in layer.calls]
 
     def step(total: Array, pairs: list) -> tuple[Array, None]:
         return total + jnp.sign(layer.gradient(("kernel",), pairs)["kernel"]), None

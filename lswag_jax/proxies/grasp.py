@@ -15,8 +15,9 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
+from lswag_jax.arrays import total
 from lswag_jax.capture import adapters
-from lswag_jax.probe import Probe, candidate
+from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
 
 Array = jax.Array
@@ -34,8 +35,9 @@ class Grasp(Proxy):
 
     def measure(self, probe: Probe) -> Parts:
         """The score and its layers [L]."""
-        kernels = candidate.kernels(probe.candidate.variables)
-        scored = {layer.name: kernels[layer.name] for layer in probe.layers}
+        kernels = probe.candidate.kernels()
+        leaves = {layer.calls[0].leaf for layer in probe.layers}
+        scored = {name: kernel for name, kernel in kernels.items() if name in leaves}
 
         def loss(scored: dict[str, Array]) -> Array:
             variables = probe.candidate.with_kernels(kernels | scored)
@@ -46,10 +48,10 @@ class Grasp(Proxy):
         g0 = jax.tree.map(jax.lax.stop_gradient, gradient(scored))
 
         def product(scored: dict[str, Array]) -> Array:
-            return sum(jnp.vdot(g0[name], g) for name, g in gradient(scored).items())
+            return total(jnp.vdot(g0[name], g) for name, g in gradient(scored).items())
 
         hg = jax.grad(product)(
             scored
         )  # reverse over reverse: our convolutions have their own rules
-        layers = jnp.stack([-(scored[x.name] * hg[x.name]).sum() for x in probe.layers])
+        layers = jnp.stack([-(x.of(scored) * x.of(hg)).sum() for x in probe.layers])
         return {"score": layers.sum(), "layers": layers}

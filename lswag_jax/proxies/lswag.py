@@ -191,7 +191,7 @@ class LSwag(Proxy):
         scores = lam * psi
         # A measurement that was not finite marks its `score` as NaN.
         measured = np.where(np.isnan(parts.get("score", scores)), np.nan, scores)
-        status = self._status(measured, parts, degenerate)
+        status = self._status(measured, {"score": measured, **parts}, degenerate)
         ok = status == "ok"
         negative = ok & (lam <= 0)
         rule = "rank_product" if self.combine == "product" and negative.any() else self.combine

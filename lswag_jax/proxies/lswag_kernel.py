@@ -173,14 +173,18 @@ def coupled_grams(tape: Tape) -> dict[str, Array]:
         tape: with gradients, of a network that is differentiated through its statistics.
     """
 
+    losses, pull = tape.losses, tape.pull
+    assert losses is not None
+    assert pull is not None
+
     def gradients(weights_B: Array) -> dict[str, Array]:
         return {
             layer.name: layer.gradient(
-                ("kernel",), [(call.inputs, call.cotangent) for call in layer.calls]
+                ("kernel",), [(call.inputs, call.output_cotangent) for call in layer.calls]
             )["kernel"].ravel()
-            for layer in tape.pull(weights_B)
+            for layer in pull(weights_B)
         }
 
-    weights_BxB = jnp.eye(len(tape.losses), dtype=tape.losses.dtype)
+    weights_BxB = jnp.eye(len(losses), dtype=losses.dtype)
     grads = jax.lax.map(gradients, weights_BxB)
     return {name: grads_BxW @ grads_BxW.T for name, grads_BxW in grads.items()}

@@ -52,7 +52,7 @@ class MeCo(Proxy):
 
 def _of_call(call: tape.Call) -> Array:
     """The output for the first image, with one axis of channels."""
-    output = call.apply(call.params, call.inputs, call.extra)
+    output = call.run(call.params, call.inputs)
     if call.kind == "weight":
         axes = channel_axes(call.params["kernel"].shape, output.shape)
         output = output.reshape(*output.shape[: output.ndim - axes], -1)

@@ -15,7 +15,7 @@ behind SynFlow does not hold.
 """
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -49,11 +49,11 @@ def saliency(probe: Probe, mode: str) -> list[tuple[Array, Wide]]:
         return network(ones, adapters.no_hook).sum()
 
     def compute() -> tuple[Any, Any]:
-        kernels = candidate.kernels(positive.variables)
+        kernels = positive.kernels()
         return kernels, wide.gradient(outputs, kernels)
 
     kernels, grads = probe.once(("positive", mode), compute)
-    return [(kernels[x.name], grads[x.name]) for x in probe.layers]
+    return [(x.of(kernels), cast(Wide, x.of(grads))) for x in probe.layers]
 
 
 def flow(kernel: Array, gradient: Wide) -> Wide:

@@ -77,7 +77,7 @@ def _kernel(probe: Probe, i: int) -> Array:
     call = probe.batch_layers()[i].calls[0]
 
     def compute() -> Array:
-        output = call.apply(call.params, call.inputs, call.extra)
+        output = call.run(call.params, call.inputs)
         values_BxU = output.reshape(len(output), -1)
         return patterns.hamming_kernel([values_BxU], [probe.out_units[i]])
 

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lswag_jax.arrays import total
 from lswag_jax.capture import adapters, tape
 from lswag_jax.options import Count, Several
 from lswag_jax.probe import Probe, candidate, patterns
@@ -49,7 +50,7 @@ def _coupled_kernel(probe: Probe) -> Array:
     weights = {}
 
     def keep(name: str, leaf: Array) -> Array:
-        if candidate.is_kernel(name) or name.endswith("/scale"):
+        if owner.is_weight(name) or name.endswith("/scale"):
             weights[name] = leaf
         return leaf
 
@@ -75,8 +76,9 @@ def _uncoupled_kernel(probe: Probe) -> Array:
     owner = probe.candidate
     network = owner.network("eval" if owner.batch_norm == "eval" else "frozen")
     recorded = tape.record(network, probe.images, probe.labels, loss=_sum_of_logits)
-    kernel = sum(_layer_kernel(layer, "kernel") for layer in recorded.layers)
+    kernel = total(_layer_kernel(layer, "kernel") for layer in recorded.layers)
     norms = [norm for norm in recorded.norms if "scale" in norm.params]
+    # `sum`: there may be no norms.
     return kernel + sum(_layer_kernel(norm, "scale") for norm in norms)
 
 
@@ -86,7 +88,7 @@ def _layer_kernel(layer: tape.Layer, name: str) -> Array:
     def gradient(pairs: list[tuple[Array, Array]]) -> Array:
         return layer.gradient((name,), [(x[None], c[None]) for x, c in pairs])[name].ravel()
 
-    g_BxP = jax.vmap(gradient)([(call.inputs, call.cotangent) for call in layer.calls])
+    g_BxP = jax.vmap(gradient)([(call.inputs, call.output_cotangent) for call in layer.calls])
     return g_BxP @ g_BxP.T
 
 
@@ -222,7 +224,7 @@ class TeNas(Proxy):
     gradients: ClassVar[bool] = True
     weakness: ClassVar[str] = "scores are relative to their table"
 
-    batch_norm: str = "through"
+    batch_norm: Literal["through", "frozen"] = "through"
 
     def measure(self, probe: Probe) -> Parts:
         """The kernel and the regions."""

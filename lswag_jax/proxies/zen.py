@@ -67,6 +67,7 @@ class Zen(Proxy):
         g, second = pooled_features(network, moved)
         if f is None or not first:
             raise NotApplicable
+        assert g is not None  # as `f`
         delta = jnp.log(jnp.abs(f - g).reshape(len(f), -1).sum(1).mean())
         count = f.dtype.type(1)
         terms = [self._term(a, b) for a, b in zip(first, second, strict=True)]
@@ -83,10 +84,14 @@ class Zen(Proxy):
         return jnp.where(first.active > 0, 0.5 * jnp.log(jnp.where(mean > 0, mean, 1)), 0)
 
     def _variance(self, first: BatchStatistics, second: BatchStatistics) -> Array:
+        var, again = first.var, second.var
+        assert var is not None
+        assert again is not None
         if self.bn_var == "batch":
-            return first.var
-        keep, running = first.momentum, jnp.ones_like(first.var)
+            return var
+        keep, running = first.momentum, jnp.ones_like(var)
         if self.init == "space" and first.running_var is not None:
             running = first.running_var
-        a, b = (s.var * (s.count / (s.count - 1)) for s in (first, second))  # unbiased
+        pairs = ((var, first.count), (again, second.count))
+        a, b = (v * (count / (count - 1)) for v, count in pairs)  # unbiased
         return keep * (keep * running + (1 - keep) * a) + (1 - keep) * b

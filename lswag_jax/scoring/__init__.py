@@ -2,7 +2,7 @@
 
 from lswag_jax.scoring import model, programs
 from lswag_jax.scoring.fitness import Fitness
-from lswag_jax.scoring.model import score_model
+from lswag_jax.scoring.model import explain_model, score_model
 from lswag_jax.scoring.options import ScoreOptions
 from lswag_jax.scoring.population import make_scorer, score, stream
 from lswag_jax.scoring.rows import Row
@@ -14,6 +14,7 @@ __all__ = [
     "ScoreOptions",
     "ScoreTable",
     "clear_programs",
+    "explain_model",
     "make_scorer",
     "num_programs",
     "score",

@@ -20,6 +20,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 AXIS = "arch"
+Device = Any  # `jax.Device`, which type checkers take for a variable
 BLOCK_BYTES = 1 << 22  # bytes of text that processes exchange at once
 
 
@@ -40,12 +41,12 @@ class Devices:
         ['e', 'f', 'g']
     """
 
-    local: tuple[jax.Device, ...]
+    local: tuple[Device, ...]
     processes: int
     process: int
 
     @classmethod
-    def of(cls, devices: Sequence[jax.Device] | None) -> Self:
+    def of(cls, devices: Sequence[Device] | None) -> Self:
         """Devices given by a user.
 
         Args:
@@ -81,13 +82,13 @@ class Devices:
         return rows if self.processes == 1 else gather(rows)
 
 
-def shardings(devices: Sequence[jax.Device]) -> tuple[NamedSharding, NamedSharding]:
+def shardings(devices: Sequence[Device]) -> tuple[NamedSharding, NamedSharding]:
     """Shardings of what every device holds, and of arrays [P, ...] split over architectures."""
     mesh = Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
     return NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))
 
 
-def over_devices(scorer: Callable, devices: Sequence[jax.Device]) -> Callable:
+def over_devices(scorer: Callable, devices: Sequence[Device]) -> Any:
     """`make_scorer`'s function, jitted, with the encoded genotypes split over devices.
 
     Args:

@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 
@@ -134,8 +134,8 @@ class Fitness:
             >>> Fitness.parse("synflow, jacov", "rank_sum")
             Fitness(proxies=('synflow', 'jacov'), rule='rank_sum', flipped=())
         """
-        if isinstance(spec, cls):
-            return spec
+        if isinstance(spec, Fitness):
+            return cast(Self, spec)
         if isinstance(spec, str):
             if spec.endswith(".json"):
                 return cls.load(spec)

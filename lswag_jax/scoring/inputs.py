@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from lswag_jax.tasks import Task
 
@@ -19,6 +20,7 @@ def check_inputs(
     task: Task | None = None,
     limit: int | None = None,
     gradient_batch: int | None = None,
+    integers: bool = False,
 ) -> tuple[Array, Array]:
     """Images as floats, and labels as the task wants them.
 
@@ -28,6 +30,7 @@ def check_inputs(
         image_shape: of one image; None takes any.
         task: None leaves the labels unchecked.
         limit: largest batch.
+        integers: whether other integers, such as tokens, are taken as they are.
         gradient_batch: must be between 2 and B where given.
 
     Raises:
@@ -36,7 +39,7 @@ def check_inputs(
     images = np.asarray(images) if isinstance(images, list) else images
     if not hasattr(images, "dtype") or not hasattr(images, "shape"):
         raise ValueError(f"images must be an array, got {type(images).__name__}.")
-    if isinstance(images, jax.core.Tracer) or isinstance(labels, jax.core.Tracer):
+    if isinstance(images, Tracer) or isinstance(labels, Tracer):
         raise ValueError(
             "images and labels must be values, not traced by jit or grad: scoring compiles "
             "programs of its own; under jit use lswag_jax.make_scorer."
@@ -50,7 +53,8 @@ def check_inputs(
             f"{tuple(images.shape)}."
         )
     floating = jnp.issubdtype(images.dtype, jnp.floating)
-    if not floating and images.dtype != np.uint8:
+    is_tokens = integers and jnp.issubdtype(images.dtype, jnp.integer) and images.dtype != np.uint8
+    if not floating and not is_tokens and images.dtype != np.uint8:
         raise ValueError(f"images must be floats or uint8, got {images.dtype}.")
     batch = images.shape[0] if images.shape else 0
     if batch == 0:
@@ -64,6 +68,8 @@ def check_inputs(
             f"gradient_batch must be between 2 and the batch of {batch}, got {gradient_batch}."
         )
     images = jnp.asarray(images)
+    if is_tokens:
+        return images, labels
     if not floating:
         images = images.astype(jnp.float32) / 255
     elif images.dtype.itemsize < 4:  # sums of 1/std and determinants need it

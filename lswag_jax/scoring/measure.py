@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from lswag_jax.capture import tape
-from lswag_jax.capture.activations import ACTIVATIONS
-from lswag_jax.capture.models import OtherInputs
-from lswag_jax.probe import Probe, Wants, sizes_of
+from lswag_jax.capture.models import ForeignInputs
+from lswag_jax.probe import GradientRequests, Probe, sizes_of
 from lswag_jax.probe.candidate import Candidate, Draws
 from lswag_jax.proxies import NotApplicable, Proxy
 from lswag_jax.spaces.depth import all_present
@@ -59,26 +58,31 @@ def measure(
     recorded = tape.record(network, *(batch if readers else (images,)), **options)
     logits, activations = recorded.logits, recorded.activations
     if "patterns" in passes and len(logits) < len(images):
-        as_one = candidate.is_coupled or candidate.has_rows
+        as_one = candidate.is_coupled or candidate.has_per_sample_arguments
         logits, activations = _more_patterns(network, images, recorded, as_one)
     if "patterns" in passes and not activations:
         raise ValueError(
-            "no activation function was found; known are "
-            f"{', '.join(sorted(ACTIVATIONS))} of jax.nn, and tanh."
+            "no activation function was found on the way to the logits: mark one of your own by "
+            "lswag_jax.marks.activation."
         )
+    names = frozenset(name for layer in recorded.layers for name in layer.stored)
+    candidate = dataclasses.replace(candidate, weights=names)
     sizes = candidate.sizes or sizes_of(recorded, activations)
     probe = Probe(
         candidate,
         recorded,
         activations,
-        *(sizes[key] for key in ("in_units", "out_units", "act_units")),
+        sizes["in_units"],
+        sizes["out_units"],
+        sizes["act_units"],
         candidate.bin_range or all_present(len(recorded.layers)),
         images,
-        *batch,
+        batch[0],
+        batch[1],
         loss,
         functools.partial(tape.record, **options),
         draws or Draws(jax.random.key(0)),
-        _wants(proxies, len(batch[0])),
+        _gradient_requests(proxies, len(batch[0])),
     )
     parts = {proxy.key: _parts(proxy, probe) for proxy in proxies if proxy.passes}
     finite = jnp.isfinite(logits).all()
@@ -87,17 +91,19 @@ def measure(
     return parts | {"degenerate": _constant(logits)}
 
 
-def _wants(proxies: Sequence[Proxy], num_gradients: int) -> Wants:
+def _gradient_requests(proxies: Sequence[Proxy], num_gradients: int) -> GradientRequests:
     """Collects what the proxies read of the gradients of n samples."""
     samples = [proxy.samples for proxy in proxies if proxy.samples is not None]
     batches = math.lcm(*(proxy.batches for proxy in proxies))
-    return Wants(samples[0] if samples else None, 1 if num_gradients % batches else batches)
+    return GradientRequests(
+        samples[0] if samples else None, 1 if num_gradients % batches else batches
+    )
 
 
 def _parts(proxy: Proxy, probe: Probe) -> dict[str, Any]:
     try:
         return proxy.measure(probe)
-    except (NotApplicable, OtherInputs):
+    except (NotApplicable, ForeignInputs):
         nothing = jnp.full((), jnp.nan, probe.tape.logits.dtype)
         return {"score": nothing, "not_applicable": jnp.ones((), bool)}
 

@@ -3,20 +3,22 @@
 import dataclasses
 import functools
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
-from flax import nnx
 from flax.errors import FlaxError
 
 from lswag_jax import proxies as proxy_registry
 from lswag_jax import tasks
 from lswag_jax.capture import adapters, models, tape
+from lswag_jax.capture.coverage import Coverage, batch_statistics
 from lswag_jax.capture.macs import count_macs
+from lswag_jax.capture.network import leaf_name
+from lswag_jax.capture.record import Program
 from lswag_jax.options import Seed, Several, typed
 from lswag_jax.probe.candidate import Candidate, Draws
 from lswag_jax.probe.patterns import PATTERN_LIMIT
@@ -33,8 +35,8 @@ from lswag_jax.tasks import Task
 
 @typed
 def score_model(
-    module: nn.Module | nnx.Module,
-    variables: Mapping[str, Any] | None,
+    module: Any,
+    variables: Any,
     images: Any,
     labels: Any,
     proxies: Proxies = ("lswag",),
@@ -48,17 +50,21 @@ def score_model(
     seed: Seed = 0,
     draws: Mapping[str, Any] | None = None,
     precision: Precision = "highest",
+    method: Any = None,
+    rngs: Mapping[str, Any] | None = None,
+    output: Any = None,
 ) -> ScoreTable:
-    """Scores one Flax model of the user's own, Linen or NNX, with the weights it has.
+    """Scores one model of the user's own with the weights it has; see docs/your_model.md.
 
     Args:
-        module: a Linen module, or an NNX model (which holds its own weights).
-        variables: of the Linen module; None for an NNX model. Floats narrower than float32 become
-            float32, and images and weights the wider of their two types; a module's own `dtype`
-            stays.
-        images: [B, H, W, C] or another shape that the model takes, floats or uint8 (divided by
-            255). The model must run on one image too. Where it folds windows or tokens into the
-            batch, [B * k, ...], a sample's k rows must lie together, see `tape.record`.
+        module: a function `apply(params, images)`, a Linen module, an NNX model, a Flax
+            TrainState, a Haiku transform, or an Equinox or Keras model.
+        variables: parameters of the function or the Haiku transform (with its state as a pair), or
+            variables of the Linen module; None where the model holds its own. Floats narrower than
+            float32 become float32, and images and weights the wider of their two types.
+        images: [B, H, W, C] or whatever the model takes: floats, uint8 (divided by 255), other
+            integers such as tokens, or a dictionary of arrays with B rows, of which the largest
+            stands for the images.
         labels: [B] integers, or what the task or the loss takes; None where no proxy reads them.
         proxies: names or configured proxies.
         args, kwargs: further arguments of the model's call. Arguments called train, training,
@@ -74,15 +80,20 @@ def score_model(
         seed: of the random tensors that some proxies draw.
         draws: tensors by name in place of drawn ones; names are those in the proxies' docstrings.
         precision: of matrix products.
+        method: of the Linen or NNX model, in place of its call.
+        rngs: keys of a Linen module's random streams.
+        output: what picks the logits out of a tuple, a dict or a dataclass: an index, a key, a
+            field, or a function.
 
     Returns:
-        A `ScoreTable` with one row.
+        A `ScoreTable` with one row, which holds the coverage of `explain_model` as `coverage`.
 
     Raises:
         ValueError: bad images, labels or proxies; no weight layer or no activation was captured, or
             one without the samples on its leading axis (see `tape.record`).
 
     Example:
+        >>> import flax.linen as nn
         >>> class MLP(nn.Module):
         ...     @nn.compact
         ...     def __call__(self, x):
@@ -94,13 +105,12 @@ def score_model(
         (323, 'ok')
     """
     resolved = proxy_registry.resolve(proxies)
-    images, labels = check_inputs(
-        images, labels, limit=PATTERN_LIMIT, gradient_batch=gradient_batch
+    options = {"method": method, "rngs": rngs, "output": output}
+    model, weights, images, labels = _prepared(
+        module, variables, images, labels, args, kwargs, batch_norm, gradient_batch, options
     )
-    sizes = (len(images), gradient_batch or len(images))
-    model, weights, params = models.split(module, variables, args, kwargs, batch_norm, sizes)
-    images, weights = in_one_dtype(images, weights)
     logits = _logits(model, weights, images)
+    given_labels = labels
     loss, labels = _loss_and_labels(logits, images, labels, resolved, task, loss)
     settings = (("gradient_batch", gradient_batch), ("loss", loss))
     given = {name: jnp.asarray(value) for name, value in (draws or {}).items()}
@@ -109,7 +119,8 @@ def score_model(
     leaves, structure = jax.tree.flatten(shapes)
     start = time.perf_counter()
     cached = _is_hashable(model)
-    _kept(_check_samples, cached)(model, tuple(leaves), structure)
+    coverage = _kept(_coverage, cached)(model, tuple(leaves), structure)
+    notes = coverage.warnings() + _notes(weights, images, given_labels, logits, resolved)
     programs = [
         _kept(_compiled, cached)(model, some, settings, tuple(leaves), structure, precision)
         for some in proxy_registry.programs(resolved)
@@ -118,10 +129,10 @@ def score_model(
     result = merged([run(*arguments) for run in programs])
     elapsed = time.perf_counter() - compiled
     (measured,) = measurements([jax.tree.map(lambda a: np.asarray(a)[None], result)], resolved, 1)
-    row: Row = {
+    fields = {
         "id": type(module).__name__,
         "genotype": None,
-        "params": sum(int(leaf.size) for leaf in jax.tree.leaves(params)),
+        "params": sum(int(leaf.size) for leaf in jax.tree.leaves(weights["params"])),
         "macs": count_macs(
             functools.partial(_forward, _of_one(model)),
             weights,
@@ -130,12 +141,77 @@ def score_model(
         ),
         "seconds": elapsed,
         **measured,
+        "coverage": coverage.to_json(),
     }
-    return ScoreTable([row], resolved, {"compile": compiled - start, "score": elapsed})
+    if any(measured["degenerate"]):
+        notes.append(_why_degenerate(weights))
+    for note in [*notes, *_saturated(measured)]:
+        warnings.warn(note, stacklevel=2)
+    return ScoreTable(
+        [cast(Row, fields)], resolved, {"compile": compiled - start, "score": elapsed}
+    )
+
+
+def explain_model(
+    module: Any,
+    variables: Any,
+    images: Any,
+    *,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    batch_norm: str = "frozen",
+    method: Any = None,
+    rngs: Mapping[str, Any] | None = None,
+    output: Any = None,
+) -> Coverage:
+    """What proxies see of a model: layers, share of the weights, activations, normalisations.
+
+    Args:
+        module, variables, images, args, kwargs, batch_norm, method, rngs, output: as in
+            `score_model`.
+
+    Returns:
+        A `Coverage`; print it.
+
+    Example:
+        >>> apply = lambda params, x: jnp.maximum(x @ params["a"], 0) @ params["b"]
+        >>> params = {"a": jnp.ones((4, 8)), "b": jnp.ones((8, 3))}
+        >>> print(explain_model(apply, params, np.ones((2, 4), "float32")))
+        100.0% of the weights are in 2 layers
+          a: 4 x 8
+          b: 8 x 3
+        activations, units a sample: 8
+    """
+    options = {"method": method, "rngs": rngs, "output": output}
+    model, weights, images, _ = _prepared(
+        module, variables, images, None, args, kwargs, batch_norm, None, options
+    )
+    _logits(model, weights, images)
+    return _traced(model, weights, images)
+
+
+def _prepared(
+    module, variables, images, labels, args, kwargs, batch_norm, gradient_batch, options
+) -> tuple[models.Model, Any, jax.Array, Any]:
+    """A model, its weights and the arrays of the batch, checked."""
+    key, others = None, {}
+    if isinstance(images, Mapping):
+        others = {name: np.asarray(value) for name, value in images.items()}
+        key = max(others, key=lambda name: others[name].size)
+        images = others.pop(key)
+    images, labels = check_inputs(
+        images, labels, limit=PATTERN_LIMIT, gradient_batch=gradient_batch, integers=True
+    )
+    integers = bool(jnp.issubdtype(images.dtype, jnp.integer))
+    sizes = (len(images), gradient_batch or len(images))
+    options = options | {"integers": integers, "others": others, "key": key}
+    model, weights, _ = models.split(module, variables, args, kwargs, batch_norm, sizes, **options)
+    images, weights = in_one_dtype(images, weights)
+    return model, weights, images, labels
 
 
 def _logits(model: Any, weights: Any, images: jax.Array) -> Any:
-    """Shape of a model's output; ValueError where its weights are of other inputs."""
+    """Shape of a model's output; ValueError where it cannot be run."""
     try:
         return jax.eval_shape(functools.partial(_forward, model), weights, images)
     except FlaxError as error:
@@ -143,6 +219,65 @@ def _logits(model: Any, weights: Any, images: jax.Array) -> Any:
         raise ValueError(
             f"the model cannot be run on images of shape {images.shape}: {why}."
         ) from error
+    except (TypeError, KeyError, IndexError, AttributeError) as error:
+        why = str(error).split("\n")[0].rstrip(".")
+        raise ValueError(
+            f"the model cannot be run on inputs of shape {images.shape} and type "
+            f"{images.dtype.name}: {why}."
+        ) from error
+
+
+def _traced(model: models.Model, weights: Any, images: Any) -> Coverage:
+    program = Program.trace(model.network(weights), images)
+    return Coverage.of(program, model.batch_norm, batch_statistics(weights))
+
+
+@functools.lru_cache(maxsize=32)
+def _coverage(model, leaves, structure) -> Coverage:
+    """What the tape has of a model on arrays of these shapes."""
+    weights, images, *_ = jax.tree.unflatten(structure, leaves)
+    return _traced(model, weights, images)
+
+
+def _notes(weights, images, labels, logits, proxies: Sequence[Proxy]) -> list[str]:
+    """A sentence for each thing about the batch and the weights that a user should know."""
+    found = []
+    for what, arrays in (("images", [images]), ("weights", jax.tree.leaves(weights["params"]))):
+        floats = [a for a in arrays if jnp.issubdtype(a.dtype, jnp.floating)]
+        if not all(bool(jnp.isfinite(a).all()) for a in floats):
+            found.append(f"some of the {what} are not finite, so no score will be.")
+    labels = None if labels is None else np.asarray(labels)
+    if labels is None or labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        return found
+    if logits.ndim == 2 and 2 * (labels.max() + 1) <= logits.shape[-1]:
+        found.append(
+            f"the model has {logits.shape[-1]} logits and the labels use the first "
+            f"{labels.max() + 1} alone: is its head the right one?"
+        )
+    if any(p.name == "epe_nas" for p in proxies) and np.bincount(labels).max() < 2:
+        found.append("no class has two samples, without which epe_nas has nothing to compare.")
+    return found
+
+
+def _saturated(measured: Mapping[str, Any]) -> list[str]:
+    """A sentence where every pattern that so few samples can draw was drawn."""
+    for name, parts in measured["parts"].items():
+        saturation = parts.get("psi_saturation", [0.0])
+        per_unit = parts.get("psi_per_unit", [1.0])
+        if min(saturation) >= 0.999 and max(per_unit) < 0.999:
+            return [f"{name} counts every pattern that the batch allows: take more samples."]
+    return []
+
+
+def _why_degenerate(weights: Mapping[str, Any]) -> str:
+    """A sentence on logits that do not depend on the input."""
+    zeros = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(weights["params"]):
+        if jnp.ndim(leaf) >= 2 and not bool(jnp.any(leaf != 0)):
+            zeros.append(leaf_name((jax.tree_util.DictKey("params"), *path)))
+    if zeros:
+        return f"the logits do not depend on the images, {zeros[-1]} is all zeros: initialise it."
+    return "the logits do not depend on the images."
 
 
 def _forward(model: Any, weights: Any, images: jax.Array) -> jax.Array:
@@ -166,8 +301,7 @@ def _loss_and_labels(
             them.
     """
     if not hasattr(logits, "ndim") or (task is None and loss is None and logits.ndim != 2):
-        shapes = [leaf.shape for leaf in jax.tree.leaves(logits)]
-        raise ValueError(f"the model must return logits [B, C] alone, got shapes {shapes}.")
+        raise ValueError(f"the model must return logits [B, C], got {models.described(logits)}.")
     if labels is None:
         _check_label_free(proxies)
         return loss or tape.cross_entropy, np.zeros(len(images), np.int32)
@@ -184,42 +318,14 @@ def _check_label_free(proxies: Sequence[Proxy]) -> None:
         raise ValueError(f"labels may be None only where no proxy reads them, got {readers}.")
 
 
-def _kept(function: Callable, cached: bool) -> Callable:
+def _kept(function: Any, cached: bool) -> Callable:
     """A function that keeps its results, without that where its arguments cannot be hashed."""
     return function if cached else function.__wrapped__
 
 
-@functools.lru_cache(maxsize=32)
-def _check_samples(model, leaves, structure) -> None:
-    """Raise ValueError unless a sample's records have the same shape in batches of any size.
-
-    A table of positions [N, ...] or a learned token has no samples on its leading axis, even where
-    N is a multiple of the batch.
-    """
-    weights, images, *_ = jax.tree.unflatten(structure, leaves)
-
-    def recorded(model, weights, images) -> dict[str, list]:
-        found = tape.record(model.network(weights), images)
-        layers = (*found.layers, *found.norms)
-        inputs = {f"the input of layer '{x.name}'": [c.inputs for c in x.calls] for x in layers}
-        return inputs | {
-            "the output of an activation function": [a.post for a in found.activations]
-        }
-
-    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
-    whole = jax.eval_shape(functools.partial(recorded, model), weights, images)
-    single = jax.eval_shape(functools.partial(recorded, _of_one(model)), weights, one)
-    for what, arrays in whole.items():
-        if [a.shape[1:] for a in arrays] != [a.shape[1:] for a in single.get(what, [])]:
-            raise ValueError(
-                f"the leading axis of {what} is not that of the samples, each of which must have "
-                "the same rows in a batch of any size: use, for example, jnp.broadcast_to."
-            )
-
-
-def _of_one(model: Any) -> Any:
+def _of_one(model: models.Model) -> models.Model:
     """The model with the further arguments of the first image alone."""
-    return dataclasses.replace(model, further=model.further.of_first(1))
+    return dataclasses.replace(model, extra=model.extra.of_first(1))
 
 
 def _is_hashable(model: Any) -> bool:
@@ -239,7 +345,7 @@ def _compiled(model, proxies, settings, leaves, structure, precision):
             weights,
             model.batch_norm,
             model.has_batch_norm,
-            has_rows=bool(model.further.sizes),
+            has_per_sample_arguments=bool(model.extra.sizes),
         )
         return measure(candidate, images, labels, proxies, draws=draws, **dict(settings))
 
@@ -255,4 +361,4 @@ def count() -> int:
 def clear() -> None:
     """Drops the compiled programs that are kept for later calls."""
     _compiled.cache_clear()
-    _check_samples.cache_clear()
+    _coverage.cache_clear()

@@ -126,7 +126,7 @@ def _compiled(space, proxies, options, images, labels, each, local_devices, prec
 
 def _run_chain(space, proxies, options, variables, members, images, labels, key) -> Results:
     """Measures one network block by block, with a leading axis of one."""
-    chain.make_room()
+    chain.drop_programs_when_full()
     (genotype,) = members
     blocks = space.chain(genotype)
     own = space.extract(jax.device_get(variables), genotype)  # on the host: no program per shape

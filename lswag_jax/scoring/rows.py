@@ -1,7 +1,7 @@
 """Rows: what is kept of one scored architecture, in tables, archives and JSON lines."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 
@@ -20,6 +20,7 @@ class Row(TypedDict):
         seconds: that scoring took, compilation left out.
         degenerate: of each repeat [R], whether the logits do not depend on the input.
         parts: for each proxy its parts, lists with leading axis R.
+        coverage: of a user's model, what proxies see of it (`Coverage`).
         error: in place of the last two, why the architecture could not be run.
     """
 
@@ -30,6 +31,7 @@ class Row(TypedDict):
     seconds: float
     degenerate: NotRequired[list[bool]]
     parts: NotRequired[dict[str, dict[str, list]]]
+    coverage: NotRequired[dict[str, Any]]
     error: NotRequired[str]
 
 
@@ -58,7 +60,7 @@ def population_rows(
             "macs": space.macs(genotype),
             "seconds": seconds,
         }
-        yield row | ({"error": results} if measured is None else measured[i])
+        yield cast(Row, row | ({"error": results} if measured is None else measured[i]))
 
 
 def measurements(

@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import scipy
@@ -94,7 +94,7 @@ class ScoreTable:
             parts = self._arrays(name)
             raw = np.asarray(parts["score"], np.float64)
             degenerate = np.zeros(raw.shape, bool)
-            degenerate[~failed] = [row["degenerate"] for row in self.rows if "error" not in row]
+            degenerate[~failed] = [row["degenerate"] for row in self._plain if "error" not in row]
             if "not_applicable" in parts:
                 scores, rule = raw, "score"
                 status = np.full(raw.shape, "not_applicable", object)
@@ -109,12 +109,17 @@ class ScoreTable:
             self.raw[name] = raw.mean(1)
         self.statuses[name] = np.array([STATUSES[s] for s in severity.max(1, initial=0)], object)
 
+    @property
+    def _plain(self) -> list[dict[str, Any]]:
+        """The rows, of which those that did not fail have all entries."""
+        return cast(list[dict[str, Any]], self.rows)
+
     def _arrays(self, proxy: str) -> dict[str, np.ndarray]:
         """Parts of a proxy as arrays [P, R, ...]; NaN where an architecture failed."""
         good = [i for i, row in enumerate(self.rows) if "error" not in row]
         arrays = {}
-        for key in self.rows[good[0]]["parts"][proxy] if good else ():
-            values = _stacked([self.rows[i]["parts"][proxy][key] for i in good])
+        for key in self._plain[good[0]]["parts"][proxy] if good else ():
+            values = _stacked([self._plain[i]["parts"][proxy][key] for i in good])
             arrays[key] = np.full((len(self.rows), *values.shape[1:]), np.nan)
             arrays[key][good] = values
         return arrays

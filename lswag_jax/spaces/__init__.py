@@ -2,7 +2,8 @@
 
 import dataclasses
 import difflib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 from lswag_jax import options
 from lswag_jax.spaces.autoformer import AutoFormer, AutoFormerGenotype
@@ -49,7 +50,7 @@ _SPACES: dict[str, tuple[type[Space], dict[str, Any]]] = {
     "transnas_macro": (TransNASMacro, {}),
 }
 
-_SUPERNETS: dict[type[Space], type[Supernet]] = {
+_SUPERNETS: dict[type[Space], Callable[..., Supernet]] = {
     NasBench201: NasBench201Supernet,
     Darts: DartsSupernet,
 }
@@ -94,7 +95,8 @@ def get(name: str, **fields: Any) -> Space:
         raise ValueError(f"{name} has no argument {unknown[0]!r}, known are {', '.join(known)}.")
     cls, own = _SPACES[name]
     options.check(cls, fields, name)
-    return cls(name=name, **(own | fields))
+    make = cast(Callable[..., Space], cls)  # each has fields of its own
+    return make(name=name, **(own | fields))
 
 
 def supernet_of(space: Space) -> Supernet:

@@ -21,6 +21,7 @@ from lswag_jax.spaces.plan import (
     Plan,
     active_sizes,
     cut,
+    flat_variables,
     present_weights,
     tensorwatch_flops,
 )
@@ -249,7 +250,7 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
 
     def init(self, key: jax.Array) -> dict[str, Any]:
         """Draws initial variables of `network` (float32), here of one that takes images alone."""
-        return self.network().init(key, jnp.zeros((1, *self.image_shape)))
+        return dict(self.network().init(key, jnp.zeros((1, *self.image_shape))))
 
     def active_variables(
         self, variables: Mapping[str, Any], encoded: Mapping[str, Any]
@@ -272,7 +273,7 @@ def scale_params(
     variables: Mapping[str, Any], factor: Callable[[Path, jax.Array], Any]
 ) -> dict[str, Any]:
     """Multiplies each parameter by `factor(path, parameter)`; None leaves it as it is."""
-    flat = traverse_util.flatten_dict(dict(variables))
+    flat = flat_variables(dict(variables))
     for path, value in flat.items():
         scale = factor(path, value) if path[0] == "params" else None
         if scale is not None:

@@ -51,7 +51,8 @@ def normalise(x: Array, train: bool, active: Array | None = None, **fields: Any)
         active: how many channels an elastic layer has; None for all.
         **fields: of `BatchNorm`.
     """
-    layer = BatchNorm(**({"name": "norm"} | fields))
+    named: dict[str, Any] = {"name": "norm"} | fields
+    layer = BatchNorm(**named)
     if x.ndim == 4:
         return layer(x, train, active=active)
     return jnp.stack([layer(x[:, i], train, active=active) for i in range(x.shape[1])], axis=1)

@@ -11,12 +11,14 @@ on each side, as PyTorch's and unlike "SAME" for strides above 1.
 
 import functools
 from fractions import Fraction
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from lswag_jax.arrays import total
 from lswag_jax.spaces.cost import costs
 
 Array = jax.Array
@@ -35,7 +37,8 @@ def convolve(x: Array, kernel: Array, strides: int = 1, dilation: int = 1) -> Ar
     if kernel.shape[0] == 1:
         return x[..., ::strides, ::strides, :] @ kernel[0, 0]
     flat = x.reshape(-1, *x.shape[-3:])
-    y = _convolve(flat, kernel, strides, dilation)
+    # A `custom_vjp` of static arguments has no type of its own.
+    y = cast(Array, _convolve(flat, kernel, strides, dilation))
     return y.reshape(*x.shape[:-3], *y.shape[1:])
 
 
@@ -63,7 +66,7 @@ def _by_products(x: Array, kernel: Array, strides: int, dilation: int) -> Array:
     size, _, inputs, outputs = kernel.shape
     wide = x @ kernel.transpose(2, 0, 1, 3).reshape(inputs, -1)
     taps = enumerate(_taps(wide, size, strides, dilation))
-    return sum(tap[..., i * outputs : (i + 1) * outputs] for i, tap in taps)
+    return total(tap[..., i * outputs : (i + 1) * outputs] for i, tap in taps)
 
 
 def _forward(x, kernel, strides, dilation):
@@ -113,9 +116,9 @@ def _spread(y_bar: Array, shape: tuple[int, ...], strides: int) -> Array:
 def average_pool(x: Array, size: int = 3, strides: int = 1) -> Array:
     """Mean over size x size pixels around each; padding does not count, as in the benchmarks."""
     ones = np.ones((*x.shape[-3:-1], 1), x.dtype)
-    counts = sum(np.asarray(t) for t in _taps(ones, size, strides, xp=np))
+    counts = total(np.asarray(t) for t in _taps(ones, size, strides, xp=np))
     scale = jnp.asarray(1 / counts, x.dtype).reshape((1,) * (x.ndim - 3) + counts.shape)
-    return sum(_taps(x, size, strides)) * scale
+    return total(_taps(x, size, strides)) * scale
 
 
 def max_pool(x: Array, size: int = 3, strides: int = 1) -> Array:

@@ -1,7 +1,7 @@
 """Depth percentile bins of layers (equation 6 of the L-SWAG paper)."""
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ def depth_bins(present: Array | np.ndarray, rule: str = "zero_based") -> Array:
     """
     if rule not in BIN_RULES:
         raise ValueError(f"bins must be one of {BIN_RULES}, got {rule!r}.")
-    xp = np if isinstance(present, np.ndarray) else jnp
+    xp: Any = np if isinstance(present, np.ndarray) else jnp
     index = xp.cumsum(present, axis=-1) - (rule == "zero_based")
     depth = xp.maximum(present.sum(-1, keepdims=True), 1)
     bins = index * NUM_BINS // depth

@@ -1,14 +1,22 @@
 """What genotypes of all spaces have: their JSON form, and the mixing of genes."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 
 class BaseGenotype:
     """A frozen dataclass of numbers, names and nested tuples of them, which it checks itself."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]  # of every subclass
+
+    @classmethod
+    def of(cls, *fields: Any) -> Self:
+        """A genotype of fields as they come: sequences of any kind, which it makes tuples."""
+        make: Callable[..., Self] = cls
+        return make(*fields)
 
     def to_json(self) -> dict[str, Any]:
         """The genotype as a dictionary that `json.dumps` takes."""

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from lswag_jax.spaces.plan import flat_variables
+
 
 def torch_variables(module: nn.Module, key: jax.Array, *args: Any) -> dict[str, Any]:
     """What `module.init(key, *args)` gives for layers with PyTorch's default initialisation.
@@ -23,7 +25,7 @@ def torch_variables(module: nn.Module, key: jax.Array, *args: Any) -> dict[str, 
         >>> bool((jnp.abs(variables["params"]["kernel"]) <= 1 / 3).all())
         True
     """
-    shapes = traverse_util.flatten_dict(jax.eval_shape(module.init, key, *args))
+    shapes = flat_variables(jax.eval_shape(module.init, key, *args))
     bounds = {
         path[:-1]: math.prod(shape.shape[:-1]) ** -0.5
         for path, shape in shapes.items()

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, overload
 
 import flax.linen as nn
 import jax
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from lswag_jax import marks
 from lswag_jax.spaces.convolution import convolve
 
 Array = jax.Array
@@ -26,7 +27,13 @@ def torch_uniform(fan_in: int) -> Initializer:
     return init
 
 
-def unit_mask(size: int, active: Array | None, dtype) -> Array | float:
+@overload
+def unit_mask(size: int, active: None, dtype: Any) -> float: ...
+@overload
+def unit_mask(size: int, active: Array, dtype: Any) -> Array: ...
+@overload
+def unit_mask(size: int, active: Array | None, dtype: Any) -> Array | float: ...
+def unit_mask(size: int, active: Array | None, dtype: Any) -> Array | float:
     """1 for the first `active` of `size` units and 0 for the others; 1.0 for an exact network."""
     return 1.0 if active is None else (jnp.arange(size) < active).astype(dtype)
 
@@ -77,6 +84,18 @@ def _cond_present(function: Callable, options: tuple, present: Array, *args: Arr
     return lax.cond(present > 0, run, lambda *_: jnp.zeros(out.shape, out.dtype), *args)
 
 
+def product(present: Array | None, function: Callable, x: Array, kernel: Array, **options: Any):
+    """`cond_present(present, function, x, kernel, **options)`, marked as one weight layer."""
+    extra = () if present is None else (present,)
+    return marks.layer(_product, x, kernel, *extra, of=function, **options)
+
+
+def _product(
+    x: Array, kernel: Array, present: Array | None = None, *, of: Callable, **options: Any
+) -> Array:
+    return cond_present(present, of, x, kernel, **options)
+
+
 class Feature(nn.Module):
     """Marks a feature map that proxies may read: the output of a stem, block or cell.
 
@@ -115,7 +134,7 @@ class Conv(nn.Module):
         init = self.kernel_init or torch_uniform(self.size**2 * x.shape[-1])
         kernel = self.param("kernel", init, shape)
         options = {"strides": self.strides, "dilation": self.dilation}
-        return cond_present(present, convolve, x, kernel, **options)
+        return product(present, convolve, x, kernel, **options)
 
 
 class ElasticConv(nn.Module):
@@ -145,12 +164,13 @@ class ElasticConv(nn.Module):
             "kernel", self.kernel_init or torch_uniform(shape[0] ** 2 * shape[2]), shape
         )
 
-        return _chosen_convolution(choice, x, kernel, tuple(self.sizes), self.strides)
+        options = {"sizes": tuple(self.sizes), "strides": self.strides}
+        return marks.layer(_chosen_convolution, x, kernel, choice, **options)
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4))
+@functools.partial(jax.jit, static_argnames=("sizes", "strides"))
 def _chosen_convolution(
-    choice: Array, x: Array, kernel: Array, sizes: tuple[int, ...], strides: int
+    x: Array, kernel: Array, choice: Array, sizes: tuple[int, ...], strides: int
 ) -> Array:
     """Convolution by the centre of `kernel`, of size number `choice` - 1; traced once."""
 
@@ -175,8 +195,13 @@ class BatchNorm(nn.BatchNorm):
     momentum: float = 0.9
 
     @nn.compact
-    def __call__(self, x: Array, train: bool = False, active: Array | None = None) -> Array:
+    # Flax's own has other arguments; nothing calls it through that class.
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, x: Array, train: bool = False, active: Array | None = None
+    ) -> Array:
         """Normalises `x` [..., C]; the first `active` channels are kept, None for all."""
         y = super().__call__(x, use_running_average=not train)
+        if active is None:
+            return y
         mask = unit_mask(x.shape[-1], active, x.dtype)
-        return y if active is None else y * mask.reshape((1,) * (x.ndim - 1) + mask.shape)
+        return y * mask.reshape((1,) * (x.ndim - 1) + mask.shape)

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 from flax import traverse_util
@@ -299,12 +299,17 @@ def present_weights(plan: Plan) -> list[bool]:
     return [layer.present for layer in plan.weight_layers]
 
 
+def flat_variables(variables: Any) -> dict[Path, Any]:
+    """Variables, or their shapes, by their paths."""
+    return cast(dict[Path, Any], traverse_util.flatten_dict(variables))
+
+
 def cut(plan: Plan, variables: Mapping[str, Any]) -> dict[str, Any]:
     """Cuts the variables of a plan's network from those of a larger one.
 
     Of a convolution's kernel the centre is kept, of every other axis the first entries.
     """
-    flat, found = traverse_util.flatten_dict(dict(variables)), {}
+    flat, found = flat_variables(dict(variables)), {}
     for path, layer in plan.named_layers():
         for (collection, *leaf), shape in layer.variables().items() if layer.present else ():
             key = (collection, *path, *leaf)

@@ -8,8 +8,8 @@ which a smaller set shares with a larger one.
 import abc
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +59,10 @@ class OpSets(BaseGenotype):
         return type(self)((*self.edges[:edge], left, *self.edges[edge + 1 :]))
 
 
-class Supernet(Space[OpSets]):
+Inner = TypeVar("Inner", bound=Space)
+
+
+class Supernet(Space[OpSets], Generic[Inner]):
     """The super-network of an ordinary space: a space whose genotypes are `OpSets`.
 
     Attributes:
@@ -69,7 +72,7 @@ class Supernet(Space[OpSets]):
         inputs: edges that a node keeps in a network of `space`; None for all.
     """
 
-    space: Space
+    space: Inner
     ops: ClassVar[tuple[str, ...]]
     nodes: ClassVar[tuple[tuple[int, ...], ...]]
     kinds: ClassVar[int] = 1
@@ -77,13 +80,14 @@ class Supernet(Space[OpSets]):
     genotype_class: ClassVar[type] = OpSets
     count_rules: ClassVar[tuple[str, ...]] = ("exact", "naslib")
 
+    # Spaces are frozen: their fields are read only, as these are.
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         """What reports call it."""
         return f"{self.space.name}_supernet"
 
     @property
-    def num_classes(self) -> int:
+    def num_classes(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Width of the classifier."""
         return self.space.num_classes
 
@@ -131,7 +135,7 @@ class Supernet(Space[OpSets]):
 
     def parse(self, text: str) -> OpSets:
         """Reads what `format` writes."""
-        g = OpSets([ops.split("+") if ops else () for ops in text.split("|")])
+        g = OpSets.of([ops.split("+") if ops else () for ops in text.split("|")])
         self.check(g)
         return g
 
@@ -139,7 +143,7 @@ class Supernet(Space[OpSets]):
         """On each edge a set that is not empty, all equally likely."""
         codes = rng.integers(1, 2 ** len(self.ops), size=self.num_edges)
         edges = [[op for i, op in enumerate(self.ops) if code >> i & 1] for code in codes]
-        return OpSets(edges)
+        return OpSets.of(edges)
 
     def mutate(
         self, rng: np.random.Generator, g: OpSets, m_prob: float = 0.2, s_prob: float = 0.4
@@ -147,7 +151,7 @@ class Supernet(Space[OpSets]):
         """Draws each edge's set anew with probability `m_prob`; `s_prob` has no use."""
         del s_prob
         pick = rng.random(self.num_edges) < m_prob
-        return OpSets(mix(pick, self.sample_one(rng).edges, g.edges))
+        return OpSets.of(mix(pick, self.sample_one(rng).edges, g.edges))
 
     # Networks ---------------------------------------------------------------------------------
 
@@ -181,9 +185,9 @@ class Supernet(Space[OpSets]):
                 present[kind] = [before] * own + [True] + [after] * (size - own - 1)
                 yield self._of_codes(present.reshape(self.num_edges, -1))
 
-    def _of_codes(self, codes: Sequence[Sequence[bool]]) -> OpSets:
+    def _of_codes(self, codes: np.ndarray) -> OpSets:
         """The sets whose codes (see `encode`) these are."""
-        return OpSets([itertools.compress(self.ops, present) for present in codes])
+        return OpSets.of([itertools.compress(self.ops, present) for present in codes])
 
     def active_variables(
         self, variables: Mapping[str, Any], encoded: Mapping[str, Any]

@@ -11,6 +11,7 @@ from flax import linen as nn
 from flax import traverse_util
 
 from lswag_jax.extras import extra
+from lswag_jax.files import read_npz
 from lswag_jax.spaces.autoformer import network as autoformer_network
 from lswag_jax.spaces.autoformer import torch as autoformer_torch
 from lswag_jax.spaces.darts import network as darts_network
@@ -19,6 +20,7 @@ from lswag_jax.spaces.nasbench101 import network as nasbench101_network
 from lswag_jax.spaces.nasbench101 import torch as nasbench101_torch
 from lswag_jax.spaces.nasbench201 import network as nasbench201_network
 from lswag_jax.spaces.nasbench201 import torch as nasbench201_torch
+from lswag_jax.spaces.plan import flat_variables
 from lswag_jax.spaces.transnas import network as transnas_network
 from lswag_jax.spaces.transnas import torch as transnas_torch
 
@@ -63,7 +65,7 @@ def from_torch(
     except KeyError as error:
         raise ValueError(f"the state dict has no weight {error.args[0]!r}.") from None
     template = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, *input_shape)))
-    expected = traverse_util.flatten_dict(template)
+    expected = flat_variables(template)
     for path, array in flat.items():
         if is_super and path in expected:  # the first units are the sub-network's
             flat[path] = array = array[tuple(slice(size) for size in expected[path].shape)]
@@ -89,11 +91,14 @@ def load(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no weights file {path}.")
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
+        return read_npz(path)
     if path.suffix == ".safetensors":
         with extra("data"):
+            from safetensors import SafetensorError
             from safetensors import numpy as safetensors
 
-        return safetensors.load_file(path)
+        try:
+            return safetensors.load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path} is not a .safetensors file, or a damaged one.") from error
     raise ValueError(f"weights are read from .npz or .safetensors files, got {path.name}.")

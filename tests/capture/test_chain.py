@@ -67,9 +67,9 @@ def test_programs_are_dropped_before_memory_maps_run_out():
     """A process with more maps than Linux grants dies in LLVM."""
     program = jax.jit(lambda x: x + 1)
     program(1.0)
-    chain.make_room(share=1.0)
+    chain.drop_programs_when_full(share=1.0)
     assert program._cache_size() == 1
-    chain.make_room(share=0.0)
+    chain.drop_programs_when_full(share=0.0)
     assert program._cache_size() == 0
     assert program(1.0) == 2.0
 

@@ -238,7 +238,7 @@ def test_nothing_captured(batch):
         tape.record(adapters.linen_network(Bare(), variables), *batch)
 
 
-def test_layers_in_a_scan_are_refused(batch):
+def test_layers_in_a_scan(batch):
     class Scanned(nn.Module):
         @nn.compact
         def __call__(self, x):
@@ -251,5 +251,22 @@ def test_layers_in_a_scan_are_refused(batch):
             return scan()(nn.Dense(5)(x.mean((1, 2))), None)[0]
 
     variables = Scanned().init(jax.random.key(0), batch.images)
-    with pytest.raises(ValueError, match="inside a 'scan'"):
-        tape.record(adapters.linen_network(Scanned(), variables), *batch)
+    recorded = tape.record(adapters.linen_network(Scanned(), variables), *batch)
+    stack = "ScanStep_0/Dense_0"
+    assert [x.name for x in recorded.layers] == ["Dense_0", *(f"{stack}[{i}]" for i in range(3))]
+    assert [a.after for a in recorded.activations] == [2, 3, 4]
+
+
+def test_layers_in_a_loop_of_unknown_length_are_named(batch):
+    def network(params, x):
+        def more(state):
+            return state[1] < 3 + (x.sum() > 0)
+
+        def step(state):
+            return state[0] @ params["w"], state[1] + 1
+
+        return jax.lax.while_loop(more, step, (x.mean((1, 2)), 0))[0]
+
+    make = models.Function(network)
+    with pytest.raises(ValueError, match="inside of a 'while' that depends on data"):
+        tape.record(make({"params": {"w": jnp.eye(3)}}, "frozen"), *batch)

@@ -151,7 +151,7 @@ def mistakes(tmp_path):
         "missing genotypes": ((config, "--config.score.genotypes=no.json"), "no genotype file"),
         "bad genotype": ((config, f"--config.score.genotypes={bad}"), "genotype 0 of"),
         "gradient batch": ((config, "--config.data.gradient_batch=99"), "gradient_batch must be"),
-        "workdir is a file": ((config, f"--workdir={bad}"), f"{bad}: File exists"),
+        "workdir is a file": ((config, f"--workdir={bad}"), "is a file, not a folder"),
         "labels of another task": (
             ("--config=configs/transnas.py:runlocal", "--config.space.task=normal"),
             "which normal cannot use",

@@ -35,7 +35,7 @@ RUN = {
         "lswag-score": f"{SMALL} --config.score.num=3",
         "lswag-search": f"{SMALL} --config.search.num=3 --config.search.params_window=(0.0,9.0)",
         "lswag-train": EPOCH,
-        "lswag-correlate": "",
+        "lswag-correlate": SMALL,
         "lswag-libra": "",
         "lswag-report": "",
         "lswag-profile": f"{SMALL} --config.profile.num=3",
@@ -133,7 +133,7 @@ def test_configs_and_keys_are_there(page, line):
 def folder(tmp_path_factory) -> pathlib.Path:
     """Where the lines are run, with a folder of photos of two classes."""
     folder, rng = tmp_path_factory.mktemp("shell"), np.random.default_rng(0)
-    for i in range(60):
+    for i in range(80):
         path = folder / "photos" / ("cat", "dog")[i % 2] / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)).save(path)

@@ -165,7 +165,7 @@ def test_windows_that_cannot_be_met():
         ),
         (EvolutionOptions, {"m_prob": 1.5}, "m_prob must be a number from 0 to 1, got 1.5."),
         (RandomOptions, {"num": -1}, "num must be an integer of at least 1, got -1."),
-        (RandomOptions, {"seed": -1}, "seed must be an integer of at least 0, got -1."),
+        (RandomOptions, {"seed": -1}, "seed must be an integer from 0 to 9.22337e+18, got -1."),
         (
             RandomOptions,
             {"params_window": (2, 1)},

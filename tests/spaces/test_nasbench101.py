@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import lswag_jax
 from lswag_jax.proxies import LSwag
+from lswag_jax.scoring import programs
 from lswag_jax.spaces.nasbench101.genotype import MAX_EDGES, MAX_VERTICES, OPS, vertex_channels
 from lswag_jax.spaces.nasbench101.genotype import NasBench101Genotype as Genotype
 from lswag_jax.spaces.nasbench101.space import NasBench101
@@ -179,7 +180,7 @@ def test_elastic_scores_are_the_exact_ones(x64, batch, monkeypatch):
     names = ("lswag", "swap", "nwot", "snip", "fisher", "l2_norm", "params")
     proxies = (*names, LSwag(label="deep", window=(5, 9)))
     variables = draw(TINY)
-    monkeypatch.setattr(lswag_jax.scoring, "_initial", lambda *_: variables)
+    monkeypatch.setattr(programs, "initial_variables", lambda *_: variables)
     found = lswag_jax.score(TINY, MEMBERS[1:], *batch, proxies)
     for i, g in enumerate(MEMBERS[1:]):
         cut = TINY.extract(variables, g)

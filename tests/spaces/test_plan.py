@@ -16,6 +16,7 @@ from lswag_jax import spaces
 from lswag_jax.capture import adapters, tape
 from lswag_jax.capture.macs import count_macs
 from lswag_jax.probe import sizes_of
+from lswag_jax.scoring import programs
 from lswag_jax.spaces.depth import BIN_RULES, depth_bins
 from lswag_jax.spaces.plan import WEIGHTED
 from tests.helpers.spaces import SPLIT, WIDE
@@ -190,7 +191,7 @@ def test_sixth_space_is_scored_and_searched():
     assert list(table.status) == ["ok", "ok"]
     assert len(scope["archive"]) == 3
     g = space.parse(table.ids[0])
-    variables = space.extract(lswag_jax.scoring.population._initial(space, 0, np.dtype("f4")), g)
+    variables = space.extract(programs.initial_variables(space, 0, np.dtype("f4")), g)
     alone = lswag_jax.score_model(
         space.build(g), variables, scope["images"], scope["labels"], ("lswag", "params", "macs")
     )

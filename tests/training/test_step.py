@@ -128,7 +128,7 @@ def test_only_kernels_decay_and_gradients_are_clipped():
 
 
 def test_stochastic_depth_keeps_the_mean():
-    block = Block(1, 4, 8, True, 1e-5, drop_path=0.25)
+    block = Block(1, 4, 8, True, 1e-5, drop_path=0.25, largest_head=8)
     x = jnp.ones((4000, 1, 1))
     y = block.apply({}, x, True, method="_branch", rngs={"drop_path": jax.random.key(0)})
     assert set(np.unique(y)) == {np.float32(0), np.float32(1 / 0.75)}

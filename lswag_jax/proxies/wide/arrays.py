@@ -46,6 +46,12 @@ class Wide:
     bits: float = 0.0
 
     @property
+    def power(self) -> Array:
+        """`exponent` of an array that is not plain."""
+        assert self.exponent is not None, "a plain array has no exponent"
+        return self.exponent
+
+    @property
     def is_plain(self) -> bool:
         """Whether it has no exponent."""
         return self.exponent is None
@@ -113,10 +119,10 @@ def once(exponent: Array) -> Array:
 
 def flat(x: Wide) -> Wide:
     """The same value with one exponent for the whole array."""
-    if x.is_plain or x.exponent.ndim == 0:
+    if x.is_plain or x.power.ndim == 0:
         return x
-    top = x.exponent.max()
-    return Wide(shifted(x.mantissa, x.exponent - top), top, None, x.bits)
+    top = x.power.max()
+    return Wide(shifted(x.mantissa, x.power - top), top, None, x.bits)
 
 
 def placed(x: Wide) -> Wide:
@@ -136,10 +142,10 @@ def aligned(xs: Sequence[Wide]) -> tuple[list[Array], Array | None, float]:
     if len({id(x.exponent) for x in scaled}) == 1:  # parts of one array
         return [x.mantissa for x in xs], scaled[0].exponent, bits
     given = [placed(x) if x.is_plain and not x.is_scale_free else x for x in xs]
-    exponents = [x.exponent for x in given if not x.is_scale_free]
+    exponents = [x.power for x in given if not x.is_scale_free]
     top = once(functools.reduce(jnp.maximum, exponents))
     mantissas = [
-        x.mantissa if x.is_scale_free else shifted(x.mantissa, x.exponent - top) for x in given
+        x.mantissa if x.is_scale_free else shifted(x.mantissa, x.power - top) for x in given
     ]
     return mantissas, top, bits
 
@@ -149,8 +155,8 @@ def ordinary(x: Wide) -> Array:
     if x.is_plain:
         return x.mantissa
     dtype, most = x.mantissa.dtype, 1000 if x.mantissa.dtype == jnp.float64 else 126
-    half = jnp.clip(x.exponent, -most, most)
-    rest = jnp.clip(x.exponent - half, -most, most)
+    half = jnp.clip(x.power, -most, most)
+    rest = jnp.clip(x.power - half, -most, most)
     return x.mantissa * power_of_two(half, dtype) * power_of_two(rest, dtype)
 
 
@@ -159,7 +165,7 @@ def log(x: Wide) -> Array:
     logs = jnp.log(x.mantissa)
     if x.is_plain:
         return logs
-    return logs + x.exponent.astype(logs.dtype) * np.log(2).astype(logs.dtype)
+    return logs + x.power.astype(logs.dtype) * np.log(2).astype(logs.dtype)
 
 
 def total(x: Wide) -> Wide:

@@ -186,14 +186,14 @@ def _is_plain(x: Any) -> bool:
 
 def _has_one_scale(x: Any) -> bool:
     """Whether all turns of a loop see one exponent."""
-    return isinstance(x, Wide) and not x.is_plain and x.exponent.ndim == 0
+    return isinstance(x, Wide) and not x.is_plain and x.power.ndim == 0
 
 
 def _flattened(x: Any) -> Any:
     """What a loop runs over, its exponents [T] where each turn has one."""
     if not isinstance(x, Wide) or x.is_plain:
         return Wide(x.mantissa) if isinstance(x, Wide) else x
-    return Wide(x.mantissa, x.exponent.reshape(-1))
+    return Wide(x.mantissa, x.power.reshape(-1))
 
 
 def _of_turn(x: Any, exponent: Array | None) -> Any:
@@ -205,4 +205,4 @@ def _of_all_turns(y: Any) -> Any:
     """Stacked outputs [T, ...], with exponents [T, 1, ...]."""
     if not isinstance(y, Wide) or y.is_plain:
         return y
-    return Wide(y.mantissa, y.exponent.reshape((-1,) + (1,) * (y.mantissa.ndim - 1)))
+    return Wide(y.mantissa, y.power.reshape((-1,) + (1,) * (y.mantissa.ndim - 1)))

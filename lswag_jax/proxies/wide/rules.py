@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 from jax.extend import core
 
+from lswag_jax.arrays import shaped
 from lswag_jax.proxies.wide.arrays import (
     UNKNOWN,
     Wide,
@@ -54,7 +56,7 @@ def as_ordinary(eqn: core.JaxprEqn, operands: Sequence[Any]) -> list:
     """Any operation, on ordinary numbers of the types that the program has there."""
     wide = [x for x in operands if isinstance(x, Wide)]
     values = [
-        ordinary(x).astype(v.aval.dtype) if isinstance(x, Wide) else x
+        ordinary(x).astype(shaped(v).dtype) if isinstance(x, Wide) else x
         for x, v in zip(operands, eqn.invars, strict=True)
     ]
     return [_wrapped(y, wide[0].mantissa.dtype if wide else None) for y in bind(eqn, values)]
@@ -110,7 +112,7 @@ def _of_mantissa(eqn: core.JaxprEqn, operands: list) -> list:
 @rule("convert_element_type", "reduce_precision")
 def _convert(eqn: core.JaxprEqn, operands: list) -> list:
     """Between floats nothing happens: all are of the working type, however narrow the layer's."""
-    (x,), dtype = operands, eqn.outvars[0].aval.dtype
+    (x,), dtype = operands, shaped(eqn.outvars[0]).dtype
     if jnp.issubdtype(dtype, jnp.floating):
         return [x]
     return [x.mantissa != 0 if jnp.issubdtype(dtype, jnp.bool_) else ordinary(x).astype(dtype)]
@@ -141,7 +143,7 @@ def _compare(eqn: core.JaxprEqn, operands: list) -> list:
 def _extreme(eqn: core.JaxprEqn, operands: list) -> list:
     if _is_one_scale(operands):
         return _same_scale(eqn, operands)
-    x, y = (_spread(x, eqn.outvars[0].aval.shape) for x in operands)
+    x, y = (_spread(x, shaped(eqn.outvars[0]).shape) for x in operands)
     if (x.is_plain or y.is_plain) and not (x.is_scale_free or y.is_scale_free):
         first = ordinary(x) > ordinary(y)
     else:
@@ -174,7 +176,7 @@ def _select(which: Array, cases: Sequence[Wide]) -> Wide:
     """
     if which.ndim == 0:
         cases = [placed(x) if x.is_plain else flat(x) for x in cases]
-        exponent = lax.select_n(which, *[x.exponent for x in cases])
+        exponent = lax.select_n(which, *[x.power for x in cases])
         mantissa = lax.select_n(which, *[x.mantissa for x in cases])
         return Wide(mantissa, exponent, None, max(x.bits for x in cases))
     chosen = []
@@ -190,7 +192,7 @@ def _select(which: Array, cases: Sequence[Wide]) -> Wide:
 
 @rule("clamp")
 def _clamp(eqn: core.JaxprEqn, operands: list) -> list:
-    low, x, high = (_spread(x, eqn.outvars[0].aval.shape) for x in operands)
+    low, x, high = (_spread(x, shaped(eqn.outvars[0]).shape) for x in operands)
     which = jnp.where(ordinary(x) < ordinary(low), 0, 1)
     which = jnp.where(ordinary(x) > ordinary(high), 2, which).astype(jnp.int32)
     return [_select(which, [low, x, high])]
@@ -212,7 +214,7 @@ def _multiply(eqn: core.JaxprEqn, operands: list) -> list:
     if eqn.primitive.name == "mul":
         exponent = _sum(x.exponent, y.exponent)
     else:
-        exponent = _sum(x.exponent, None if y.is_plain else -y.exponent)
+        exponent = _sum(x.exponent, None if y.is_plain else -y.power)
     return [grown(out, exponent, _bits(x) + _bits(y))]
 
 
@@ -301,7 +303,7 @@ def literal(value: Any, dtype: Any) -> Any:
     if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
         return value
     fill = None
-    if not isinstance(value, jax.core.Tracer) and np.size(value) == 1:
+    if not isinstance(value, Tracer) and np.size(value) == 1:
         fill = float(np.asarray(value, np.float64).reshape(()))
     elif isinstance(value, np.ndarray) and not value.any():
         fill = 0.0

@@ -61,6 +61,7 @@ def _numbers(field: str, values: Any, kind: type) -> tuple:
     Raises:
         ValueError: not a sequence, or an entry is not such a number.
     """
+    numbers: tuple = ()
     try:
         numbers = tuple(kind(value) for value in values)
         exact = all(number == float(value) for number, value in zip(numbers, values, strict=True))

@@ -9,7 +9,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -17,9 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from lswag_jax.arrays import total
 from lswag_jax.spaces.autoformer.genotype import AutoFormerGenotype
 from lswag_jax.spaces.cost import costs
 from lswag_jax.spaces.layers import Feature, torch_uniform, unit_mask
+from lswag_jax.spaces.plan import flat_variables
 
 MAX_DISTANCE = 14  # relative positions are clipped to [-14, 14], in patches
 Array = jax.Array
@@ -31,7 +33,22 @@ _linear_init = nn.initializers.normal(0.02)
 @jax.jit
 def gelu(x: Array) -> Array:
     """Exact GELU, x/2 (1 + erf(x / sqrt 2)), in the form that PyTorch computes."""
+    return _gelu(x)
+
+
+@jax.custom_vjp
+def _gelu(x: Array) -> Array:
     return 0.5 * x * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype)))
+
+
+def _gelu_backward(x: Array, y_bar: Array) -> tuple[Array]:
+    """One pass over memory that computes erf again instead of reading what was kept of it."""
+    cdf = 0.5 * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype)))
+    density = jnp.exp(-0.5 * x * x) * np.sqrt(0.5 / np.pi).astype(x.dtype)
+    return (y_bar * (cdf + x * density),)
+
+
+_gelu.defvjp(lambda x: (_gelu(x), x), _gelu_backward)
 
 
 class LayerNorm(nn.Module):
@@ -43,7 +60,7 @@ class LayerNorm(nn.Module):
     def __call__(self, x: Array, mask: Array | float) -> Array:
         """Normalises `x` [..., D] over the channels where `mask` [D] is 1."""
         norm = nn.LayerNorm(epsilon=self.eps, use_fast_variance=False, name="norm")
-        if isinstance(mask, float):
+        if isinstance(mask, float | int):
             return norm(x)
         where = jnp.broadcast_to(mask > 0, (1,) * (x.ndim - 1) + mask.shape)
         return norm(x, mask=where) * _like(mask, x)
@@ -52,7 +69,9 @@ class LayerNorm(nn.Module):
 def _like(mask: Array | float, x: Array) -> Array | float:
     """`mask` with leading axes of size one, to multiply `x`."""
     return (
-        mask if isinstance(mask, float) else mask.reshape((1,) * (x.ndim - mask.ndim) + mask.shape)
+        mask
+        if isinstance(mask, float | int)
+        else mask.reshape((1,) * (x.ndim - mask.ndim) + mask.shape)
     )
 
 
@@ -133,7 +152,7 @@ class RelativePosition(nn.Module):
         patches = patches.reshape(*patches.shape[:-1], grid, grid)
         sums = (patches.sum(-1), patches.sum(-2))
         product = _over_slots("bhns,nsk->bnhk", grid)
-        return sum(
+        return total(
             product(jnp.concatenate([cls, s], axis=-1), e)
             for s, e in zip(sums, self._slots(grid), strict=True)
         )
@@ -165,28 +184,95 @@ class Attention(nn.Module):
         return nn.Dense(x.shape[-1], kernel_init=_linear_init, name="proj")(out) * out_mask
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def cut_heads(x: Array, sizes: tuple[Array, Array], num_heads: int, largest: int) -> Array:
+    """Channels [..., D] as heads [..., H, `largest`]; its gradient is `join_heads`.
+
+    A head is a window of the channels that starts at its number times its size, so that no shape
+    depends on the genotype.
+
+    Args:
+        x: the channels.
+        sizes: active heads, and channels of each.
+        num_heads, largest: of the result; what is not there is zero.
+    """
+    heads, head_dim = sizes
+    padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, largest)])
+    windows = [
+        jax.lax.dynamic_slice_in_dim(padded, jnp.minimum(h * head_dim, x.shape[-1]), largest, -1)
+        for h in range(num_heads)
+    ]
+    mask = _head_mask(heads, head_dim, num_heads, largest, x.dtype)
+    # A window may reach into the next head.
+    return jnp.stack(windows, axis=-2) * _like(mask, padded[..., None])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def join_heads(y: Array, sizes: tuple[Array, Array], size: int) -> Array:
+    """Heads [..., H, K] side by side as channels [..., `size`]; the inverse of `cut_heads`."""
+    heads, head_dim = sizes
+    *rows, num_heads, largest = y.shape
+    y = y * _like(_head_mask(heads, head_dim, num_heads, largest, y.dtype), y)
+    x = jnp.zeros((*rows, size + largest), y.dtype)
+    for h in range(num_heads):  # each overwrites the zeros behind the head before
+        start = jnp.minimum(h * head_dim, size)
+        x = jax.lax.dynamic_update_slice_in_dim(x, y[..., h, :], start, -1)
+    return x[..., :size]
+
+
+def _head_mask(heads: Array, head_dim: Array, num_heads: int, largest: int, dtype) -> Array:
+    """1 for the channels of heads that are there, [H, K]."""
+    is_head, is_channel = jnp.arange(num_heads) < heads, jnp.arange(largest) < head_dim
+    return (is_head[:, None] & is_channel[None]).astype(dtype)
+
+
+def _split_forward(x, sizes, num_heads, largest):
+    return cut_heads(x, sizes, num_heads, largest), (x, sizes)
+
+
+def _split_backward(num_heads, largest, kept, y_bar):
+    del num_heads, largest
+    x, sizes = kept
+    return join_heads(y_bar, sizes, x.shape[-1]), None
+
+
+def _join_forward(y, sizes, size):
+    return join_heads(y, sizes, size), (y, sizes)
+
+
+def _join_backward(size, kept, x_bar):
+    del size
+    y, sizes = kept
+    return cut_heads(x_bar, sizes, *y.shape[-2:]), None
+
+
+cut_heads.defvjp(_split_forward, _split_backward)
+join_heads.defvjp(_join_forward, _join_backward)
+
+
 class ElasticHeadAttention(nn.Module):
     """Attention that splits an elastic embedding over an elastic number of heads.
 
-    A head is a mask over the channels: queries times mask against all keys gives its logits.
+    Args:
+        num_heads: the largest number of heads.
+        largest_head: channels of the widest head.
     """
 
     num_heads: int
+    largest_head: int
 
     @nn.compact
-    def __call__(self, x: Array, out_mask: Array, dim: Array, heads: Array) -> Array:
+    def __call__(self, x: Array, out_mask: Array | float, dim: Array, heads: Array) -> Array:
         """Maps `x` [B, N, D] to the same shape; `dim` and `heads` are the active sizes."""
-        head_dim = dim // jnp.maximum(heads, 1)  # an absent block has no heads
-        head_of_channel = jnp.arange(x.shape[-1]) // head_dim
-        mask_HxD = head_of_channel[None] == jnp.arange(self.num_heads)[:, None]
-        mask_HxD = (mask_HxD & (jnp.arange(x.shape[-1]) < dim)[None]).astype(x.dtype)
+        head_dim = dim // jnp.maximum(heads, 1)  # a block that is not there has no heads
         qkv = QKV(1, x.shape[-1], name="qkv")(x, dim)
-        q, k, v = (qkv[:, :, part, 0] for part in range(3))
-        q_BxNxHxD = q[:, :, None] * mask_HxD[None, None]
-        logits = jnp.einsum("bnhd,bmd->bhnm", q_BxNxHxD, k)
+        sizes, shape = (heads, head_dim), (self.num_heads, self.largest_head)
+        of_heads = cast(Array, cut_heads(qkv[:, :, :, 0], sizes, *shape))
+        q, k, v = (of_heads[:, :, part] for part in range(3))
+        logits = jnp.einsum("bnhk,bmhk->bhnm", q, k)
         attention = jax.nn.softmax(logits * head_dim.astype(x.dtype) ** -0.5)
-        out = jnp.einsum("bhnm,bmd->bnhd", attention, v)
-        out = jnp.einsum("bnhd,hd->bnd", out, mask_HxD)
+        out = jnp.einsum("bhnm,bmhk->bnhk", attention, v)
+        out = join_heads(out, sizes, x.shape[-1])
         return nn.Dense(x.shape[-1], kernel_init=_linear_init, name="proj")(out) * out_mask
 
 
@@ -204,6 +290,9 @@ class MLP(nn.Module):
         return nn.Dense(x.shape[-1], kernel_init=_linear_init, name="fc2")(h) * dim_mask
 
 
+_NO_SIZES: tuple[Any, Any, Any] = (None, None, None)
+
+
 class Block(nn.Module):
     """x + Attention(LN(x)), then x + MLP(LN(x)); in training a branch may be dropped."""
 
@@ -213,6 +302,7 @@ class Block(nn.Module):
     relative_position: bool
     norm_eps: float
     drop_path: float
+    largest_head: int
 
     def _branch(self, x: Array, train: bool) -> Array:
         """`x`, dropped for each sample with probability `drop_path`, its mean kept."""
@@ -225,12 +315,12 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: Array, mask: Array | float, sizes: tuple | None, train: bool) -> Array:
         """Maps `x` [B, N, D] to the same shape; `sizes` are active channels, heads and hidden."""
-        dim, heads, hidden = (None, None, None) if sizes is None else sizes
+        dim, heads, hidden = _NO_SIZES if sizes is None else sizes
         active = None if sizes is None else dim * (heads > 0)
         out_mask = mask if sizes is None else _like(mask * (heads > 0), x)
         h = LayerNorm(self.norm_eps, name="attn_norm")(x, mask)
         if self.head_dim is None and sizes is not None:
-            attention = ElasticHeadAttention(self.num_heads, name="attn")
+            attention = ElasticHeadAttention(self.num_heads, self.largest_head, name="attn")
             x += self._branch(attention(h, out_mask, dim, heads), train)
         else:
             head_dim = self.head_dim or x.shape[-1] // self.num_heads
@@ -255,6 +345,8 @@ class VisionTransformer(nn.Module):
         num_classes: width of the logits.
         drop_path: probability that training drops a branch of the last block (stochastic depth);
             it grows linearly from 0 at the first.
+        largest_head: channels of the widest head that a genotype can have, where `head_dim` is None
+            and the network elastic; 0 takes all.
     """
 
     embed_dim: int
@@ -266,6 +358,7 @@ class VisionTransformer(nn.Module):
     patch_size: int
     num_classes: int
     drop_path: float = 0.0
+    largest_head: int = 0
 
     @nn.compact
     def __call__(
@@ -297,6 +390,7 @@ class VisionTransformer(nn.Module):
                 self.relative_position,
                 self.norm_eps,
                 self.drop_path * i / max(len(self.num_heads) - 1, 1),
+                self.largest_head or self.embed_dim,
                 name=f"blocks_{i}",
             )
             sizes = None
@@ -316,7 +410,7 @@ def _patches(images: Array, size: int) -> Array:
 
 def active(variables: Mapping[str, Any], encoded: Mapping[str, Array], head_dim: int | None):
     """The elastic variables with zero kernels where a genotype has no units or no block."""
-    flat = traverse_util.flatten_dict(variables["params"])
+    flat = flat_variables(variables["params"])
     for path, value in flat.items():
         if path[-1] == "kernel":
             block = int(path[0].removeprefix("blocks_")) if path[0].startswith("blocks_") else 0
@@ -344,7 +438,7 @@ def _active_axes(layer: str, head_dim: int | None, dim, heads, hidden) -> dict[i
 
 def split_heads(variables: Mapping[str, Any], g: AutoFormerGenotype) -> dict[str, Any]:
     """Queries, keys and values [D, 3, 1, D] of an elastic network as the heads of genotype `g`."""
-    flat, d = traverse_util.flatten_dict(variables["params"]), g.embed_dim
+    flat, d = flat_variables(variables["params"]), g.embed_dim
     for i, heads in enumerate(g.num_heads):
         path = (f"blocks_{i}", "attn", "qkv", "kernel")
         flat[path] = flat[path][:d, :, 0, :d].reshape(d, 3, heads, d // heads)

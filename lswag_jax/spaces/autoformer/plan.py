@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def network(space: "AutoFormer", g: AutoFormerGenotype) -> Plan:
     """Patch embedding, pre-norm blocks in the places of the deepest network's, head."""
     d, tokens = g.embed_dim, space.num_patches + 1
-    parts = {
+    parts: dict[str, Layer | Plan] = {
         "patch_embed": dense(space.patch_size**2 * space.channels, d, space.num_patches),
         "cls_token": _table(1, 1, d),
         "pos_embed": _table(1, tokens, d),
@@ -76,17 +76,12 @@ def cream_macs(space: "AutoFormer", g: AutoFormerGenotype) -> int:
     positions by a formula that no product has, and the head for every token.
     """
     d, tokens = g.embed_dim, space.num_patches + 1
-    n = tokens + 1
-    plan = network(space, g)
-    total = plan.parts["patch_embed"].macs + tokens * d // 2 + d + tokens * d * space.num_classes
-    for i in range(g.depth):
-        attention, mlp = (plan.parts[f"blocks_{i}"].parts[key] for key in ("attn", "mlp"))
-        width = attention.parts["proj"].in_channels
-        linear = (*attention.parts.values(), *mlp.parts.values())
-        total += n * sum(layer.weights for layer in linear if _is_dense(layer))
+    n, layers = tokens + 1, dict(network(space, g).named_layers())
+    total = layers["patch_embed",].macs + tokens * d // 2 + d + tokens * d * space.num_classes
+    for path, layer in layers.items():
+        if layer.present and layer.kind == "dense" and len(path) > 1:  # of a block
+            total += n * layer.weights
+    for heads in g.num_heads:
+        width = d if space.head_dim is None else heads * space.head_dim
         total += 2 * n * n * width + 2 * n * d + 28 * n * n + n * n // 2 + n * width // 2
     return total
-
-
-def _is_dense(part: Layer | Plan) -> bool:
-    return isinstance(part, Layer) and part.kind == "dense"

@@ -127,7 +127,7 @@ class AutoFormer(Space[AutoFormerGenotype]):
         try:
             dim, heads, ratios = text.split("/")
             g = AutoFormerGenotype(
-                int(dim), [int(h) for h in heads.split(",")], [float(r) for r in ratios.split(",")]
+                int(dim), tuple(map(int, heads.split(","))), tuple(map(float, ratios.split(",")))
             )
         except ValueError:
             raise ValueError(
@@ -171,7 +171,7 @@ class AutoFormer(Space[AutoFormerGenotype]):
         heads = [self._sample_heads(rng) if rng.random() < m_prob else h for h in heads]
         if rng.random() < s_prob:
             dim = _choose(rng, self.embed_dims)
-        return AutoFormerGenotype(dim, heads, ratios)
+        return AutoFormerGenotype(dim, tuple(heads), tuple(ratios))
 
     def crossover(
         self, rng: np.random.Generator, a: AutoFormerGenotype, b: AutoFormerGenotype
@@ -185,7 +185,7 @@ class AutoFormer(Space[AutoFormerGenotype]):
         pick = rng.random(2 * a.depth + 1) < 0.5
         genes = [(g.embed_dim, *g.num_heads, *g.mlp_ratio) for g in (a, b)]
         dim, *rest = mix(pick, *genes)
-        return AutoFormerGenotype(dim, rest[: a.depth], rest[a.depth :])
+        return AutoFormerGenotype(dim, tuple(rest[: a.depth]), tuple(rest[a.depth :]))
 
     # Networks ---------------------------------------------------------------------------------
 
@@ -215,7 +215,8 @@ class AutoFormer(Space[AutoFormerGenotype]):
         """Builds the elastic module, as large as every genotype; it takes `encode`'s output."""
         dim, depth = max(self.embed_dims), max(self.depths)
         hidden = math.floor(dim * max(self.mlp_ratios))
-        return self._module(dim, (max(self.head_counts),) * depth, (hidden,) * depth)
+        module = self._module(dim, (max(self.head_counts),) * depth, (hidden,) * depth)
+        return module.clone(largest_head=dim // min(self.head_counts))
 
     def init(self, key: jax.Array) -> dict[str, Any]:
         """Draws initial variables of the elastic module, as the published code does (float32)."""
@@ -225,7 +226,7 @@ class AutoFormer(Space[AutoFormerGenotype]):
             (max(self.mlp_ratios),) * max(self.depths),
         )
         encoded = {key: jnp.asarray(value, jnp.int32) for key, value in self.codes(largest).items()}
-        return self.network().init(key, jnp.zeros((1, *self.image_shape)), encoded)
+        return dict(self.network().init(key, jnp.zeros((1, *self.image_shape)), encoded))
 
     def codes(self, g: AutoFormerGenotype) -> dict[str, np.ndarray]:
         """`embed_dim`; `num_heads` and `hidden` [max depth], 0 for blocks that are absent."""

@@ -56,7 +56,7 @@ class DartsGenotype(BaseGenotype):
     def from_nodes(cls, nodes: Sequence[tuple[Edge, Edge]]) -> Self:
         """Makes the genotype of 8 nodes, each a pair of edges: first the normal cell's."""
         edges = [edge for node in nodes for edge in node]
-        return cls(edges[: 2 * NODES], edges[2 * NODES :])
+        return cls.of(edges[: 2 * NODES], edges[2 * NODES :])
 
     @property
     def nodes(self) -> tuple[tuple[Edge, Edge], ...]:
@@ -86,7 +86,7 @@ class DartsGenotype(BaseGenotype):
                 f"NASLib's form is two cells of pairs (input, op index 0-{len(OPS) - 1}), got "
                 f"{compact!r}."
             ) from None
-        return cls(normal, reduce)
+        return cls.of(normal, reduce)
 
     def to_text(self) -> str:
         """The genotype as quark0/darts prints it."""
@@ -124,9 +124,10 @@ def _value(node: ast.expr) -> Any:
     """A literal, `range(...)` of literals, or a dictionary of the keywords of `Genotype(...)`."""
     if not isinstance(node, ast.Call):
         return ast.literal_eval(node)
-    if node.func.id == "range" and not node.keywords:
+    name = node.func.id if isinstance(node.func, ast.Name) else None
+    if name == "range" and not node.keywords:
         return range(*map(ast.literal_eval, node.args))
-    if node.func.id == "Genotype" and not node.args:
+    if name == "Genotype" and not node.args:
         return {keyword.arg: _value(keyword.value) for keyword in node.keywords}
     raise ValueError("neither range nor Genotype")
 

@@ -11,7 +11,7 @@ stride 1 on a node is then one of stride 2 and twice the dilation on its map.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from lswag_jax import marks
 from lswag_jax.spaces.blocks import ReLUConvBN
 from lswag_jax.spaces.cost import multiplies
 from lswag_jax.spaces.darts.genotype import NODES, OPS, DartsGenotype
@@ -40,6 +41,7 @@ from lswag_jax.spaces.layers import (
     Feature,
     cond_present,
     mask_absent,
+    product,
     torch_uniform,
 )
 
@@ -60,9 +62,7 @@ class Depthwise(nn.Module):
         """Maps `x` [B, H, W, C] to [B, H / strides, W / strides, C]; see `cond_present`."""
         shape = (self.size, self.size, 1, x.shape[-1])
         kernel = self.param("kernel", torch_uniform(self.size**2), shape)
-        return cond_present(
-            present, _depthwise, x, kernel, dilation=self.dilation, strides=self.strides
-        )
+        return product(present, _depthwise, x, kernel, dilation=self.dilation, strides=self.strides)
 
 
 def _depthwise(x: Array, kernel: Array, dilation: int, strides: int) -> Array:
@@ -93,13 +93,21 @@ class ElasticDepthwise(nn.Module):
             dilation: of the kernel.
         """
         kernel = self.param("kernel", torch_uniform(25), (5, 5, 1, x.shape[-1]))
-        out = x[..., :: self.strides, :: self.strides, :]
-        branches = [
-            lambda x, kernel, _: jnp.zeros(out.shape, out.dtype),
-            lambda x, kernel, d: depthwise(x, kernel[1:4, 1:4], d, self.strides, self.reach),
-            lambda x, kernel, d: depthwise(x, kernel, d, self.strides, self.reach),
-        ]
-        return lax.switch(choice, branches, x, kernel, dilation)
+        options = {"strides": self.strides, "reach": self.reach}
+        return marks.layer(_chosen_depthwise, x, kernel, choice, jnp.asarray(dilation), **options)
+
+
+def _chosen_depthwise(
+    x: Array, kernel: Array, choice: Array, dilation: Array, strides: int, reach: int
+) -> Array:
+    """Depthwise convolution by the centre of `kernel`, all of it, or none."""
+    out = x[..., ::strides, ::strides, :]
+    branches = [
+        lambda x, kernel, _: jnp.zeros(out.shape, out.dtype),
+        lambda x, kernel, d: depthwise(x, kernel[1:4, 1:4], d, strides, reach),
+        lambda x, kernel, d: depthwise(x, kernel, d, strides, reach),
+    ]
+    return lax.switch(choice, branches, x, kernel, dilation)
 
 
 class FactorizedReduce(nn.Module):
@@ -183,7 +191,7 @@ class ElasticEdge(nn.Module):
             train: whether BatchNorm updates its statistics.
         """
         strides = 1 + self.reduces
-        present = dict(zip(SLOTS, codes["slots"], strict=True))
+        present: dict[str, Array] = dict(zip(SLOTS, codes["slots"], strict=True))
         has_skip = present["half_1"] if self.reduces else 0
         post = nn.relu(jnp.where(present["depthwise_1"] + has_skip > 0, x, 0))
         skip = self._halves(post, has_skip) if self.reduces else x
@@ -202,7 +210,7 @@ class ElasticEdge(nn.Module):
         last = present["norm_1"] + present["norm_2"]
         return lax.switch(last, [lambda *a, i=i: a[i] for i in range(3)], y, z, w)
 
-    def _halves(self, post: Array, choice: Array) -> Array:
+    def _halves(self, post: Array, choice: Any) -> Array:
         layers = [ElasticConv(post.shape[-1] // 2, (1,), 2, name=name) for name in HALVES]
         return _both_halves(post, *(functools.partial(f, choice=choice) for f in layers))
 
@@ -294,11 +302,12 @@ class Cell(nn.Module):
         return jnp.concatenate(states[2:], axis=-1)
 
     @staticmethod
-    def codes_of(encoded: Mapping[str, Any], kind: int) -> dict[str, Array]:
+    def codes_of(encoded: Mapping[str, Any], kind: int) -> Any:
         """The entries of an encoding that concern a normal (0) or a reduction cell (1)."""
         return {key: encoded[key][kind] for key in CODES}
 
     def _node(self, node: int, states: list[Array], codes: Any, train: bool) -> Array:
+        run: Callable[..., Array]
         run = self._exact_edge if codes is None else self._elastic_edge
         left, right = (run(2 * node + i, states, codes, train) for i in range(2))
         return left + right

@@ -10,12 +10,20 @@ Arrays are [..., H, W, C]; H and W are multiples of the stride, padding is PyTor
 import functools
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from lswag_jax.arrays import total
+
 Array = jax.Array
+
+
+def _compiled(function: Any) -> Any:
+    """What `jax.jit` compiles, here a `custom_vjp`."""
+    return function.__wrapped__
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4))
@@ -35,7 +43,7 @@ def depthwise(x: Array, kernel: Array, dilation: Array | int, strides: int, reac
     """
     weights = kernel.reshape(-1, *(1,) * (x.ndim - 1), kernel.shape[-1])
     taps = _taps(x, len(kernel), dilation, strides, reach)
-    return sum(t * w for t, w in zip(taps, weights, strict=True))
+    return total(t * w for t, w in zip(taps, weights, strict=True))
 
 
 def _depthwise_forward(x, kernel, dilation, strides, reach):
@@ -57,19 +65,19 @@ def _depthwise_backward(strides, reach, residuals, y_bar):
     return x_bar, kernel_bar, None
 
 
-depthwise.__wrapped__.defvjp(_depthwise_forward, _depthwise_backward)
+_compiled(depthwise).defvjp(_depthwise_forward, _depthwise_backward)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def average_pool(x: Array, dilation: Array | int, strides: int, reach: int) -> Array:
     """Mean over 3x3 pixels; padding does not count. Arguments as in `depthwise`."""
-    return sum(_taps(x, 3, dilation, strides, reach)) * _shares(x, dilation, strides, reach)
+    return total(_taps(x, 3, dilation, strides, reach)) * _shares(x, dilation, strides, reach)
 
 
 def _shares(x, dilation, strides, reach):
     ones = jnp.ones((*(1,) * (x.ndim - 3), *x.shape[-3:-1], 1), x.dtype)
-    return 1 / sum(_taps(ones, 3, dilation, strides, reach))
+    return 1 / total(_taps(ones, 3, dilation, strides, reach))
 
 
 def _average_forward(x, dilation, strides, reach):
@@ -79,10 +87,10 @@ def _average_forward(x, dilation, strides, reach):
 
 def _average_backward(strides, reach, residuals, y_bar):
     dilation, shares = residuals
-    return sum(_taps(spread(y_bar * shares, strides), 3, dilation, 1, reach)), None
+    return total(_taps(spread(y_bar * shares, strides), 3, dilation, 1, reach)), None
 
 
-average_pool.__wrapped__.defvjp(_average_forward, _average_backward)
+_compiled(average_pool).defvjp(_average_forward, _average_backward)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
@@ -107,10 +115,10 @@ def _max_backward(strides, reach, residuals, y_bar):
     bars = _taps(spread(y_bar, strides), 3, dilation, 1, reach)
     # An output below a pixel has it as its upper neighbour: the taps are met in reverse.
     pairs = zip(firsts, bars, reversed(range(9)), strict=True)
-    return sum(jnp.where(f == i, bar, 0) for f, bar, i in pairs), None
+    return total(jnp.where(f == i, bar, 0) for f, bar, i in pairs), None
 
 
-max_pool.__wrapped__.defvjp(_max_forward, _max_backward)
+_compiled(max_pool).defvjp(_max_forward, _max_backward)
 
 
 def spread(x: Array, strides: int, fill: float = 0) -> Array:

@@ -90,9 +90,13 @@ def _stem(space: "Darts") -> tuple[dict[str, Layer | Plan], tuple[int, int], tup
     """The stem's layers, and channels and sides of the first cell's two inputs."""
     side, c = space.image_size, space.width
     if space.stem == "cifar":
-        stem = {"stem_conv": conv(space.channels, 3 * c, side), "stem_norm": norm(3 * c, side)}
+        stem: dict[str, Layer | Plan] = {
+            "stem_conv": conv(space.channels, 3 * c, side),
+            "stem_norm": norm(3 * c, side),
+        }
         return stem, (3 * c, 3 * c), (side, side)
-    widths, parts = (space.channels, c // 2, c, c), {}
+    widths: tuple[int, ...] = (space.channels, c // 2, c, c)
+    parts: dict[str, Layer | Plan] = {}
     for i in range(3):
         if i:
             parts[f"relu_{i}"] = relu(widths[i], side)

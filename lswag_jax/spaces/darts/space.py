@@ -238,7 +238,7 @@ class Darts(Space[DartsGenotype]):
 def _chain(ops: Sequence[str]) -> DartsGenotype:
     """The genotype with these 16 ops whose every node reads the cell's two inputs."""
     edges = [(op, i % 2) for i, op in enumerate(ops)]
-    return DartsGenotype(edges[: 2 * NODES], edges[2 * NODES :])
+    return DartsGenotype.of(edges[: 2 * NODES], edges[2 * NODES :])
 
 
 def _sample_node(rng: np.random.Generator, i: int) -> tuple[Edge, Edge]:

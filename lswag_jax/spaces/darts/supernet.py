@@ -51,7 +51,9 @@ class SuperCell(Cell):
             sizes = strides, self.affine, self.pool_norm
             edge = DartsSuperEdge(self.edges[i], OPS, *sizes, name=f"edge_{i}")
             outputs.append(edge(states[SOURCES[i]], None if codes is None else codes[i], train))
-        return add(outputs)
+        y = add(outputs)
+        assert y is not None  # `check`: every node is entered
+        return y
 
 
 def _edges_of(node: int) -> tuple[int, ...]:
@@ -61,7 +63,7 @@ def _edges_of(node: int) -> tuple[int, ...]:
 
 
 @dataclasses.dataclass(frozen=True)
-class DartsSupernet(Supernet):
+class DartsSupernet(Supernet[Darts]):
     """The super-network of the DARTS space.
 
     Compilation grows with `space.layers`: TE-NAS prunes thin networks, and `Darts(layers=3,
@@ -110,7 +112,7 @@ class DartsSupernet(Supernet):
             [(op, source) for source, ops in zip(SOURCES, sets, strict=True) for op in ops]
             for sets in _cells(g)
         ]
-        return DartsGenotype(*cells)
+        return DartsGenotype.of(*cells)
 
     def build(self, g: OpSets) -> DartsNetwork:
         """Builds the Flax module of exactly `g`'s operations, to train or export."""

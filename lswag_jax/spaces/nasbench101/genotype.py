@@ -157,7 +157,7 @@ class NasBench101Genotype(BaseGenotype):
         unknown = set(ops) - set(range(len(_NASLIB_OPS)))
         if unknown:
             raise ValueError(f"operations of NASLib's encoding are 0 to 4, got {min(unknown)}.")
-        return cls(edges, [_NASLIB_OPS[op] for op in ops])
+        return cls.of(edges, [_NASLIB_OPS[op] for op in ops])
 
 
 def vertex_channels(
@@ -183,17 +183,17 @@ def vertex_channels(
     return tuple(channels)
 
 
-def valid_cell(matrix: np.ndarray, ops: Sequence[str]) -> NasBench101Genotype | None:
+def valid_cell(matrix: np.ndarray, ops: Sequence[str] | np.ndarray) -> NasBench101Genotype | None:
     """The pruned cell of an adjacency and the inner operations; None if it is not valid."""
     try:
-        g = NasBench101Genotype(matrix, ("input", *ops, "output"))
+        g = NasBench101Genotype.of(matrix, ("input", *ops, "output"))
     except ValueError:  # no path from input to output
         return None
     return g if g.num_edges <= MAX_EDGES else None
 
 
 def padded(
-    rng: np.random.Generator, g: NasBench101Genotype, places: Sequence[int]
+    rng: np.random.Generator, g: NasBench101Genotype, places: Sequence[int] | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Adjacency of 7 vertices and inner operations with `g`'s inner vertices at `places`.
 
@@ -212,7 +212,7 @@ def _checked_matrix(matrix: Any) -> np.ndarray:
         array = np.array(matrix)
     except ValueError:  # rows of different length
         array = np.empty(0)
-    if array.ndim != 2 or array.shape[0] != array.shape[1] or len(array) < 2:
+    if array.ndim != 2 or len(set(array.shape)) > 1 or len(array) < 2:
         raise ValueError(f"matrix must be square with two rows or more, got {matrix!r}.")
     if not np.isin(array, (0, 1)).all() or np.tril(array != 0).any():
         raise ValueError(f"matrix must hold 0 and 1, only 0 up to the diagonal, got {matrix!r}.")

@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from lswag_jax import marks
+from lswag_jax.arrays import total
 from lswag_jax.spaces.convolution import convolve, max_pool
 from lswag_jax.spaces.layers import BatchNorm, Conv, Feature, unit_mask
 from lswag_jax.spaces.nasbench101.genotype import INNER, KERNEL_SIZES, OPS, vertex_channels
@@ -50,23 +52,29 @@ class SlicedConv(nn.Module):
         """Maps `x` [..., H, W, I] to [..., H, W, O] by slice `choice` - 1; choice 0 gives zeros."""
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", conv_init, shape)
+        return marks.layer(_sliced_convolution, x, kernel, choice, slices=tuple(self.slices))
 
-        def sliced(size: int, inputs: int, outputs: int):
-            edge = (self.size - size) // 2
-            centre = slice(edge, edge + size)
-            surplus = ((0, 0),) * (x.ndim - 1) + ((0, self.features - outputs),)
 
-            def apply(x: Array, kernel: Array) -> Array:
-                kernel = kernel[centre, centre, :inputs, :outputs]
-                return jnp.pad(convolve(x[..., :inputs], kernel), surplus)
+def _sliced_convolution(x: Array, kernel: Array, choice: Array, slices: tuple) -> Array:
+    """Convolution by one slice of `kernel`, or zeros; see `SlicedConv`."""
+    largest, features = kernel.shape[0], kernel.shape[-1]
 
-            return apply
+    def sliced(size: int, inputs: int, outputs: int):
+        edge = (largest - size) // 2
+        centre = slice(edge, edge + size)
+        surplus = ((0, 0),) * (x.ndim - 1) + ((0, features - outputs),)
 
-        def nothing(x: Array, kernel: Array) -> Array:
-            del kernel
-            return jnp.zeros((*x.shape[:-1], self.features), x.dtype)
+        def apply(x: Array, kernel: Array) -> Array:
+            kernel = kernel[centre, centre, :inputs, :outputs]
+            return jnp.pad(convolve(x[..., :inputs], kernel), surplus)
 
-        return lax.switch(choice, (nothing, *(sliced(*s) for s in self.slices)), x, kernel)
+        return apply
+
+    def nothing(x: Array, kernel: Array) -> Array:
+        del kernel
+        return jnp.zeros((*x.shape[:-1], features), x.dtype)
+
+    return lax.switch(choice, (nothing, *(sliced(*s) for s in slices)), x, kernel)
 
 
 class ConvBNReLU(nn.Module):
@@ -123,7 +131,7 @@ class Cell(nn.Module):
             terms = [values[u][..., : widths[v]] for u in range(1, v) if self.matrix[u][v]]
             if self.matrix[0][v]:
                 terms.append(ConvBNReLU(widths[v], name=f"input_{v}")(x, train))
-            y = sum(terms)
+            y = total(terms)
             if self.ops[v] in KERNEL_SIZES:
                 size = KERNEL_SIZES[self.ops[v]]
                 y = ConvBNReLU(widths[v], size, name=f"vertex_{v}")(y, train)

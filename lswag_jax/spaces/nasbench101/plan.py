@@ -9,7 +9,7 @@ from lswag_jax.spaces.nasbench101.genotype import (
     NasBench101Genotype,
     vertex_channels,
 )
-from lswag_jax.spaces.plan import Plan, conv_norm_relu, dense, pool
+from lswag_jax.spaces.plan import Layer, Plan, conv_norm_relu, dense, pool
 
 if TYPE_CHECKING:
     from lswag_jax.spaces.nasbench101.space import NasBench101
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def network(space: "NasBench101", g: NasBench101Genotype) -> Plan:
     """Stem, stacks of cells with max pools between, and a linear classifier."""
     width, side = space.width, space.image_size
-    parts = {"stem": conv_norm_relu(space.channels, width, side)}
+    parts: dict[str, Layer | Plan] = {"stem": conv_norm_relu(space.channels, width, side)}
     for i in range(space.stacks * space.cells):
         if i and i % space.cells == 0:
             parts[f"pool_{i}"] = pool(width, side, kernel=2, stride=2)

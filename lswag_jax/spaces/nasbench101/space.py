@@ -31,7 +31,7 @@ from lswag_jax.spaces.nasbench101.plan import network as network_plan
 from lswag_jax.spaces.plan import Path, Plan
 
 _OUTPUT = MAX_VERTICES - 1  # the largest cell's last vertex
-_DIRECT = NasBench101Genotype([[0, 1], [0, 0]], ("input", "output"))
+_DIRECT = NasBench101Genotype(((0, 1), (0, 0)), ("input", "output"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +188,7 @@ class NasBench101(Space[NasBench101Genotype]):
         Kernels N(0, 2 / (k * k * output channels)), see `active_variables`.
         """
         encoded = {key: jnp.asarray(v, jnp.int32) for key, v in self.codes(_DIRECT).items()}
-        return self.network().init(key, jnp.zeros((1, *self.image_shape)), encoded)
+        return dict(self.network().init(key, jnp.zeros((1, *self.image_shape)), encoded))
 
     def codes(self, g: NasBench101Genotype) -> dict[str, np.ndarray]:
         """The cell in the places of the largest.
@@ -231,7 +231,7 @@ class NasBench101(Space[NasBench101Genotype]):
                 matrix = np.eye(n + 2, k=1, dtype=int)
                 matrix[0, 1:] = *is_fed, direct
                 ops = [OPS[0] if conv else "maxpool3x3" for conv in is_conv]
-                yield NasBench101Genotype(matrix, ("input", *ops, "output"))
+                yield NasBench101Genotype.of(matrix, ("input", *ops, "output"))
 
     def active_variables(
         self, variables: Mapping[str, Any], encoded: Mapping[str, Any]

@@ -69,12 +69,12 @@ class NasBench201Genotype(BaseGenotype):
             ValueError: another form or an unknown operation.
         """
         ops = re.findall(r"(\w+)~\d", str(text))
-        if len(ops) != len(EDGES) or set(ops) - set(OPS) or cls(ops).to_string() != text:
+        if len(ops) != len(EDGES) or set(ops) - set(OPS) or cls(tuple(ops)).to_string() != text:
             raise ValueError(
                 f"{text!r} is not of the form '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|' with op of "
                 f"{', '.join(OPS)}."
             )
-        return cls(ops)
+        return cls(tuple(ops))
 
     def to_naslib(self) -> tuple[int, ...]:
         """NASLib's tuple: other indices, and edges listed by source instead of target."""

@@ -23,7 +23,10 @@ def network(space: "NasBench201", edges: Sequence) -> Plan:
         edges: of each edge of a cell its operation, or of a super-network the set of them.
     """
     width, side = space.width, space.image_size
-    parts = {"stem_conv": conv(space.channels, width, side), "stem_norm": norm(width, side)}
+    parts: dict[str, Layer | Plan] = {
+        "stem_conv": conv(space.channels, width, side),
+        "stem_norm": norm(width, side),
+    }
     for i in range(STAGES * space.cells + STAGES - 1):
         if is_residual(i, space.cells):
             parts[f"cells_{i}"] = _residual_block(width, side)

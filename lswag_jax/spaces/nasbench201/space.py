@@ -74,7 +74,7 @@ class NasBench201(Space[NasBench201Genotype]):
 
     def sample_one(self, rng: np.random.Generator) -> NasBench201Genotype:
         """Every edge uniform: all genotypes are equally likely."""
-        return NasBench201Genotype([OPS[i] for i in rng.integers(len(OPS), size=len(EDGES))])
+        return NasBench201Genotype(tuple(OPS[i] for i in rng.integers(len(OPS), size=len(EDGES))))
 
     # Networks ---------------------------------------------------------------------------------
 
@@ -103,7 +103,7 @@ class NasBench201(Space[NasBench201Genotype]):
     def init(self, key: jax.Array) -> dict[str, Any]:
         """Draws initial variables of the elastic module: PyTorch's defaults (float32)."""
         encoded = {"codes": jnp.full(len(EDGES), OPS.index("nor_conv_3x3"))}
-        return self.network().init(key, jnp.zeros((1, *self.image_shape)), encoded)
+        return dict(self.network().init(key, jnp.zeros((1, *self.image_shape)), encoded))
 
     def codes(self, g: NasBench201Genotype) -> dict[str, np.ndarray]:
         """`codes` [6], index into `OPS` of each operation."""

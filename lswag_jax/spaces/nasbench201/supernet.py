@@ -13,7 +13,7 @@ from lswag_jax.spaces.supernet import OpSets, Path, Supernet
 
 
 @dataclasses.dataclass(frozen=True)
-class NasBench201Supernet(Supernet):
+class NasBench201Supernet(Supernet[NasBench201]):
     """The super-network of NAS-Bench-201.
 
     TE-NAS prunes it at `NasBench201(width=3, cells=1)`.
@@ -41,7 +41,7 @@ class NasBench201Supernet(Supernet):
         self.check(g)
         if max(map(len, g.edges)) > 1:
             raise ValueError(f"{self.format(g)} has several operations on an edge.")
-        return NasBench201Genotype([(*ops, "none")[0] for ops in g.edges])
+        return NasBench201Genotype(tuple((*ops, "none")[0] for ops in g.edges))
 
     def plan(self, g: OpSets) -> Plan:
         """Lists the layers of `g`, with the places of all convolutions."""

@@ -42,7 +42,7 @@ class TransNASMicroGenotype(BaseGenotype):
     @classmethod
     def from_naslib(cls, ops: Sequence[int]) -> Self:
         """Reads what `to_naslib`."""
-        return cls(ops)
+        return cls.of(ops)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,11 +83,12 @@ class TransNASMacroGenotype(BaseGenotype):
         digits = list(digits)
         while digits and digits[-1] == 0:
             digits.pop()
-        return cls(digits)
+        return cls(tuple(digits))
 
 
 def _digits(field: str, values: Any, low: int, high: int) -> tuple[int, ...]:
     """`values` as integers from `low` to `high`."""
+    digits: tuple[int, ...] = ()
     try:
         digits = tuple(int(value) for value in values)
         exact = all(a == b for a, b in zip(digits, values, strict=True))

@@ -12,7 +12,7 @@ from flax import traverse_util
 
 from lswag_jax.spaces.base import Block, scale_params
 from lswag_jax.spaces.genotype import mix
-from lswag_jax.spaces.plan import WEIGHTED, Path, Plan, cut
+from lswag_jax.spaces.plan import WEIGHTED, Path, Plan, cut, flat_variables
 from lswag_jax.spaces.transnas import network as networks
 from lswag_jax.spaces.transnas.genotype import TransNASMacroGenotype
 from lswag_jax.spaces.transnas.plan import HEADS, blocks, strides
@@ -78,7 +78,7 @@ class TransNASMacro(TransNAS[TransNASMacroGenotype]):
         digits, cell = self._code(text, _EXAMPLE)
         if cell != "basic" or not digits or not set(digits) <= set("1234"):
             raise self._malformed(text, _EXAMPLE)
-        g = TransNASMacroGenotype([int(digit) for digit in digits])
+        g = TransNASMacroGenotype(tuple(int(digit) for digit in digits))
         self.check(g)
         return g
 
@@ -120,7 +120,7 @@ class TransNASMacro(TransNAS[TransNASMacroGenotype]):
         if a.depth != b.depth:
             return None
         modules = mix(rng.random(a.depth) < 0.5, a.modules, b.modules)
-        return TransNASMacroGenotype(modules) if _allowed(modules) else None
+        return TransNASMacroGenotype(tuple(modules)) if _allowed(modules) else None
 
     # Networks ---------------------------------------------------------------------------------
 
@@ -158,16 +158,17 @@ class TransNASMacro(TransNAS[TransNASMacroGenotype]):
             layer = path[1:-1]
             return (fans_whole[layer] / fans[layer]) ** 0.5 if layer in fans else None
 
-        if not self.task.dense:
+        if not self.own_task.dense:
             variables = self._gather_features(variables, plan)
         return scale_params(cut(plan, variables), factor)
 
     def _gather_features(self, variables: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
         """Brings the head's rows together that read the first features of each tile."""
-        flat = traverse_util.flatten_dict(dict(variables))
-        path, outputs = ("params", "head", "linear", "kernel"), self.task.outputs
-        features = plan.parts["head"].parts["linear"].in_channels // self.task.tiles
-        rows_TxFxK = flat[path].reshape(self.task.tiles, -1, outputs)[:, :features]
+        flat = flat_variables(dict(variables))
+        path, outputs = ("params", "head", "linear", "kernel"), self.own_task.outputs
+        linear = dict(plan.named_layers())["head", "linear"]
+        features = linear.in_channels // self.own_task.tiles
+        rows_TxFxK = flat[path].reshape(self.own_task.tiles, -1, outputs)[:, :features]
         return traverse_util.unflatten_dict(flat | {path: rows_TxFxK.reshape(-1, outputs)})
 
 

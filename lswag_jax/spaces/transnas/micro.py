@@ -79,7 +79,7 @@ class TransNASMicro(TransNAS[TransNASMicroGenotype]):
         """
         digits = self._code(text, _EXAMPLE)[1].replace("_", "")
         if digits.isdecimal() and len(digits) == NUM_EDGES and set(digits) <= set("0123"):
-            g = TransNASMicroGenotype([int(digit) for digit in digits])
+            g = TransNASMicroGenotype(tuple(int(digit) for digit in digits))
             if self.format(g) == text:
                 return g
         raise self._malformed(text, _EXAMPLE)
@@ -108,7 +108,7 @@ class TransNASMicro(TransNAS[TransNASMicroGenotype]):
         if rng.random() < s_prob:
             edge = int(rng.integers(NUM_EDGES))
             ops[edge] = (ops[edge] + int(rng.integers(1, 4))) % 4
-        return TransNASMicroGenotype(ops)
+        return TransNASMicroGenotype(tuple(ops))
 
     # Networks ---------------------------------------------------------------------------------
 
@@ -123,7 +123,7 @@ class TransNASMicro(TransNAS[TransNASMicroGenotype]):
         and decoders by PyTorch's default.
         """
         encoded = {"ops": jnp.full(NUM_EDGES, 3)}
-        return self.network().init(key, jnp.zeros((1, *self.image_shape)), encoded)
+        return dict(self.network().init(key, jnp.zeros((1, *self.image_shape)), encoded))
 
     def codes(self, g: TransNASMicroGenotype) -> dict[str, np.ndarray]:
         """`ops` [6], the operations."""

@@ -56,7 +56,8 @@ class ExactEdge(nn.Module):
         x = nn.relu(x)
         if self.op == 1:
             convs = (_conv(self.features // 2, 1, self.strides, f"reduce_{i}") for i in range(2))
-            y = _factorised(*convs, x)
+            first, second = convs
+            y = _factorised(first, second, x)
         else:
             y = _conv(self.features, 2 * self.op - 3, self.strides, "conv")(x)
         return normalise(y, train)
@@ -81,7 +82,8 @@ class ElasticEdge(nn.Module):
                 for i in range(2)
             ]
             is_skip = jnp.asarray(op == 1, jnp.int32)
-            y = _factorised(*(lambda x, conv=conv: conv(x, is_skip) for conv in convs), post)
+            first, second = (lambda x, conv=conv: conv(x, is_skip) for conv in convs)
+            y = _factorised(first, second, post)
         conv = ElasticConv(self.features, (1, 3), self.strides, _kaiming, name="conv")
         y += conv(post, jnp.maximum(op - 1, 0))
         y = normalise(y, train, active=jnp.where(has_layers, self.features, 0))

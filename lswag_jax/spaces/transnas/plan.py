@@ -75,7 +75,7 @@ def network(
         ops: of a cell's edges; None for residual blocks.
         num_modules: that any genotype has; those beyond `modules` are absent.
     """
-    tiles, side = space.task.tiles, space.input_size
+    tiles, side = space.own_task.tiles, space.input_size
     parts: dict[str, Layer | Plan] = {"stem": _stem(space.channels, space.width, side, tiles)}
     width, side = space.width, _halved(_halved(side))
     absent = (1,) * (num_modules - len(modules))
@@ -86,11 +86,11 @@ def network(
             block = _cell(ops, shape, side, tiles)
         parts[name] = block.only_if(i < BLOCKS * len(modules))
         width, side = shape.outputs, side if shape.stride == 1 else _halved(side)
-    if not space.task.dense:
-        pixels, features = mean(width * tiles, side), dense(width * tiles, space.task.outputs)
+    if not space.own_task.dense:
+        pixels, features = mean(width * tiles, side), dense(width * tiles, space.own_task.outputs)
         return Plan(parts | {"head": Plan({"mean": pixels, "linear": features})})
-    layers = decoder_layers(space.task, 2 + strides(modules), space.decoder_width)
-    return Plan(parts | {"decoder": _decoder(space.task, layers, width, side)})
+    layers = decoder_layers(space.own_task, 2 + strides(modules), space.decoder_width)
+    return Plan(parts | {"decoder": _decoder(space.own_task, layers, width, side)})
 
 
 def published_flops(plan: Plan, tiles: int) -> int:
@@ -124,7 +124,7 @@ def _residual_block(shape: Shape, is_first: bool, side: int, tiles: int) -> Plan
     """ReLU-conv3x3-BN twice, and a conv1x1-BN on the shortcut where the shape changes."""
     inputs, outputs, stride = shape
     smaller = side if stride == 1 else _halved(side)
-    parts = {
+    parts: dict[str, Layer | Plan] = {
         "conv_a": relu_conv_norm(inputs, outputs, side, 3, stride, tiles),
         "conv_b": relu_conv_norm(outputs, outputs, smaller, 3, 1, tiles),
     }

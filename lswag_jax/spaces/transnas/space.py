@@ -40,8 +40,9 @@ class TransNAS(Space[Genotype]):
     """
 
     name: str
-    task: Task | str = "class_object"
-    num_classes: int | None = None
+    # What is given may be less than what the base class has: a name, or None for the task's own.
+    task: Task | str = "class_object"  # pyright: ignore[reportIncompatibleMethodOverride]
+    num_classes: int | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
     image_size: Annotated[int, Bound(4)] = 256
     channels: Count = 3
     width: Annotated[int, Bound(2)] = 64
@@ -58,10 +59,11 @@ class TransNAS(Space[Genotype]):
         super().__post_init__()
         if self.width % 2:
             raise ValueError(f"width must be even, got {self.width}.")
-        if self.task.dense and self.image_size % (4 << self._max_strides):
+        if self.own_task.dense and self.image_size % (4 << self._max_strides):
             raise ValueError(
-                f"image_size must be a multiple of {4 << self._max_strides} for {self.task.name}, "
-                f"whose output has a value for each pixel, got {self.image_size}."
+                f"image_size must be a multiple of {4 << self._max_strides} for "
+                f"{self.own_task.name}, whose output has a value for each pixel, got "
+                f"{self.image_size}."
             )
 
     # What the two spaces differ in ------------------------------------------------------------
@@ -86,18 +88,24 @@ class TransNAS(Space[Genotype]):
     def genotypes(self) -> Sequence[Genotype]:
         """All genotypes of the space."""
 
+    @property
+    def own_task(self) -> Task:
+        """`task`, which is no name any more once the space is made."""
+        assert isinstance(self.task, Task)
+        return self.task
+
     # Sizes ------------------------------------------------------------------------------------
 
     @property
     def image_shape(self) -> tuple[int, ...]:
         """Height, width and channels of an image, or nine tiles of a quarter of its size."""
         shape = self.input_size, self.input_size, self.channels
-        return (self.task.tiles, *shape) if self.task.tiles > 1 else shape
+        return (self.own_task.tiles, *shape) if self.own_task.tiles > 1 else shape
 
     @property
     def input_size(self) -> int:
         """Pixels on a side of what the encoder sees."""
-        return self.image_size // 4 if self.task.tiles > 1 else self.image_size
+        return self.image_size // 4 if self.own_task.tiles > 1 else self.image_size
 
     def plan(self, g: Genotype) -> Plan:
         """Lists the layers of `g` with its task's head, and the places that it leaves empty."""
@@ -110,7 +118,7 @@ class TransNAS(Space[Genotype]):
 
     def published_macs(self, g: Genotype) -> int:
         """Counts the `flops` column of NAS-Bench-Suite-Zero."""
-        return published_flops(self.plan(g), self.task.tiles)
+        return published_flops(self.plan(g), self.own_task.tiles)
 
     # Genotypes --------------------------------------------------------------------------------
 
@@ -130,12 +138,12 @@ class TransNAS(Space[Genotype]):
     def sample_one(self, rng: np.random.Generator) -> Genotype:
         """Draws uniformly from the space."""
         every = self.genotypes()
-        return every[rng.integers(len(every))]
+        return every[int(rng.integers(len(every)))]
 
     # Networks ---------------------------------------------------------------------------------
 
     def _module(self, modules: tuple[int, ...], ops: tuple[int, ...] | None) -> TransNASNetwork:
-        return TransNASNetwork(modules, ops, self.width, self.task, self.decoder_width)
+        return TransNASNetwork(modules, ops, self.width, self.own_task, self.decoder_width)
 
     def build(self, g: Genotype) -> TransNASNetwork:
         """Builds the Flax module of exactly `g`'s size, to train or export."""

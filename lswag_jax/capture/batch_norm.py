@@ -1,0 +1,126 @@
+"""BatchNorm in the modes in which per-sample gradients exist."""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from lswag_jax.spaces.layers import unit_mask
+
+Array = jax.Array
+BATCH_NORM_MODES = ("frozen", "eval", "batch1_train", "through")  # of per-sample gradients
+
+
+def check_mode(batch_norm: str) -> None:
+    """Raise ValueError unless per-sample gradients exist in this mode of BatchNorm."""
+    if batch_norm not in BATCH_NORM_MODES:
+        raise ValueError(f"batch_norm must be one of {BATCH_NORM_MODES}, got {batch_norm!r}.")
+
+
+def run_batch_norm(
+    hook: Callable,
+    name: str,
+    layer: Any,
+    own: dict[str, Array],
+    x: Array,
+    running: tuple,
+    mode: str,
+    batch: int,
+    active: Array | None = None,
+) -> Array:
+    """Calls a BatchNorm layer with the statistics of `mode`, the batch's with biased variance.
+
+    Where `active`, the number of channels that an elastic layer has, is 0, nothing is computed.
+    """
+    features = layer.axis if isinstance(layer.axis, Sequence) else (layer.axis,)
+    features = tuple(axis % x.ndim for axis in features)
+    shape = x.shape
+    if mode == "batch1_train" and len(x) != batch and len(x) % batch == 0:
+        x = x.reshape(batch, -1, *shape[1:])  # a sample's rows are normalised together
+        features = tuple(axis + 1 for axis in features)
+    if mode == "off":
+        output = x
+    elif active is None:
+        stats = _statistics(x, features, mode, running)
+        output = _normalise(features, layer.epsilon, mode, own, x, stats)
+    else:
+        output, stats = _present(active, own, x, running, features, layer.epsilon, mode)
+    if mode != "off":
+        apply = functools.partial(_repeat_norm, features, layer.epsilon, mode)
+        count = math.prod(size for axis, size in enumerate(x.shape) if axis not in features)
+        extra = BatchStatistics(*running, *stats, active, count, layer.momentum)
+        output = hook(name, "norm", apply, own, x, extra, output)
+    if active is not None:
+        mask = unit_mask(x.shape[-1], active, x.dtype)
+        output *= mask.reshape((1,) * (x.ndim - 1) + mask.shape)
+    return output.reshape(shape)
+
+
+class BatchStatistics(NamedTuple):
+    """What a BatchNorm layer knew when it ran.
+
+    Attributes:
+        running_mean, running_var: before the batch; None where it keeps none.
+        mean, var: that it normalised by, with biased variance; None where each sample has its own.
+        active: channels that are there, None for all.
+        count: values of a channel in the batch.
+        momentum: share of the running statistics that a batch leaves in them.
+    """
+
+    running_mean: Array | None
+    running_var: Array | None
+    mean: Array | None = None
+    var: Array | None = None
+    active: Array | None = None
+    count: int = 0
+    momentum: float = 0.9
+
+
+def _repeat_norm(features, epsilon, mode: str, params: dict, x: Array, extra: BatchStatistics):
+    """The output of BatchNorm again, with other parameters and inputs."""
+    return _normalise(features, epsilon, mode, params, x, (extra.mean, extra.var))
+
+
+@functools.partial(jax.jit, static_argnums=(4, 5, 6))
+def _present(
+    active: Array, own: dict, x: Array, running: tuple, features: tuple, epsilon: float, mode: str
+) -> tuple[Array, tuple]:
+    """Output and statistics, zeros where no channel is there; jitted to be traced once."""
+
+    def compute(own, x, running):
+        stats = _statistics(x, features, mode, running)
+        return _normalise(features, epsilon, mode, own, x, stats), stats
+
+    shapes = jax.eval_shape(compute, own, x, running)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    return jax.lax.cond(active > 0, compute, lambda *_: zeros, own, x, running)
+
+
+def _statistics(x: Array, features: tuple, mode: str, running: tuple) -> tuple:
+    """Mean and variance of each feature, None where each sample has its own."""
+    if mode == "eval":
+        return running
+    if mode == "batch1_train":
+        return None, None
+    source = jax.lax.stop_gradient(x) if mode == "frozen" else x
+    axes = tuple(axis for axis in range(x.ndim) if axis not in features)
+    return source.mean(axes), source.var(axes)
+
+
+def _normalise(
+    features: tuple, epsilon: float, mode: str, params: dict, x: Array, stats: tuple
+) -> Array:
+    """(x - mean) / sqrt(var + epsilon) * scale + bias, along the feature axes."""
+    shape = [size if axis in features else 1 for axis, size in enumerate(x.shape)]
+    if mode == "batch1_train":
+        axes = tuple(axis for axis in range(1, x.ndim) if axis not in features)
+        mean, var = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
+    else:
+        mean, var = (s.reshape(shape) for s in stats)
+    y = (x - mean) * jax.lax.rsqrt(var + jnp.asarray(epsilon, x.dtype))
+    if "scale" in params:
+        y *= params["scale"].reshape(shape)
+    return y + params["bias"].reshape(shape) if "bias" in params else y

@@ -1,0 +1,136 @@
+"""What the tape holds: layers, their calls, and activations."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+Params = dict[str, Array]
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("params", "inputs", "extra", "cotangent"),
+    meta_fields=("name", "kind", "apply", "output_units", "after", "leaf", "index"),
+)
+@dataclasses.dataclass
+class Call:
+    """One call of a layer: `output = apply(params, inputs, extra)`."""
+
+    name: str
+    kind: str  # "weight", "norm", "feature", or "end" of what is scored
+    apply: Callable[[Params, Array, Any], Array] | None
+    params: Params
+    inputs: Array
+    extra: Any
+    output_units: int  # elements of the output, a sample
+    after: int  # weight layers before it
+    leaf: str = ""  # layer's name of the stored parameter
+    index: int | None = None  # of a slice of it along its first axis
+    cotangent: Array | None = None
+
+    def run(self, params: Params, inputs: Array) -> Array:
+        """The output again, of other parameters and inputs."""
+        assert self.apply is not None, f"{self.name} is no layer that can be run again"
+        return self.apply(params, inputs, self.extra)
+
+    @property
+    def output_cotangent(self) -> Array:
+        """`cotangent` where it must be there."""
+        if self.cotangent is None:
+            raise ValueError(f"no cotangent was recorded for the output of {self.name!r}.")
+        return self.cotangent
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=("calls",), meta_fields=("name", "kind")
+)
+@dataclasses.dataclass
+class Layer:
+    """A weight layer: its calls in order (more than one where a network shares weights)."""
+
+    name: str
+    kind: str
+    calls: list[Call]
+
+    @property
+    def params(self) -> Params:
+        """Its own parameters: `kernel`, the weight whatever its name, and maybe `bias`."""
+        return self.calls[0].params
+
+    def of(self, stored: Mapping[str, Array]) -> Array:
+        """Its part of an array in the shape of a stored parameter.
+
+        Args:
+            stored: arrays by their layer's name, see `Candidate.kernels`.
+        """
+        call = self.calls[0]
+        array = stored[call.leaf]
+        return array if call.index is None else array[call.index]
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """Names that its stored weight may have."""
+        leaf = self.calls[0].leaf
+        return leaf, f"{leaf}/kernel" if leaf else "kernel"
+
+    def anonymous(self) -> "Layer":
+        """The layer without its name and place, so that like layers share a trace."""
+        calls = [
+            dataclasses.replace(call, name="", after=0, leaf="", index=None) for call in self.calls
+        ]
+        return Layer("", self.kind, calls)
+
+    def gradient(self, names: Sequence[str], pairs: Sequence[tuple[Array, Array]]) -> Params:
+        """Gradient of the parameters `names`, summed over the samples of `pairs`.
+
+        Args:
+            names: keys of `params`.
+            pairs: for each call its inputs [b, ...] and output cotangents [b, ...].
+        """
+        total = None
+        for call, (inputs, cotangent) in zip(self.calls, pairs, strict=True):
+
+            def output(p: Params, call: Call = call, inputs: Array = inputs) -> Array:
+                return call.run(call.params | p, inputs)
+
+            own = {name: call.params.get(name, self.params[name]) for name in names}
+            _, pull = jax.vjp(output, own)
+            (grads,) = pull(cotangent)
+            total = grads if total is None else jax.tree.map(jnp.add, total, grads)
+        assert total is not None  # a layer has a call
+        return total
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("post",), meta_fields=("after",))
+@dataclasses.dataclass
+class Activation:
+    """Output [B, ...] of an activation layer that runs after the first `after` weight layers."""
+
+    post: Array
+    after: int
+
+
+def layer_indices(names: Sequence[str], kinds: Sequence[str]) -> tuple[list[int], int]:
+    """For each call the index of its weight layer, of a norm that of the one after; their number.
+
+    A layer that is called more than once has the index of its first call.
+    """
+    place: dict[str, int] = {}
+    index = []
+    for name, kind in zip(names, kinds, strict=True):
+        index.append(place.setdefault(name, len(place)) if kind == "weight" else len(place))
+    return index, len(place)
+
+
+def layers_of(calls: Sequence[Call], kind: str = "weight") -> list[Layer]:
+    """Calls of one kind grouped by layer, in order of first execution."""
+    groups: dict[str, list[Call]] = {}
+    for call in calls:
+        if call.kind == kind:
+            groups.setdefault(call.name, []).append(call)
+    return [Layer(name, kind, group) for name, group in groups.items()]

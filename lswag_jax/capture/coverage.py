@@ -1,0 +1,173 @@
+"""What the tape has of a model, and what it has not."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+from jax.extend import core
+
+from lswag_jax.capture.network import leaf_name
+from lswag_jax.capture.products import Use
+from lswag_jax.capture.record import Mark, Program
+
+# Where a stored array meets the samples in one of these it was scaled, not shown or looked up.
+_SHOWN = ("add", "sub", "add_any", "concatenate", "select_n", "pad", "dynamic_update_slice")
+_LOOKED_UP = ("gather", "dynamic_slice")
+
+
+@dataclasses.dataclass(frozen=True)
+class Coverage:
+    """What the tape has of a model.
+
+    Weights are stored arrays of two or more dimensions. Tables that are added, such as positions
+    and tokens, and those that rows are looked up in are none.
+
+    Attributes:
+        layers: name, shape of the weight and number of uses of each layer.
+        share: of the weights' elements, those of the layers.
+        missed: for each weight that is in no layer, why.
+        tables: names of arrays that are none.
+        activations: units of each activation layer, a sample.
+        norms: normalisation layers by name, and the mode that they run in.
+        foreign: modules with a state in `batch_stats` that no known BatchNorm owns.
+    """
+
+    layers: tuple[tuple[str, tuple[int, ...], int], ...]
+    share: float
+    missed: Mapping[str, str]
+    tables: tuple[str, ...]
+    activations: tuple[int, ...]
+    norms: Mapping[str, str]
+    foreign: tuple[str, ...]
+
+    @classmethod
+    def of(cls, program: Program, batch_norm: str, statistics: Sequence[str] = ()) -> "Coverage":
+        """Of a traced network.
+
+        Args:
+            program: the network.
+            batch_norm: the mode that it was traced in.
+            statistics: names of the arrays of `batch_stats`.
+        """
+        jaxpr, names = program.flat.jaxpr, program.names
+        variables = dict(zip(names, jaxpr.invars[: len(names)], strict=True))
+        uses = [call for call in program.calls if isinstance(call, Use)]
+        captured = {names[use.leaf.number] for use in uses}
+        biases = {names[use.bias.number] for use in uses if use.bias is not None}
+        missed, tables = {}, []
+        for name, var in variables.items():
+            if var.aval.ndim < 2 or name in captured | biases:
+                continue
+            why = _why_missed(var, program)
+            if why:
+                missed[name] = why
+            elif why is not None:
+                tables.append(name)
+        sizes = {name: math.prod(var.aval.shape) for name, var in variables.items()}
+        have, lack = (sum(sizes[name] for name in some) for some in (captured, missed))
+        norms = _norms(program, batch_norm)
+        owners = {leaf.rpartition("/")[0] for leaf in statistics}
+        return cls(
+            _layers(program, uses),
+            have / (have + lack) if have + lack else 0.0,
+            missed,
+            tuple(tables),
+            tuple(
+                math.prod(jaxpr.eqns[i].outvars[0].aval.shape) // program.batch
+                for i in sorted(program.activations)
+            ),
+            norms,
+            tuple(sorted(owners - {name.partition("[")[0] for name in norms})),
+        )
+
+    def __str__(self) -> str:
+        lines = [f"{self.share:.1%} of the weights are in {len(self.layers)} layers"]
+        for name, shape, count in self.layers:
+            times = f", used {count} times" if count > 1 else ""
+            lines.append(f"  {name or 'the model'}: {' x '.join(map(str, shape))}{times}")
+        lines += [f"  not captured: {name}, {why}" for name, why in self.missed.items()]
+        if self.tables:
+            lines.append(f"  tables and tokens, no weights: {', '.join(self.tables)}")
+        units = ", ".join(map(str, self.activations)) or "none"
+        lines.append(f"activations, units a sample: {units}")
+        lines += [f"normalisation {name}: {mode}" for name, mode in self.norms.items()]
+        lines += [f"a normalisation of your own, as it is: {name}" for name in self.foreign]
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return dataclasses.asdict(self) | {"layers": [list(layer) for layer in self.layers]}
+
+    def warnings(self) -> list[str]:
+        """A sentence for each thing that a user should know."""
+        found = []
+        if self.share < 0.95:
+            names = ", ".join(f"{name} ({why})" for name, why in list(self.missed.items())[:3])
+            more = f" and {len(self.missed) - 3} more" if len(self.missed) > 3 else ""
+            found.append(
+                f"proxies see {self.share:.0%} of the model's weights; they miss {names}{more}."
+            )
+        if self.foreign:
+            found.append(
+                f"the model keeps batch_stats in {', '.join(self.foreign)}, which is no BatchNorm "
+                "of Flax and does not follow `batch_norm`: it runs as it is written."
+            )
+        return found
+
+
+def _layers(program: Program, uses: Sequence[Use]) -> tuple:
+    found: dict[str, list] = {}
+    for call, name in zip(program.calls, program.layer_names, strict=True):
+        if isinstance(call, Use):
+            shape = program.flat.jaxpr.invars[call.leaf.number].aval.shape
+            shape = shape if call.leaf.index is None else shape[1:]
+            found.setdefault(name, [shape, 0])[1] += 1
+    return tuple((name, shape, count) for name, (shape, count) in found.items())
+
+
+def _norms(program: Program, batch_norm: str) -> dict[str, str]:
+    found = {}
+    for call in program.calls:
+        if isinstance(call, Mark) and call.kind == "norm":
+            found[call.name] = batch_norm if call.is_batch_norm else "as it is"
+    return found
+
+
+def _why_missed(var: Any, program: Program) -> str | None:
+    """Why a stored array is in no layer; empty for a table or token, None for a vector."""
+    seen, is_used, has_product = {var}, False, False
+    for eqn in program.flat.jaxpr.eqns:
+        mine = [v for v in eqn.invars if not isinstance(v, core.Literal) and v in seen]
+        if not mine:
+            continue
+        is_used = True
+        if eqn.primitive.name in _LOOKED_UP and eqn.invars[0] in mine:
+            return ""
+        if program.flat.kind(eqn.outvars[0]) != "params":
+            axes = max(sum(size > 1 for size in v.aval.shape) for v in mine)
+            is_vector = axes < 2  # a step's slice of a stack of them, say
+            if (eqn.primitive.name in _SHOWN or is_vector) and not has_product:
+                return None if is_vector and max(var.aval.shape) != var.aval.size else ""
+            continue
+        is_sum = eqn.primitive.name in ("add", "sub")
+        if is_sum and not has_product and var.aval.size < eqn.outvars[0].aval.size:
+            return None  # a bias of what parameters alone give
+        has_product |= eqn.primitive.name in ("dot_general", "conv_general_dilated")
+        seen.update(eqn.outvars)
+    if var.aval.size == max(var.aval.shape):
+        return ""
+    if not is_used:
+        return "which does not reach the logits"
+    if has_product:
+        return "which meets parameters alone in a product"
+    return "which meets the images in no product"
+
+
+def batch_statistics(weights: Mapping[str, Any]) -> list[str]:
+    """Names of the arrays in the collection `batch_stats`."""
+    return [
+        leaf_name((jax.tree_util.DictKey("batch_stats"), *path))
+        for path, _ in jax.tree_util.tree_leaves_with_path(weights.get("batch_stats", {}))
+    ]

@@ -1,0 +1,343 @@
+"""Weight layers of a flat program: products of a sample's values with what parameters alone give.
+
+Behind the parameters' operand of a product stands at least one leaf of two or more dimensions. It
+is the layer's weight, and `Product` is the call as a function of it and of whole samples, whatever
+number of them, so that a gradient is that of the stored parameter.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from jax.extend import core
+
+from lswag_jax import marks
+from lswag_jax.capture.expressions import (
+    Bias,
+    Bound,
+    Dot,
+    Expression,
+    Product,
+    Reshape,
+    Step,
+    Transpose,
+    made_by,
+)
+from lswag_jax.capture.program import PRODUCTS, Flat, name_of
+from lswag_jax.capture.samples import Place, Rows
+
+_TABLES = ("gather", "dynamic_slice")  # a row looked up, of a table of positions or tokens
+
+
+class Leaf(NamedTuple):
+    """A stored parameter, or one slice of a stack of them."""
+
+    number: int  # among the leaves
+    index: int | None = None
+
+
+class Use(NamedTuple):
+    """A use of a weight in a flat program.
+
+    Attributes:
+        eqn: index of the equation after which the output is there.
+        leaf: the weight.
+        bias: the leaf that is its bias, or None.
+        call: the use as a function.
+        inputs, output: variables.
+        extra: variables of the call's further arrays.
+        cut: axis and index of the output that are this use's, of a stack of weights, or None.
+    """
+
+    eqn: int
+    leaf: Leaf
+    bias: Leaf | None
+    call: Product
+    inputs: Any
+    output: Any
+    extra: tuple
+    cut: tuple[int, int] | None = None
+
+    @property
+    def is_lookup(self) -> bool:
+        """Whether rows are looked up, which makes a weight of none but adds to its gradient."""
+        function = self.call.function
+        return isinstance(function, Bound) and function.step.eqn.primitive.name == "gather"
+
+
+def find(
+    flat: Flat, places: Mapping[Any, Place | None], num_params: int, batch: int, end: int
+) -> list[Use]:
+    """Every use of a weight before equation `end`, in order of execution.
+
+    Raises:
+        ValueError: an input or output of a layer that has no samples.
+    """
+    finder = _Finder(flat, places, num_params, batch)
+    found = [use for i, eqn in enumerate(flat.jaxpr.eqns[:end]) for use in finder.uses(i, eqn)]
+    weights = {use.leaf for use in found if not use.is_lookup}
+    return [use for use in found if use.leaf in weights]
+
+
+class _Finder:
+    """Looks at one equation after the other; see `find`."""
+
+    def __init__(self, flat: Flat, places: Mapping, num_params: int, batch: int):
+        self._flat, self._places, self._batch = flat, places, batch
+        self._made_by = made_by(flat)
+        self._leaves = {v: i for i, v in enumerate(flat.jaxpr.invars[:num_params])}
+        self._readers: dict[Any, list[int]] = {}
+        for i, eqn in enumerate(flat.jaxpr.eqns):
+            for v in eqn.invars:
+                if not isinstance(v, core.Literal):
+                    self._readers.setdefault(v, []).append(i)
+
+    def uses(self, index: int, eqn: core.JaxprEqn) -> list[Use]:
+        """The uses of weights in one equation."""
+        function = marks.marked(name_of(eqn))
+        if function is None and eqn.primitive.name not in (*PRODUCTS, "gather"):
+            return []
+        x, w, *arrays = eqn.invars
+        kinds = (self._flat.kind(x), self._flat.kind(w))
+        swapped = kinds == ("params", "images") and eqn.primitive.name in ("dot_general", "gather")
+        if not swapped and kinds != ("images", "params"):
+            return []
+        if swapped:
+            x, w = w, x
+        if function is None:
+            function = Bound(Step.of(eqn, {v: i for i, v in enumerate(eqn.invars)}), False)
+            step = dataclasses.replace(function.step, operands=(0, 1))
+            function = Bound(step, swapped, self._shared_rows(eqn, x, swapped))
+        sources = self._sources(w)
+        found = []
+        for leaf, source in sources.items():
+            members = self._members(eqn, leaf, source, x, w, swapped) if len(sources) == 1 else []
+            found += members or [self._use(index, eqn, function, leaf, source, x, w, arrays)]
+        return found
+
+    def _shared_rows(self, eqn: core.JaxprEqn, x: Any, swapped: bool) -> tuple[int, int] | None:
+        """Axes of x and w where a product takes a row of the weights for each sample."""
+        place = self._places.get(x)
+        if eqn.primitive.name != "dot_general" or place is None:
+            return None
+        batched = eqn.params["dimension_numbers"][1]
+        of_x, of_w = (batched[1], batched[0]) if swapped else batched
+        return (place.axis, of_w[list(of_x).index(place.axis)]) if place.axis in of_x else None
+
+    def _sources(self, w: Any) -> dict[Leaf, Any]:
+        """The leaves of two or more dimensions behind an operand, and the variables they are in.
+
+        A row that is looked up makes a table of a leaf, and one behind a product of parameters that
+        has a single row is a token, not a weight; nor is one that is spread out and added, a bias.
+        """
+        found: dict[Leaf, Any] = {}
+        seen = set()
+
+        def visit(var: Any, is_behind: bool, is_term: bool, is_spread: bool) -> None:
+            state = (var, is_behind, is_term, is_spread)
+            if isinstance(var, core.Literal) or state in seen or self._flat.kind(var) != "params":
+                return
+            seen.add(state)
+            leaf = self._leaf(var)
+            if leaf is not None:
+                shape = var.aval.shape
+                is_token = is_behind and math.prod(shape) == max(shape, default=1)
+                if len(shape) >= 2 and not is_token and not is_spread:
+                    found[leaf] = var
+                return
+            eqn = self._made_by[var]
+            if eqn.primitive.name not in _TABLES:
+                size = eqn.outvars[0].aval.size
+                is_sum = eqn.primitive.name in ("add", "sub")
+                for other in eqn.invars:
+                    spread = (
+                        (is_sum or is_term)
+                        and 1 < other.aval.size < size
+                        and (is_sum or eqn.primitive.name == "broadcast_in_dim")
+                    )
+                    is_product = is_behind or eqn.primitive.name in PRODUCTS
+                    visit(other, is_product, is_term or is_sum, is_spread or spread)
+
+        visit(w, False, False, False)
+        return found
+
+    def _leaf(self, var: Any, rank: int = 2) -> Leaf | None:
+        """The leaf that a variable is, or the slice of `rank` axes or more of a stack."""
+        if var in self._leaves:
+            return Leaf(self._leaves[var])
+        squeeze = self._made_by.get(var)
+        if squeeze is None or squeeze.primitive.name != "squeeze":
+            return None
+        cut = self._made_by.get(squeeze.invars[0])
+        if squeeze.params["dimensions"] != (0,) or cut is None or cut.primitive.name != "slice":
+            return None
+        (stack,), start, limit = (
+            cut.invars,
+            cut.params["start_indices"],
+            cut.params["limit_indices"],
+        )
+        is_whole = start[1:] == (0,) * len(start[1:]) and limit[1:] == stack.aval.shape[1:]
+        is_stack = stack in self._leaves and stack.aval.ndim > rank and stack.aval.shape[0] > 1
+        return Leaf(self._leaves[stack], start[0]) if is_whole and is_stack else None
+
+    def _rows(self, var: Any, what: str) -> Rows:
+        place = self._places.get(var)
+        if place is None:
+            raise ValueError(
+                f"{what} of shape {var.aval.shape} has no axis of the samples: the network mixes "
+                "the samples of a batch, so that a sample has no gradient of its own."
+            )
+        return Rows.of(var.aval.shape, place, self._batch)
+
+    def _use(self, index, eqn, function, leaf, source, x, w, arrays) -> Use:
+        weight, extra = Expression.between(self._flat, source, w)
+        number, bias, added, output, index = self._bias(index, eqn, source)
+        call = Product(
+            function,
+            weight,
+            len(extra),
+            len(arrays),
+            self._rows(x, "the input of a layer"),
+            self._rows(output, "the output of a layer"),
+            bias,
+        )
+        return Use(index, leaf, number, call, x, output, (*extra, *arrays, *added))
+
+    def _members(self, eqn, leaf: Leaf, source, x, w, swapped: bool) -> list[Use]:
+        """A use for each slice of a stack of weights [E, ...] in one product, else none."""
+        if eqn.primitive.name != "dot_general" or source is not w or w.aval.ndim < 3:
+            return []
+        (contract, batched), side = eqn.params["dimension_numbers"], 0 if swapped else 1
+        is_mapped = "vmap(" in str(eqn.source_info.name_stack)
+        place = self._places.get(x)
+        along = None
+        if 0 in batched[side]:
+            along = batched[1 - side][list(batched[side]).index(0)]
+            if place is None or place.axis == along:
+                return []
+        elif 0 in contract[side] or not is_mapped or len(contract[side]) != 1:
+            return []
+        (y,) = eqn.outvars
+        numbers, axis = _without_stack(eqn, side, along)
+        options = {
+            k: eqn.params[k] for k in ("precision", "preferred_element_type") if eqn.params[k]
+        }
+        moved = self._places[y]
+        leaves = Rows.of(
+            tuple(s for d, s in enumerate(y.aval.shape) if d != axis),
+            Place(moved.axis - (moved.axis > axis), moved.inner),
+            self._batch,
+        )
+        found = []
+        for e in range(w.aval.shape[0]):
+            call = Product(
+                Dot(numbers, swapped, tuple(options.items())),
+                Expression(),
+                0,
+                0,
+                self._rows(x, "the input of a layer"),
+                leaves,
+                member=None if along is None else (e, along),
+            )
+            here = self._flat.jaxpr.eqns.index(eqn)
+            found.append(Use(here, Leaf(leaf.number, e), None, call, x, y, (), (axis, e)))
+        return found
+
+    def _bias(self, index: int, eqn: core.JaxprEqn, kernel: Any) -> tuple:
+        """The bias's leaf, how it is added, variables it needs, the output, and where it is."""
+        (y,), moves, none = eqn.outvars, [], (None, None, (), eqn.outvars[0], index)
+        channels = _channels(eqn)
+        if eqn.primitive.name == "gather":
+            return none
+        while len(self._readers.get(y, ())) == 1:
+            (reader,) = self._readers[y]
+            after = self._flat.jaxpr.eqns[reader]
+            if after.primitive.name == "add":
+                other = after.invars[1] if after.invars[0] is y else after.invars[0]
+                return self._added(reader, after, y, other, channels, tuple(moves), kernel) or none
+            if after.primitive.name == "transpose":
+                moves.append(Transpose(tuple(after.params["permutation"])))
+            elif after.primitive.name == "reshape":
+                place = self._places[after.outvars[0]]
+                if place is None:
+                    return none
+                sizes = after.outvars[0].aval.shape
+                moves.append(Reshape(sizes, place.axis, sizes[place.axis] // self._batch))
+            else:
+                return none
+            (y,) = after.outvars
+        return none
+
+    def _added(self, index, eqn, y, other, channels: int, moves, kernel) -> tuple | None:
+        if self._flat.kind(other) != "params" or other.aval.ndim != y.aval.ndim:
+            return None
+        value, dimensions = other, None
+        made = self._made_by.get(other)
+        if made is not None and made.primitive.name == "broadcast_in_dim":
+            (value,) = made.invars
+            dimensions = tuple(made.params["broadcast_dimensions"])
+        sources = self._bias_leaves(value)
+        if len(sources) != 1:
+            return None
+        (source,) = sources
+        place, shape = self._places[eqn.outvars[0]], source.aval.shape
+        is_small = math.prod(shape) == channels and len(shape) < max(kernel.aval.ndim, 2)
+        rank = dimensions if dimensions is not None else range(other.aval.ndim)
+        varies = [d for i, d in enumerate(rank) if value.aval.shape[i] > 1]
+        if not is_small or place is None or place.axis in varies:
+            return None
+        expression, extra = Expression.between(self._flat, source, value)
+        bias = Bias(expression, len(extra), dimensions, moves)
+        return self._leaf(source, 1), bias, tuple(extra), eqn.outvars[0], index
+
+    def _bias_leaves(self, var: Any) -> set:
+        if isinstance(var, core.Literal) or self._flat.kind(var) != "params":
+            return set()
+        if self._leaf(var, 1) is not None:
+            return {var}
+        return set().union(*(self._bias_leaves(v) for v in self._made_by[var].invars))
+
+
+def _channels(eqn: core.JaxprEqn) -> int:
+    """Output channels of a product: those of the weight's axes that stay."""
+    out = eqn.outvars[0].aval.shape
+    if eqn.primitive.name == "conv_general_dilated":
+        return out[eqn.params["dimension_numbers"].out_spec[1]]
+    if eqn.primitive.name != "dot_general":
+        return out[-1]
+    contract, batched = eqn.params["dimension_numbers"]
+
+    def free(a, side: int) -> int:
+        gone = {*contract[side], *batched[side]}
+        return math.prod(s for d, s in enumerate(a.shape) if d not in gone)
+
+    # which side is the weight does not matter: a bias has as many elements as its free axes
+    return free(eqn.invars[1].aval, 1)
+
+
+def _without_stack(eqn: core.JaxprEqn, side: int, along: int | None) -> tuple[tuple, int]:
+    """A product's dimension numbers without the stack's axis, and that axis in the output."""
+    contract, batched = (list(map(list, pair)) for pair in eqn.params["dimension_numbers"])
+    other = 1 - side
+    ranks = [v.aval.ndim for v in eqn.invars]
+    if along is None:
+        gone = {*contract[side], *batched[side]}
+        free = [d for d in range(ranks[side]) if d not in gone]
+        axis = len(batched[0]) + free.index(0)
+        if side:
+            axis += ranks[0] - len(contract[0]) - len(batched[0])
+    else:
+        axis = batched[side].index(0)
+        del batched[side][axis], batched[other][axis]
+
+    def lower(dims: list[int], at: int) -> tuple[int, ...]:
+        return tuple(d - (d > at) for d in dims)
+
+    contract[side], batched[side] = lower(contract[side], 0), lower(batched[side], 0)
+    if along is not None:
+        contract[other], batched[other] = (
+            lower(d, along) for d in (contract[other], batched[other])
+        )
+    numbers = (tuple(map(tuple, contract)), tuple(map(tuple, batched)))
+    return numbers, axis

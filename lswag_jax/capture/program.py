@@ -1,0 +1,232 @@
+"""A traced network as one flat list of equations, without what does not reach its output.
+
+Calls are inlined, scans over weights unrolled, and branches with a known index taken. What a custom
+derivative is for stays whole, and so do marks.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+from lswag_jax import marks
+from lswag_jax.capture.activations import is_activation_call
+
+Array = jax.Array
+MARK = "lswag_jax_mark"  # of norms, feature maps and the end of what is scored
+PRODUCTS = ("dot_general", "conv_general_dilated")
+_JITS = ("jit", "pjit")
+_REMATS = ("checkpoint", "remat", "remat2")
+_CUSTOM = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
+
+
+@dataclasses.dataclass(frozen=True)
+class Flat:
+    """A flat program.
+
+    Attributes:
+        jaxpr: a function of the leaves of the parameters, of all other variables, and the inputs.
+        consts: its constants.
+        kinds: what each variable depends on: "images" (and maybe parameters), or "params" alone;
+            others are constants.
+    """
+
+    jaxpr: core.Jaxpr
+    consts: list
+    kinds: dict[Any, str]
+
+    def kind(self, var: Any) -> str:
+        """What a variable depends on: "images", "params" or "constant"."""
+        return "constant" if isinstance(var, core.Literal) else self.kinds.get(var, "constant")
+
+
+def flatten(function: Callable, params: Sequence[Array], *others: Any, dead: bool = False) -> Flat:
+    """The flat program of `function(params, *others)`; the last of the others are the inputs.
+
+    Args:
+        function: pure.
+        params: leaves.
+        *others: trees.
+        dead: whether what does not reach the output is kept.
+
+    Raises:
+        ValueError: a layer runs inside of a loop or branch that depends on data.
+    """
+    closed = jax.make_jaxpr(function)(params, *others)
+    inputs = len(jax.tree.leaves(others[-1]))
+    first_input = len(closed.jaxpr.invars) - inputs
+    kinds = [
+        "params" if i < len(params) else "images" if i >= first_input else "constant"
+        for i in range(len(closed.jaxpr.invars))
+    ]
+
+    def inlined(*args: Array) -> list:
+        pairs = list(zip(args, kinds, strict=True))
+        consts = [(c, "constant") for c in closed.consts]
+        return [value for value, _ in _run(closed.jaxpr, consts, pairs)]
+
+    flat = jax.make_jaxpr(inlined)(*(v.aval for v in closed.jaxpr.invars))
+    jaxpr = flat.jaxpr if dead else flat.jaxpr.replace(eqns=_alive(flat.jaxpr))
+    return Flat(jaxpr, flat.consts, _kinds(jaxpr, kinds))
+
+
+def name_of(eqn: core.JaxprEqn) -> str:
+    """Name of the function that a call equation calls."""
+    return eqn.params.get("name", "") if eqn.primitive.name in _JITS else ""
+
+
+def place_of(eqn: core.JaxprEqn) -> str:
+    """Where in the model an equation comes from, as far as its trace says."""
+    return str(eqn.source_info.name_stack) or "the model"
+
+
+def bind(eqn: core.JaxprEqn, values: Sequence[Any]) -> list:
+    """The equation's outputs of other operands."""
+    params = eqn.primitive.get_bind_params(eqn.params)
+    subfuns, params = params if isinstance(params, tuple) else ((), params)
+    outputs = eqn.primitive.bind(*subfuns, *values, **params)
+    return list(outputs) if eqn.primitive.multiple_results else [outputs]
+
+
+def _alive(jaxpr: core.Jaxpr) -> list[core.JaxprEqn]:
+    """The equations that the outputs depend on."""
+    needed = {v for v in jaxpr.outvars if not isinstance(v, core.Literal)}
+    kept = []
+    for eqn in reversed(jaxpr.eqns):
+        if any(v in needed for v in eqn.outvars):
+            kept.append(eqn)
+            needed.update(v for v in eqn.invars if not isinstance(v, core.Literal))
+    return kept[::-1]
+
+
+def _kinds(jaxpr: core.Jaxpr, inputs: Sequence[str]) -> dict[Any, str]:
+    kinds = dict(zip(jaxpr.invars, inputs, strict=True))
+    for eqn in jaxpr.eqns:
+        own = _joined(kinds.get(v, "constant") for v in eqn.invars if not _is_literal(v))
+        kinds.update(dict.fromkeys(eqn.outvars, own))
+    return kinds
+
+
+def _joined(kinds: Iterator[str]) -> str:
+    found = set(kinds)
+    return "images" if "images" in found else "params" if "params" in found else "constant"
+
+
+def _is_literal(var: Any) -> bool:
+    return isinstance(var, core.Literal)
+
+
+def _run(jaxpr: core.Jaxpr, consts: Sequence[tuple], args: Sequence[tuple]) -> list[tuple]:
+    """Runs a program on (value, kind) pairs, inlining what can be."""
+    env = dict(zip(jaxpr.constvars, consts, strict=True))
+    env |= dict(zip(jaxpr.invars, args, strict=True))
+
+    def read(var: Any) -> tuple:
+        return (var.val, "constant") if _is_literal(var) else env[var]
+
+    for eqn in jaxpr.eqns:
+        with _scope(eqn):
+            outputs = _step(eqn, [read(var) for var in eqn.invars])
+        env.update(zip(eqn.outvars, outputs, strict=True))
+    return [read(var) for var in jaxpr.outvars]
+
+
+def _scope(eqn: core.JaxprEqn) -> Any:
+    """The names of the modules that an equation comes from, given on."""
+    return jax.named_scope(str(eqn.source_info.name_stack).replace("/", ".") or "_")
+
+
+def _step(eqn: core.JaxprEqn, operands: list[tuple]) -> list[tuple]:
+    """The outputs of one equation, or of what it calls."""
+    body = _inlined(eqn, operands)
+    if body is not None:
+        return _run(body.jaxpr, [(c, "constant") for c in body.consts], operands)
+    if eqn.primitive.name in ("scan", "while", "cond") and _holds_weights(eqn, operands):
+        if eqn.primitive.name == "scan":
+            return _unrolled(eqn, operands)
+        if eqn.primitive.name == "cond" and _known(operands[0][0]) is not None:
+            branches = eqn.params["branches"]
+            taken = branches[min(max(_known(operands[0][0]), 0), len(branches) - 1)]
+            return _run(taken.jaxpr, [(c, "constant") for c in taken.consts], operands[1:])
+        raise ValueError(
+            f"weights are used inside of a '{eqn.primitive.name}' that depends on data, at "
+            f"{place_of(eqn)}, where no layer can be captured: use a for loop, lax.scan of a known "
+            "length, or a Python branch."
+        )
+    values = [value for value, _ in operands]
+    kind = _joined(kind for _, kind in operands)
+    is_known = kind == "constant" and not any(isinstance(v, jax.core.Tracer) for v in values)
+    if is_known and all(var.aval.ndim == 0 for var in eqn.outvars):
+        with jax.ensure_compile_time_eval():  # an index that is known stays known
+            return [(value, kind) for value in bind(eqn, values)]
+    return [(value, kind) for value in bind(eqn, values)]
+
+
+def _known(index: Any) -> int | None:
+    """A branch's index where it does not depend on data."""
+    return None if isinstance(index, jax.core.Tracer) else int(index)
+
+
+def _inlined(eqn: core.JaxprEqn, operands: list[tuple]) -> core.ClosedJaxpr | None:
+    """The body of a call that is run equation by equation."""
+    kind = eqn.primitive.name
+    if kind in _JITS:
+        if name_of(eqn).startswith((MARK, marks.LAYER, marks.ACTIVATION)):
+            return None
+        return None if is_activation_call(eqn) else eqn.params["jaxpr"]
+    if kind in _REMATS:
+        return core.ClosedJaxpr(eqn.params["jaxpr"], ())
+    if kind in _CUSTOM and _holds_weights(eqn, operands):
+        body = eqn.params.get("call_jaxpr") or eqn.params["fun_jaxpr"]
+        return body if isinstance(body, core.ClosedJaxpr) else core.ClosedJaxpr(body, ())
+    return None
+
+
+def _holds_weights(eqn: core.JaxprEqn, operands: list[tuple]) -> bool:
+    """Whether weights enter an equation that has products, or marks, inside."""
+    enter = any(
+        kind == "params" and var.aval.ndim >= 2
+        for var, (_, kind) in zip(eqn.invars, operands, strict=True)
+    )
+    return enter and any(_has_products(body) for body in _bodies(eqn))
+
+
+def _has_products(jaxpr: core.Jaxpr) -> bool:
+    return any(
+        eqn.primitive.name in PRODUCTS
+        or name_of(eqn).startswith((MARK, marks.LAYER))
+        or any(_has_products(body) for body in _bodies(eqn))
+        for eqn in jaxpr.eqns
+    )
+
+
+def _bodies(eqn: core.JaxprEqn) -> Iterator[core.Jaxpr]:
+    for value in eqn.params.values():
+        for item in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(item, core.ClosedJaxpr):
+                yield item.jaxpr
+            elif isinstance(item, core.Jaxpr):
+                yield item
+
+
+def _unrolled(eqn: core.JaxprEqn, operands: list[tuple]) -> list[tuple]:
+    """A scan as its steps one after the other, each on its slice of what is scanned over."""
+    p, body = eqn.params, eqn.params["jaxpr"]
+    consts = operands[: p["num_consts"]]
+    carry = operands[p["num_consts"] : p["num_consts"] + p["num_carry"]]
+    scanned = operands[p["num_consts"] + p["num_carry"] :]
+    stacks: dict[int, list] = {}
+    for i in reversed(range(p["length"])) if p["reverse"] else range(p["length"]):
+        own = [(jax.lax.index_in_dim(x, i, keepdims=False), kind) for x, kind in scanned]
+        inner = [(c, "constant") for c in body.consts]
+        out = _run(body.jaxpr, inner, [*consts, *carry, *own])
+        carry, stacks[i] = out[: p["num_carry"]], out[p["num_carry"] :]
+    rows = [stacks[i] for i in range(p["length"])]
+    stacked = [
+        (jnp.stack([value for value, _ in row]), _joined(kind for _, kind in row))
+        for row in zip(*rows, strict=True)
+    ]
+    return [*carry, *stacked]

@@ -1,0 +1,283 @@
+"""A traced network with a plan of what to record, ready to be run with perturbations."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+from lswag_jax.capture import activations, products
+from lswag_jax.capture.batch_norm import BatchStatistics
+from lswag_jax.capture.calls import Activation, Call, layer_indices
+from lswag_jax.capture.network import Network, layer_name, leaves
+from lswag_jax.capture.program import MARK, Flat, bind, flatten, name_of
+from lswag_jax.capture.sample_calls import call_of_samples, of_samples
+from lswag_jax.capture.samples import Place, Rows, places
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Mark:
+    """A call of a module that the adapter told of: its normalisations, feature maps and the end."""
+
+    eqn: int
+    name: str
+    kind: str
+    apply: Callable | None
+    structure: Any  # of the parameters, inputs and further arrays that were captured
+    shapes: Any  # of those and of the output
+    is_batch_norm: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A traced network.
+
+    Attributes:
+        flat: what it computes.
+        names: of its parameters.
+        calls: weights' uses and marks, in order of execution.
+        activations: equations whose outputs are activations', with the samples in them.
+        batch: number of samples.
+        network: what was traced.
+    """
+
+    flat: Flat
+    names: tuple[str, ...]
+    calls: tuple[products.Use | Mark, ...]
+    activations: dict[int, Rows]
+    batch: int
+    network: Network
+
+    @classmethod
+    def trace(cls, network: Network, images: Any, is_scored: bool = True) -> "Program":
+        """Traces a network on images or what else it takes; records nothing if not scored."""
+        applies: list[tuple] = []
+
+        def hook(name, kind, apply, params, inputs, extra, output):
+            captured = (params, inputs, extra)
+            shapes = jax.tree.map(jnp.shape, (*captured, output))
+            is_batch_norm = isinstance(extra, BatchStatistics)
+            structure = jax.tree.structure(captured)
+            applies.append((name, kind, apply, structure, shapes, is_batch_norm))
+            return _marked(len(applies) - 1)(captured, output)
+
+        params, others, join = leaves(network.variables)
+
+        def forward(params: Sequence, others: list, inputs: tuple) -> Array:
+            applies.clear()
+            variables = join(dict(zip(names, params, strict=True)), others)
+            return network.run(variables, inputs, hook)
+
+        names = tuple(params)
+        flat = flatten(
+            forward, list(params.values()), others, network.inputs(images), dead=network.dead
+        )
+        batch = jax.tree.leaves(images)[0].shape[0]
+        if not is_scored:
+            return cls(flat, names, (), {}, batch, network)
+        return cls(flat, names, *_plan(flat, names, applies, batch), batch, network)
+
+    @property
+    def layer_names(self) -> list[str]:
+        """Name of the layer of each call."""
+        return [_name(call, self.names) for call in self.calls]
+
+    @property
+    def kinds(self) -> list[str]:
+        """Kind of the layer of each call."""
+        return [_kind(call) for call in self.calls]
+
+    def wanted(self, first_layer: int) -> list[bool]:
+        """Which calls have cotangents: layers from weight layer `first_layer` on."""
+        index, _ = layer_indices(self.layer_names, self.kinds)
+        return [
+            i >= first_layer and kind in ("weight", "norm")
+            for i, kind in zip(index, self.kinds, strict=True)
+        ]
+
+    def zeros(self, wanted: Sequence[bool]) -> dict[int, Array]:
+        """A zero perturbation for the output of each call whose cotangent is wanted."""
+        return {
+            call.eqn: jnp.zeros(aval.shape, aval.dtype)
+            for call, want in zip(self.calls, wanted, strict=True)
+            if want
+            for aval in [self.flat.jaxpr.eqns[call.eqn].outvars[0].aval]
+        }
+
+    def run(
+        self, perturbations: dict[int, Array], images: Any
+    ) -> tuple[Array, list[Call], list[Activation]]:
+        """The output, and what was recorded on the way."""
+        params, others, _ = leaves(self.network.variables)
+        args = [*params.values(), *jax.tree.leaves(others)]
+        args += jax.tree.leaves(self.network.inputs(images))
+        jaxpr = self.flat.jaxpr
+        env: dict = dict(zip(jaxpr.constvars, self.flat.consts, strict=True))
+        env |= dict(zip(jaxpr.invars, args, strict=True))
+        plan: dict[int, list] = {}
+        for call in self.calls:
+            plan.setdefault(call.eqn, []).append(call)
+        recorder = _Recorder(self.names, self.batch)
+        for i, eqn in enumerate(jaxpr.eqns):
+            values = [v.val if isinstance(v, core.Literal) else env[v] for v in eqn.invars]
+            mark = next((call for call in plan.get(i, ()) if isinstance(call, Mark)), None)
+            outputs = [values[-1]] if mark or name_of(eqn).startswith(MARK) else bind(eqn, values)
+            env.update(zip(eqn.outvars, outputs, strict=True))
+            for call in plan.get(i, ()):
+                recorder.add(call, env, params, values)
+            if i in self.activations:
+                recorder.activation(self.activations[i].first(outputs[0], self.batch))
+            if i in perturbations:
+                env[eqn.outvars[0]] = env[eqn.outvars[0]] + perturbations[i]
+        out = [v.val if isinstance(v, core.Literal) else env[v] for v in jaxpr.outvars]
+        return out[0], recorder.calls, recorder.activations
+
+    def with_cotangents(self, calls: Sequence[Call], found: dict[int, Array]) -> list[Call]:
+        """Calls with the cotangents of their outputs, a sample's together as its inputs are."""
+        return [
+            dataclasses.replace(call, cotangent=_cotangent(planned, found, call, self.batch))
+            for planned, call in zip(self.calls, calls, strict=True)
+        ]
+
+
+def _cotangent(planned: products.Use | Mark, found: dict, call: Call, batch: int) -> Array | None:
+    if planned.eqn not in found or call.kind not in ("weight", "norm"):
+        return None
+    cotangent = found[planned.eqn]
+    if isinstance(planned, Mark):
+        return of_samples(cotangent, batch)
+    if planned.cut is not None:
+        axis, index = planned.cut
+        cotangent = jax.lax.index_in_dim(cotangent, index, axis, keepdims=False)
+    return planned.call.leaves.first(cotangent, batch)
+
+
+class _Recorder:
+    """Collects calls and activations in order of execution."""
+
+    def __init__(self, names: Sequence[str], batch: int):
+        self._names, self._batch = names, batch
+        self._seen: set[str] = set()
+        self.calls: list[Call] = []
+        self.activations: list[Activation] = []
+
+    def activation(self, post: Array) -> None:
+        """Adds an activation's output [B, ...]."""
+        self.activations.append(Activation(post, len(self._seen)))
+
+    def add(self, planned: products.Use | Mark, env: dict, params: dict, values: list) -> None:
+        """Adds a call whose output is there."""
+        add = self._add_mark if isinstance(planned, Mark) else self._add_use
+        add(planned, env, params, values)
+
+    def _add_use(self, use: products.Use, env: dict, params: dict, values: list) -> None:
+        own = {"kernel": _part(params, self._names, use.leaf)}
+        if use.bias is not None:
+            own["bias"] = _part(params, self._names, use.bias)
+        name, leaf = _name(use, self._names), layer_name(self._names[use.leaf.number])
+        inputs = use.call.enters.first(env[use.inputs], self._batch)
+        output = env[use.output]
+        size = output.size // self._batch
+        if use.cut is not None:
+            size //= output.shape[use.cut[0]]
+        extra = [env[v] for v in use.extra]
+        after = len(self._seen)
+        self._seen.add(name)
+        self.calls.append(
+            Call(name, "weight", use.call, own, inputs, extra, size, after, leaf, use.leaf.index)
+        )
+
+    def _add_mark(self, mark: Mark, env: dict, params: dict, values: list) -> None:
+        *captured, output = values
+        own, inputs, extra = jax.tree.unflatten(mark.structure, captured)
+        apply = mark.apply
+        if mark.kind in ("weight", "norm"):
+            now = (own, inputs, extra, output)
+            apply, inputs = call_of_samples(mark.name, apply, mark.shapes, now, self._batch)
+        size = output.size // self._batch
+        self.calls.append(
+            Call(mark.name, mark.kind, apply, own, inputs, extra, size, len(self._seen))
+        )
+
+
+def _part(params: dict, names: Sequence[str], leaf: products.Leaf) -> Array:
+    array = params[names[leaf.number]]
+    return array if leaf.index is None else array[leaf.index]
+
+
+def _name(call: products.Use | Mark, names: Sequence[str]) -> str:
+    if isinstance(call, Mark):
+        return call.name
+    name = layer_name(names[call.leaf.number])
+    return name if call.leaf.index is None else f"{name}[{call.leaf.index}]"
+
+
+def _kind(call: products.Use | Mark) -> str:
+    return call.kind if isinstance(call, Mark) else "weight"
+
+
+def _marked(index: int) -> Callable:
+    """An identity on `output` that keeps `captured` visible in the traced program."""
+
+    def mark(captured, output):
+        del captured
+        return output
+
+    mark.__name__ = f"{MARK}_{index}"
+    return jax.jit(mark)
+
+
+def _plan(flat: Flat, names: Sequence[str], applies: Sequence[tuple], batch: int) -> tuple:
+    """Calls and activations of a program, up to the end of what is scored."""
+    found = _places(flat, batch)
+    calls: list = []
+    end = len(flat.jaxpr.eqns)
+    steps: dict[int, list] = {}  # parameters of a mark, of each step of a scan its own
+    for i, eqn in enumerate(flat.jaxpr.eqns):
+        if name_of(eqn).startswith(MARK):
+            number = int(name_of(eqn).rpartition("_")[2])
+            mark = Mark(i, *applies[number])
+            own = [v for v in eqn.invars if flat.kind(v) == "params"]
+            known = steps.setdefault(number, [])
+            if own not in known:
+                known.append(own)
+            if own != known[0]:
+                mark = dataclasses.replace(mark, name=f"{mark.name}[{known.index(own)}]")
+            end = i if mark.kind == "end" else end
+            calls.append(mark)
+    calls += products.find(flat, found, len(names), batch, end)
+    calls.sort(key=lambda call: call.eqn)
+    posts = {
+        i: _rows_of(flat.jaxpr.eqns[i], found, batch)
+        for i in activations.find(flat.jaxpr, flat.consts, flat.kind)
+        if i < end
+    }
+    return tuple(calls), posts
+
+
+def _rows_of(eqn: core.JaxprEqn, found: dict, batch: int) -> Rows:
+    (var,) = eqn.outvars
+    if found.get(var) is None:
+        raise ValueError(
+            f"the output of an activation function has the shape {var.aval.shape}, in which no "
+            "axis is that of the samples: the network mixes the samples of a batch."
+        )
+    return Rows.of(var.aval.shape, found[var], batch)
+
+
+def _places(flat: Flat, batch: int) -> dict[Any, Place | None]:
+    """Where the samples are in each variable that depends on the images."""
+    found: dict[Any, Place | None] = {
+        v: Place(0) for v in flat.jaxpr.invars if flat.kind(v) == "images" and v.aval.ndim
+    }
+    for eqn in flat.jaxpr.eqns:
+        known = [None if isinstance(v, core.Literal) else found.get(v) for v in eqn.invars]
+        if name_of(eqn).startswith(MARK):  # an identity on its last operand
+            found[eqn.outvars[0]] = known[-1]
+        else:
+            found.update(zip(eqn.outvars, places(eqn, known, batch), strict=True))
+    return found

@@ -1,0 +1,59 @@
+"""Public marks: what a network says of itself where data flow alone cannot tell.
+
+A mark is an identity for everything but the tape: outside of scoring it costs nothing.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+Array = jax.Array
+
+LAYER = "lswag_jax_layer"  # a call of this name is one weight layer
+ACTIVATION = "lswag_jax_activation"  # and of this one an activation
+_functions: dict[Any, int] = {}  # marked functions with their options, by the number in the name
+
+
+def layer(function: Callable, x: Array, kernel: Array, *arrays: Array, **options: Any) -> Array:
+    """`function(x, kernel, *arrays, **options)`, taken by proxies as one weight layer.
+
+    For a layer whose product is out of sight (chosen by a traced index, say), or that has a
+    gradient of its own. The function must take any number of samples along the first axis of `x`,
+    give them along the first of its output, and not let them see each other.
+
+    Args:
+        function: pure and hashable.
+        x: [B, ...].
+        kernel: depends on parameters alone.
+        *arrays: further arrays without samples.
+        **options: hashable, given to the function as they are.
+    """
+    return _named(LAYER, function, tuple(sorted(options.items())))(x, kernel, *arrays)
+
+
+def activation(function: Callable[[Array], Array], x: Array) -> Array:
+    """`function(x)` [B, ...], taken by proxies as an activation, whatever it computes."""
+    return _named(ACTIVATION, function, ())(x)
+
+
+def marked(name: str) -> Callable | None:
+    """The function of a marked layer's call by the call's name; None for other calls."""
+    if not name.startswith(LAYER):
+        return None
+    number = int(name.rpartition("_")[2])
+    function, options = next(key for key, value in _functions.items() if value == number)
+    return functools.partial(function, **dict(options))
+
+
+@functools.lru_cache(maxsize=4096)
+def _named(kind: str, function: Callable, options: tuple) -> Callable:
+    """The function as a call whose name in the traced program carries the mark."""
+    number = _functions.setdefault((function, options), len(_functions))
+
+    def call(*arrays: Array) -> Array:
+        return function(*arrays, **dict(options))
+
+    call.__name__ = f"{kind}_{number}"
+    return jax.jit(call)
