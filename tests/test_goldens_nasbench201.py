@@ -4,9 +4,9 @@ import functools
 
 import numpy as np
 import pytest
+from flax import traverse_util
 
 from lswag_jax import spaces
-from lswag_jax.probe import candidate
 from lswag_jax.proxies import GradSign, Gsnr, LinearRegions, MeCo, Nwot, Swap
 from tests.helpers import cnn_goldens, goldens
 
@@ -101,8 +101,9 @@ def test_gsnr_of_single_images(golden):
 def test_patterns_of_other_weights():
     """NASWOT and SWAP of one weight set, drawn, equal those of a network that has it."""
     default, gauss = (_golden("mixed", name) for name in ("default", "gauss"))
-    kernels = candidate.kernels(gauss.variables())
-    draws = {f"{p}/{name}/kernel": k for p in ("nwot", "swap") for name, k in kernels.items()}
+    flat = traverse_util.flatten_dict(gauss.variables()["params"], sep="/")
+    kernels = {name: leaf for name, leaf in flat.items() if name.endswith("kernel")}
+    draws = {f"{p}/{name}": k for p in ("nwot", "swap") for name, k in kernels.items()}
     chosen = (Nwot(init="normal01"), Swap(init="normal01"))
     table = default.score(chosen, draws=draws)
     expected = gauss.value("val64/nwot_activations_only")

@@ -24,7 +24,7 @@ def run_cell(
     x: Array,
     edges: Sequence[tuple[int, int]],
     run_edge: Callable[[int, Array], Array | None],
-    empty: Callable[[], Array],
+    shape: tuple[int, ...],
 ) -> Array:
     """The last node of a cell, each node of which is the sum of the edges that lead to it.
 
@@ -32,13 +32,15 @@ def run_cell(
         x: node 0.
         edges: (source, target) pairs, listed by target.
         run_edge: output of edge number i, given its source; None where it has no operation.
-        empty: the zeros of a node that no edge leads to.
+        shape: of a node; one that no edge leads to is zero.
     """
     nodes = [x]
     for target in range(1, edges[-1][1] + 1):
         into = [i for i, edge in enumerate(edges) if edge[1] == target]
         y = add([run_edge(i, nodes[edges[i][0]]) for i in into])
-        nodes.append(empty() if y is None else y)
+        # Zero of x, not a constant: what stands behind an empty node are layers of the images too.
+        zero = (0 * x).sum((-3, -2, -1), keepdims=True)
+        nodes.append(jnp.broadcast_to(zero, shape) if y is None else y)
     return nodes[-1]
 
 

@@ -223,6 +223,7 @@ def mlp() -> Scored:
     return Scored(MLP(), MLP().init(jax.random.key(0), images), images, labels)
 
 
+@pytest.mark.filterwarnings("ignore")  # of NaN among the images
 def test_failures_have_a_status(mlp):
     module, variables, images, labels = mlp
     names = ("lswag", "zico", "swap", "nwot", "lswag_kernel")

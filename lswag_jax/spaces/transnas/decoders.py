@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 
+from lswag_jax import marks
 from lswag_jax.spaces.convolution import convolve, double
 from lswag_jax.spaces.layers import BatchNorm, torch_uniform
 
@@ -28,7 +29,8 @@ class DecoderConv(nn.Module):
         init = torch_uniform(9 * (self.features if self.doubles else x.shape[-1]))
         kernel = self.param("kernel", init, (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", init, (self.features,))
-        y = double(x, kernel) if self.doubles else convolve(x, kernel)
+        # Marked whole, so that its input is the small map and not the one with zeros between.
+        y = marks.layer(double, x, kernel) if self.doubles else convolve(x, kernel)
         return y + bias.reshape(1, 1, 1, -1)
 
 
