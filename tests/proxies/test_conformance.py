@@ -201,7 +201,7 @@ def test_batch_of_one(kind):
 def test_same_draws_in_another_process():
     """Random tensors depend on the seed and their name alone."""
     code = (
-        "import jax, numpy as np; from lswag_jax.candidate import Draws\n"
+        "import jax, numpy as np; from lswag_jax.probe import Draws\n"
         "d = Draws(jax.random.key(5))\n"
         "print(float(d.normal('a', (2, 3), np.float32).sum()), d.sign('b', (4,), np.float32))"
     )
