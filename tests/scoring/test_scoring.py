@@ -326,6 +326,7 @@ def test_own_layers_with_arrays():
     assert table.parts["first"]["n_units"][0] == 8
 
 
+@pytest.mark.filterwarnings("ignore:the logits do not depend on the images")
 def test_a_model_is_compiled_once():
     images, labels = np.zeros((4, 2, 4, 1), np.float32), np.arange(4) % 3
     variables = Shifted().init(jax.random.key(0), images)
