@@ -54,7 +54,13 @@ def synflow_by_logs(variables, depth: int, scale: float) -> float:
 @pytest.mark.filterwarnings("ignore:the logits do not depend on the images")
 @pytest.mark.parametrize(
     ("depth", "scale", "dtype"),
-    [(200, 5.0, None), (50, 5.0, "float32"), (50, 2**-6, "bfloat16"), (50, 5.0, "float16")],
+    [
+        pytest.param(200, 5.0, None, marks=pytest.mark.slow),
+        (40, 5.0, None),
+        (40, 5.0, "float32"),
+        (40, 2**-6, "bfloat16"),
+        (40, 5.0, "float16"),
+    ],
 )
 def test_many_layers(depth, scale, dtype):
     """Whatever the modules' own type is, in float32."""
