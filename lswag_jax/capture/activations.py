@@ -10,13 +10,14 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.extend import core
 from scipy import special
 
 from lswag_jax import marks
+from lswag_jax.arrays import shaped
 
 _HALF = np.geomspace(1e-2, 40, 24)
 _GRID = np.concatenate([-_HALF[::-1], [0.0], _HALF])
@@ -92,7 +93,8 @@ def curve(eqn: core.JaxprEqn, operands: Sequence[np.ndarray | None]) -> np.ndarr
     if len(eqn.outvars) != 1 or any(x is None for x in operands):
         return None
     if eqn.primitive.name == "broadcast_in_dim":
-        return operands[0] if np.ndim(operands[0]) == 0 else None
+        (x,) = operands
+        return x if x is not None and x.ndim == 0 else None
     with np.errstate(all="ignore"):
         if eqn.primitive.name in _NUMPY:
             return np.asarray(_NUMPY[eqn.primitive.name](eqn.params, *operands))
@@ -122,7 +124,7 @@ def is_activation(y: np.ndarray) -> bool:
 
 def is_activation_call(eqn: core.JaxprEqn) -> bool:
     """Whether a call of one array computes an activation."""
-    arrays = [var.aval.ndim > 0 for var in eqn.invars]
+    arrays = [shaped(var).ndim > 0 for var in eqn.invars]
     if sum(arrays) != 1 or len(eqn.outvars) != 1:
         return False
     y = curve(
@@ -133,7 +135,7 @@ def is_activation_call(eqn: core.JaxprEqn) -> bool:
         ],
     )
     is_curve = y is not None and y.shape == _GRID.shape and y.dtype != bool
-    return is_curve and is_activation(y)
+    return y is not None and is_curve and is_activation(y)
 
 
 def _is_passing_zero(y: np.ndarray) -> bool:
@@ -143,8 +145,8 @@ def _is_passing_zero(y: np.ndarray) -> bool:
 def _is_one_sided(y: np.ndarray) -> bool:
     """Zero on the left, and growing on the right: ReLU, ReLU6, their squares."""
     left, right = y[: len(_HALF)], y[len(_HALF) + 1 :]
-    grows = (right > 0).all() and (np.diff(right) >= -1e-9).all()
-    return _is_passing_zero(y) and (left == 0).all() and grows and not is_gate(y)
+    grows = bool((right > 0).all() and (np.diff(right) >= -1e-9).all())
+    return _is_passing_zero(y) and not left.any() and grows and not is_gate(y)
 
 
 def _is_bent_line(y: np.ndarray) -> bool:
@@ -154,7 +156,7 @@ def _is_bent_line(y: np.ndarray) -> bool:
     if not _is_passing_zero(y) or not slope > 0 or not (right > 0).all():
         return False
     straight = np.allclose(np.diff(y[-3:]), slope * np.diff(_GRID[-3:]), rtol=1e-3)
-    return straight and abs(y[0]) < 0.95 * slope * abs(_GRID[0])
+    return bool(straight and abs(y[0]) < 0.95 * slope * abs(_GRID[0]))
 
 
 def _is_odd_and_bounded(y: np.ndarray) -> bool:
@@ -162,8 +164,8 @@ def _is_odd_and_bounded(y: np.ndarray) -> bool:
     if not _is_passing_zero(y) or not (y[len(_HALF) + 1 :] > 0).all():
         return False
     bound = y[-1]
-    is_flat = np.abs(y[-3:] - bound).max() <= 0.01 * bound
-    grows = (np.diff(y) >= -1e-9).all()
+    is_flat = bool(np.abs(y[-3:] - bound).max() <= 0.01 * bound)
+    grows = bool((np.diff(y) >= -1e-9).all())
     return np.allclose(y, -y[::-1], atol=1e-6 * bound) and is_flat and grows
 
 
@@ -223,7 +225,7 @@ def find(jaxpr: core.Jaxpr, consts: Sequence, kind: Callable[[Any], str]) -> lis
 def _concrete(value: Any) -> np.ndarray | None:
     """A constant as a number; None where it is traced or no number."""
     is_number = hasattr(value, "dtype") and jnp.issubdtype(value.dtype, np.number)
-    return None if isinstance(value, jax.core.Tracer) or not is_number else np.asarray(value)
+    return None if isinstance(value, Tracer) or not is_number else np.asarray(value)
 
 
 def _chains(jaxpr: core.Jaxpr, kind: Callable[[Any], str], numbers: dict) -> list[_Step]:
@@ -249,7 +251,7 @@ def _chains(jaxpr: core.Jaxpr, kind: Callable[[Any], str], numbers: dict) -> lis
             continue
         roots = {steps[v].root if v in steps else v for v in arrays}
         y = shifted = None
-        kind_of_number = eqn.outvars[0].aval.dtype
+        kind_of_number = shaped(eqn.outvars[0]).dtype
         is_real = kind_of_number == np.bool_ or jnp.issubdtype(kind_of_number, jnp.floating)
         if len(roots) == 1 and is_real:
             own = {v: steps[v].y if v in steps else _GRID for v in arrays}
@@ -280,7 +282,7 @@ def _other(eqn: core.JaxprEqn, var: Any, kind: str, numbers: Mapping) -> np.ndar
     """The number that an operand without samples is in a curve."""
     if isinstance(var, core.Literal) or var in numbers:
         return _number(var, numbers)
-    is_slope = kind == "params" and (var.aval.ndim == 0 or eqn.primitive.name == "mul")
+    is_slope = kind == "params" and (shaped(var).ndim == 0 or eqn.primitive.name == "mul")
     return np.asarray(_SLOPE) if is_slope else None
 
 

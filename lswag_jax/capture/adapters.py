@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -76,7 +76,7 @@ def linen_network(
     called = getattr(type(module), method) if isinstance(method, str) else method
     kwargs = evaluation_arguments(called or type(module).__call__, 2 + len(args)) | kwargs
 
-    def network(variables: Mapping, images: Any, hook: Callable) -> Array:
+    def network(variables: Mapping, images: Any, hook: Callable) -> Any:
         batch = len(jax.tree.leaves(images)[0])
 
         def intercept(next_fun, call_args, call_kwargs, context):
@@ -87,7 +87,7 @@ def linen_network(
             own = {name: p for name, p in params.items() if not isinstance(p, Mapping)}
             if own:
                 call_args, call_kwargs = _first_by_position(layer, call_args, call_kwargs)
-            name, x = "/".join(layer.path), call_args[0] if call_args else None
+            name, x = "/".join(layer.path), cast(Any, call_args[0] if call_args else None)
             is_scored = not layer.path or layer.path[0] not in unscored
             if not is_scored and len(layer.path) == 1:
                 x = hook(name, "end", None, {}, x, [], x)
@@ -111,7 +111,7 @@ def linen_network(
 
         with nn.intercept_methods(intercept):
             options = {"method": method} if method is not None else {}
-            return module.apply(variables, images, *args, rngs=rngs, **options, **kwargs)
+            return module.apply(variables, images, *args, rngs=cast(Any, rngs), **options, **kwargs)
 
     return Network(network, variables, dead=keeps_dead_code(module))
 
@@ -142,7 +142,7 @@ def nnx_network(
     kwargs = evaluation_arguments(called, 2 + len(args)) | kwargs
     graph, variables = nnx_variables(model)
 
-    def network(variables: Mapping, images: Any, hook: Callable) -> Array:
+    def network(variables: Mapping, images: Any, hook: Callable) -> Any:
         batch = len(jax.tree.leaves(images)[0])
         copy = nnx.merge(graph, variables["params"], variables["rest"], copy=True)
         copy.eval()
@@ -173,7 +173,7 @@ def _evaluated(module: nn.Module) -> nn.Module:
         if name in getattr(module, "__dataclass_fields__", ())
         and getattr(module, name) in (None, not value)
     }
-    return module.clone(**fields) if fields else module
+    return module.clone(**cast(Any, fields)) if fields else module
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -206,7 +206,7 @@ class LinenCall:
     def __call__(self, params: dict[str, Array], inputs: Array, arrays: list) -> Array:
         """The layer's output with other parameters and inputs."""
         args, kwargs = self.arguments.filled(arrays)
-        return self.layer.apply({"params": params}, inputs, *args, **kwargs)
+        return cast(Array, self.layer.apply({"params": params}, inputs, *args, **kwargs))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -281,7 +281,7 @@ def _captured(
 
     def call(self, *args, **kwargs):
         args, kwargs = _first_by_position(self, args, kwargs)
-        own, x = _nnx_own(self), args[0] if args else None
+        own, x = _nnx_own(self), cast(Any, args[0] if args else None)
         if isinstance(self, nnx.BatchNorm):
             running = (self.mean[...], self.var[...])
             return run_batch_norm(hook, name, self, own, x, running, batch_norm, batch)

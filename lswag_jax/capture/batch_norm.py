@@ -26,7 +26,7 @@ def run_batch_norm(
     layer: Any,
     own: dict[str, Array],
     x: Array,
-    running: tuple,
+    running: tuple[Any, Any],
     mode: str,
     batch: int,
     active: Array | None = None,
@@ -41,17 +41,17 @@ def run_batch_norm(
     if mode == "batch1_train" and len(x) != batch and len(x) % batch == 0:
         x = x.reshape(batch, -1, *shape[1:])  # a sample's rows are normalised together
         features = tuple(axis + 1 for axis in features)
-    if mode == "off":
-        output = x
-    elif active is None:
-        stats = _statistics(x, features, mode, running)
-        output = _normalise(features, layer.epsilon, mode, own, x, stats)
-    else:
-        output, stats = _present(active, own, x, running, features, layer.epsilon, mode)
+    output = x
     if mode != "off":
+        if active is None:
+            stats = _statistics(x, features, mode, running)
+            output = _normalise(features, layer.epsilon, mode, own, x, stats)
+        else:
+            output, stats = _present(active, own, x, running, features, layer.epsilon, mode)
         apply = functools.partial(_repeat_norm, features, layer.epsilon, mode)
-        count = math.prod(size for axis, size in enumerate(x.shape) if axis not in features)
-        extra = BatchStatistics(*running, *stats, active, count, layer.momentum)
+        size = math.prod(size for axis, size in enumerate(x.shape) if axis not in features)
+        mean, var = stats
+        extra = BatchStatistics(*running, mean, var, active, size, layer.momentum)
         output = hook(name, "norm", apply, own, x, extra, output)
     if active is not None:
         mask = unit_mask(x.shape[-1], active, x.dtype)
@@ -66,7 +66,7 @@ class BatchStatistics(NamedTuple):
         running_mean, running_var: before the batch; None where it keeps none.
         mean, var: that it normalised by, with biased variance; None where each sample has its own.
         active: channels that are there, None for all.
-        count: values of a channel in the batch.
+        size: values of a channel in the batch.
         momentum: share of the running statistics that a batch leaves in them.
     """
 
@@ -75,7 +75,7 @@ class BatchStatistics(NamedTuple):
     mean: Array | None = None
     var: Array | None = None
     active: Array | None = None
-    count: int = 0
+    size: int = 0
     momentum: float = 0.9
 
 
@@ -87,7 +87,7 @@ def _repeat_norm(features, epsilon, mode: str, params: dict, x: Array, extra: Ba
 @functools.partial(jax.jit, static_argnums=(4, 5, 6))
 def _present(
     active: Array, own: dict, x: Array, running: tuple, features: tuple, epsilon: float, mode: str
-) -> tuple[Array, tuple]:
+) -> tuple[Array, tuple[Any, Any]]:
     """Output and statistics, zeros where no channel is there; jitted to be traced once."""
 
     def compute(own, x, running):
@@ -99,7 +99,7 @@ def _present(
     return jax.lax.cond(active > 0, compute, lambda *_: zeros, own, x, running)
 
 
-def _statistics(x: Array, features: tuple, mode: str, running: tuple) -> tuple:
+def _statistics(x: Array, features: tuple, mode: str, running: tuple) -> tuple[Any, Any]:
     """Mean and variance of each feature, None where each sample has its own."""
     if mode == "eval":
         return running

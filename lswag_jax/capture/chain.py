@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -108,7 +108,7 @@ class Chain:
 
 def num_programs() -> int:
     """How many blocks' forward passes are compiled."""
-    return _forward._cache_size()
+    return cast(Any, _forward)._cache_size()
 
 
 def drop_programs_when_full(share: float = 0.6) -> None:

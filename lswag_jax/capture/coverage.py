@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from jax.extend import core
 
+from lswag_jax.arrays import shaped
 from lswag_jax.capture.network import leaf_name
 from lswag_jax.capture.products import Use
 from lswag_jax.capture.record import Mark, Program
@@ -58,14 +59,14 @@ class Coverage:
         biases = {names[use.bias.number] for use in uses if use.bias is not None}
         missed, tables = {}, []
         for name, var in variables.items():
-            if var.aval.ndim < 2 or name in captured | biases:
+            if shaped(var).ndim < 2 or name in captured | biases:
                 continue
             why = _why_missed(var, program)
             if why:
                 missed[name] = why
             elif why is not None:
                 tables.append(name)
-        sizes = {name: math.prod(var.aval.shape) for name, var in variables.items()}
+        sizes = {name: math.prod(shaped(var).shape) for name, var in variables.items()}
         have, lack = (sum(sizes[name] for name in some) for some in (captured, missed))
         norms = _norms(program, batch_norm)
         owners = {leaf.rpartition("/")[0] for leaf in statistics}
@@ -75,7 +76,7 @@ class Coverage:
             missed,
             tuple(tables),
             tuple(
-                math.prod(jaxpr.eqns[i].outvars[0].aval.shape) // program.batch
+                math.prod(shaped(jaxpr.eqns[i].outvars[0]).shape) // program.batch
                 for i in sorted(program.activations)
             ),
             norms,
@@ -121,7 +122,7 @@ def _layers(program: Program, uses: Sequence[Use]) -> tuple:
     found: dict[str, list] = {}
     for call, name in zip(program.calls, program.layer_names, strict=True):
         if isinstance(call, Use):
-            shape = program.flat.jaxpr.invars[call.leaf.number].aval.shape
+            shape = shaped(program.flat.jaxpr.invars[call.leaf.number]).shape
             shape = shape if call.leaf.index is None else shape[1:]
             found.setdefault(name, [shape, 0])[1] += 1
     return tuple((name, shape, count) for name, (shape, count) in found.items())
@@ -146,17 +147,17 @@ def _why_missed(var: Any, program: Program) -> str | None:
         if eqn.primitive.name in _LOOKED_UP and eqn.invars[0] in mine:
             return ""
         if program.flat.kind(eqn.outvars[0]) != "params":
-            axes = max(sum(size > 1 for size in v.aval.shape) for v in mine)
+            axes = max(sum(size > 1 for size in shaped(v).shape) for v in mine)
             is_vector = axes < 2  # a step's slice of a stack of them, say
             if (eqn.primitive.name in _SHOWN or is_vector) and not has_product:
-                return None if is_vector and max(var.aval.shape) != var.aval.size else ""
+                return None if is_vector and max(shaped(var).shape) != shaped(var).size else ""
             continue
         is_sum = eqn.primitive.name in ("add", "sub")
-        if is_sum and not has_product and var.aval.size < eqn.outvars[0].aval.size:
+        if is_sum and not has_product and shaped(var).size < shaped(eqn.outvars[0]).size:
             return None  # a bias of what parameters alone give
         has_product |= eqn.primitive.name in ("dot_general", "conv_general_dilated")
         seen.update(eqn.outvars)
-    if var.aval.size == max(var.aval.shape):
+    if shaped(var).size == max(shaped(var).shape):
         return ""
     if not is_used:
         return "which does not reach the logits"

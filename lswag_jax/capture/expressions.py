@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 from jax import lax
@@ -36,7 +36,10 @@ class Step:
     def __call__(self, values: Sequence[Array]) -> list[Array]:
         """Its outputs."""
         pairs = zip(self.operands, self.eqn.invars, strict=True)
-        return bind(self.eqn, [v.val if isinstance(o, tuple) else values[o] for o, v in pairs])
+        return bind(
+            self.eqn,
+            [v.val if isinstance(v, core.Literal) else values[cast(int, o)] for o, v in pairs],
+        )
 
 
 def _hashable(params: Mapping[str, Any]) -> tuple:
@@ -183,8 +186,9 @@ class Product:
         batch, x = len(inputs), self.enters.back(inputs)
         of_weight, arrays = extra[: self.num_weight], extra[self.num_weight :]
         w = self.weight(params["kernel"], *of_weight)
-        if self.member is not None and self.member[1] is not None:
-            x = lax.index_in_dim(x, *self.member, keepdims=False)
+        index, axis = self.member or (0, None)
+        if axis is not None:
+            x = lax.index_in_dim(x, index, axis, keepdims=False)
         y = self.function(x, w, *arrays[: self.num_arrays])
         if self.bias is not None and "bias" in params:
             y = self.bias(y, params["bias"], arrays[self.num_arrays :], batch)

@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jax.extend import core
 from jax.interpreters import partial_eval
 
+from lswag_jax.arrays import shaped
 from lswag_jax.spaces.cost import declared
 
 
@@ -37,9 +39,7 @@ def count_macs(function: Callable, *args: Any, dead: bool = False) -> int:
     jaxpr = program.jaxpr
     if not dead:
         jaxpr, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars), instantiate=True)
-    known = [
-        None if isinstance(c, jax.core.Tracer) else _Constant(lambda c=c: c) for c in program.consts
-    ]
+    known = [None if isinstance(c, Tracer) else _Constant(lambda c=c: c) for c in program.consts]
     return _Count().of(jaxpr, known, [None] * len(jaxpr.invars))
 
 
@@ -108,7 +108,7 @@ class _Count:
             known = [None] * len(body.jaxpr.invars)
         count, outputs = self._run(body.jaxpr, body.consts, known)
         outputs = outputs if len(outputs) == len(nothing) else nothing
-        size = eqn.outvars[0].aval.size if eqn.outvars else 0
+        size = shaped(eqn.outvars[0]).size if eqn.outvars else 0
         return declared(eqn.params.get("name", ""), count, size), outputs
 
 
@@ -135,7 +135,7 @@ def _known_outputs(eqn: core.JaxprEqn, known: list) -> list:
     if gaps and name in ("convert_element_type", "copy"):
         return [gaps]
     if gaps and name == "reshape":
-        return [_reshaped(gaps, eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape)]
+        return [_reshaped(gaps, shaped(eqn.invars[0]).shape, shaped(eqn.outvars[0]).shape)]
     return nothing
 
 
@@ -176,18 +176,18 @@ def _dot(eqn: core.JaxprEqn, known: list) -> int:
     contracted, batched = eqn.params["dimension_numbers"]
     if any(_is_selection(x, axes) for x, axes in zip(known, contracted, strict=True)):
         return 0
-    shape = eqn.invars[0].aval.shape
-    total = eqn.outvars[0].aval.size * math.prod(shape[d] for d in contracted[0])
+    shape = shaped(eqn.invars[0]).shape
+    total = shaped(eqn.outvars[0]).size * math.prod(shape[d] for d in contracted[0])
     for value, var in zip(known, eqn.invars, strict=True):
         if isinstance(value, _Gaps) and not batched[0]:
-            total = total * value.size // var.aval.size
+            total = total * value.size // shaped(var).size
     return total
 
 
 def _convolution(eqn: core.JaxprEqn, known: list) -> int:
     """Products of a convolution: of kernels' taps with pixels, or with padding, not with gaps."""
-    params, kernel = eqn.params, eqn.invars[1].aval.shape
-    numbers, out = params["dimension_numbers"], eqn.outvars[0].aval.shape
+    params, kernel = eqn.params, shaped(eqn.invars[1]).shape
+    numbers, out = params["dimension_numbers"], shaped(eqn.outvars[0]).shape
     out_features, in_features, *axes = numbers.rhs_spec
     if _is_selection(known[1], [in_features, *axes]):
         return 0

@@ -7,12 +7,13 @@ number of them, so that a gradient is that of the stored parameter.
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 from jax.extend import core
 
 from lswag_jax import marks
+from lswag_jax.arrays import shaped
 from lswag_jax.capture.expressions import (
     Bias,
     Bound,
@@ -30,7 +31,8 @@ from lswag_jax.capture.samples import Place, Rows
 _TABLES = ("gather", "dynamic_slice")  # a row looked up, of a table of positions or tokens
 
 
-class Leaf(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Leaf:
     """A stored parameter, or one slice of a stack of them."""
 
     number: int  # among the leaves
@@ -141,19 +143,19 @@ class _Finder:
             seen.add(state)
             leaf = self._leaf(var)
             if leaf is not None:
-                shape = var.aval.shape
+                shape = shaped(var).shape
                 is_token = is_behind and math.prod(shape) == max(shape, default=1)
                 if len(shape) >= 2 and not is_token and not is_spread:
                     found[leaf] = var
                 return
             eqn = self._made_by[var]
             if eqn.primitive.name not in _TABLES:
-                size = eqn.outvars[0].aval.size
+                size = shaped(eqn.outvars[0]).size
                 is_sum = eqn.primitive.name in ("add", "sub")
                 for other in eqn.invars:
                     spread = (
                         (is_sum or is_term)
-                        and 1 < other.aval.size < size
+                        and 1 < shaped(other).size < size
                         and (is_sum or eqn.primitive.name == "broadcast_in_dim")
                     )
                     is_product = is_behind or eqn.primitive.name in PRODUCTS
@@ -173,22 +175,23 @@ class _Finder:
         if squeeze.params["dimensions"] != (0,) or cut is None or cut.primitive.name != "slice":
             return None
         (stack,), start, limit = (
-            cut.invars,
+            cast(list[core.Var], cut.invars),
             cut.params["start_indices"],
             cut.params["limit_indices"],
         )
-        is_whole = start[1:] == (0,) * len(start[1:]) and limit[1:] == stack.aval.shape[1:]
-        is_stack = stack in self._leaves and stack.aval.ndim > rank and stack.aval.shape[0] > 1
+        is_whole = start[1:] == (0,) * len(start[1:]) and limit[1:] == shaped(stack).shape[1:]
+        size = shaped(stack)
+        is_stack = stack in self._leaves and size.ndim > rank and size.shape[0] > 1
         return Leaf(self._leaves[stack], start[0]) if is_whole and is_stack else None
 
     def _rows(self, var: Any, what: str) -> Rows:
         place = self._places.get(var)
         if place is None:
             raise ValueError(
-                f"{what} of shape {var.aval.shape} has no axis of the samples: the network mixes "
-                "the samples of a batch, so that a sample has no gradient of its own."
+                f"{what} of shape {shaped(var).shape} has no axis of the samples: the network "
+                "mixes the samples of a batch, so that a sample has no gradient of its own."
             )
-        return Rows.of(var.aval.shape, place, self._batch)
+        return Rows.of(shaped(var).shape, place, self._batch)
 
     def _use(self, index, eqn, function, leaf, source, x, w, arrays) -> Use:
         weight, extra = Expression.between(self._flat, source, w)
@@ -206,7 +209,7 @@ class _Finder:
 
     def _members(self, eqn, leaf: Leaf, source, x, w, swapped: bool) -> list[Use]:
         """A use for each slice of a stack of weights [E, ...] in one product, else none."""
-        if eqn.primitive.name != "dot_general" or source is not w or w.aval.ndim < 3:
+        if eqn.primitive.name != "dot_general" or source is not w or shaped(w).ndim < 3:
             return []
         (contract, batched), side = eqn.params["dimension_numbers"], 0 if swapped else 1
         is_mapped = "vmap(" in str(eqn.source_info.name_stack)
@@ -225,12 +228,12 @@ class _Finder:
         }
         moved = self._places[y]
         leaves = Rows.of(
-            tuple(s for d, s in enumerate(y.aval.shape) if d != axis),
+            tuple(s for d, s in enumerate(shaped(y).shape) if d != axis),
             Place(moved.axis - (moved.axis > axis), moved.inner),
             self._batch,
         )
         found = []
-        for e in range(w.aval.shape[0]):
+        for e in range(shaped(w).shape[0]):
             call = Product(
                 Dot(numbers, swapped, tuple(options.items())),
                 Expression(),
@@ -262,7 +265,7 @@ class _Finder:
                 place = self._places[after.outvars[0]]
                 if place is None:
                     return none
-                sizes = after.outvars[0].aval.shape
+                sizes = shaped(after.outvars[0]).shape
                 moves.append(Reshape(sizes, place.axis, sizes[place.axis] // self._batch))
             else:
                 return none
@@ -270,7 +273,7 @@ class _Finder:
         return none
 
     def _added(self, index, eqn, y, other, channels: int, moves, kernel) -> tuple | None:
-        if self._flat.kind(other) != "params" or other.aval.ndim != y.aval.ndim:
+        if self._flat.kind(other) != "params" or shaped(other).ndim != shaped(y).ndim:
             return None
         value, dimensions = other, None
         made = self._made_by.get(other)
@@ -281,10 +284,10 @@ class _Finder:
         if len(sources) != 1:
             return None
         (source,) = sources
-        place, shape = self._places[eqn.outvars[0]], source.aval.shape
-        is_small = math.prod(shape) == channels and len(shape) < max(kernel.aval.ndim, 2)
-        rank = dimensions if dimensions is not None else range(other.aval.ndim)
-        varies = [d for i, d in enumerate(rank) if value.aval.shape[i] > 1]
+        place, shape = self._places[eqn.outvars[0]], shaped(source).shape
+        is_small = math.prod(shape) == channels and len(shape) < max(shaped(kernel).ndim, 2)
+        rank = dimensions if dimensions is not None else range(shaped(other).ndim)
+        varies = [d for i, d in enumerate(rank) if shaped(value).shape[i] > 1]
         if not is_small or place is None or place.axis in varies:
             return None
         expression, extra = Expression.between(self._flat, source, value)
@@ -301,7 +304,7 @@ class _Finder:
 
 def _channels(eqn: core.JaxprEqn) -> int:
     """Output channels of a product: those of the weight's axes that stay."""
-    out = eqn.outvars[0].aval.shape
+    out = shaped(eqn.outvars[0]).shape
     if eqn.primitive.name == "conv_general_dilated":
         return out[eqn.params["dimension_numbers"].out_spec[1]]
     if eqn.primitive.name != "dot_general":
@@ -318,9 +321,9 @@ def _channels(eqn: core.JaxprEqn) -> int:
 
 def _without_stack(eqn: core.JaxprEqn, side: int, along: int | None) -> tuple[tuple, int]:
     """A product's dimension numbers without the stack's axis, and that axis in the output."""
-    contract, batched = (list(map(list, pair)) for pair in eqn.params["dimension_numbers"])
+    contract, batched = ([list(axes) for axes in pair] for pair in eqn.params["dimension_numbers"])
     other = 1 - side
-    ranks = [v.aval.ndim for v in eqn.invars]
+    ranks = [shaped(v).ndim for v in eqn.invars]
     if along is None:
         gone = {*contract[side], *batched[side]}
         free = [d for d in range(ranks[side]) if d not in gone]
@@ -331,8 +334,8 @@ def _without_stack(eqn: core.JaxprEqn, side: int, along: int | None) -> tuple[tu
         axis = batched[side].index(0)
         del batched[side][axis], batched[other][axis]
 
-    def lower(dims: list[int], at: int) -> tuple[int, ...]:
-        return tuple(d - (d > at) for d in dims)
+    def lower(dims: Sequence[int], at: int) -> list[int]:
+        return [d - (d > at) for d in dims]
 
     contract[side], batched[side] = lower(contract[side], 0), lower(batched[side], 0)
     if along is not None:

@@ -10,9 +10,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.extend import core
 
 from lswag_jax import marks
+from lswag_jax.arrays import shaped
 from lswag_jax.capture.activations import is_activation_call
 
 Array = jax.Array
@@ -103,7 +105,7 @@ def _alive(jaxpr: core.Jaxpr) -> list[core.JaxprEqn]:
 
 
 def _kinds(jaxpr: core.Jaxpr, inputs: Sequence[str]) -> dict[Any, str]:
-    kinds = dict(zip(jaxpr.invars, inputs, strict=True))
+    kinds: dict[Any, str] = dict(zip(jaxpr.invars, inputs, strict=True))
     for eqn in jaxpr.eqns:
         own = _joined(kinds.get(v, "constant") for v in eqn.invars if not _is_literal(v))
         kinds.update(dict.fromkeys(eqn.outvars, own))
@@ -147,9 +149,10 @@ def _step(eqn: core.JaxprEqn, operands: list[tuple]) -> list[tuple]:
     if eqn.primitive.name in ("scan", "while", "cond") and _holds_weights(eqn, operands):
         if eqn.primitive.name == "scan":
             return _unrolled(eqn, operands)
-        if eqn.primitive.name == "cond" and _known(operands[0][0]) is not None:
+        index = _known(operands[0][0]) if eqn.primitive.name == "cond" else None
+        if index is not None:
             branches = eqn.params["branches"]
-            taken = branches[min(max(_known(operands[0][0]), 0), len(branches) - 1)]
+            taken = branches[min(max(index, 0), len(branches) - 1)]
             return _run(taken.jaxpr, [(c, "constant") for c in taken.consts], operands[1:])
         raise ValueError(
             f"weights are used inside of a '{eqn.primitive.name}' that depends on data, at "
@@ -158,8 +161,8 @@ def _step(eqn: core.JaxprEqn, operands: list[tuple]) -> list[tuple]:
         )
     values = [value for value, _ in operands]
     kind = _joined(kind for _, kind in operands)
-    is_known = kind == "constant" and not any(isinstance(v, jax.core.Tracer) for v in values)
-    if is_known and all(var.aval.ndim == 0 for var in eqn.outvars):
+    is_known = kind == "constant" and not any(isinstance(v, Tracer) for v in values)
+    if is_known and all(shaped(var).ndim == 0 for var in eqn.outvars):
         with jax.ensure_compile_time_eval():  # an index that is known stays known
             return [(value, kind) for value in bind(eqn, values)]
     return [(value, kind) for value in bind(eqn, values)]
@@ -167,7 +170,7 @@ def _step(eqn: core.JaxprEqn, operands: list[tuple]) -> list[tuple]:
 
 def _known(index: Any) -> int | None:
     """A branch's index where it does not depend on data."""
-    return None if isinstance(index, jax.core.Tracer) else int(index)
+    return None if isinstance(index, Tracer) else int(index)
 
 
 def _inlined(eqn: core.JaxprEqn, operands: list[tuple]) -> core.ClosedJaxpr | None:
@@ -188,7 +191,7 @@ def _inlined(eqn: core.JaxprEqn, operands: list[tuple]) -> core.ClosedJaxpr | No
 def _holds_weights(eqn: core.JaxprEqn, operands: list[tuple]) -> bool:
     """Whether weights enter an equation that has products, or marks, inside."""
     enter = any(
-        kind == "params" and var.aval.ndim >= 2
+        kind == "params" and shaped(var).ndim >= 2
         for var, (_, kind) in zip(eqn.invars, operands, strict=True)
     )
     return enter and any(_has_products(body) for body in _bodies(eqn))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
+from lswag_jax.arrays import shaped
 from lswag_jax.capture import activations, products
 from lswag_jax.capture.batch_norm import BatchStatistics
 from lswag_jax.capture.calls import Activation, Call, layer_indices
@@ -79,7 +80,8 @@ class Program:
         batch = jax.tree.leaves(images)[0].shape[0]
         if not is_scored:
             return cls(flat, names, (), {}, batch, network)
-        return cls(flat, names, *_plan(flat, names, applies, batch), batch, network)
+        calls, posts = _plan(flat, names, applies, batch)
+        return cls(flat, names, calls, posts, batch, network)
 
     @property
     def layer_names(self) -> list[str]:
@@ -105,7 +107,7 @@ class Program:
             call.eqn: jnp.zeros(aval.shape, aval.dtype)
             for call, want in zip(self.calls, wanted, strict=True)
             if want
-            for aval in [self.flat.jaxpr.eqns[call.eqn].outvars[0].aval]
+            for aval in [shaped(self.flat.jaxpr.eqns[call.eqn].outvars[0])]
         }
 
     def run(
@@ -171,10 +173,12 @@ class _Recorder:
 
     def add(self, planned: products.Use | Mark, env: dict, params: dict, values: list) -> None:
         """Adds a call whose output is there."""
-        add = self._add_mark if isinstance(planned, Mark) else self._add_use
-        add(planned, env, params, values)
+        if isinstance(planned, Mark):
+            self._add_mark(planned, values)
+        else:
+            self._add_use(planned, env, params)
 
-    def _add_use(self, use: products.Use, env: dict, params: dict, values: list) -> None:
+    def _add_use(self, use: products.Use, env: dict, params: dict) -> None:
         own = {"kernel": _part(params, self._names, use.leaf)}
         if use.bias is not None:
             own["bias"] = _part(params, self._names, use.bias)
@@ -191,11 +195,11 @@ class _Recorder:
             Call(name, "weight", use.call, own, inputs, extra, size, after, leaf, use.leaf.index)
         )
 
-    def _add_mark(self, mark: Mark, env: dict, params: dict, values: list) -> None:
+    def _add_mark(self, mark: Mark, values: list) -> None:
         *captured, output = values
         own, inputs, extra = jax.tree.unflatten(mark.structure, captured)
         apply = mark.apply
-        if mark.kind in ("weight", "norm"):
+        if apply is not None:  # of a normalisation
             now = (own, inputs, extra, output)
             apply, inputs = call_of_samples(mark.name, apply, mark.shapes, now, self._batch)
         size = output.size // self._batch
@@ -231,7 +235,9 @@ def _marked(index: int) -> Callable:
     return jax.jit(mark)
 
 
-def _plan(flat: Flat, names: Sequence[str], applies: Sequence[tuple], batch: int) -> tuple:
+def _plan(
+    flat: Flat, names: Sequence[str], applies: Sequence[tuple], batch: int
+) -> tuple[tuple, dict]:
     """Calls and activations of a program, up to the end of what is scored."""
     found = _places(flat, batch)
     calls: list = []
@@ -263,16 +269,16 @@ def _rows_of(eqn: core.JaxprEqn, found: dict, batch: int) -> Rows:
     (var,) = eqn.outvars
     if found.get(var) is None:
         raise ValueError(
-            f"the output of an activation function has the shape {var.aval.shape}, in which no "
+            f"the output of an activation function has the shape {shaped(var).shape}, in which no "
             "axis is that of the samples: the network mixes the samples of a batch."
         )
-    return Rows.of(var.aval.shape, found[var], batch)
+    return Rows.of(shaped(var).shape, found[var], batch)
 
 
 def _places(flat: Flat, batch: int) -> dict[Any, Place | None]:
     """Where the samples are in each variable that depends on the images."""
     found: dict[Any, Place | None] = {
-        v: Place(0) for v in flat.jaxpr.invars if flat.kind(v) == "images" and v.aval.ndim
+        v: Place(0) for v in flat.jaxpr.invars if flat.kind(v) == "images" and shaped(v).ndim
     }
     for eqn in flat.jaxpr.eqns:
         known = [None if isinstance(v, core.Literal) else found.get(v) for v in eqn.invars]

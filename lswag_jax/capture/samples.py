@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from lswag_jax.arrays import shaped
+
 Array = jax.Array
 
 
@@ -71,7 +73,9 @@ def places(eqn: Any, known: Sequence[Place | None], batch: int) -> list[Place | 
         known: places in its operands; None where there are no samples, or they were mixed.
         batch: number of samples.
     """
-    operands = [(v.aval.shape, p) for v, p in zip(eqn.invars, known, strict=True) if p is not None]
+    operands = [
+        (shaped(v).shape, p) for v, p in zip(eqn.invars, known, strict=True) if p is not None
+    ]
     if not operands:
         return [None] * len(eqn.outvars)
     shape, place = operands[0]
@@ -79,7 +83,7 @@ def places(eqn: Any, known: Sequence[Place | None], batch: int) -> list[Place | 
     if rule is not None:
         found = rule(eqn, known, shape, place, batch)
         return [found] * len(eqn.outvars)
-    return [_alike(v.aval.shape, operands, batch) for v in eqn.outvars]
+    return [_alike(shaped(v).shape, operands, batch) for v in eqn.outvars]
 
 
 def _alike(shape: tuple, operands: Sequence[tuple], batch: int) -> Place | None:
@@ -105,12 +109,12 @@ def _broadcast(eqn, known, shape, place, batch):
 def _squeeze(eqn, known, shape, place, batch):
     gone = eqn.params["dimensions"]
     if place.axis in gone:  # of a single sample: it lies in what follows
-        return _folded(eqn.outvars[0].aval.shape, shape, place, batch)
+        return _folded(shaped(eqn.outvars[0]).shape, shape, place, batch)
     return Place(place.axis - sum(d < place.axis for d in gone), place.inner)
 
 
 def _reshape(eqn, known, shape, place, batch):
-    return _folded(eqn.outvars[0].aval.shape, shape, place, batch)
+    return _folded(shaped(eqn.outvars[0]).shape, shape, place, batch)
 
 
 def _folded(new: tuple, shape: tuple, place: Place, batch: int) -> Place | None:
@@ -141,7 +145,7 @@ def _dot_general(eqn, known, shape, place, batch):
             continue
         if at.axis in batched[side]:
             return Place(list(batched[side]).index(at.axis), at.inner)
-        ranks = [v.aval.ndim for v in eqn.invars]
+        ranks = [shaped(v).ndim for v in eqn.invars]
         gone = {*contract[side], *batched[side]}
         free = [d for d in range(ranks[side]) if d not in gone]
         offset = len(batched[0])
@@ -159,7 +163,7 @@ def _convolution(eqn, known, shape, place, batch):
 
 
 def _gather(eqn, known, shape, place, batch):
-    numbers, rank = eqn.params["dimension_numbers"], eqn.outvars[0].aval.ndim
+    numbers, rank = eqn.params["dimension_numbers"], shaped(eqn.outvars[0]).ndim
     rows = [d for d in range(rank) if d not in numbers.offset_dims]  # axes of the indices
     if known[1] is not None and known[1].axis < len(rows):
         return Place(rows[known[1].axis], known[1].inner)

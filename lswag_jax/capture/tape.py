@@ -1,7 +1,7 @@
 """The tape: one forward and one backward pass of a network, with everything proxies read.
 
 A network is traced once, with its parameters and the images as arguments, and what it computes is
-read off the program (`record_plan`): where a weight meets a sample's values, and where an
+read off the program (`capture.record`): where a weight meets a sample's values, and where an
 activation is. The program is then evaluated equation by equation: at a layer its inputs are
 recorded and a zero perturbation is added to its output, at an activation its output is recorded.
 One `jax.vjp` with respect to the perturbations gives each sample's own output cotangents, because
@@ -83,8 +83,9 @@ def record(
             an axis that is not the batch's; or the leading axis of its inputs, its output or an
             activation is no multiple of the batch, as that of a learned token [1, N, D].
     """
-    if hasattr(network, "record"):  # a chain of networks, each recorded by itself
-        return network.record(images, labels, loss=loss, first_layer=first_layer)
+    by_blocks = getattr(network, "record", None)  # of a chain, which records each block by itself
+    if by_blocks is not None:
+        return by_blocks(images, labels, loss=loss, first_layer=first_layer)
     program = Program.trace(network, images)
     _, num_layers = layer_indices(program.layer_names, program.kinds)
     if num_layers == 0:

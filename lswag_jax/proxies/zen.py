@@ -92,6 +92,6 @@ class Zen(Proxy):
         keep, running = first.momentum, jnp.ones_like(var)
         if self.init == "space" and first.running_var is not None:
             running = first.running_var
-        pairs = ((var, first.count), (again, second.count))
+        pairs = ((var, first.size), (again, second.size))
         a, b = (v * (count / (count - 1)) for v, count in pairs)  # unbiased
         return keep * (keep * running + (1 - keep) * a) + (1 - keep) * b
