@@ -42,7 +42,10 @@ def run(
             `main` takes the shard too.
     """
     config = config_flags.DEFINE_config_file(
-        "config", None, f"Config file, such as {example} or its small variant {example}:runlocal."
+        "config",
+        None,
+        f"Config file, such as --config={example} or its small variant {example}:runlocal, or the "
+        "name of one that comes with the package.",
     )
     flags.FLAGS["config"].parser = _ConfigParser("config")
     flags.DEFINE_string("workdir", f"results/{name}", "Folder of the results; a run goes on there.")
