@@ -55,12 +55,13 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
 
     Networks are scored in one of two ways. `network()` may be *elastic*: as large as every
     genotype, which it takes encoded as an input, so that one compiled program serves the space.
-    Or `chain(g)` gives the blocks of the *exact* network, each compiled once. Either way a score
-    is the exact network's own (elastic/exact equivalence):
+    Or `chain(g)` gives the blocks of the *exact* network, each compiled once, or the network as a
+    single block. Either way a score is the exact network's own (elastic/exact equivalence):
 
         score(network(), active_variables(v, e), e) == score(build(g), extract(v, g))
 
-    where e is the encoding of g. `docs/add_a_space.md` adds a whole space.
+    where e is the encoding of g. `docs/add_a_space.md` adds a whole space, and one by `SimpleSpace`,
+    which writes down choices and a function alone.
 
     Example:
         >>> from lswag_jax import spaces

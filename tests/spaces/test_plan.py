@@ -24,7 +24,7 @@ from tests.helpers.spaces import SPLIT, WIDE
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "add_a_space.md"
 SMALL = {"image_size": 8, "num_classes": 3}
 TINY = {"width": 4, "decoder_width": 64, "channels": 2}
-# The first block, of a space without a plan, is tests/docs/test_add_a_space.py's.
+# The first block, of a space without a plan, is tests/cli/test_own.py's.
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[1:]
 
 
