@@ -38,8 +38,12 @@ def activation(function: Callable[[Array], Array], x: Array) -> Array:
     return _named(ACTIVATION, function, ())(x)
 
 
+@functools.lru_cache(maxsize=4096)
 def marked(name: str) -> Callable | None:
-    """The function of a marked layer's call by the call's name; None for other calls."""
+    """The function of a marked layer's call by the call's name; None for other calls.
+
+    One object for equal calls, so that layers that are alike compare equal.
+    """
     if not name.startswith(LAYER):
         return None
     number = int(name.rpartition("_")[2])

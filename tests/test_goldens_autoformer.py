@@ -12,7 +12,14 @@ from lswag_jax.probe import moments
 from lswag_jax.proxies import Dss, LSwag, Nwot, Params, Swap, ZiCo
 from tests.helpers.autoformer_goldens import SETS, load
 
-CASES = pytest.mark.parametrize(("file", "weights"), SETS, ids=["-".join(s) for s in SETS])
+CASES = pytest.mark.parametrize(
+    ("file", "weights"),
+    [
+        pytest.param(*names, marks=pytest.mark.slow if "tiny216" in names[0] else ())
+        for names in SETS
+    ],
+    ids=["-".join(names) for names in SETS],
+)
 
 # One pass over the 8 gradient samples, with patterns of 8 and of 32; one over two batches of 8.
 SAMPLES = (

@@ -234,7 +234,14 @@ ZOO = {  # what builds it, the number of layers, units of the activations
 }
 
 
-@pytest.mark.parametrize("name", ZOO)
+TWINS = ("vit", "clip", "windows folded", "experts of their own")  # of another one of the zoo
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if n in TWINS else ()) for n in ZOO],
+    ids=list(ZOO),
+)
 def test_gradients_of_stored_weights(x64, name):
     """Each sample's gradient of each layer, against jax.grad of that sample's own loss."""
     build, num_layers, units = ZOO[name]

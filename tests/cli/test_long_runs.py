@@ -37,7 +37,9 @@ EXTENDED = {
 }
 
 
-@pytest.mark.parametrize("name", EXTENDED)
+@pytest.mark.parametrize(
+    "name", ["score", "random", pytest.param("evolution", marks=pytest.mark.slow)]
+)
 def test_a_run_is_extended(name, config, tmp_path):
     """Its rows stay, and are those of a run that was as long at once."""
     binary, short, long, total = EXTENDED[name]
@@ -87,7 +89,7 @@ def test_more_networks_than_there_are(config, tmp_path):
     assert len(set(ids(tmp_path / "cells"))) == 4096
 
 
-@pytest.mark.parametrize("binary", ["score", "search"])
+@pytest.mark.parametrize("binary", ["score", pytest.param("search", marks=pytest.mark.slow)])
 def test_a_ranking_without_a_usable_score(binary, config, tmp_path):
     """Exit code 2 and the reasons; the rows stay, and there is no best network."""
     by = (f"--config.{binary}.fitness=dss", "--config.proxies=params,dss")

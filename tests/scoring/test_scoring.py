@@ -27,7 +27,10 @@ def measured(table, proxy):
 
 @pytest.mark.parametrize(
     ("space", "genotypes"),
-    [(WIDE, ("24/1,2,2/2,3,2", "12/1/3")), (SPLIT, ("24/2,1,2/2,3,2", "12/2,1/3,2"))],
+    [
+        (WIDE, ("24/1,2,2/2,3,2", "12/1/3")),
+        pytest.param(SPLIT, ("24/2,1,2/2,3,2", "12/2,1/3,2"), marks=pytest.mark.slow),
+    ],
     ids=["wide", "split"],
 )
 def test_elastic_equals_exact(space, genotypes, x64):
@@ -326,6 +329,7 @@ def test_own_layers_with_arrays():
     assert table.parts["first"]["n_units"][0] == 8
 
 
+@pytest.mark.filterwarnings("ignore:the logits do not depend on the images")
 def test_a_model_is_compiled_once():
     images, labels = np.zeros((4, 2, 4, 1), np.float32), np.arange(4) % 3
     variables = Shifted().init(jax.random.key(0), images)

@@ -67,7 +67,11 @@ EVERY = (
 
 
 def per_space(which):
-    return pytest.mark.parametrize("space", which.values(), ids=which)
+    cases = [
+        pytest.param(space, marks=pytest.mark.slow if name in SLOW else ())
+        for name, space in which.items()
+    ]
+    return pytest.mark.parametrize("space", cases, ids=which)
 
 
 def members(space, n):

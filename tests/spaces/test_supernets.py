@@ -97,7 +97,7 @@ def logits(module, variables, images, *encoded, **options):
 @pytest.mark.parametrize(
     ("space", "proxies"),
     [
-        (SUPERNETS[0], PROXIES),
+        pytest.param(SUPERNETS[0], PROXIES, marks=pytest.mark.slow),
         pytest.param(
             SUPERNETS[0], (*PROXIES, "zico", "snip", "zen", "ntk"), marks=pytest.mark.slow
         ),
