@@ -60,7 +60,7 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
 
         score(network(), active_variables(v, e), e) == score(build(g), extract(v, g))
 
-    where e is the encoding of g. `docs/add_a_space.md` adds a whole space, and one by `SimpleSpace`,
+    where e is the encoding of g. `docs/add_a_space.md` adds whole spaces, one by `SimpleSpace`,
     which writes down choices and a function alone.
 
     Example:
