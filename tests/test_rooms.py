@@ -14,7 +14,7 @@ PACKAGE = pathlib.Path(lswag_jax.__file__).parent
 # From the ground up; rooms of one floor do not know each other.
 FLOORS = (
     ("extras",),
-    ("arrays", "files", "marks", "options", "tasks"),
+    ("arrays", "files", "marks", "options", "own", "tasks"),
     ("data",),
     ("spaces",),
     ("capture",),

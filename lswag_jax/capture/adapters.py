@@ -18,13 +18,13 @@ from lswag_jax.capture.batch_norm import (
     run_batch_norm,
 )
 from lswag_jax.capture.network import Network, no_hook
+from lswag_jax.spaces import modes
 from lswag_jax.spaces.layers import Feature
 
 __all__ = [
     "BATCH_NORM_MODES",
     "BatchStatistics",
     "check_mode",
-    "evaluation_arguments",
     "linen_network",
     "nnx_network",
     "nnx_variables",
@@ -32,14 +32,6 @@ __all__ = [
 ]
 
 Array = jax.Array
-# Arguments of a user's module that switch dropout, and the value that switches it off.
-_EVALUATION = {
-    "train": False,
-    "training": False,
-    "is_training": False,
-    "deterministic": True,
-    "is_train": False,
-}
 _LINEN_NORMS = (nn.LayerNorm, nn.BatchNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm)
 _NNX_NORMS = (nnx.LayerNorm, nnx.BatchNorm, nnx.GroupNorm, nnx.RMSNorm, nnx.InstanceNorm)
 
@@ -72,9 +64,9 @@ def linen_network(
         rngs: keys of its random streams.
         *args, **kwargs: further arguments of the module.
     """
-    module = _evaluated(module)
+    module = modes.in_mode(module)
     called = getattr(type(module), method) if isinstance(method, str) else method
-    kwargs = evaluation_arguments(called or type(module).__call__, 2 + len(args)) | kwargs
+    kwargs = modes.arguments(called or type(module).__call__, 2 + len(args)) | kwargs
 
     def network(variables: Mapping, images: Any, hook: Callable) -> Any:
         batch = len(jax.tree.leaves(images)[0])
@@ -139,7 +131,7 @@ def nnx_network(
         *args, **kwargs: further arguments of the model.
     """
     called = getattr(type(model), method or "__call__")
-    kwargs = evaluation_arguments(called, 2 + len(args)) | kwargs
+    kwargs = modes.arguments(called, 2 + len(args)) | kwargs
     graph, variables = nnx_variables(model)
 
     def network(variables: Mapping, images: Any, hook: Callable) -> Any:
@@ -154,26 +146,6 @@ def nnx_network(
         return (getattr(copy, method) if method else copy)(images, *args, **kwargs)
 
     return Network(network, variables)
-
-
-def evaluation_arguments(call: Callable, positional: int) -> dict[str, bool]:
-    """Values that switch dropout off, for arguments of `call` after the first `positional`."""
-    try:
-        names = list(inspect.signature(call).parameters)[positional:]
-    except (TypeError, ValueError):  # a callable without a signature
-        return {}
-    return {name: value for name, value in _EVALUATION.items() if name in names}
-
-
-def _evaluated(module: nn.Module) -> nn.Module:
-    """The module with its own fields of those names set for evaluation."""
-    fields = {
-        name: value
-        for name, value in _EVALUATION.items()
-        if name in getattr(module, "__dataclass_fields__", ())
-        and getattr(module, name) in (None, not value)
-    }
-    return module.clone(**cast(Any, fields)) if fields else module
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

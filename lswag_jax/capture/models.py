@@ -16,6 +16,7 @@ from flax import nnx
 
 from lswag_jax.capture import adapters
 from lswag_jax.capture.network import Network
+from lswag_jax.spaces import modes
 
 Array = jax.Array
 
@@ -267,7 +268,7 @@ class Function:
     def __call__(self, variables: Mapping, batch_norm: str, *args: Any, **kwargs: Any) -> Network:
         """The network of these variables; its normalisations run as they are."""
         del batch_norm
-        kwargs = adapters.evaluation_arguments(self.apply, len(args) + 2) | kwargs
+        kwargs = modes.arguments(self.apply, len(args) + 2) | kwargs
 
         def apply(variables: Mapping, images: Any, hook: Callable) -> Any:
             del hook

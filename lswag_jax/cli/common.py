@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from lswag_jax.cli import progress
+from lswag_jax import own
+from lswag_jax.cli import configs, progress
 from lswag_jax.files import one_line
 
 if TYPE_CHECKING:
@@ -41,8 +42,12 @@ def run(
             `main` takes the shard too.
     """
     config = config_flags.DEFINE_config_file(
-        "config", None, f"Config file, such as {example} or its small variant {example}:runlocal."
+        "config",
+        None,
+        f"Config file, such as --config={example} or its small variant {example}:runlocal, or the "
+        "name of one that comes with the package.",
     )
+    flags.FLAGS["config"].parser = _ConfigParser("config")
     flags.DEFINE_string("workdir", f"results/{name}", "Folder of the results; a run goes on there.")
     flags.DEFINE_bool("compile_cache", True, "Keep compiled programs in ~/.cache/lswag_jax.")
     keys = ["config", "workdir", "compile_cache"]
@@ -76,6 +81,17 @@ def run(
         workdir = flags.FLAGS["workdir"].value
         sys.stderr.write(f"interrupted: the same command goes on in {workdir}.\n")
         sys.exit(130)
+
+
+class _ConfigParser(config_flags.config_flags.ConfigFileFlagParser):
+    """Loads configs by the names of those that come with the package, too."""
+
+    def parse(self, path: str) -> Any:
+        """The config of a file or a name; ends the program where there is none."""
+        try:
+            return super().parse(configs.find(path))
+        except configs.Unknown as error:
+            fail(error)
 
 
 def _check_workdir(workdir: str) -> None:
@@ -119,7 +135,19 @@ def _loaded(config: flags.FlagHolder, name: str, example: str) -> ConfigDict:
         check(ScoreOptions, {"seed": config.value.seed})
     if name not in config.value:
         raise ValueError(f"{path} is no config of lswag-{name}: give one such as {example}.")
+    _set_own_space(config.value, config_flags.get_override_values(flags.FLAGS["config"]))
     return config.value
+
+
+def _set_own_space(config: ConfigDict, given: Mapping[str, Any]) -> None:
+    """Gives a user's space that the command line names its own arguments, not the config's."""
+    from lswag_jax.cli.default_config import space_config
+
+    name = given.get("space.name", "")
+    if own.is_named(name):
+        keys = {key.removeprefix("space."): value for key, value in given.items()}
+        arguments = {key: keys[key] for key in config.space if key in keys and key != "name"}
+        config.space = space_config(name, **arguments)
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -229,7 +257,7 @@ def load_proxies(config: ConfigDict, more: Sequence[str] = ()) -> tuple:
     from lswag_jax import proxies
     from lswag_jax.analysis import window
 
-    names = [str(name) for name in proxies.expand(split(config.proxies))]
+    names = [str(name) for name in proxies.expand(map(proxies.named, split(config.proxies)))]
     names += [name for name in dict.fromkeys(more) if name not in names]
     # All that are configured, so that a bad option is told even where it is not asked for.
     configured = {}

@@ -30,14 +30,15 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
     """The default config for a search space.
 
     Args:
-        space: name of the space, see `lswag_jax.spaces.names()`.
+        space: name of the space, see `lswag_jax.spaces.get`.
         **space_arguments: arguments of the space, such as `image_size` (pixels) or `num_classes`.
     """
     config = ConfigDict()
     config.seed = 0  # of genotypes, batch and initial weights
     config.space = space_config(space, **space_arguments)
     config.data = {
-        "source": "embedded",  # embedded, tfds:NAME, an .npz file, or a folder of class folders
+        # embedded, tfds:NAME, an .npz file, a folder of class folders, or module:NAME of your own
+        "source": "embedded",
         "split": "train",
         "batch_size": 64,  # images; all of them make the activation patterns
         "gradient_batch": 64,  # of these, images whose gradients are taken
@@ -48,7 +49,8 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
         "download": False,  # let TFDS prepare the data set (needs the extra [tf])
         "synthetic_targets": False,  # random ones for a task whose labels the data set lacks
     }
-    # Computed for every genotype; also the groups all, gradient_based, gradient_free, data_free.
+    # Computed for every genotype; also the groups all, gradient_based, gradient_free, data_free,
+    # and module:NAME of your own.
     config.proxies = "lswag,zico,swap,nwot,params,macs"
     config.window = "all"  # of lswag: all, "first,last" bin 0-9, or a window.json of lswag-profile
     config.options = {name: _options(name) for name in proxies.names()}
@@ -109,7 +111,8 @@ def space_config(space: str, **space_arguments) -> dict:
     """Name and arguments of a space; choices are empty for the space's own."""
     own = spaces.arguments(space).items()
     own = {key: () if isinstance(value, tuple) else value for key, value in own}
-    own["num_classes"] = own["num_classes"] or 0  # 0 for the task's own
+    if "num_classes" in own:
+        own["num_classes"] = own["num_classes"] or 0  # 0 for the task's own
     own = {key: value for key, value in own.items() if isinstance(value, bool | int | str | tuple)}
     return {"name": space} | own | space_arguments
 

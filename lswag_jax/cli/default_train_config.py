@@ -19,7 +19,7 @@ def default_train_config(space: str = "autoformer_tiny", **space_arguments) -> C
     """The default config for training a genotype of a search space.
 
     Args:
-        space: name of the space, see `lswag_jax.spaces.names()`.
+        space: name of the space, see `lswag_jax.spaces.get`.
         **space_arguments: arguments of the space, such as `image_size` (pixels) or `num_classes`.
     """
     config = ConfigDict()
@@ -27,7 +27,8 @@ def default_train_config(space: str = "autoformer_tiny", **space_arguments) -> C
     config.genotype = ""
     config.space = space_config(space, **space_arguments)
     config.data = {
-        "source": "embedded",  # embedded, tfds:NAME, an .npz file, a folder, or sphere: and these
+        # embedded, tfds:NAME, an .npz file, a folder, module:NAME of your own, or sphere: and these
+        "source": "embedded",
         "split": "train",
         "eval_split": "test",  # empty for a held-out part of the training images
         # Classes and validation are the data's, batch and warm-up not too large for them.

@@ -47,7 +47,8 @@ def fitted(config: ConfigDict) -> ConfigDict:
         names = sources.split_names(data.source, data.data_dir or None)
         data.eval_split = next((name for name in VALIDATION if name in names), "")
     training, validation = load_pools(config, config.train.seed)
-    config.space.num_classes = config.space.num_classes or training.num_classes
+    if "num_classes" in config.space:  # a space of your own may have it in itself
+        config.space.num_classes = config.space.num_classes or training.num_classes
     config.train.batch_size = batch_size(
         config.train.batch_size, training.size, config.step.accumulate
     )

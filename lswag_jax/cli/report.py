@@ -20,13 +20,14 @@ METRICS = "metrics.jsonl"
 TOP = 10  # networks that the summary lists
 
 
-def main(workdir: str, out: str = "", by: str = "") -> None:
+def main(workdir: str, out: str = "", by: str = "", own: str = "") -> None:
     """Reports on a run.
 
     Args:
         workdir: of the run.
         out: folder of the report; empty for the run's own.
         by: proxies to rank by, or a selection.json; empty for those of the run.
+        own: proxies of your own that the run measured, each as module:NAME.
     """
     from lswag_jax.files import write_atomically
 
@@ -36,15 +37,16 @@ def main(workdir: str, out: str = "", by: str = "") -> None:
     target = pathlib.Path(out or workdir)
     target.mkdir(parents=True, exist_ok=True)
     trained = (folder / METRICS).is_file()
-    lines = _training(folder, target) if trained else _scores(folder, target, by)
+    lines = _training(folder, target) if trained else _scores(folder, target, by, own)
     text = "\n".join(lines) + "\n"
     write_atomically(target / "summary.md", text)
     sys.stdout.write(text)
     logging.info("report in %s", target.resolve())
 
 
-def _scores(folder: pathlib.Path, target: pathlib.Path, by: str) -> list[str]:
+def _scores(folder: pathlib.Path, target: pathlib.Path, by: str, own: str) -> list[str]:
     """Ranks the networks of an archive; the lines of its summary."""
+    from lswag_jax import proxies as proxy_registry
     from lswag_jax.analysis.layer_profile import LayerProfile
     from lswag_jax.runs.reading import read_proxies, read_run
     from lswag_jax.scoring.fitness import Fitness
@@ -53,7 +55,8 @@ def _scores(folder: pathlib.Path, target: pathlib.Path, by: str) -> list[str]:
     from lswag_jax.training.supernet import InheritedAccuracy
 
     run = read_run(folder)
-    others = {cls.name: cls for cls in (InheritedAccuracy, LayerProfile)}
+    named = (type(proxy_registry.get(name)) for name in common.split(own))
+    others = {cls.name: cls for cls in (InheritedAccuracy, LayerProfile, *named)}
     proxies = read_proxies(run.config, others)
     table = ScoreTable(run.rows, proxies)
     lines = [f"# {folder.name}", "", *_state(run, table)]
@@ -154,18 +157,23 @@ def run() -> None:
     """Entry point."""
     flags.DEFINE_string("out", "", "Folder of the report; empty for the run's own.")
     flags.DEFINE_string("by", "", "Proxies to rank by, or a selection.json; empty for the run's.")
+    flags.DEFINE_string("proxies", "", "Proxies of your own that it measured, as module:NAME.")
     if any(arg in ("--help", "-help", "-h", "--helpfull") for arg in sys.argv[1:]):
         sys.stdout.write(f"{__doc__}\nflags:\n")
-        for key in ("out", "by"):
+        for key in ("out", "by", "proxies"):
             sys.stdout.write(f"  --{key}: {flags.FLAGS[key].help}\n")
         sys.exit(0)
     progress.set_up_log()
     try:
-        app.run(lambda rest: main(rest[1], flags.FLAGS.out, flags.FLAGS.by), flags_parser=_parse)
+        app.run(_run, flags_parser=_parse)
     except common.USER_ERRORS as error:
         common.fail(error)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _run(rest: list[str]) -> None:
+    main(rest[1], flags.FLAGS.out, flags.FLAGS.by, flags.FLAGS.proxies)
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -11,7 +11,6 @@ With --shard=k/n a worker scores every n-th genotype into shard-k-of-n of the wo
 without it the binary takes the rows of all shards. docs/scaling.md has the commands.
 """
 
-import dataclasses
 import hashlib
 import json
 import pathlib
@@ -121,18 +120,19 @@ def _other_space(there: Any, space) -> str:
     """
     if not isinstance(there, dict):
         return ""
-    here = json.loads(json.dumps(dataclasses.asdict(space)))
+    here = json.loads(json.dumps(space.describe()))
     keys = [
         key
         for key, value in there.items()
-        if key in here and key not in ("name", "num_classes") and not isinstance(value, list)
+        if key in here and key not in ("name", "num_classes") and not isinstance(value, list | dict)
         if value != here[key]
     ]
     if not keys:
         return ""
     found = ", ".join(f"{key} {there[key]}, not {here[key]}" for key in keys)
-    flags = " ".join(f"--config.space.{key}={there[key]}" for key in keys)
-    return f"{found}: for the same networks set {flags}, for others give its text."
+    flags = [f"--config.space.{key}={there[key]}" for key in keys if key != "build"]
+    same = f"set {' '.join(flags)}" if flags else "name that space"
+    return f"{found}: for the same networks {same}, for others give its text."
 
 
 def _items(path: pathlib.Path) -> list:

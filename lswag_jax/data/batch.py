@@ -104,8 +104,10 @@ def load_batch(
         source: "embedded" (512 images of Fashion-MNIST, 28x28x1), "tfds:NAME[/CONFIG][:VERSION]",
             "sphere:SOURCE" for another source's images on a sphere (`lswag_jax.data.sphere`),
             the path of an `.npz` file (`image` or `images` [N, H, W, C], `label` or `labels` [N],
-            optional `classes`; another split's keys begin with its name, as in `test_image`), or
-            the path of a folder of class folders, with or without a folder a split above them.
+            optional `classes`; another split's keys begin with its name, as in `test_image`),
+            the path of a folder of class folders, with or without a folder a split above them, or
+            `module:NAME` of your own: an object with `images`, `labels` and perhaps `classes`, or
+            a function, of `split` where there are several, that gives one.
             Classes of a folder are numbered in the order of their names, its images read as RGB.
         batch_size: number of images B; None takes the whole split in its own order.
         split: name of the split; for TFDS also a slice such as "train[:10%]".

@@ -1,8 +1,9 @@
-"""Where images come from: the embedded file, `.npz` files, class folders, arrays, TFDS folders.
+"""Where images come from: the embedded file, `.npz` files, class folders, TFDS, a user's arrays.
 
 Every source becomes a `Pool`, which reads its examples one by one.
 """
 
+import inspect
 import os
 import pathlib
 import re
@@ -14,14 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from lswag_jax import own
 from lswag_jax.data import folders
 from lswag_jax.data.decode import decode_image
 from lswag_jax.data.pool import Pool, array_pool
 from lswag_jax.options import typed
 
 _KINDS = (
-    "give 'embedded', 'tfds:NAME', the path of an .npz file or the path of a folder of class "
-    "folders"
+    "give 'embedded', 'tfds:NAME', the path of an .npz file, the path of a folder of class "
+    "folders or module:NAME of your own"
 )
 
 
@@ -62,6 +64,8 @@ def open_pool(
         return _open_folder(path, split)
     if path.suffix == ".npz" and path.is_file():
         return _open_npz(path, path.stem, str(path), split, label_key)
+    if own.is_named(text):
+        return _open_own(text, split)
     if path.suffix == ".npz" or len(path.parts) > 1:
         raise FileNotFoundError(f"no .npz file and no folder at {path}.")
     raise ValueError(f"unknown source {text!r}: {_KINDS}.")
@@ -110,6 +114,28 @@ def _open_npz(file: Any, name: str, where: str, split: str, label_key: str) -> P
             num_classes = max((int(array.max(initial=0)) for array in arrays), default=0) + 1
     _warn_of_nan(images, f"{where} split {split!r}")
     return array_pool(images, labels, name, f"{where} split {split!r}", num_classes, classes)
+
+
+def _open_own(name: str, split: str) -> Pool:
+    """Takes the images and labels of a user's object, or those that a function gives."""
+    found, takes_split = own.find(name), False
+    if not hasattr(found, "images") and callable(found):
+        takes_split = "split" in inspect.signature(found).parameters
+        found = own.call(name, found, {"split": split} if takes_split else {})
+    if isinstance(found, Pool):
+        return found
+    missing = [key for key in ("images", "labels") if not hasattr(found, key)]
+    if missing:
+        raise ValueError(
+            f"{name} must be an object with images and labels, or a function that gives one, but a "
+            f"{type(found).__name__} has no {missing[0]}."
+        )
+    if split != "train" and not takes_split:
+        raise ValueError(f"no split {split!r} in {name}, only a function of split has several.")
+    classes = getattr(found, "classes", None)
+    num_classes = getattr(found, "num_classes", None if classes is None else len(classes))
+    where = f"{name} split {split!r}"
+    return array_pool(found.images, found.labels, name, where, num_classes, classes)
 
 
 def _load_npz(file: Any, where: str) -> np.lib.npyio.NpzFile:

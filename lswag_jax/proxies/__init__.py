@@ -5,6 +5,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+from lswag_jax import own
 from lswag_jax.proxies.activation_proxies import Nwot, Swap
 from lswag_jax.proxies.az_nas import AzExpressivity, AzNas, AzProgressivity, AzTrainability
 from lswag_jax.proxies.base import COLUMNS, NotApplicable, Proxy, finish
@@ -36,6 +37,7 @@ _ALL = (
 PROXIES: dict[str, type[Proxy]] = {proxy.name: proxy for proxy in _ALL}
 # Classes with all options of a proxy whose own class has only the common ones.
 VARIANTS: dict[str, type[Proxy]] = {"lswag": LSwagVariant}
+OWN: dict[str, Proxy] = {}  # a user's, once they were named as `module:NAME`
 ONE_PROGRAM = 12  # proxies that are always compiled together
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -47,12 +49,17 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 
 def names() -> tuple[str, ...]:
-    """Names that `get` knows."""
+    """Names that `get` knows, besides `module:NAME` of a proxy of your own."""
     return tuple(PROXIES)
 
 
 def get(name: str, **options: Any) -> Proxy:
     """The proxy called `name` with these options.
+
+    Args:
+        name: one of `names()`; or `module:NAME` of a proxy of your own, or of a class or function
+            that makes one, which then has its own name here too.
+        **options: of one of the package.
 
     Raises:
         ValueError: an unknown name (the known ones are listed, nearest first) or option.
@@ -61,9 +68,20 @@ def get(name: str, **options: Any) -> Proxy:
         >>> get("lswag", window=(4, 9)).window
         (4, 9)
     """
+    if own.is_named(name):
+        name = named(name)
+    if name in OWN and not options:
+        return OWN[name]
+    if name in OWN:
+        raise ValueError(
+            f"proxy {name} is your own: name it as module:NAME with its options, got "
+            f"{', '.join(options)}."
+        )
     if name not in PROXIES:
         near = difflib.get_close_matches(str(name), PROXIES, n=len(PROXIES), cutoff=0.0)
-        raise ValueError(f"unknown proxy {name!r}, known are {', '.join(near)}.")
+        raise ValueError(
+            f"unknown proxy {name!r}, known are {', '.join(near)}, and module:NAME of your own."
+        )
     variant = VARIANTS.get(name, PROXIES[name])
     known = [field.name for field in dataclasses.fields(variant)]
     for option in options:
@@ -71,11 +89,37 @@ def get(name: str, **options: Any) -> Proxy:
             raise ValueError(
                 f"proxy {name} has no option {option!r}, known are {', '.join(known) or 'none'}."
             )
-    chosen, own = variant(**options), {field.name for field in dataclasses.fields(PROXIES[name])}
+    chosen, few = variant(**options), {field.name for field in dataclasses.fields(PROXIES[name])}
     changed = {f.name for f in dataclasses.fields(variant) if getattr(chosen, f.name) != f.default}
-    if changed <= own:  # the proxy's own class can say it
-        return PROXIES[name](**{key: value for key, value in options.items() if key in own})
+    if changed <= few:  # the proxy's own class can say it
+        return PROXIES[name](**{key: value for key, value in options.items() if key in few})
     return chosen
+
+
+def named(text: str) -> str:
+    """What tables call a proxy: `module:NAME` becomes its name, any other text stays.
+
+    A proxy of your own is imported, and from then on known to `get` by its name.
+
+    Raises:
+        ValueError: as `own.make`, or it is called as one of the package.
+
+    Example:
+        >>> named("lswag")
+        'lswag'
+        >>> named("lswag_jax.proxies:Swap")
+        Traceback (most recent call last):
+        ValueError: lswag_jax.proxies:Swap is called 'swap', as one of the package: rename it.
+    """
+    if not own.is_named(text):
+        return text
+    proxy = own.make(text, Proxy)
+    if not isinstance(getattr(proxy, "name", None), str):
+        raise ValueError(f"the proxy {text} has no name: give its class one.")
+    if proxy.key in PROXIES or proxy.key in GROUPS:
+        raise ValueError(f"{text} is called {proxy.key!r}, as one of the package: rename it.")
+    OWN[proxy.key] = proxy
+    return proxy.key
 
 
 def resolve(proxies: str | Proxy | Iterable[str | Proxy]) -> tuple[Proxy, ...]:
@@ -142,6 +186,7 @@ def expand(items: Iterable[str | Proxy]) -> list[str | Proxy]:
 
 __all__ = [
     "GROUPS",
+    "OWN",
     "PROXIES",
     "VARIANTS",
     "AutoProxA",
@@ -181,6 +226,7 @@ __all__ = [
     "expand",
     "finish",
     "get",
+    "named",
     "names",
     "programs",
     "resolve",

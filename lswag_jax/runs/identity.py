@@ -23,7 +23,7 @@ def describe(
         **more: further entries, such as those of a search.
     """
     return {
-        "space": dataclasses.asdict(space),
+        "space": space.describe(),
         "proxies": {p.key: {"name": p.name} | dataclasses.asdict(p) for p in proxies},
         "score": options.describe(),
     } | more

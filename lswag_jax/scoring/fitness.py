@@ -9,6 +9,7 @@ from typing import Any, Self, cast
 
 import numpy as np
 
+from lswag_jax.proxies import named
 from lswag_jax.proxies.merge import check_rule, merge
 from lswag_jax.scoring.table import ScoreTable
 
@@ -123,8 +124,9 @@ class Fitness:
         """A fitness from a config's entry or a function's argument.
 
         Args:
-            spec: a fitness; names of proxies, in a sequence or with commas between them; or the
-                path of a `.json` file that `load` reads, which brings its own rule.
+            spec: a fitness; names of proxies (`proxies.named`), in a sequence or with commas
+                between them; or the path of a `.json` file that `load` reads, which brings its
+                own rule.
             rule: that merges named proxies.
 
         Raises:
@@ -140,4 +142,4 @@ class Fitness:
             if spec.endswith(".json"):
                 return cls.load(spec)
             spec = [name.strip() for name in spec.split(",") if name.strip()]
-        return cls(tuple(spec), rule)
+        return cls(tuple(map(named, spec)), rule)

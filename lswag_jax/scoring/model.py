@@ -16,7 +16,6 @@ from lswag_jax import proxies as proxy_registry
 from lswag_jax import tasks
 from lswag_jax.capture import adapters, models, tape
 from lswag_jax.capture.coverage import Coverage, batch_statistics
-from lswag_jax.capture.macs import count_macs
 from lswag_jax.capture.network import leaf_name
 from lswag_jax.capture.record import Program
 from lswag_jax.options import Seed, Several, typed
@@ -30,6 +29,7 @@ from lswag_jax.scoring.population import Proxies
 from lswag_jax.scoring.programs import merged
 from lswag_jax.scoring.rows import Row, measurements
 from lswag_jax.scoring.table import ScoreTable
+from lswag_jax.spaces.macs import count_macs
 from lswag_jax.tasks import Task
 
 

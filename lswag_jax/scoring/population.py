@@ -57,7 +57,7 @@ def make_scorer(
     if space.chain(space.sample(np.random.default_rng(0), 1)[0]) is not None:
         raise ValueError(
             f"the networks of {space.name} have no shapes in common, so no one program scores "
-            "them: use lswag_jax.score, which runs them block by block."
+            "them: use lswag_jax.score, which runs them one by one."
         )
     return programs.elastic_scorer(space, resolved, ScoreOptions.parse(options))
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lswag_jax import proxies as proxy_registry
@@ -15,10 +16,13 @@ from lswag_jax.proxies import Proxy
 from lswag_jax.scoring import devices
 from lswag_jax.scoring.measure import measure
 from lswag_jax.scoring.options import ScoreOptions
-from lswag_jax.spaces import Space
+from lswag_jax.spaces import Space, initial
 
 Array = jax.Array
 Results = dict[str, Any]
+# Multiply-accumulates of all runs of a network's own program, below which optimising it costs more
+# (10 to 14 seconds of a CPU core) than it gains (a run ten to twenty times as fast).
+WORTH_OPTIMISING = 2 * 10**8
 Run = Callable[[Any, Sequence[Any], Array, Array, Array], Results]
 
 
@@ -76,16 +80,10 @@ def runner(
         space, proxies, options: what to measure, and how.
         images, labels: arrays of the shapes that it will be called with.
         hardware: devices of this process.
-        is_chain: the networks have no program in common and run block by block, one at a time.
-
-    Raises:
-        ValueError: a mode of BatchNorm that chains do not have.
+        is_chain: the networks have no program in common and run one at a time, block by block or
+            each by its own.
     """
     if is_chain:
-        if options.batch_norm == "through":
-            raise ValueError(
-                f"batch_norm='through' needs one program per network, which {space.name} lacks."
-            )
         return functools.partial(_run_chain, space, proxies, options)
     each = options.members_at_once
     mapped = ScoreOptions(
@@ -125,10 +123,16 @@ def _compiled(space, proxies, options, images, labels, each, local_devices, prec
 
 
 def _run_chain(space, proxies, options, variables, members, images, labels, key) -> Results:
-    """Measures one network block by block, with a leading axis of one."""
+    """Measures one network block by block, with a leading axis of one; a single block whole."""
     chain.drop_programs_when_full()
     (genotype,) = members
     blocks = space.chain(genotype)
+    if len(blocks) == 1:
+        return _run_whole(space, proxies, options, variables, genotype, images, labels, key)
+    if options.batch_norm == "through":
+        raise ValueError(
+            f"batch_norm='through' needs one program per network, which {space.name} lacks."
+        )
     own = space.extract(jax.device_get(variables), genotype)  # on the host: no program per shape
     candidate = Candidate(
         lambda variables, mode: chain.Chain(blocks, variables, mode),
@@ -150,12 +154,57 @@ def _run_chain(space, proxies, options, variables, members, images, labels, key)
     return jax.tree.map(lambda leaf: np.asarray(leaf)[None], result)
 
 
+def _run_whole(space, proxies, options, variables, genotype, images, labels, key) -> Results:
+    """Measures one network by a program of its own, with a leading axis of one."""
+    own = _in_type(space.extract(variables, genotype), images.dtype)
+    macs = space.macs(genotype) * len(images) * options.repeats
+    results = []
+    for some in proxy_registry.programs(proxies):
+        run = _whole(space, genotype, some, options, macs < WORTH_OPTIMISING)
+        with jax.default_matmul_precision(options.precision):
+            results.append(run(own, images, labels, key))
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[None], merged(results))
+
+
+@functools.lru_cache(maxsize=8)
+def _whole(space, genotype, proxies, options, in_a_hurry: bool) -> Callable[..., Results]:
+    """Measures one network of given variables; compiled once for a shape of the batch."""
+    (block,) = space.chain(genotype)
+
+    def make(variables, mode):
+        return adapters.linen_network(block.module, variables, batch_norm=mode)
+
+    def run(variables, images, labels, key):
+        has_batch_norm = "batch_stats" in variables
+        candidate = Candidate(
+            make, variables, options.batch_norm, has_batch_norm, any_size=space.any_size
+        )
+        return measure(
+            candidate,
+            images,
+            labels,
+            proxies,
+            gradient_batch=options.gradient_batch,
+            loss=options.loss or space.task.loss,
+            draws=Draws(key),
+        )
+
+    return (initial.jitted if in_a_hurry else jax.jit)(run)
+
+
 @functools.lru_cache(maxsize=8)
 def initial_variables(space: Space, seed: int, dtype) -> Mapping[str, Any]:
     """Initial variables, kept for later calls; drawn by a program that is compiled in a hurry."""
-    quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    draw = jax.jit(space.init, compiler_options=quick)
-    return jax.tree.map(lambda v: v.astype(dtype), draw(jax.random.key(seed)))
+    return _in_type(initial.jitted(space.init)(jax.random.key(seed)), dtype)
+
+
+def _in_type(variables: Any, dtype: Any) -> Any:
+    """Variables whose floats are of a type; other numbers, such as those of a key, stay."""
+
+    def cast(leaf: Any) -> Any:
+        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(cast, variables)
 
 
 def merged(results: Sequence[Results]) -> Results:
@@ -170,10 +219,11 @@ def merged(results: Sequence[Results]) -> Results:
 
 def count() -> int:
     """How many compiled programs are kept."""
-    return _compiled.cache_info().currsize
+    return _compiled.cache_info().currsize + _whole.cache_info().currsize
 
 
 def clear() -> None:
     """Drops the compiled programs and initial variables that are kept for later calls."""
     _compiled.cache_clear()
+    _whole.cache_clear()
     initial_variables.cache_clear()

@@ -114,5 +114,5 @@ def describe_best(
         "proxies": {name: scores[best] for name, scores in table.scores.items()},
     }
     if space is not None:
-        values["space"] = space if isinstance(space, Mapping) else dataclasses.asdict(space)
+        values["space"] = space if isinstance(space, Mapping) else space.describe()
     return json.loads(dump_row(values))

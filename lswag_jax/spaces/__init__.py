@@ -2,15 +2,17 @@
 
 import dataclasses
 import difflib
+import inspect
 from collections.abc import Callable
 from typing import Any, cast
 
-from lswag_jax import options
+from lswag_jax import options, own
 from lswag_jax.spaces.autoformer import AutoFormer, AutoFormerGenotype
 from lswag_jax.spaces.base import Block, Space
 from lswag_jax.spaces.darts import Darts, DartsGenotype, DartsSupernet
 from lswag_jax.spaces.nasbench101 import NasBench101, NasBench101Genotype
 from lswag_jax.spaces.nasbench201 import NasBench201, NasBench201Genotype, NasBench201Supernet
+from lswag_jax.spaces.simple import SimpleSpace
 from lswag_jax.spaces.supernet import OpSets, Supernet
 from lswag_jax.spaces.transnas import (
     TransNASMacro,
@@ -57,7 +59,7 @@ _SUPERNETS: dict[type[Space], Callable[..., Supernet]] = {
 
 
 def names() -> tuple[str, ...]:
-    """Names that `get` knows."""
+    """Names that `get` knows, besides `module:NAME` of a space of your own."""
     return tuple(_SPACES)
 
 
@@ -68,22 +70,34 @@ def arguments(name: str) -> dict[str, Any]:
         >>> arguments("nasbench201")["width"]
         16
     """
+    if own.is_named(name):
+        return _own_arguments(own.find(name))
     _known(name)
-    cls, own = _SPACES[name]
+    cls, changed = _SPACES[name]
     fields = {field.name: field.default for field in dataclasses.fields(cls)[1:]}
-    return fields | own
+    return fields | changed
+
+
+def _own_arguments(found: Any) -> dict[str, Any]:
+    """Arguments of a user's space, or of the class or function that makes one."""
+    if isinstance(found, Space):
+        fields = dataclasses.fields(cast(Any, found))
+        return {field.name: getattr(found, field.name) for field in fields if field.name != "name"}
+    parameters = inspect.signature(found).parameters if callable(found) else {}
+    return {key: value.default for key, value in parameters.items() if key != "name"}
 
 
 def get(name: str, **fields: Any) -> Space:
     """The search space called `name`.
 
     Args:
-        name: one of `names()`.
+        name: one of `names()`, or `module:NAME` of a space of your own, or of a class or function
+            that makes one (`lswag_jax.own`).
         **fields: arguments of the space to change: `image_size`, `channels`, `num_classes`, and
             those of its class, such as `patch_size` or `width`.
 
     Raises:
-        ValueError: an unknown name or argument.
+        ValueError: an unknown name or argument, or no space.
 
     Example:
         >>> get("autoformer_tiny", image_size=32, patch_size=4, num_classes=10).num_patches
@@ -93,10 +107,19 @@ def get(name: str, **fields: Any) -> Space:
     unknown = sorted(set(fields) - set(known))
     if unknown:
         raise ValueError(f"{name} has no argument {unknown[0]!r}, known are {', '.join(known)}.")
-    cls, own = _SPACES[name]
+    if own.is_named(name):
+        return _own(name, fields)
+    cls, changed = _SPACES[name]
     options.check(cls, fields, name)
     make = cast(Callable[..., Space], cls)  # each has fields of its own
-    return make(name=name, **(own | fields))
+    return make(name=name, **(changed | fields))
+
+
+def _own(name: str, fields: dict[str, Any]) -> Space:
+    space = own.make(name, Space, fields)
+    if fields and space is own.find(name):  # made before
+        return dataclasses.replace(cast(Any, space), **fields)
+    return space
 
 
 def supernet_of(space: Space) -> Supernet:
@@ -118,7 +141,10 @@ def supernet_of(space: Space) -> Supernet:
 def _known(name: str) -> None:
     if not isinstance(name, str) or name not in _SPACES:
         near = difflib.get_close_matches(str(name), _SPACES, n=len(_SPACES), cutoff=0.0)
-        raise ValueError(f"unknown search space {name!r}, known are {', '.join(near)}.")
+        raise ValueError(
+            f"unknown search space {name!r}, known are {', '.join(near)}, and module:NAME of your "
+            "own."
+        )
 
 
 __all__ = [
@@ -134,6 +160,7 @@ __all__ = [
     "NasBench201Genotype",
     "NasBench201Supernet",
     "OpSets",
+    "SimpleSpace",
     "Space",
     "Supernet",
     "TransNASMacro",

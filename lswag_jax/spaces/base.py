@@ -35,7 +35,7 @@ class Block:
     """One link of a network that is scored as a chain (`lswag_jax.capture.chain`).
 
     Attributes:
-        name: of the submodule in the whole network, whose variables it has.
+        name: of the submodule in the whole network, whose variables it has; empty for all of it.
         module: takes the output of the block before; equal modules share a compiled program.
         is_scored: False for a head whose layers are left out of what is recorded.
     """
@@ -55,12 +55,13 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
 
     Networks are scored in one of two ways. `network()` may be *elastic*: as large as every
     genotype, which it takes encoded as an input, so that one compiled program serves the space.
-    Or `chain(g)` gives the blocks of the *exact* network, each compiled once. Either way a score
-    is the exact network's own (elastic/exact equivalence):
+    Or `chain(g)` gives the blocks of the *exact* network, each compiled once, or the network as a
+    single block. Either way a score is the exact network's own (elastic/exact equivalence):
 
         score(network(), active_variables(v, e), e) == score(build(g), extract(v, g))
 
-    where e is the encoding of g. `docs/add_a_space.md` adds a whole space.
+    where e is the encoding of g. `docs/add_a_space.md` adds whole spaces, one by `SimpleSpace`,
+    which writes down choices and a function alone.
 
     Example:
         >>> from lswag_jax import spaces
@@ -91,6 +92,10 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
     def image_shape(self) -> tuple[int, ...]:
         """Shape of one input, as a rule height, width and channels of an image."""
         return self.image_size, self.image_size, self.channels
+
+    def describe(self) -> dict[str, Any]:
+        """Tells what the space is in plain values, for files and to compare runs by."""
+        return dataclasses.asdict(self)
 
     # Genotypes --------------------------------------------------------------------------------
 
@@ -169,7 +174,11 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
         if rule not in self.count_rules:
             known = " or ".join(map(repr, self.count_rules))
             raise ValueError(f"rule must be {known}, got {rule!r}.")
-        return self.plan(g).macs if rule == "exact" else self.published_macs(g)
+        return self.exact_macs(g) if rule == "exact" else self.published_macs(g)
+
+    def exact_macs(self, g: Genotype) -> int:
+        """Counts the multiply-accumulates of `g` by the rule "exact"."""
+        return self.plan(g).macs
 
     def published_macs(self, g: Genotype) -> int:
         """Counts the multiply-accumulates of `g` as its benchmark does."""
@@ -227,8 +236,8 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
     def chain(self, g: Genotype) -> list[Block] | None:
         """Lists the blocks of `g` in order, where shapes differ too much for an elastic network.
 
-        Such a network is scored block by block, one compiled program a kind of block; None where
-        `network` is elastic.
+        Such a network is scored block by block, one compiled program a kind of block, or where it
+        is a single block by a program of its own; None where `network` is elastic.
         """
         del g
         return None

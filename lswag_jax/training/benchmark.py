@@ -121,7 +121,7 @@ def _describe(space, texts, data_sets, options: TrainOptions, seeds) -> dict[str
     free = {"seed", "workers", "log_every", "eval_every", "checkpoint_every"}
     values = {k: v for k, v in dataclasses.asdict(options).items() if k not in free}
     return {
-        "space": dataclasses.asdict(space),
+        "space": space.describe(),
         "genotypes": texts,
         "data_sets": about,
         "options": values,

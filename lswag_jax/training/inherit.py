@@ -1,6 +1,7 @@
 """Weights to start from: of a published AutoFormer super-network, or of a model of ours."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
-from lswag_jax.spaces import AutoFormer, Space, torch_weights
+from lswag_jax.spaces import AutoFormer, Space, modes, torch_weights
 from lswag_jax.training import model_files
 
 _PUBLISHED = "blocks.0.attn.rel_pos_embed_k.embeddings_table_v"
@@ -19,7 +20,9 @@ def initial(space: Space, genotype: Any, key: jax.Array) -> dict[str, Any]:
     """Fresh variables of `build(genotype)`, or of the elastic network for None."""
     if genotype is None:
         return jax.jit(space.init)(key)
-    return jax.jit(space.build(genotype).init)(key, jnp.zeros((1, *space.image_shape)))
+    module = modes.in_mode(space.build(genotype))
+    init = functools.partial(module.init, **modes.arguments(type(module).__call__, 2))
+    return jax.jit(init)(key, jnp.zeros((1, *space.image_shape)))
 
 
 def inherited(space: Space, genotype: Any, source: str, key: jax.Array) -> dict[str, Any]:
@@ -60,7 +63,7 @@ def inherited(space: Space, genotype: Any, source: str, key: jax.Array) -> dict[
 
 def _of_model(space: Space, genotype: Any, path: pathlib.Path) -> Mapping[str, Any]:
     """Variables of a model of ours, cut out of it if it is a super-network."""
-    model = model_files.load(path)
+    model = model_files.load(path, None if model_files.is_known(space) else space)
     if model.genotype is None:
         return model.variables if genotype is None else model.inherit(genotype).variables
     if model.genotype != genotype:

@@ -1,12 +1,13 @@
 """A trained network as a folder: genotype, weights in two formats, and a model card."""
 
+import contextlib
 import dataclasses
 import functools
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -19,6 +20,7 @@ from lswag_jax.data.decode import as_pixels, as_several
 from lswag_jax.extras import extra
 from lswag_jax.files import write_atomically
 from lswag_jax.options import typed
+from lswag_jax.spaces import modes
 from lswag_jax.training.augment import AugmentOptions, Crop, evaluation_image
 from lswag_jax.training.checkpoints import saving
 
@@ -109,7 +111,8 @@ class Model:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _apply(module: nn.Module, variables: Any, images: jax.Array) -> Any:
-    return module.apply(variables, images)
+    module = modes.in_mode(module)
+    return module.apply(variables, images, **modes.arguments(type(module).__call__, 2))
 
 
 def save(folder: str | os.PathLike, model: Model) -> None:
@@ -151,7 +154,7 @@ def _describe(model: Model) -> dict[str, Any]:
     """What `model.json` holds."""
     genotype = None if model.genotype is None else model.genotype.to_json()
     return {
-        "space": {"class": type(model.space).__name__} | dataclasses.asdict(model.space),
+        "space": {"class": type(model.space).__name__} | model.space.describe(),
         "genotype": genotype,
         "id": None if genotype is None else model.space.format(model.genotype),
         "input": {"mean": list(model.mean), "std": list(model.std), "crop": model.crop},
@@ -162,18 +165,21 @@ def _describe(model: Model) -> dict[str, Any]:
 
 
 @typed
-def load(path: str | os.PathLike) -> Model:
+def load(path: str | os.PathLike, space: spaces.Space | str | None = None) -> Model:
     """A trained network from its folder, or from the working directory of its training.
 
     Args:
         path: of the folder; weights are read from `model.safetensors`.
+        space: of the network, where it is one of your own: the space or its `module:NAME`, since
+            nothing that a file names is imported. None for a space of the package.
 
     Returns:
         The model, with `module`, `variables`, and `predict` for images of any size.
 
     Raises:
         FileNotFoundError: there is no trained network.
-        ValueError: its files are damaged or do not belong together.
+        ValueError: its files are damaged or do not belong together, or the space is not given or
+            another one.
     """
     with extra("train"):
         from safetensors import SafetensorError
@@ -185,27 +191,70 @@ def load(path: str | os.PathLike) -> Model:
     for name in (DESCRIPTION, WEIGHTS):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"there is no trained network in {path}: {name} is missing.")
-    try:
+    with _damage(folder, SafetensorError):
         found = json.loads((folder / DESCRIPTION).read_bytes())
         flat = safetensors.load_file(folder / WEIGHTS)
-        space = _space(found["space"])
-        genotype = None if found["genotype"] is None else space.from_json(found["genotype"])
+        described = dict(found["space"])
+        told = (described.pop("class"), described["name"])
+    own = _own_space(space, told, path)
+    with _damage(folder):
+        own = own or _known_space(told[0], described)
+        genotype = None if found["genotype"] is None else own.from_json(found["genotype"])
         fields = {key: found[key] for key in ("classes", "metrics", "provenance")}
         fields |= {key: tuple(found["input"][key]) for key in ("mean", "std")}
         crop = found["input"]["crop"]
-    except (KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise ValueError(f"the files of {folder} are damaged: {error}.") from error
     variables = traverse_util.unflatten_dict(flat, sep="/")
-    return Model(space, genotype, variables, crop=crop, **fields)
+    return Model(own, genotype, variables, crop=crop, **fields)
 
 
-def _space(data: Mapping[str, Any]) -> spaces.Space:
-    """A space from `_describe`; ValueError for an unknown class."""
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "class"}
-    cls = getattr(spaces, data["class"], None)
+def is_known(space: spaces.Space) -> bool:
+    """Whether a file can tell all about a space: it is of a class of the package, without code."""
+    cls = type(space)
+    return getattr(spaces, cls.__name__, None) is cls and cls is not spaces.SimpleSpace
+
+
+@contextlib.contextmanager
+def _damage(folder: pathlib.Path, *others: type[Exception]) -> Iterator[None]:
+    """Says of what fails to be read that the files are damaged."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, *others) as error:
+        raise ValueError(f"the files of {folder} are damaged: {error}.") from error
+
+
+def _own_space(given: Any, told: tuple[str, str], path: Any) -> spaces.Space | None:
+    """The space that was given; None where the file tells of one by itself.
+
+    Args:
+        given: a space, its `module:NAME`, or None.
+        told: class and name of the space in the file.
+        path: that was to be loaded.
+
+    Raises:
+        ValueError: none was given where it is needed, or another one.
+    """
+    if given is None:
+        if getattr(spaces, told[0], None) is not spaces.SimpleSpace:
+            return None
+        raise ValueError(
+            f"the network in {path} is of {told[1]}, a space of your own: give the space, or "
+            "module:NAME of it, as the argument space."
+        )
+    space = spaces.get(given) if isinstance(given, str) else given
+    if (type(space).__name__, space.name) != told:
+        raise ValueError(
+            f"the network in {path} is of {told[1]} ({told[0]}), not of {space.name} "
+            f"({type(space).__name__})."
+        )
+    return space
+
+
+def _known_space(name: str, fields: Mapping[str, Any]) -> spaces.Space:
+    """A space of the package from what `_describe` tells; ValueError for an unknown class."""
+    cls = getattr(spaces, name, None)
     if not (isinstance(cls, type) and issubclass(cls, spaces.Space)):
-        raise ValueError(f"unknown search space class {data['class']!r}.")
-    return cls(**fields)
+        raise ValueError(f"unknown search space class {name!r}, give the argument space")
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
 
 def card(model: Model) -> str:
@@ -225,9 +274,10 @@ def card(model: Model) -> str:
     rows |= {key: f"`{json.dumps(value)}`" for key, value in model.provenance.items()}
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
     what = "super-network" if g is None else "network"
+    given = "" if is_known(space) else ', space="module:NAME"'
     return (
         f"# A {what} trained by lswag_jax\n\n| | |\n|---|---|\n{table}\n\n"
-        '```python\nimport lswag_jax\n\nmodel = lswag_jax.load("this folder")\n'
+        f'```python\nimport lswag_jax\n\nmodel = lswag_jax.load("this folder"{given})\n'
         "model.predict(images)  # probabilities [B, C]\n```\n\n"
         f"`{DESCRIPTION}` describes it, `{WEIGHTS}` and `{ORBAX}/` hold the same weights. It was "
         "validated on the data above only; whether it serves other images is not known.\n"

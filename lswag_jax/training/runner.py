@@ -249,7 +249,7 @@ def describe(
     """Describes the run; entries under "free" may change when it is resumed."""
     values = dataclasses.asdict(options)
     return {
-        "space": dataclasses.asdict(space),
+        "space": space.describe(),
         "genotype": "super-network" if genotype is None else space.format(genotype),
         "training": {"where": training.where, "size": training.size},
         "validation": {"where": validation.where, "size": validation.size},

@@ -12,6 +12,7 @@ import optax
 from flax import struct
 
 from lswag_jax.options import BelowOne, Checked, Count
+from lswag_jax.spaces import modes
 from lswag_jax.training.augment import AugmentOptions, erase, mix
 
 Array = jax.Array
@@ -81,7 +82,7 @@ class Problem:
     """A network and what it is trained to do.
 
     Attributes:
-        module: called as `module.apply(variables, images, encoded, train=...)`.
+        module: see `apply`.
         num_classes: width of its logits.
         mean, std: a channel, for pixels in [0, 1].
     """
@@ -90,6 +91,15 @@ class Problem:
     num_classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def apply(
+        self, variables: Any, images: Array, encoded: Any, train: bool, **options: Any
+    ) -> Any:
+        """Calls the module on images, an elastic one on a genotype too, in a mode (`modes`)."""
+        module, positional = modes.in_mode(self.module, train), 2 if encoded is None else 3
+        arguments = modes.arguments(type(module).__call__, positional, train)
+        inputs = (images,) if encoded is None else (images, encoded)
+        return module.apply(variables, *inputs, **arguments, **options)
 
     def normalise(self, images: Array) -> Array:
         """float32 of uint8 images [B, H, W, C]."""
@@ -144,13 +154,13 @@ def make_loss(problem: Problem, options: StepOptions) -> Callable:
         images, targets, encoded, key = part
         if options.bfloat16:
             params, images = jax.tree.map(lambda x: x.astype(jnp.bfloat16), (params, images))
-        logits, changed = problem.module.apply(
+        logits, changed = problem.apply(
             {"params": params, **_statistics(batch_stats)},
             images,
             encoded,
             train=True,
             mutable=["batch_stats"],
-            rngs={"drop_path": key},
+            rngs={"drop_path": key, "dropout": key},
         )
         losses = optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)
         return losses.mean(), changed.get("batch_stats", {})
@@ -222,7 +232,7 @@ def make_eval_step(problem: Problem) -> Callable[[Variables, Mapping[str, Array]
 
     def step(variables, batch):
         images = problem.normalise(batch["image"])
-        logits: Any = problem.module.apply(variables, images, batch.get("encoded"))
+        logits: Any = problem.apply(variables, images, batch.get("encoded"), train=False)
         logits = logits.astype(jnp.float32)
         labels, weight = batch["label"], batch["weight"]
         own = jnp.take_along_axis(logits, labels[:, None], axis=1)

@@ -37,7 +37,7 @@ def check(space: Space) -> None:
     if not isinstance(space, AutoFormer):
         raise ValueError(
             f"super-networks are trained of AutoFormer's spaces, not of {space.name}, whose "
-            "BatchNorm statistics cannot be shared."
+            "weights or BatchNorm statistics cannot be shared."
         )
 
 

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from lswag_jax.capture import adapters, models, tape
-from lswag_jax.capture.macs import count_macs
+from lswag_jax.spaces.macs import count_macs
 from tests.helpers.batches import Batch
 
 SAMPLES = 6

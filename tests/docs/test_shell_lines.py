@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lswag_jax.cli import configs
 from tests.helpers import ROOT
 from tests.helpers.binaries import run
 
@@ -69,6 +70,7 @@ NEEDS = {
     "#SBATCH": "a Slurm cluster",
     "million": "a Slurm cluster",
     "autoformer.py:small": "hours",
+    "=my_": "files of one's own; tests/cli/test_own.py calls all binaries with such",
     "--distributed": "two hosts; tests/runs/test_processes.py runs such a job",
 }
 
@@ -118,7 +120,7 @@ def test_configs_and_keys_are_there(page, line):
     if binary == "report":
         return
     (config,) = [flag for flag in flags if flag.startswith("--config=")]
-    path, _, variant = config.removeprefix("--config=").partition(":")
+    path, _, variant = configs.find(config.removeprefix("--config=")).partition(":")
     values = runpy.run_path(str(ROOT / path))["get_config"](variant)
     assert binary in values or (binary == "train" and "train" in values)
     for flag in flags:

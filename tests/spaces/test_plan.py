@@ -14,21 +14,22 @@ from flax import traverse_util
 import lswag_jax
 from lswag_jax import spaces
 from lswag_jax.capture import adapters, tape
-from lswag_jax.capture.macs import count_macs
 from lswag_jax.probe import sizes_of
 from lswag_jax.scoring import programs
 from lswag_jax.spaces.depth import BIN_RULES, depth_bins
+from lswag_jax.spaces.macs import count_macs
 from lswag_jax.spaces.plan import WEIGHTED
 from tests.helpers.spaces import SPLIT, WIDE
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "add_a_space.md"
 SMALL = {"image_size": 8, "num_classes": 3}
 TINY = {"width": 4, "decoder_width": 64, "channels": 2}
-BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+# The first block, of a space without a plan, is tests/cli/test_own.py's.
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[1:]
 
 
 def page_module() -> types.ModuleType:
-    """The page's first block as a module, which its classes look their types up in."""
+    """The page's larger example as a module, which its classes look their types up in."""
     module = types.ModuleType("nasbench_macro")
     sys.modules[module.__name__] = module
     exec(compile(BLOCKS[0], "docs/add_a_space.md", "exec"), module.__dict__)  # our own page
@@ -188,7 +189,7 @@ def test_sixth_space_has_the_published_counts():
 
 @pytest.mark.slow  # its blocks compile for a minute
 def test_sixth_space_is_scored_and_searched():
-    """The page's second block, and one network of it by itself."""
+    """The page's last block, and one network of it by itself."""
     scope = dict(vars(PAGE_MODULE))
     exec(compile(BLOCKS[1], "docs/add_a_space.md", "exec"), scope)  # our own page
     table, space = scope["table"], scope["space"]

@@ -19,6 +19,8 @@ from jax.interpreters import partial_eval
 from lswag_jax.arrays import shaped
 from lswag_jax.spaces.cost import declared
 
+Equation = Any  # core.JaxprEqn, in whose types variables are not known to be arrays
+
 
 def count_macs(function: Callable, *args: Any, dead: bool = False) -> int:
     """Multiply-accumulates of the matrix products and convolutions of `function(*args)`.
@@ -89,7 +91,7 @@ class _Count:
             env.update(zip(eqn.outvars, found, strict=True))
         return total, [read(var) for var in jaxpr.outvars]
 
-    def _equation(self, eqn: core.JaxprEqn, known: list) -> tuple[int, list]:
+    def _equation(self, eqn: Equation, known: list) -> tuple[int, list]:
         nothing, name = [None] * len(eqn.outvars), eqn.primitive.name
         if name == "dot_general":
             return _dot(eqn, known), nothing
@@ -123,7 +125,7 @@ def _programs(value: Any) -> list[core.ClosedJaxpr]:
     return []
 
 
-def _known_outputs(eqn: core.JaxprEqn, known: list) -> list:
+def _known_outputs(eqn: Equation, known: list) -> list:
     """What is known of the outputs of an equation that multiplies no matrices."""
     nothing, name = [None] * len(eqn.outvars), eqn.primitive.name
     if all(isinstance(x, _Constant) for x in known):
@@ -139,7 +141,7 @@ def _known_outputs(eqn: core.JaxprEqn, known: list) -> list:
     return nothing
 
 
-def _computed(eqn: core.JaxprEqn, known: list) -> list:
+def _computed(eqn: Equation, known: list) -> list:
     with jax.ensure_compile_time_eval():
         values = [x.value() for x in known]
         outputs = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
@@ -171,7 +173,7 @@ def _is_zero(value: Any) -> bool:
     return isinstance(value, _Constant) and not np.any(np.asarray(value.value()))
 
 
-def _dot(eqn: core.JaxprEqn, known: list) -> int:
+def _dot(eqn: Equation, known: list) -> int:
     """Products of a matrix product, without those with zeros between rows."""
     contracted, batched = eqn.params["dimension_numbers"]
     if any(_is_selection(x, axes) for x, axes in zip(known, contracted, strict=True)):
@@ -184,7 +186,7 @@ def _dot(eqn: core.JaxprEqn, known: list) -> int:
     return total
 
 
-def _convolution(eqn: core.JaxprEqn, known: list) -> int:
+def _convolution(eqn: Equation, known: list) -> int:
     """Products of a convolution: of kernels' taps with pixels, or with padding, not with gaps."""
     params, kernel = eqn.params, shaped(eqn.invars[1]).shape
     numbers, out = params["dimension_numbers"], shaped(eqn.outvars[0]).shape

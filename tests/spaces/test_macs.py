@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 
 from lswag_jax import spaces, tasks
-from lswag_jax.capture.macs import count_macs
+from lswag_jax.spaces.macs import count_macs
 
 DIMS = ("NHWC", "HWIO", "NHWC")
 
