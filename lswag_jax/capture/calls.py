@@ -15,7 +15,7 @@ Params = dict[str, Array]
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=("params", "inputs", "extra", "cotangent"),
-    meta_fields=("name", "kind", "apply", "output_units", "after", "leaf", "index"),
+    meta_fields=("name", "kind", "apply", "output_units", "num_layers_before", "leaf", "index"),
 )
 @dataclasses.dataclass
 class Call:
@@ -28,7 +28,7 @@ class Call:
     inputs: Array
     extra: Any
     output_units: int  # elements of the output, a sample
-    after: int  # weight layers before it
+    num_layers_before: int  # weight layers that ran before it
     leaf: str = ""  # layer's name of the stored parameter
     index: int | None = None  # of a slice of it along its first axis
     cotangent: Array | None = None
@@ -81,7 +81,8 @@ class Layer:
     def anonymous(self) -> "Layer":
         """The layer without its name and place, so that like layers share a trace."""
         calls = [
-            dataclasses.replace(call, name="", after=0, leaf="", index=None) for call in self.calls
+            dataclasses.replace(call, name="", num_layers_before=0, leaf="", index=None)
+            for call in self.calls
         ]
         return Layer("", self.kind, calls)
 
@@ -106,13 +107,15 @@ class Layer:
         return total
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=("post",), meta_fields=("after",))
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=("post",), meta_fields=("num_layers_before",)
+)
 @dataclasses.dataclass
 class Activation:
-    """Output [B, ...] of an activation layer that runs after the first `after` weight layers."""
+    """Output [B, ...] of an activation, and how many weight layers ran before it."""
 
     post: Array
-    after: int
+    num_layers_before: int
 
 
 def layer_indices(names: Sequence[str], kinds: Sequence[str]) -> tuple[list[int], int]:

@@ -51,7 +51,10 @@ class Chain:
             inputs.append(x)
             x, recorded, posts = _forward(block.module, self._options(block), variables, x)
             calls.append([_placed(call, block.name, num_layers) for call in recorded])
-            activations += [dataclasses.replace(a, after=a.after + num_layers) for a in posts]
+            activations += [
+                dataclasses.replace(a, num_layers_before=a.num_layers_before + num_layers)
+                for a in posts
+            ]
             num_layers += len(tape.layers_of(recorded))
         losses = None
         if labels is not None:
@@ -133,7 +136,10 @@ def _placed(call: tape.Call, block: str, layers_before: int) -> tape.Call:
         return f"{block}/{name}" if name else block
 
     return dataclasses.replace(
-        call, name=within(call.name), leaf=within(call.leaf), after=call.after + layers_before
+        call,
+        name=within(call.name),
+        leaf=within(call.leaf),
+        num_layers_before=call.num_layers_before + layers_before,
     )
 
 

@@ -189,10 +189,10 @@ class _Recorder:
         if use.cut is not None:
             size //= output.shape[use.cut[0]]
         extra = [env[v] for v in use.extra]
-        after = len(self._seen)
+        before = len(self._seen)
         self._seen.add(name)
         self.calls.append(
-            Call(name, "weight", use.call, own, inputs, extra, size, after, leaf, use.leaf.index)
+            Call(name, "weight", use.call, own, inputs, extra, size, before, leaf, use.leaf.index)
         )
 
     def _add_mark(self, mark: Mark, values: list) -> None:

@@ -97,7 +97,9 @@ class Probe:
 
         An activation's depth is the number of weight layers before it.
         """
-        before = self._present_before()[np.array([a.after for a in self.activations], int)]
+        before = self._present_before()[
+            np.array([a.num_layers_before for a in self.activations], int)
+        ]
         last = NUM_BINS if rule == "literal" else NUM_BINS - 1
         return jnp.minimum(before * NUM_BINS // jnp.maximum(self.present.sum(), 1), last)
 
@@ -172,7 +174,7 @@ class Probe:
             return {name: _coarser(streams[name].batches, batches) for name in names}
         return self.once(
             ("gradients", layer.name, tuple(names), batches),
-            lambda: self._if_there(layer, lambda: batch_gradients(layer, names, batches)),
+            lambda: self._zeros_if_absent(layer, lambda: batch_gradients(layer, names, batches)),
         )
 
     def _stream(self, layer: Layer, absolute: bool) -> dict[str, Stream]:
@@ -182,14 +184,18 @@ class Probe:
         def compute() -> dict[str, Stream]:
             return stream(layer, tuple(layer.params), absolute=absolute, batches=batches)
 
-        return self.once(("stream", layer.name, absolute), lambda: self._if_there(layer, compute))
-
-    def _if_there(self, layer: Layer, compute: Callable[[], Any]) -> Any:
-        """`if_present` for a layer; a normalisation is taken to be there."""
-        names = [other.name for other in self.layers]
-        return (
-            compute() if layer.kind == "norm" else self.if_present(names.index(layer.name), compute)
+        return self.once(
+            ("stream", layer.name, absolute), lambda: self._zeros_if_absent(layer, compute)
         )
+
+    def _zeros_if_absent(self, layer: Layer, compute: Callable[[], Any]) -> Any:
+        """What `compute` returns for a layer, or zeros where the architecture lacks it.
+
+        A normalisation is taken to be there.
+        """
+        if layer.kind == "norm":
+            return compute()
+        return self.if_present([own.name for own in self.layers].index(layer.name), compute)
 
     def if_present(self, i: int, compute: Callable[[], Any]) -> Any:
         """What `compute` returns, or zeros where the architecture does not have weight layer i."""

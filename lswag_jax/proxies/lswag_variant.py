@@ -118,7 +118,7 @@ class LSwagVariant(LSwag):
         terms = []
         for norm in (norm for norm in probe.tape.norms if norm.params):
             # A normalisation layer stands where the weight layer after it does.
-            depth_bin = probe.bin_after(norm.calls[0].after, self.bins)
+            depth_bin = probe.bin_after(norm.calls[0].num_layers_before, self.bins)
             for term in self.layer_terms(probe, norm, depth_bin):
                 is_present = term.log_sum > -jnp.inf  # an elastic network may lack it
                 terms.append(term._replace(bin=jnp.where(is_present, depth_bin, -1)))

@@ -116,7 +116,7 @@ def test_linen(batch):
         *("MultiHeadDotProductAttention_0/out", "shared", "remat", "general", "head"),
     ]
     assert set(found) == {*layers, "BatchNorm_0", "LayerNorm_0"}
-    assert [a.after for a in recorded.activations] == [1, 2, 7, 8, 9]
+    assert [a.num_layers_before for a in recorded.activations] == [1, 2, 7, 8, 9]
     assert [len(layer.calls) for layer in recorded.layers].count(2) == 1
     exact = recorded.activations[4]
     dense = recorded.layers[8].calls[0]
@@ -254,7 +254,7 @@ def test_layers_in_a_scan(batch):
     recorded = tape.record(adapters.linen_network(Scanned(), variables), *batch)
     stack = "ScanStep_0/Dense_0"
     assert [x.name for x in recorded.layers] == ["Dense_0", *(f"{stack}[{i}]" for i in range(3))]
-    assert [a.after for a in recorded.activations] == [2, 3, 4]
+    assert [a.num_layers_before for a in recorded.activations] == [2, 3, 4]
 
 
 def test_layers_in_a_loop_of_unknown_length_are_named(batch):
