@@ -141,6 +141,7 @@ def _compare(eqn: core.JaxprEqn, operands: list) -> list:
 
 @rule("max", "min")
 def _extreme(eqn: core.JaxprEqn, operands: list) -> list:
+    """The larger or smaller operand, each m 2^e; compared as plain numbers where that is exact."""
     if _is_one_scale(operands):
         return _same_scale(eqn, operands)
     x, y = (_spread(x, shaped(eqn.outvars[0]).shape) for x in operands)
