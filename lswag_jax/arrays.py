@@ -1,9 +1,11 @@
 """Types of arrays and of variables, and what JAX's own types are too weak to say."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.core import ShapedArray
 from jax.extend import core
 
@@ -20,6 +22,27 @@ def total(terms: Iterable[Term]) -> Term:
         [2.0, 2.0]
     """
     return cast(Term, sum(cast(Any, terms)))
+
+
+def each(function: Callable[..., Array], arguments: Sequence[tuple[Any, ...]]) -> Array:
+    """`function(*arrays)` of every tuple of arrays, stacked.
+
+    Tuples of the same shapes take one call of it together, so that many layers compile as few.
+
+    Example:
+        >>> rows = [(jnp.ones(2), 3.0), (jnp.ones(4), 1.0), (jnp.ones(2), 2.0)]
+        >>> each(lambda x, y: x.sum() * y, rows).tolist()
+        [6.0, 4.0, 4.0]
+    """
+    groups: dict[tuple, list[int]] = {}
+    for i, arrays in enumerate(arguments):
+        groups.setdefault(tuple(jnp.shape(x) for x in arrays), []).append(i)
+    found = [
+        jax.vmap(function)(*map(jnp.stack, zip(*(arguments[i] for i in group), strict=True)))
+        for group in groups.values()
+    ]
+    order = np.argsort([i for group in groups.values() for i in group])
+    return jnp.concatenate(found)[order]
 
 
 def shaped(atom: core.Var | core.Literal) -> ShapedArray:

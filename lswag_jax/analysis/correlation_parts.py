@@ -29,6 +29,41 @@ def top_overlap(x: np.ndarray, y: np.ndarray, k: int) -> float:
     return float(_chance_of_top(x, k) @ _chance_of_top(y, k) / k)
 
 
+def ndcg(x: np.ndarray, y: np.ndarray, p: int) -> float:
+    """nDCG@p: how good the p best by x are, the first of them counting most.
+
+    With i(j) the j-th best by x, and Z the largest value that any order has,
+
+        sum over j = 1..p of (2^y_i(j) - 1) / log2(1 + j) / Z
+
+    of Tybl and Neumann, CVPR 2025, equation 14. Of ties by x it is the mean over their orders. One
+    percent more of accuracy is worth twice as much: give percents.
+
+    Args:
+        x: values [n], larger is better; -inf is the worst rank.
+        y: accuracies [n] in percent.
+        p: how many, from 1 to n.
+
+    Returns:
+        1 for the best order; 0 where all of y are 0.
+
+    Raises:
+        ValueError: NaN values, shapes that differ, negative y, or another p.
+
+    Example:
+        >>> round(ndcg([1, 3, 2], [2, 1, 0], 1), 4), ndcg([5, 4, 3], [2, 1, 0], 3)
+        (0.3333, 1.0)
+    """
+    x, y = checked(x, y)
+    if not 1 <= p <= x.shape[-1]:
+        raise ValueError(f"p must be from 1 to the {x.shape[-1]} architectures, got {p}.")
+    if y.min() < 0:
+        raise ValueError(f"accuracies of nDCG must be at least 0, got {y.min():g}.")
+    gains = np.exp2(y - y.max()) - np.exp2(-y.max())  # over 2^max, so that none is too large
+    ideal = _discounts(y, p) @ gains
+    return float(_discounts(x, p) @ gains / ideal) if ideal > 0 else 0.0
+
+
 def regret(x: np.ndarray, y: np.ndarray) -> float:
     """What choosing the best by x loses: max y - y of it, the mean of those where several tie.
 
@@ -90,6 +125,15 @@ def within_best(x: np.ndarray, y: np.ndarray, fraction: float) -> float:
     x, y = checked(x, y)
     best = y >= np.quantile(y, 1 - fraction) if y.size else np.zeros(0, bool)
     return spearman(x[best], y[best], undefined=np.nan)
+
+
+def _discounts(x: np.ndarray, p: int) -> np.ndarray:
+    """1 / log2(1 + rank) of the p largest and 0 of the others; its mean over the orders of ties."""
+    ranks = np.arange(1, len(x) + 1)
+    by_rank = np.where(ranks <= p, 1 / np.log2(1 + ranks), 0)
+    _, group, size = np.unique(-x, return_inverse=True, return_counts=True)
+    means = np.add.reduceat(by_rank, np.cumsum(size) - size) / size
+    return means[group]
 
 
 def _chance_of_top(x: np.ndarray, k: int) -> np.ndarray:

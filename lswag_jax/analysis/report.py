@@ -17,7 +17,13 @@ from lswag_jax.analysis.correlation import (
     spearman,
     weighted_kendall,
 )
-from lswag_jax.analysis.correlation_parts import regret, top_overlap, within_best, within_bins
+from lswag_jax.analysis.correlation_parts import (
+    ndcg,
+    regret,
+    top_overlap,
+    within_best,
+    within_bins,
+)
 from lswag_jax.analysis.tables import GroundTruth, is_accuracy
 from lswag_jax.extras import extra
 from lswag_jax.files import write_atomically
@@ -53,7 +59,8 @@ def summary(
         One row a proxy: `proxy`; `rho` (Spearman), its interval `rho_low`, `rho_high`; `tau`
         (Kendall's tau-b), `tau_low`, `tau_high`; `weighted_tau`; `n` architectures that count;
         `failures`; `undefined`: rho was set to 0 since a side is constant; `top_overlap` (of the
-        best 10 %), `regret` (of the best by the proxy, in units of the truth), `rho_best50` and
+        best 10 %), `ndcg` (nDCG@p, p 10 % of them, the truth in percent; NaN where it is
+        negative), `regret` (of the best by the proxy, in units of the truth), `rho_best50` and
         `rho_best10` (among the best 50 and 10 % by truth); `partial_rho` (Spearman given `params`),
         `partial_undefined`, `rho_size1` to `rho_size5` (within fifths of `params`); `gain` (rho
         minus that of the reference where both have scores), `gain_low`, `gain_high` (paired
@@ -108,9 +115,10 @@ def _given_params(scores: np.ndarray, truth: np.ndarray, params: np.ndarray) -> 
 
 
 def _best(scores: np.ndarray, truth: np.ndarray) -> Row:
-    many = len(scores) > 0
+    many, tenth = len(scores) > 0, -(-len(scores) // 10)
     return {
-        "top_overlap": top_overlap(scores, truth, -(-len(scores) // 10)) if many else np.nan,
+        "top_overlap": top_overlap(scores, truth, tenth) if many else np.nan,
+        "ndcg": ndcg(scores, truth, tenth) if many and truth.min() >= 0 else np.nan,
         "regret": regret(scores, truth) if many else np.nan,
         "rho_best50": within_best(scores, truth, 0.5),
         "rho_best10": within_best(scores, truth, 0.1),

@@ -9,12 +9,14 @@ from lswag_jax import own
 from lswag_jax.proxies.activation_proxies import Nwot, Swap
 from lswag_jax.proxies.az_nas import AzExpressivity, AzNas, AzProgressivity, AzTrainability
 from lswag_jax.proxies.base import COLUMNS, NotApplicable, Proxy, finish
+from lswag_jax.proxies.dextr import Dextr
 from lswag_jax.proxies.dss import AutoProxA, Dss
 from lswag_jax.proxies.fisher import Fisher
 from lswag_jax.proxies.gradsign import GradSign
 from lswag_jax.proxies.grasp import Grasp
 from lswag_jax.proxies.gsnr import Gsnr
 from lswag_jax.proxies.input_jacobian import EpeNas, Jacov
+from lswag_jax.proxies.intrain import InTrain
 from lswag_jax.proxies.lswag import LSwag
 from lswag_jax.proxies.lswag_kernel import LSwagKernel
 from lswag_jax.proxies.lswag_variant import LSwagVariant
@@ -23,6 +25,7 @@ from lswag_jax.proxies.size import Macs, Params
 from lswag_jax.proxies.synflow import LogSynFlow, SynFlow
 from lswag_jax.proxies.t_cet import TCet
 from lswag_jax.proxies.te_nas import LinearRegions, Ntk, TeNas
+from lswag_jax.proxies.vkdnw import Vkdnw
 from lswag_jax.proxies.weight_gradients import GradNorm, L2Norm, Plain, Snip
 from lswag_jax.proxies.zen import Zen
 from lswag_jax.proxies.zico import ZiCo
@@ -32,6 +35,7 @@ _ALL = (
     *(Snip, Grasp, Fisher, GradNorm, Plain, L2Norm, SynFlow, LogSynFlow, GradSign, Gsnr),
     *(Jacov, EpeNas, Zen, MeCo, Ntk, LinearRegions, TeNas, TCet),
     *(AzExpressivity, AzProgressivity, AzTrainability, AzNas, Dss, AutoProxA),
+    *(Dextr, InTrain, Vkdnw),
     *(Params, Macs),
 )
 PROXIES: dict[str, type[Proxy]] = {proxy.name: proxy for proxy in _ALL}
@@ -194,6 +198,7 @@ __all__ = [
     "AzNas",
     "AzProgressivity",
     "AzTrainability",
+    "Dextr",
     "Dss",
     "EpeNas",
     "Fisher",
@@ -201,6 +206,7 @@ __all__ = [
     "GradSign",
     "Grasp",
     "Gsnr",
+    "InTrain",
     "Jacov",
     "L2Norm",
     "LSwag",
@@ -221,6 +227,7 @@ __all__ = [
     "SynFlow",
     "TCet",
     "TeNas",
+    "Vkdnw",
     "Zen",
     "ZiCo",
     "expand",

@@ -16,6 +16,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
+from lswag_jax.arrays import each
 from lswag_jax.capture import tape
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import NotApplicable, Parts, Proxy
@@ -40,14 +41,23 @@ class MeCo(Proxy):
         """The score and its outputs: layers, norms, activations, each in order of execution."""
         shape = (1, *probe.images.shape[1:])
         image = probe.draws.normal("meco/image", shape, probe.images.dtype)
-        recorded = tape.record(probe.candidate.network(probe.candidate.batch_mode), image)
-        outputs = [_of_call(layer.calls[0]) for layer in (*recorded.layers, *recorded.norms)]
-        outputs += [a.post[0] for a in recorded.activations]
-        values = [_smallest(o.reshape(-1, o.shape[-1])) for o in outputs if o.ndim > 1]
-        if not values:
+        outputs = outputs_of_first(probe.candidate.network(probe.candidate.batch_mode), image)
+        if not outputs:
             raise NotApplicable
-        layers = jnp.stack(values)
+        layers = each(_smallest, [(o.reshape(-1, o.shape[-1]),) for o in outputs])
         return {"score": layers.sum(), "layers": layers}
+
+
+def outputs_of_first(network: tape.Network, images: Array) -> list[Array]:
+    """Outputs [..., C] for the first image that have positions.
+
+    They are those of the first call of each weight layer, of the normalisations and activation
+    functions, each in order of execution.
+    """
+    recorded = tape.record(network, images)
+    outputs = [_of_call(layer.calls[0]) for layer in (*recorded.layers, *recorded.norms)]
+    outputs += [a.post[0] for a in recorded.activations]
+    return [o for o in outputs if o.ndim > 1]
 
 
 def _of_call(call: tape.Call) -> Array:

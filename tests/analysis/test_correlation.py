@@ -68,6 +68,38 @@ def test_top_overlap_is_the_mean_over_orders_of_ties(xy, data):
     assert correlation_parts.top_overlap(*xy, len(xy[0])) == pytest.approx(1)
 
 
+def test_ndcg_by_hand():
+    """Gains of 7, 3, 1 and 0 at discounts of 1, log 2 / log 3 and 1 / 2."""
+    y, second = [3.0, 2.0, 1.0, 0.0], np.log(2) / np.log(3)
+    best = 7 + 3 * second + 1 / 2
+    assert correlation_parts.ndcg([4, 3, 2, 1], y, 3) == pytest.approx(1)
+    worst = 0 + 1 * second + 3 / 2
+    assert correlation_parts.ndcg([1, 2, 3, 4], y, 3) == pytest.approx(worst / best)
+    assert correlation_parts.ndcg([-np.inf, 9, 8, 7], y, 1) == pytest.approx(3 / 7)
+    # The last two of the first three places are shared by the gains of 7 and 1.
+    tied = 3 + (7 + 1) / 2 * (second + 1 / 2)
+    assert correlation_parts.ndcg([0, 1, 0, -1], y, 3) == pytest.approx(tied / best)
+    # The border is among the ties: each of three has the mean of one place and two behind it.
+    assert correlation_parts.ndcg([1, 0, 0, 0], y, 2) == pytest.approx(
+        (7 + (3 + 1 + 0) / 3 * second) / (7 + 3 * second)
+    )
+    assert correlation_parts.ndcg([1, 2], [0, 0], 1) == 0
+    assert correlation_parts.ndcg([1, 2], [5000, 4998], 2) < 1  # 2^5000 is past float64
+
+
+@pytest.mark.parametrize(
+    ("y", "p", "message"),
+    [
+        ([1, 2], 0, "p must be from 1 to the 2 architectures, got 0"),
+        ([1, -2], 1, "must be at least 0, got -2"),
+        ([1, np.nan], 1, "must not hold NaN"),
+    ],
+)
+def test_ndcg_arguments_are_checked(y, p, message):
+    with pytest.raises(ValueError, match=message):
+        correlation_parts.ndcg([1, 2], y, p)
+
+
 def test_regret_within_bins_and_within_best(rng):
     x, y, sizes = rng.normal(size=(3, 100))
     assert correlation_parts.regret(x, y) == y.max() - y[x.argmax()]
@@ -257,6 +289,7 @@ def test_summary(rng):
     assert (row["n"], row["failures"], row["undefined"]) == (60, 3, False)
     assert row["weighted_tau"] == pytest.approx(stats.weightedtau(good, truth).statistic)
     assert row["top_overlap"] == correlation_parts.top_overlap(good, truth, 6)
+    assert np.isnan(row["ndcg"])  # the truth is no accuracy
     within = [row[f"rho_size{i}"] for i in range(1, 6)]
     assert within == correlation_parts.within_bins(good, truth, params).tolist()
     assert rows["dropped"]["rho"] == correlation.spearman(good[3:], truth[3:])

@@ -36,12 +36,13 @@ BATCH = 8
 SETTINGS = {"gsnr": Gsnr(n_batches=2), "zen": Zen(init="space", batch=4)}
 SETTINGS |= {name: proxies.get(name, batch=4) for name in proxies.names() if name.startswith("az_")}
 SETTINGS["linear_regions"] = LinearRegions(crops=16)
+SETTINGS |= {name: proxies.get(name, batch=4) for name in ("intrain", "vkdnw")}
 CHOSEN = tuple(SETTINGS.get(name, proxies.get(name)) for name in proxies.names())
 MEASURED = [proxy.key for proxy in CHOSEN if proxy.passes]
 EACH = pytest.mark.parametrize("name", MEASURED)
 KINDS = pytest.mark.parametrize("kind", ["vit", pytest.param("cnn", marks=pytest.mark.slow)])
-# Those of whole batches whose cut into mini-batches, or whose crops, depend on the order.
-ORDERED = {"zico", "gsnr", "linear_regions", "te_nas"}
+# Those whose cut into mini-batches, crops, or first image depend on the order.
+ORDERED = {"zico", "gsnr", "linear_regions", "te_nas", "dextr"}
 NOT_FOR_VITS = {"zen", "az_progressivity"}
 NOT_FOR_CNNS = {"dss", "autoprox_a"}
 
@@ -111,7 +112,8 @@ def _permuted(kind):
 
 
 UNSTABLE = ("ntk", "te_nas", "jacov", "lswag", "zico", "gsnr", "gradsign", "grasp")
-DRAWN = ("linear_regions", "meco", *(name for name in MEASURED if name.startswith(("az_", "zen"))))
+DRAWN = ("linear_regions", "meco", "dextr", "intrain", "vkdnw")
+DRAWN += tuple(name for name in MEASURED if name.startswith(("az_", "zen")))
 
 
 @KINDS

@@ -1,0 +1,110 @@
+"""Functions in forward mode, which custom gradients forbid.
+
+`jax.jvp` does not pass a `jax.custom_vjp`, as convolutions and activations of the spaces have one.
+Such a gradient is a faster way to the same numbers, so that forward mode may leave it out: the
+traced program is run again with the functions themselves in place of it.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax import lax
+from jax.extend import core
+
+from lswag_jax.capture.program import bind
+
+Array = jax.Array
+_CUSTOM = ("custom_vjp_call", "custom_vjp_call_jaxpr")
+_REMATS = ("checkpoint", "remat", "remat2")
+
+
+def forward(function: Callable) -> Callable:
+    """The same function of arrays, which `jax.jvp` can differentiate as often as wanted.
+
+    Custom gradients in the body of a `while` loop stay.
+
+    Example:
+        >>> square = jax.custom_vjp(lambda x: x * x)
+        >>> square.defvjp(lambda x: (x * x, x), lambda x, y_bar: (2 * x * y_bar,))
+        >>> jax.jvp(forward(square), (3.0,), (1.0,))[1].item()
+        6.0
+    """
+
+    def run(*args: Any) -> Any:
+        program, shape = jax.make_jaxpr(function, return_shape=True)(*args)
+        outputs = _run(program, *jax.tree.leaves(args))
+        return jax.tree.unflatten(jax.tree.structure(shape), outputs)
+
+    return run
+
+
+def _run(program: core.ClosedJaxpr, *args: Any) -> list:
+    """Outputs of a program, without its custom gradients."""
+    jaxpr = program.jaxpr
+    env: dict = dict(zip(jaxpr.constvars, program.consts, strict=True))
+    env |= dict(zip(jaxpr.invars, args, strict=True))
+
+    def read(var: Any) -> Any:
+        return var.val if isinstance(var, core.Literal) else env[var]
+
+    for eqn in jaxpr.eqns:
+        values = [read(var) for var in eqn.invars]
+        outputs = _step(eqn, values) if _has_custom(eqn) else bind(eqn, values)
+        env.update(zip(eqn.outvars, outputs, strict=True))
+    return [read(var) for var in jaxpr.outvars]
+
+
+@functools.lru_cache(maxsize=512)
+def _function(program: core.ClosedJaxpr) -> Callable:
+    """A called program as a function of its own: compiled once by chains of blocks."""
+    return jax.jit(functools.partial(_run, program))
+
+
+def _step(eqn: core.JaxprEqn, values: Sequence[Any]) -> list:
+    """Outputs of an equation with a custom gradient in it."""
+    kind, params = eqn.primitive.name, eqn.params
+    if kind in _CUSTOM or kind in _REMATS:
+        (body,) = _bodies(eqn)[:1]
+        return _run(body, *values)
+    if kind == "cond":
+        index, *operands = values
+        branches = [functools.partial(_run, branch) for branch in params["branches"]]
+        return lax.switch(index.astype("int32"), branches, *operands)
+    if kind == "scan":
+        return _scan(params, values)
+    return _function(params["jaxpr"])(*values) if "jaxpr" in params else bind(eqn, values)
+
+
+def _scan(params: dict, values: Sequence[Any]) -> list:
+    split = params["num_consts"], params["num_consts"] + params["num_carry"]
+    consts, start, xs = values[: split[0]], values[slice(*split)], values[split[1] :]
+
+    def turn(carry: list, x: list) -> tuple[list, list]:
+        outputs = _run(params["jaxpr"], *consts, *carry, *x)
+        return outputs[: len(start)], outputs[len(start) :]
+
+    options = {key: params[key] for key in ("length", "reverse", "unroll")}
+    carry, ys = lax.scan(turn, list(start), list(xs), **options)
+    return [*carry, *ys]
+
+
+def _has_custom(eqn: core.JaxprEqn) -> bool:
+    """Whether an equation is a custom gradient or holds one."""
+    bodies = _bodies(eqn)
+    return eqn.primitive.name in _CUSTOM or any(
+        _has_custom(inner) for body in bodies for inner in body.jaxpr.eqns
+    )
+
+
+def _bodies(eqn: core.JaxprEqn) -> list[core.ClosedJaxpr]:
+    """Programs that an equation runs."""
+    found = []
+    for value in eqn.params.values():
+        for item in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(item, core.Jaxpr):
+                item = core.ClosedJaxpr(item, ())
+            if isinstance(item, core.ClosedJaxpr):
+                found.append(item)
+    return found

@@ -1,0 +1,116 @@
+"""Dextr: how well conditioned the feature maps of one image are, and how far the output bends.
+
+Source: Asthana et al., "Dextr: Zero-Shot Neural Architecture Search with Singular Value
+Decomposition and Extrinsic Curvature", TMLR 2025 (arXiv 2508.12977), equation 8; code
+rohanasthana/Dextr. With X_l [C, positions] the output of layer l for one image and f(t) the logits
+of cos(t) u + sin(t) w, a circle through two orthonormal random images u and w,
+
+    a     = log(1 + sum_l s_min(X_l) / s_max(X_l))
+    kappa = sqrt(|f'|^2 |f''|^2 - (f' f'')^2) / |f'|^3        at t = 0
+    score = a b / (a + b),   b = log(1 + kappa);   a alone where kappa is not a number
+
+Read: the abstract, two summaries of the paper with its equations, and the code, which takes one
+image of the data in training mode and one point of the circle. Our choice, where the paper is
+silent: each output of a weight layer, normalisation or activation function counts once, as in
+`meco` (the code counts those of containers again); vectors are no feature maps (the code counts
+each as 1); channels and positions that are zero throughout are left out, as those that an elastic
+network does not have must be (the code takes a dead channel as s_min = 0); the circle's images have
+the network's own size (the code's 64 x 64 on NAS-Bench-201).
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from lswag_jax.arrays import each
+from lswag_jax.capture import tape
+from lswag_jax.capture.forward import forward
+from lswag_jax.capture.network import no_hook
+from lswag_jax.probe import Probe
+from lswag_jax.proxies.base import NotApplicable, Parts, Proxy
+from lswag_jax.proxies.meco import outputs_of_first
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Dextr(Proxy):
+    """Dextr: inverse condition numbers of the first image's feature maps, curvature of the logits.
+
+    Draws `dextr/plane` [2, H, W, C], whose images span the circle's plane.
+    """
+
+    name: ClassVar[str] = "dextr"
+    paper: ClassVar[str] = "Asthana et al., TMLR 2025"
+    needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    family: ClassVar[str] = "features"
+    data: ClassVar[str] = "images"
+    networks: ClassVar[str] = "outputs with positions"
+    weakness: ClassVar[str] = "one image, one point of a curve; counts layers"
+
+    def measure(self, probe: Probe) -> Parts:
+        """The score, its two parts, and the ratio of each output in order of `meco`."""
+        network = probe.candidate.network(probe.candidate.batch_mode)
+        maps = outputs_of_first(network, probe.images[:1])
+        if not maps:
+            raise NotApplicable
+        layers = each(inverse_condition, [(x.reshape(-1, x.shape[-1]),) for x in maps])
+        kappa = _curvature(network, _plane(probe))
+        a, b = jnp.log1p(layers.sum()), jnp.log1p(kappa)
+        merged = jnp.where(a + b > 0, a * b / jnp.where(a + b > 0, a + b, 1), 0)
+        score = jnp.where(jnp.isfinite(b), merged, a)
+        return {"score": score, "conditions": layers.sum(), "curvature": kappa, "layers": layers}
+
+
+def inverse_condition(x_NxC: Array) -> Array:
+    """s_min / s_max of the rows and columns that are not zero throughout; 0 where there are none.
+
+    Eigenvalues of the Gram matrix of the smaller side. What is not there is given a larger one
+    than any, so that it stands behind those that count. An eigenvalue that is no more than rounding
+    is 0.
+    """
+    n, c = x_NxC.shape
+    is_there = x_NxC != 0
+    rows, columns = is_there.any(1), is_there.any(0)
+    (x, here) = (x_NxC.T, columns) if c <= n else (x_NxC, rows)
+    x = x / jnp.maximum(jnp.abs(x).max(), jnp.finfo(x.dtype).tiny)
+    gram = x @ x.T
+    size, rank = here.sum(), jnp.minimum(rows.sum(), columns.sum())
+    beyond = jnp.where(here, 0, 2 * jnp.trace(gram) + 1)
+    v = jnp.linalg.eigvalsh(gram + jnp.diag(beyond))
+    low, high = v[jnp.maximum(size - rank, 0)], v[jnp.maximum(size - 1, 0)]
+    low = jnp.where(low > size * jnp.finfo(x.dtype).eps * high, low, 0)
+    return jnp.where(rank > 0, jnp.sqrt(low / jnp.where(rank > 0, high, 1)), 0)
+
+
+def _plane(probe: Probe) -> tuple[Array, Array]:
+    """Two orthonormal random images [1, H, W, C]."""
+    shape = (2, *probe.images.shape[1:])
+    u, w = probe.draws.normal("dextr/plane", shape, probe.images.dtype)
+    u = u / jnp.linalg.norm(u.ravel())
+    w = w - jnp.vdot(u, w) * u
+    return u[None], (w / jnp.linalg.norm(w.ravel()))[None]
+
+
+def _curvature(network: tape.Network, plane: tuple[Array, Array]) -> Array:
+    """kappa of the logits at the first image of the plane; nan where they do not move.
+
+    |f''| across f' over |f'|^2, which does not cancel as the difference of squares does.
+    """
+    u, w = plane
+
+    def curve(t: Array) -> Array:
+        return network(jnp.cos(t) * u + jnp.sin(t) * w, no_hook).ravel()
+
+    curve = forward(curve)
+    zero, one = jnp.zeros((), u.dtype), jnp.ones((), u.dtype)
+
+    def velocity(t: Array) -> Array:
+        return jax.jvp(curve, (t,), (one,))[1]
+
+    v, acceleration = jax.jvp(velocity, (zero,), (one,))
+    square = jnp.vdot(v, v)
+    across = acceleration - jnp.vdot(v, acceleration) / square * v
+    return jnp.linalg.norm(across) / square

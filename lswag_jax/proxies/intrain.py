@@ -1,0 +1,178 @@
+"""InTrain: dimensions that activations use, times how evenly gradients are spread.
+
+Source: Zhou et al., "InTrain: Intrinsic Trainability for Zero-Cost Neural Architecture Search",
+CVPR 2026 (arXiv 2606.18676); no code. Of noise images and random labels, with C_l the covariance
+between the channels of layer l's output, samples and positions as rows, 1e-10 on its diagonal, and
+g_i the gradient of parameter tensor i in training mode,
+
+    PR_l  = (tr C_l)^2 / tr C_l^2
+    gamma = sum_l log PR_l
+    o     = sum_i min(1, std(g_i) / (max |g_i| + 1e-10))
+    score = gamma (1 + o) / log(L + 1)                       of L layers
+
+Read: the abstract and two summaries of the paper with these equations. Our choice, where the paper
+is silent: layers are the weight layers, their outputs taken before any normalisation; parameter
+tensors are the weights and biases of these and the scales and biases of normalisations, not tables
+that are added; covariances and deviations have the divisor n; images have the network's own size
+(the paper's 64 x 64).
+"""
+
+import dataclasses
+import math
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from lswag_jax.arrays import each
+from lswag_jax.capture import tape
+from lswag_jax.capture.adapters import BatchStatistics
+from lswag_jax.options import Several
+from lswag_jax.probe import Probe
+from lswag_jax.proxies.base import Parts, Proxy
+from lswag_jax.proxies.fisher import channel_axes
+from lswag_jax.tasks import cross_entropy
+
+Array = jax.Array
+_EPSILON = 1e-10
+
+
+@dataclasses.dataclass(frozen=True)
+class InTrain(Proxy):
+    """InTrain: geometric capacity of the activations, times the health of the gradients.
+
+    Cross entropy with random classes, or squared error to random maps where the output is one.
+    Draws `intrain/images` [batch, H, W, C], and `intrain/labels` [batch] or `intrain/targets`.
+
+    Args:
+        batch: noise images.
+
+    Raises:
+        ValueError: fewer than two images.
+    """
+
+    name: ClassVar[str] = "intrain"
+    paper: ClassVar[str] = "Zhou et al., CVPR 2026"
+    needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    family: ClassVar[str] = "features"
+    data: ClassVar[str] = "none"
+    gradients: ClassVar[bool] = True
+    weakness: ClassVar[str] = "grows with depth; a layer of zeros counts as a full one"
+
+    batch: Several = 64
+
+    def measure(self, probe: Probe) -> Parts:
+        """The score, gamma, o, and log PR of the weight layers [L]."""
+        recorded, present = self._record(probe), probe.present
+        covariances = [_covariance(probe, i, layer) for i, layer in enumerate(recorded.layers)]
+        layers = jnp.where(present, each(_log_participation, covariances), 0)
+        gradients = [_of_layer(probe, i, layer) for i, layer in enumerate(recorded.layers)]
+        gradients += [_of_norm(probe, norm) for norm in recorded.norms if norm.params]
+        counted = [(g, jnp.asarray(n, g.dtype)) for some in gradients for g, n in some]
+        o, depth = each(_health, counted).sum(), present.sum().astype(layers.dtype)
+        score = layers.sum() * (1 + o) / jnp.log(depth + 1)
+        return {"score": score, "capacity": layers.sum(), "resilience": o, "layers": layers}
+
+    def _record(self, probe: Probe) -> tape.Tape:
+        """The pass over noise, with the cotangents of the mean loss."""
+        dtype, draws = probe.images.dtype, probe.draws
+        images = draws.normal("intrain/images", (self.batch, *probe.images.shape[1:]), dtype)
+        _, *shape = probe.tape.logits.shape
+        if len(shape) == 1:
+            labels, loss = draws.integers("intrain/labels", (self.batch,), shape[0]), _class_loss
+        else:
+            labels, loss = draws.normal("intrain/targets", (self.batch, *shape), dtype), _map_loss
+        network = probe.candidate.network(probe.candidate.batch_mode)
+        return tape.record(network, images, labels, loss=loss)
+
+
+def _class_loss(logits: Array, labels: Array) -> Array:
+    """A sample's share of the mean cross entropy."""
+    return cross_entropy(logits, labels) / len(logits)
+
+
+def _map_loss(maps: Array, targets: Array) -> Array:
+    """A sample's share of the mean squared error."""
+    return ((maps - targets) ** 2).reshape(len(maps), -1).mean(1) / len(maps)
+
+
+def _covariance(probe: Probe, i: int, layer: tape.Layer) -> tuple[Array, Array]:
+    """C [C, C] of a weight layer's output, and how many channels are there."""
+    call = layer.calls[0]
+    output = call.run(call.params, call.inputs)
+    axes = channel_axes(call.params["kernel"].shape, output.shape)
+    x_NxC = output.reshape(-1, math.prod(output.shape[output.ndim - axes :]))
+    rows, channels = _active(probe, i, len(output), *x_NxC.shape)
+    n, rows = len(x_NxC), jnp.maximum(jnp.asarray(rows, x_NxC.dtype), 1)
+    mean_C = x_NxC.sum(0) / rows
+    centred = x_NxC - mean_C[None]
+    # A row of zeros that is not there has put (0 - mean) into the sum.
+    c_CxC = (centred.T @ centred - (n - rows) * jnp.outer(mean_C, mean_C)) / rows
+    return c_CxC, jnp.asarray(channels, x_NxC.dtype)
+
+
+def _of_layer(probe: Probe, i: int, layer: tape.Layer) -> list[tuple[Array, Any]]:
+    """Gradients of a weight layer's parameters, and how many of their elements are there."""
+    pairs = [(call.inputs, call.output_cotangent) for call in layer.calls]
+    gradients = layer.gradient(tuple(layer.params), pairs)
+    kernel = gradients.pop("kernel")
+    # An elastic kernel is zero where the architecture has no weight.
+    weights = kernel.size if _is_exact(probe) else (layer.params["kernel"] != 0).sum()
+    call = layer.calls[0]
+    found = [(kernel, jnp.where(probe.present[i], weights, 0))]
+    for bias in gradients.values():
+        rows = call.output_units // bias.size
+        count = bias.size if _is_exact(probe) else probe.out_units[i] // rows
+        found.append((bias, count))
+    return found
+
+
+def _is_exact(probe: Probe) -> bool:
+    return probe.candidate.sizes is None
+
+
+def _active(probe: Probe, i: int, batch: int, n: int, c: int) -> tuple[Any, Any]:
+    """Rows and channels of weight layer i's output [N, C] that the architecture has.
+
+    Elsewhere it is zero: in channels, or in positions where the elastic network spreads its maps.
+    """
+    if _is_exact(probe):
+        return n, c
+    units = probe.out_units[i]
+    if probe.candidate.padded_maps:
+        return batch * units // c, jnp.minimum(units, c)
+    return n, units * batch // n
+
+
+def _log_participation(c_CxC: Array, channels: Array) -> Array:
+    """log of (tr C)^2 / tr C^2, with epsilon on the diagonal of the channels that are there."""
+    trace, square = jnp.trace(c_CxC), (c_CxC**2).sum()
+    with_epsilon = square + 2 * _EPSILON * trace + _EPSILON**2 * channels
+    return 2 * jnp.log(trace + _EPSILON * channels) - jnp.log(with_epsilon)
+
+
+def _of_norm(probe: Probe, norm: tape.Layer) -> list[tuple[Array, Any]]:
+    """The same of a normalisation."""
+    (call,) = norm.calls[:1]
+    pairs = [(call.inputs, call.output_cotangent) for call in norm.calls]
+    gradients = norm.gradient(tuple(norm.params), pairs)
+    return [(g, _active_features(probe, call, g)) for g in gradients.values()]
+
+
+def _active_features(probe: Probe, call: tape.Call, gradient: Array) -> Any:
+    """Elements of a normalisation's parameter that the architecture has."""
+    if _is_exact(probe):
+        return gradient.size
+    if isinstance(call.extra, BatchStatistics):
+        return gradient.size if call.extra.active is None else call.extra.active
+    output = call.run(call.params, call.inputs)  # zero where an elastic LayerNorm masks
+    return (output != 0).any(tuple(range(output.ndim - 1))).sum()
+
+
+def _health(gradient: Array, count: Array) -> Array:
+    """min(1, std / (max + 1e-10)) of the `count` elements that are there; the others are zero."""
+    g, n = gradient.ravel(), jnp.maximum(count, 1)
+    mean = g.sum() / n
+    squares = ((g - mean) ** 2).sum() - (g.size - n) * mean**2
+    std = jnp.sqrt(jnp.maximum(squares / n, 0))
+    return jnp.where(count > 0, jnp.minimum(1, std / (jnp.abs(g).max() + _EPSILON)), 0)
