@@ -119,7 +119,7 @@ def _of_layer(probe: Probe, i: int, layer: tape.Layer) -> list[tuple[Array, Any]
     # An elastic kernel is zero where the architecture has no weight.
     weights = kernel.size if _is_exact(probe) else (layer.params["kernel"] != 0).sum()
     call = layer.calls[0]
-    found = [(kernel, jnp.where(probe.present[i], weights, 0))]
+    found: list[tuple[Array, Any]] = [(kernel, jnp.where(probe.present[i], weights, 0))]
     for bias in gradients.values():
         rows = call.output_units // bias.size
         count = bias.size if _is_exact(probe) else probe.out_units[i] // rows
