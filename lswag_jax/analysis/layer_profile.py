@@ -171,7 +171,7 @@ def profile(
 
     Example:
         >>> from lswag_jax import spaces
-        >>> space = spaces.AutoFormer("mine", (16,), (2,), (2.0,), (1,), image_size=8, patch_size=4,
+        >>> space = spaces.AutoFormer("mine", (16,), (2,), (1, 2), (1,), image_size=8, patch_size=4,
         ...                           num_classes=3)
         >>> images = np.random.default_rng(0).normal(size=(6, 8, 8, 3)).astype("float32")
         >>> profile(space, images, np.arange(6) % 3, n=2).count

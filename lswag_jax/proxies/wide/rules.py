@@ -222,7 +222,7 @@ def _multiply(eqn: core.JaxprEqn, operands: list) -> list:
 def _with_room(factors: Sequence[Wide]) -> list[Wide]:
     """Factors whose product cannot leave the type's range: the one with more bits is made small."""
     x, y = factors
-    if (x.is_plain and y.is_plain) or _bits(x) + _bits(y) <= _ROOM:
+    if _bits(x) + _bits(y) <= _ROOM:
         return [x, y]
     return [normalised(x), y] if _bits(x) > _bits(y) else [x, normalised(y)]
 
