@@ -17,7 +17,11 @@ def make(kind, arrays):
     return space.build(space.parse(json.loads(str(arrays["info_json"]))["net_code"]))
 
 
-@pytest.fixture(params=FILES, ids=["micro", "macro"])
+MICRO, MACRO = FILES
+
+
+# The cells of the micro network take minutes to compile, in float64 and check by check.
+@pytest.fixture(params=[pytest.param(MICRO, marks=pytest.mark.slow), MACRO], ids=["micro", "macro"])
 def golden(request):
     return _golden(request.param)
 
