@@ -1,5 +1,6 @@
 """Types of arrays and of variables, and what JAX's own types are too weak to say."""
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
@@ -27,7 +28,8 @@ def total(terms: Iterable[Term]) -> Term:
 def each(function: Callable[..., Array], arguments: Sequence[tuple[Any, ...]]) -> Array:
     """`function(*arrays)` of every tuple of arrays, stacked.
 
-    Tuples of the same shapes take one call of it together, so that many layers compile as few.
+    Tuples of the same shapes are turns of one loop, so that many layers compile as few. A loop, not
+    a `vmap`: two of jaxlib's batched LAPACK calls at a time, on two cores, wait for ever.
 
     Example:
         >>> rows = [(jnp.ones(2), 3.0), (jnp.ones(4), 1.0), (jnp.ones(2), 2.0)]
@@ -38,11 +40,17 @@ def each(function: Callable[..., Array], arguments: Sequence[tuple[Any, ...]]) -
     for i, arrays in enumerate(arguments):
         groups.setdefault(tuple(jnp.shape(x) for x in arrays), []).append(i)
     found = [
-        jax.vmap(function)(*map(jnp.stack, zip(*(arguments[i] for i in group), strict=True)))
+        _loop(function)(*map(jnp.stack, zip(*(arguments[i] for i in group), strict=True)))
         for group in groups.values()
     ]
     order = np.argsort([i for group in groups.values() for i in group])
     return jnp.concatenate(found)[order]
+
+
+@functools.lru_cache(maxsize=64)
+def _loop(function: Callable[..., Array]) -> Callable[..., Array]:
+    """One compiled loop for each set of shapes, also for chains of blocks."""
+    return jax.jit(lambda *stacks: jax.lax.map(lambda arrays: function(*arrays), stacks))
 
 
 def shaped(atom: core.Var | core.Literal) -> ShapedArray:
