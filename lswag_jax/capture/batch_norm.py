@@ -41,22 +41,28 @@ def run_batch_norm(
     if mode == "batch1_train" and len(x) != batch and len(x) % batch == 0:
         x = x.reshape(batch, -1, *shape[1:])  # a sample's rows are normalised together
         features = tuple(axis + 1 for axis in features)
-    output = x
+    output = _masked(x, active)
     if mode != "off":
         if active is None:
             stats = _statistics(x, features, mode, running)
             output = _normalise(features, layer.epsilon, mode, own, x, stats)
         else:
             output, stats = _present(active, own, x, running, features, layer.epsilon, mode)
+            output = _masked(output, active)
         apply = functools.partial(_repeat_norm, features, layer.epsilon, mode)
         size = math.prod(size for axis, size in enumerate(x.shape) if axis not in features)
         mean, var = stats
         extra = BatchStatistics(*running, mean, var, active, size, layer.momentum)
         output = hook(name, "norm", apply, own, x, extra, output)
-    if active is not None:
-        mask = unit_mask(x.shape[-1], active, x.dtype)
-        output *= mask.reshape((1,) * (x.ndim - 1) + mask.shape)
     return output.reshape(shape)
+
+
+def _masked(x: Array, active: Array | None) -> Array:
+    """`x` [..., C] with zeros behind the first `active` channels."""
+    if active is None:
+        return x
+    mask = unit_mask(x.shape[-1], active, x.dtype)
+    return x * mask.reshape((1,) * (x.ndim - 1) + mask.shape)
 
 
 class BatchStatistics(NamedTuple):
@@ -81,7 +87,8 @@ class BatchStatistics(NamedTuple):
 
 def _repeat_norm(features, epsilon, mode: str, params: dict, x: Array, extra: BatchStatistics):
     """The output of BatchNorm again, with other parameters and inputs."""
-    return _normalise(features, epsilon, mode, params, x, (extra.mean, extra.var))
+    output = _normalise(features, epsilon, mode, params, x, (extra.mean, extra.var))
+    return _masked(output, extra.active)
 
 
 @functools.partial(jax.jit, static_argnums=(4, 5, 6))

@@ -125,7 +125,7 @@ class Program:
             plan.setdefault(call.eqn, []).append(call)
         recorder = _Recorder(self.names, self.batch)
         for i, eqn in enumerate(jaxpr.eqns):
-            values = [v.val if isinstance(v, core.Literal) else env[v] for v in eqn.invars]
+            values = [_value(atom, env) for atom in eqn.invars]
             mark = next((call for call in plan.get(i, ()) if isinstance(call, Mark)), None)
             outputs = [values[-1]] if mark or name_of(eqn).startswith(MARK) else bind(eqn, values)
             env.update(zip(eqn.outvars, outputs, strict=True))
@@ -135,8 +135,7 @@ class Program:
                 recorder.activation(self.activations[i].first(outputs[0], self.batch))
             if i in perturbations:
                 env[eqn.outvars[0]] = env[eqn.outvars[0]] + perturbations[i]
-        out = [v.val if isinstance(v, core.Literal) else env[v] for v in jaxpr.outvars]
-        return out[0], recorder.calls, recorder.activations
+        return _value(jaxpr.outvars[0], env), recorder.calls, recorder.activations
 
     def with_cotangents(self, calls: Sequence[Call], found: dict[int, Array]) -> list[Call]:
         """Calls with the cotangents of their outputs, a sample's together as its inputs are."""
@@ -144,6 +143,10 @@ class Program:
             dataclasses.replace(call, cotangent=_cotangent(planned, found, call, self.batch))
             for planned, call in zip(self.calls, calls, strict=True)
         ]
+
+
+def _value(atom: core.Var | core.Literal, env: dict) -> Any:
+    return atom.val if isinstance(atom, core.Literal) else env[atom]
 
 
 def _cotangent(planned: products.Use | Mark, found: dict, call: Call, batch: int) -> Array | None:
@@ -183,12 +186,12 @@ class _Recorder:
         if use.bias is not None:
             own["bias"] = _part(params, self._names, use.bias)
         name, leaf = _name(use, self._names), layer_name(self._names[use.leaf.number])
-        inputs = use.call.enters.first(env[use.inputs], self._batch)
+        inputs = use.call.enters.first(_value(use.inputs, env), self._batch)
         output = env[use.output]
         size = output.size // self._batch
         if use.cut is not None:
             size //= output.shape[use.cut[0]]
-        extra = [env[v] for v in use.extra]
+        extra = [_value(atom, env) for atom in use.extra]
         before = len(self._seen)
         self._seen.add(name)
         self.calls.append(

@@ -137,13 +137,18 @@ class Draws:
         given one is, since the architecture has no weight there; a layer of an exact network that
         starts at zero is drawn like the others.
         """
-        fresh = {"scale": jnp.ones_like, "var": jnp.ones_like}
+        is_exact = candidate.sizes is None
+
+        def ones(leaf: Array) -> Array:  # an elastic scale is zero where there is no channel
+            return jnp.ones_like(leaf) if is_exact else (leaf != 0).astype(leaf.dtype)
+
+        fresh = {"scale": ones, "var": jnp.ones_like}
         fresh |= {"bias": jnp.zeros_like, "mean": jnp.zeros_like}
 
         def renew(name: str, leaf: Array) -> Array:
             if candidate.is_weight(name):
                 drawn = self.normal(f"{prefix}/{name}", leaf.shape, leaf.dtype)
-                return drawn if candidate.sizes is None else jnp.where(leaf != 0, drawn, 0)
+                return drawn if is_exact else jnp.where(leaf != 0, drawn, 0)
             return fresh.get(name.rpartition("/")[2], lambda leaf: leaf)(leaf)
 
         return map_variables(renew, candidate.variables)

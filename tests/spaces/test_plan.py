@@ -7,6 +7,7 @@ import sys
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
@@ -142,7 +143,10 @@ CASES = [
     ("space", "mode"), CASES, ids=[*ELASTIC, "nasbench101_eval", "nasbench201_eval", *SLOW]
 )
 def test_elastic_is_exact(x64, space, mode):
-    """Outputs of the elastic network are those of the exact one with the cut variables."""
+    """Outputs of the elastic network are those of the exact one with the cut variables.
+
+    Those of each layer too, and they are zero where the elastic one has more.
+    """
     rng = np.random.default_rng(2)
     images = rng.normal(size=(3, *space.image_shape))
     start = jax.jit(space.init)(jax.random.key(0))
@@ -153,7 +157,10 @@ def test_elastic_is_exact(x64, space, mode):
 
     def output(module, variables, *encoded):
         network = adapters.linen_network(module, variables, *encoded, batch_norm=mode)
-        return network(images, adapters.no_hook)
+        recorded = tape.record(network, images)
+        calls = [call for layer in (*recorded.layers, *recorded.norms) for call in layer.calls]
+        outputs = [call.run(call.params, call.inputs) for call in calls]
+        return recorded.logits, jnp.stack([abs(y).sum() for y in outputs])
 
     @jax.jit
     def elastic(encoded):
@@ -162,7 +169,9 @@ def test_elastic_is_exact(x64, space, mode):
     for g in members(space, 2):
         encoded = {key: value[0] for key, value in space.encode([g]).items()}
         exact = jax.jit(functools.partial(output, space.build(g)))(space.extract(variables, g))
-        np.testing.assert_allclose(elastic(encoded), exact, rtol=1e-9, atol=1e-10)
+        logits, sums = elastic(encoded)
+        np.testing.assert_allclose(logits, exact[0], rtol=1e-9, atol=1e-10)
+        np.testing.assert_allclose(sums[sums > 0], exact[1][exact[1] > 0], rtol=1e-9)
 
 
 def test_a_sixth_space_fits_150_lines():

@@ -93,7 +93,7 @@ class QKV(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (int(np.prod(shape)),))
         if active_width is not None:
             part, unit = np.divmod(np.arange(bias.size), bias.size // 3)
-            bias = bias.at[part * active_width + unit].get(mode="clip")
+            bias = bias.at[part * active_width + unit].get(mode="clip") * (unit < active_width)
         y_BxNxF = x @ kernel.reshape(x.shape[-1], -1) + bias.reshape(1, 1, -1)
         return y_BxNxF.reshape(*x.shape[:-1], *shape)
 
@@ -265,7 +265,7 @@ class ElasticHeadAttention(nn.Module):
     def __call__(self, x: Array, out_mask: Array | float, dim: Array, heads: Array) -> Array:
         """Maps `x` [B, N, D] to the same shape; `dim` and `heads` are the active sizes."""
         head_dim = dim // jnp.maximum(heads, 1)  # a block that is not there has no heads
-        qkv = QKV(1, x.shape[-1], name="qkv")(x, dim)
+        qkv = QKV(1, x.shape[-1], name="qkv")(x, jnp.where(heads > 0, dim, 0))
         sizes, shape = (heads, head_dim), (self.num_heads, self.largest_head)
         of_heads = cast(Array, cut_heads(qkv[:, :, :, 0], sizes, *shape))
         q, k, v = (of_heads[:, :, part] for part in range(3))
@@ -409,31 +409,41 @@ def _patches(images: Array, size: int) -> Array:
 
 
 def active(variables: Mapping[str, Any], encoded: Mapping[str, Array], head_dim: int | None):
-    """The elastic variables with zero kernels where a genotype has no units or no block."""
+    """The elastic variables, zero where a genotype has no units or no block.
+
+    The tables that are added to the tokens stay: the network masks their sum.
+    """
     flat = flat_variables(variables["params"])
     for path, value in flat.items():
-        if path[-1] == "kernel":
-            block = int(path[0].removeprefix("blocks_")) if path[0].startswith("blocks_") else 0
-            sizes = (encoded["embed_dim"], encoded["num_heads"][block], encoded["hidden"][block])
-            for axis, size in _active_axes(path[-2], head_dim, *sizes).items():
-                shape = [1] * value.ndim
-                shape[axis] = value.shape[axis]
-                value = value * unit_mask(value.shape[axis], size, value.dtype).reshape(shape)
-            flat[path] = value
+        block = int(path[0].removeprefix("blocks_")) if path[0].startswith("blocks_") else 0
+        # The last normalisation belongs to no block.
+        heads = encoded["num_heads"][block] if path[0] != "norm" else jnp.ones((), int)
+        sizes = (encoded["embed_dim"], heads, encoded["hidden"][block])
+        for axis, size in _active_axes(path[-2:], head_dim, *sizes).items():
+            shape = [1] * value.ndim
+            shape[axis] = value.shape[axis]
+            value = value * unit_mask(value.shape[axis], size, value.dtype).reshape(shape)
+        flat[path] = value
     return {"params": traverse_util.unflatten_dict(flat)}
 
 
-def _active_axes(layer: str, head_dim: int | None, dim, heads, hidden) -> dict[int, Array]:
-    """Active size of the axes of a layer's kernel; a block without heads is absent."""
+def _active_axes(path: tuple[str, ...], head_dim: int | None, dim, heads, hidden) -> dict:
+    """Active size of the axes of a parameter; a block without heads is absent."""
     width = jnp.where(heads > 0, dim, 0) if head_dim is None else heads * head_dim
-    return {
-        "patch_embed": {1: dim},
-        "qkv": {0: dim, 3: width} if head_dim is None else {0: dim, 2: heads},
-        "proj": {0: width, 1: dim},
-        "fc1": {0: dim, 1: hidden},
-        "fc2": {0: hidden, 1: dim},
-        "head": {0: dim},
-    }[layer]
+    present = jnp.where(heads > 0, dim, 0)
+    layer, kind = path if len(path) == 2 else ("", "")
+    if kind == "kernel":
+        return {
+            "patch_embed": {1: dim},
+            "qkv": {0: dim, 3: width} if head_dim is None else {0: dim, 2: heads},
+            "proj": {0: width, 1: dim},
+            "fc1": {0: dim, 1: hidden},
+            "fc2": {0: hidden, 1: dim},
+            "head": {0: dim},
+        }[layer]
+    vectors = {"patch_embed": dim, "norm": present, "proj": present, "fc1": hidden, "fc2": present}
+    # That of `qkv` is cut by the layer itself.
+    return {0: vectors[layer]} if layer in vectors and kind in ("scale", "bias") else {}
 
 
 def split_heads(variables: Mapping[str, Any], g: AutoFormerGenotype) -> dict[str, Any]:
