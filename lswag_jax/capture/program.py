@@ -5,7 +5,7 @@ derivative is for stays whole, and so do marks.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -31,7 +31,7 @@ class Flat:
 
     Attributes:
         jaxpr: a function of the leaves of the parameters, of all other variables, and the inputs;
-            parts taken of these come first.
+            parts taken of what does not depend on images come first.
         consts: its constants.
         kinds: what each variable depends on: "images" (and maybe parameters), or "params" alone;
             others are constants.
@@ -73,7 +73,8 @@ def flatten(function: Callable, params: Sequence[Array], *others: Any, dead: boo
 
     flat = jax.make_jaxpr(inlined)(*(v.aval for v in closed.jaxpr.invars))
     jaxpr = flat.jaxpr if dead else flat.jaxpr.replace(eqns=_alive(flat.jaxpr))
-    return Flat(jaxpr.replace(eqns=_indices_first(jaxpr)), flat.consts, _kinds(jaxpr, kinds))
+    found = _kinds(jaxpr, kinds)
+    return Flat(jaxpr.replace(eqns=_parts_first(jaxpr.eqns, found)), flat.consts, found)
 
 
 def name_of(eqn: core.JaxprEqn) -> str:
@@ -105,21 +106,23 @@ def _alive(jaxpr: core.Jaxpr) -> list[core.JaxprEqn]:
     return kept[::-1]
 
 
-def _indices_first(jaxpr: core.Jaxpr) -> list[core.JaxprEqn]:
-    """The equations, those first that take a part of an argument.
+def _parts_first(eqns: Sequence[core.JaxprEqn], kinds: Mapping) -> list[core.JaxprEqn]:
+    """The equations, those first that take a part of what does not depend on the images.
 
-    Like blocks take other parts of one array of sizes; behind these their equations are the same.
+    Like blocks take other parts of one array of sizes, or of stacked parameters; behind these their
+    equations are the same.
     """
-    known = {*jaxpr.invars, *jaxpr.constvars}
-    first, rest = [], []
-    for eqn in jaxpr.eqns:
-        is_known = all(_is_literal(v) or v in known for v in eqn.invars)
-        if is_known and eqn.primitive.name in ("slice", "dynamic_slice", "squeeze", "gather"):
+    needed: set = set()
+    first = []
+    for eqn in reversed(eqns):
+        is_part = eqn.primitive.name in ("slice", "dynamic_slice")
+        if kinds[eqn.outvars[0]] == "images":
+            continue
+        if is_part or not needed.isdisjoint(eqn.outvars):
             first.append(eqn)
-            known.update(eqn.outvars)
-        else:
-            rest.append(eqn)
-    return first + rest
+            needed.update(v for v in eqn.invars if not _is_literal(v))
+    found = set(map(id, first))
+    return [*reversed(first), *(eqn for eqn in eqns if id(eqn) not in found)]
 
 
 def _kinds(jaxpr: core.Jaxpr, inputs: Sequence[str]) -> dict[Any, str]:

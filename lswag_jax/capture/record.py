@@ -182,12 +182,16 @@ class Program:
                 env.update(loop.of_turns(passed, span[0]))
         env.update(loop.at_end(carry))
 
-    def with_cotangents(self, calls: Sequence[Call], found: dict[int, Array]) -> list[Call]:
-        """Calls with the cotangents of their outputs, a sample's together as its inputs are."""
+    def with_cotangents(
+        self, calls: Sequence[Call], found: dict[int, Array], wanted: Sequence[bool]
+    ) -> list[Call]:
+        """Calls with the wanted cotangents of their outputs, a sample's together as its inputs."""
         found = found | self._cotangents_of_loops(found)
         return [
-            dataclasses.replace(call, cotangent=_cotangent(planned, found, call, self.batch))
-            for planned, call in zip(self.calls, calls, strict=True)
+            dataclasses.replace(call, cotangent=_cotangent(planned, found[planned.eqn], self.batch))
+            if want
+            else call
+            for planned, call, want in zip(self.calls, calls, wanted, strict=True)
         ]
 
     def _cotangents_of_loops(self, found: dict[int, Array]) -> dict[int, Array]:
@@ -207,10 +211,8 @@ def _step(eqn: core.JaxprEqn, values: Sequence[Any]) -> list:
     return [values[-1]] if name_of(eqn).startswith(MARK) else bind(eqn, values)
 
 
-def _cotangent(planned: products.Use | Mark, found: dict, call: Call, batch: int) -> Array | None:
-    if planned.eqn not in found or call.kind not in ("weight", "norm"):
-        return None
-    cotangent = found[planned.eqn]
+def _cotangent(planned: products.Use | Mark, cotangent: Array, batch: int) -> Array:
+    """A call's own of the cotangent of its equation's output, with the samples first."""
     if isinstance(planned, Mark):
         return of_samples(cotangent, batch)
     if planned.cut is not None:

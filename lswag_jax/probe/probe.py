@@ -381,9 +381,7 @@ def _kind(layer: Layer) -> tuple:
     return structure, shapes, source(layer.calls[0].inputs)
 
 
-def map_present(
-    compute: Callable[[Any], Any], trees: Sequence[Any], present: Array | None
-) -> list:
+def map_present(compute: Callable[[Any], Any], trees: Sequence[Any], present: Array | None) -> list:
     """`compute` of trees that differ in their arrays alone, one by one in one loop.
 
     Args:

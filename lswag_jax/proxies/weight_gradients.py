@@ -42,7 +42,7 @@ class LayerSum(Proxy):
 
 
 class GradientSum(LayerSum):
-    """Base of those that read a layer's kernel and the gradient of the batch's mean loss."""
+    """Base of those that read a layer's kernel and the batch's gradient, [1, ...]."""
 
     def arrays(self, probe: Probe, i: int) -> tuple[Array, Array]:
         """The kernel, and its gradient [1, ...]."""
@@ -65,7 +65,7 @@ class Snip(GradientSum):
 
     def summand(self, weight: Array, gradient: Array) -> Array:
         """sum |g w|."""
-        return jnp.abs(gradient * weight).sum()
+        return jnp.abs(gradient[0] * weight).sum()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Plain(GradientSum):
 
     def summand(self, weight: Array, gradient: Array) -> Array:
         """sum g w."""
-        return (gradient * weight).sum()
+        return (gradient[0] * weight).sum()
 
 
 @dataclasses.dataclass(frozen=True)
