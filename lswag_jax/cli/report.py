@@ -4,7 +4,8 @@
 
 Reads config.json and archive.jsonl of a run of lswag-score, lswag-search or lswag-profile, the rows
 of its shards among them, or metrics.jsonl of lswag-train, and changes neither. The folder receives
-ranking.csv, ranking.parquet, best.json, plots and summary.md; of a training curves and a summary.
+ranking.csv, ranking.parquet, best.json, diagnosis.csv, plots and summary.md; of a training curves
+and a summary.
 """
 
 import datetime
@@ -14,13 +15,13 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from lswag_jax.cli import common, pictures, progress
+from lswag_jax.cli import common, pictures, progress, trust
 
 METRICS = "metrics.jsonl"
 TOP = 10  # networks that the summary lists
 
 
-def main(workdir: str, out: str = "", by: str = "", own: str = "") -> None:
+def main(workdir: str, out: str = "", by: str = "", own: str = "", again: str = "") -> None:
     """Reports on a run.
 
     Args:
@@ -28,6 +29,7 @@ def main(workdir: str, out: str = "", by: str = "", own: str = "") -> None:
         out: folder of the report; empty for the run's own.
         by: proxies to rank by, or a selection.json; empty for those of the run.
         own: proxies of your own that the run measured, each as module:NAME.
+        again: folder of a run that scored the same networks once more; empty for none.
     """
     from lswag_jax.files import write_atomically
 
@@ -37,14 +39,14 @@ def main(workdir: str, out: str = "", by: str = "", own: str = "") -> None:
     target = pathlib.Path(out or workdir)
     target.mkdir(parents=True, exist_ok=True)
     trained = (folder / METRICS).is_file()
-    lines = _training(folder, target) if trained else _scores(folder, target, by, own)
+    lines = _training(folder, target) if trained else _scores(folder, target, by, own, again)
     text = "\n".join(lines) + "\n"
     write_atomically(target / "summary.md", text)
     sys.stdout.write(text)
     logging.info("report in %s", target.resolve())
 
 
-def _scores(folder: pathlib.Path, target: pathlib.Path, by: str, own: str) -> list[str]:
+def _scores(folder: pathlib.Path, target: pathlib.Path, by: str, own: str, again: str) -> list[str]:
     """Ranks the networks of an archive; the lines of its summary."""
     from lswag_jax import proxies as proxy_registry
     from lswag_jax.analysis.layer_profile import LayerProfile
@@ -75,7 +77,7 @@ def _scores(folder: pathlib.Path, target: pathlib.Path, by: str, own: str) -> li
     if result.refusal:
         raise ValueError(result.refusal)
     pictures.save_all(result, fitness, target)
-    return lines + _top(result, fitness)
+    return lines + _top(result, fitness) + trust.summary(table, again, target)
 
 
 def _fitness(config: dict[str, Any], by: str, table: Any) -> Any:
@@ -158,9 +160,10 @@ def run() -> None:
     flags.DEFINE_string("out", "", "Folder of the report; empty for the run's own.")
     flags.DEFINE_string("by", "", "Proxies to rank by, or a selection.json; empty for the run's.")
     flags.DEFINE_string("proxies", "", "Proxies of your own that it measured, as module:NAME.")
+    flags.DEFINE_string("again", "", "Folder of a run that scored the same networks once more.")
     if any(arg in ("--help", "-help", "-h", "--helpfull") for arg in sys.argv[1:]):
         sys.stdout.write(f"{__doc__}\nflags:\n")
-        for key in ("out", "by", "proxies"):
+        for key in ("out", "by", "proxies", "again"):
             sys.stdout.write(f"  --{key}: {flags.FLAGS[key].help}\n")
         sys.exit(0)
     progress.set_up_log()
@@ -173,7 +176,7 @@ def run() -> None:
 
 
 def _run(rest: list[str]) -> None:
-    main(rest[1], flags.FLAGS.out, flags.FLAGS.by, flags.FLAGS.proxies)
+    main(rest[1], flags.FLAGS.out, flags.FLAGS.by, flags.FLAGS.proxies, flags.FLAGS.again)
 
 
 def _parse(argv: list[str]) -> list[str]:
