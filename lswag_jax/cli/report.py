@@ -21,7 +21,9 @@ METRICS = "metrics.jsonl"
 TOP = 10  # networks that the summary lists
 
 
-def main(workdir: str, out: str = "", by: str = "", own: str = "", again: str = "") -> None:
+def main(
+    workdir: str, out: str = "", by: str = "", own: str = "", again: str = "", accuracies: str = ""
+) -> None:
     """Reports on a run.
 
     Args:
@@ -30,6 +32,7 @@ def main(workdir: str, out: str = "", by: str = "", own: str = "", again: str = 
         by: proxies to rank by, or a selection.json; empty for those of the run.
         own: proxies of your own that the run measured, each as module:NAME.
         again: folder of a run that scored the same networks once more; empty for none.
+        accuracies: CSV file of accuracies of some of its networks; empty for none.
     """
     from lswag_jax.files import write_atomically
 
@@ -39,14 +42,20 @@ def main(workdir: str, out: str = "", by: str = "", own: str = "", again: str = 
     target = pathlib.Path(out or workdir)
     target.mkdir(parents=True, exist_ok=True)
     trained = (folder / METRICS).is_file()
-    lines = _training(folder, target) if trained else _scores(folder, target, by, own, again)
+    lines = (
+        _training(folder, target)
+        if trained
+        else _scores(folder, target, by, own, again, accuracies)
+    )
     text = "\n".join(lines) + "\n"
     write_atomically(target / "summary.md", text)
     sys.stdout.write(text)
     logging.info("report in %s", target.resolve())
 
 
-def _scores(folder: pathlib.Path, target: pathlib.Path, by: str, own: str, again: str) -> list[str]:
+def _scores(
+    folder: pathlib.Path, target: pathlib.Path, by: str, own: str, again: str, accuracies: str
+) -> list[str]:
     """Ranks the networks of an archive; the lines of its summary."""
     from lswag_jax import proxies as proxy_registry
     from lswag_jax.analysis.layer_profile import LayerProfile
@@ -77,7 +86,8 @@ def _scores(folder: pathlib.Path, target: pathlib.Path, by: str, own: str, again
     if result.refusal:
         raise ValueError(result.refusal)
     pictures.save_all(result, fitness, target)
-    return lines + _top(result, fitness) + trust.summary(table, again, target)
+    lines += _top(result, fitness) + trust.summary(table, again, target)
+    return lines + trust.predictions(result, accuracies, target)
 
 
 def _fitness(config: dict[str, Any], by: str, table: Any) -> Any:
@@ -161,9 +171,12 @@ def run() -> None:
     flags.DEFINE_string("by", "", "Proxies to rank by, or a selection.json; empty for the run's.")
     flags.DEFINE_string("proxies", "", "Proxies of your own that it measured, as module:NAME.")
     flags.DEFINE_string("again", "", "Folder of a run that scored the same networks once more.")
+    flags.DEFINE_string(
+        "trained", "", "CSV file, columns id and accuracy, of networks you trained."
+    )
     if any(arg in ("--help", "-help", "-h", "--helpfull") for arg in sys.argv[1:]):
         sys.stdout.write(f"{__doc__}\nflags:\n")
-        for key in ("out", "by", "proxies", "again"):
+        for key in ("out", "by", "proxies", "again", "trained"):
             sys.stdout.write(f"  --{key}: {flags.FLAGS[key].help}\n")
         sys.exit(0)
     progress.set_up_log()
@@ -176,7 +189,8 @@ def run() -> None:
 
 
 def _run(rest: list[str]) -> None:
-    main(rest[1], flags.FLAGS.out, flags.FLAGS.by, flags.FLAGS.proxies, flags.FLAGS.again)
+    given = flags.FLAGS
+    main(rest[1], given.out, given.by, given.proxies, given.again, given.trained)
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -137,7 +137,9 @@ def test_same_as_unrolled(x64, rng, function, first_layer):
     looped = run(variables, images, False, first_layer)
     unrolled = run(variables, images, True, first_layer)
     assert jax.tree.structure(looped) == jax.tree.structure(unrolled)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12), looped, unrolled)
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12), looped, unrolled
+    )
 
 
 @pytest.mark.parametrize(("function", "turns"), TURNS.items(), ids=lambda f: str(f))
@@ -189,4 +191,6 @@ def test_norms_of_cells(x64, rng, mode):
         jax.jit(norms, static_argnums=0)(False),
         jax.jit(norms, static_argnums=0)(True),
     )
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12), looped, unrolled)
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12), looped, unrolled
+    )

@@ -20,6 +20,7 @@ SMALL = "--config.space.depths=(2,) "  # of 12 to 14 blocks, which take minutes 
 TINY = SMALL + "--config.proxies=params,zico --config.search.epochs=1 --config.search.population=4 "
 TINY += "--config.search.select=2 --config.search.crossover=2 --config.search.mutation=2 "
 TINY += "--config.search.params_window=(0.0,9.0)"
+COUNTS = SMALL + "--config.proxies=params,macs --config.score.num=12"
 EPOCH = SMALL + "--config.train.epochs=1 --config.optimizer.warmup_epochs=0"
 
 # Lines that are run, in this order and in one folder, and what makes each small; "" runs it as it
@@ -49,6 +50,11 @@ RUN = {
         "lswag-score": "--config.proxies=params --config.score.num=3",
         "lswag-train": "--config.train.epochs=1",
     },
+    "trust.md": {
+        "--workdir=results/once": COUNTS,
+        "--workdir=results/again": COUNTS,
+        "--again=results/again": "",
+    },
     "search.md": {"--config.search.strategy=evolution": TINY},
 }
 # Lines that are not run by a test, and why; those of our binaries are checked key by key.
@@ -68,6 +74,7 @@ NEEDS = {
     "srun": "a Slurm cluster",
     "sbatch": "a Slurm cluster",
     "#SBATCH": "a Slurm cluster",
+    "--trained=": "trained networks",
     "million": "a Slurm cluster",
     "autoformer.py:small": "hours",
     "=my_": "files of one's own; tests/cli/test_own.py calls all binaries with such",
