@@ -84,20 +84,21 @@ def main() -> None:
     }
     shown = [
         {
-            "stability": name, "entries": int(own.sum()), "median |rho|": float(np.median(size[own])),
+            "stability": name, "entries": int(own.sum()),
+            "absolute rho: median": float(np.median(size[own])),
             "least": float(size[own].min()), "most": float(size[own].max()),
-            "|rho| within the ceiling": float((size <= ceiling)[own].mean()),
+            "within the ceiling": float((size <= ceiling)[own].mean()),
         }
         for name, own in groups.items() if own.any()
     ]  # fmt: skip
     tables.show("by stability", shown, 2, len(rows))
     figures = {
         "entries (proxy, data set, pair of draws)": len(rows),
-        "Spearman of stability and |rho|": spearman(stability, size),
-        "Spearman of stability and |rho|, one mean a proxy": spearman(
+        "Spearman of stability and absolute rho": spearman(stability, size),
+        "Spearman of stability and absolute rho, one mean a proxy": spearman(
             *(_by_proxy(rows, values) for values in (stability, size))
         ),
-        "share with |rho| within the ceiling": float((size <= ceiling).mean()),
+        "share with absolute rho within the ceiling": float((size <= ceiling).mean()),
         "largest excess over it": float((size - ceiling).max()),
     }
     tables.show_figures("together", figures)
