@@ -140,7 +140,7 @@ def test_same_as_unrolled(x64, rng, function, first_layer):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12), looped, unrolled)
 
 
-@pytest.mark.parametrize(("function", "turns"), TURNS.items(), ids=lambda f: str(f))
+@pytest.mark.parametrize(("function", "turns"), TURNS.items(), ids=lambda f: getattr(f, "__name__", f))
 def test_what_repeats(rng, function, turns):
     def apply(variables, images, hook):
         return function(variables["params"], images)
