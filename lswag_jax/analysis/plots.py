@@ -111,7 +111,7 @@ def front(
     """
     names, minimised = zip(*map(direction, (x, y)), strict=True)
     values = np.stack([_column(table, name) for name in names], 1)
-    good = np.isfinite(values).all(1)
+    good = np.asarray(np.isfinite(values).all(1))
     if members is None:
         signs = np.where(minimised, -1, 1)
         chosen = np.flatnonzero(good)[non_dominated(signs * values[good])]

@@ -68,12 +68,14 @@ def measure(space: Space, genotype: Any, proxies: Sequence[Cost]) -> dict[str, f
         proxies: what to measure.
 
     Returns:
-        By each proxy's key seconds or bytes; NaN where the device cannot run the network.
+        By each proxy's key seconds or bytes; NaN where the device cannot run the network. Weights
+        that its output does not depend on are not held.
 
     Example:
         >>> from lswag_jax import spaces
         >>> from lswag_jax.proxies import Memory
-        >>> space = spaces.get("nasbench201", width=4, cells=1, image_size=8)
+        >>> space = spaces.AutoFormer("mine", (16,), (2,), (2.0,), (1,), image_size=8, patch_size=4,
+        ...                           num_classes=3)
         >>> g = space.sample(np.random.default_rng(0), 1)[0]
         >>> one, more = (measure(space, g, [Memory(batch=b)])["memory"] for b in (1, 64))
         >>> 4 * space.num_params(g) < one < more
