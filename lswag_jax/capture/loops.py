@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
-from lswag_jax.arrays import shaped
+from lswag_jax.arrays import rows, shaped, stacked
 from lswag_jax.capture.program import bind
 
 Array = jax.Array
@@ -139,9 +139,9 @@ class Loop:
     def of_turns(self, values: Mapping[Place, Array], first: int) -> dict[Any, Array]:
         """Values [turns, ...] from turn `first` on by their variables."""
         return {
-            self.eqns[(first + i) * self.size + number].outvars[output]: value[i]
+            self.eqns[(first + i) * self.size + number].outvars[output]: row
             for (number, output), value in values.items()
-            for i in range(len(value))
+            for i, row in enumerate(rows(value))
         }
 
     def run(
@@ -165,7 +165,7 @@ class Loop:
             The carry behind them; recorded and passed values [turns, ...] by their places.
         """
         first, stop = span
-        xs = [jnp.stack([read(atom) for atom in o.atoms[first:stop]]) for o in self.scanned]
+        xs = [stacked([read(atom) for atom in o.atoms[first:stop]]) for o in self.scanned]
 
         def turn(carry: list, now: tuple) -> tuple[list, tuple]:
             slices, deltas = now
@@ -194,26 +194,21 @@ class Loop:
 
 
 def find(
-    eqns: Sequence[core.JaxprEqn],
-    start: int,
-    worth: Sequence[int],
-    keys: Mapping[int, Any],
+    eqns: Sequence[core.JaxprEqn], worth: Sequence[int], keys: Mapping[int, Any]
 ) -> list[Loop]:
     """Loops that do not overlap, in order; those that save most equations are taken first.
 
     Args:
         eqns: of the program.
-        start: index of the first one that may be in a loop.
         worth: indices of equations of which a turn must have one.
         keys: of equations that are compared by something else than what they are.
     """
     numbers: dict = {}
     key_of = Keys()
-    own = [keys[i] if i in keys else key_of.equation(e) for i, e in enumerate(eqns) if i >= start]
+    own = [keys[i] if i in keys else key_of.equation(e) for i, e in enumerate(eqns)]
     code = np.array([numbers.setdefault(key, len(numbers)) for key in own], int)
     found: list[Loop] = []
-    for first, size, turns in _repeats(code):
-        place = first + start
+    for place, size, turns in _repeats(code):
         is_free = all(place >= loop.stop or place + size * turns <= loop.start for loop in found)
         if is_free and any(place <= i < place + size for i in worth):
             loop = _wired(eqns, place, size, turns)

@@ -31,7 +31,7 @@ class Flat:
 
     Attributes:
         jaxpr: a function of the leaves of the parameters, of all other variables, and the inputs;
-            what does not depend on the images comes first.
+            parts taken of these come first.
         consts: its constants.
         kinds: what each variable depends on: "images" (and maybe parameters), or "params" alone;
             others are constants.
@@ -73,9 +73,7 @@ def flatten(function: Callable, params: Sequence[Array], *others: Any, dead: boo
 
     flat = jax.make_jaxpr(inlined)(*(v.aval for v in closed.jaxpr.invars))
     jaxpr = flat.jaxpr if dead else flat.jaxpr.replace(eqns=_alive(flat.jaxpr))
-    found = _kinds(jaxpr, kinds)
-    eqns = sorted(jaxpr.eqns, key=lambda eqn: found[eqn.outvars[0]] == "images")
-    return Flat(jaxpr.replace(eqns=eqns), flat.consts, found)
+    return Flat(jaxpr.replace(eqns=_indices_first(jaxpr)), flat.consts, _kinds(jaxpr, kinds))
 
 
 def name_of(eqn: core.JaxprEqn) -> str:
@@ -105,6 +103,23 @@ def _alive(jaxpr: core.Jaxpr) -> list[core.JaxprEqn]:
             kept.append(eqn)
             needed.update(v for v in eqn.invars if not isinstance(v, core.Literal))
     return kept[::-1]
+
+
+def _indices_first(jaxpr: core.Jaxpr) -> list[core.JaxprEqn]:
+    """The equations, those first that take a part of an argument.
+
+    Like blocks take other parts of one array of sizes; behind these their equations are the same.
+    """
+    known = {*jaxpr.invars, *jaxpr.constvars}
+    first, rest = [], []
+    for eqn in jaxpr.eqns:
+        is_known = all(_is_literal(v) or v in known for v in eqn.invars)
+        if is_known and eqn.primitive.name in ("slice", "dynamic_slice", "squeeze", "gather"):
+            first.append(eqn)
+            known.update(eqn.outvars)
+        else:
+            rest.append(eqn)
+    return first + rest
 
 
 def _kinds(jaxpr: core.Jaxpr, inputs: Sequence[str]) -> dict[Any, str]:
