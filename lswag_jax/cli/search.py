@@ -46,6 +46,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
             f"the fitness {INHERITED} needs a trained super-network: set search.supernet."
         )
     measured = [name for name in fitness.proxies if name != INHERITED]
+    kinds = pictures.formats(config.plots.format)
     space, proxies = common.load_space(config), common.load_proxies(config, measured)
     proxies, complete = _with_supernet(config, space, proxies)
     options, accuracies = options_of(config, shard), _accuracies(config, space)
@@ -81,7 +82,8 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     progress.log_statuses(result.table)
     if result.refusal:
         raise ValueError(result.refusal)
-    pictures.save_all(result, fitness, folder)
+    where = pictures.about(space.name, config.data.source)
+    pictures.save(pictures.of_search(result, fitness, where, space), folder, kinds)
     row = result.table.rows[best]
     logging.info(
         "best of %d by %s: %s (%.3f M parameters, %.1f M MACs, fitness %.6g)",

@@ -21,7 +21,8 @@ class Row(TypedDict):
         degenerate: of each repeat [R], whether the logits do not depend on the input.
         parts: for each proxy its parts, lists with leading axis R.
         coverage: of a user's model, what proxies see of it (`Coverage`).
-        error: in place of the last two, why the architecture could not be run.
+        generation: of evolution, from 0; absent elsewhere.
+        error: in place of `degenerate` and `parts`, why the architecture could not be run.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Row(TypedDict):
     degenerate: NotRequired[list[bool]]
     parts: NotRequired[dict[str, dict[str, list]]]
     coverage: NotRequired[dict[str, Any]]
+    generation: NotRequired[int]
     error: NotRequired[str]
 
 

@@ -100,8 +100,18 @@ def search(
     for generation in range(options.generations):
         rows = archive[:size]  # a resumed search must not see what came later
         genotypes = propose(space, options, generation, rows, fitness(rows) if rows else None)
-        size = extend(archive, size, space, genotypes, evaluate)
+        size = extend(archive, size, space, genotypes, _of_generation(generation, evaluate))
     check_complete(archive, size)
+
+
+def _of_generation(generation: int, evaluate: Evaluate) -> Evaluate:
+    """`evaluate`, its rows telling the generation."""
+
+    def evaluated(genotypes: Sequence[Any]) -> Iterator[Row]:
+        for row in evaluate(genotypes):
+            yield {**row, "generation": generation}
+
+    return evaluated
 
 
 def propose(
