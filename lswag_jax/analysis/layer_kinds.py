@@ -36,10 +36,8 @@ def layer_kinds(
         plan = space.plan(g).without(space.unscored)
     except NotImplementedError:  # of a space that is traced instead
         return ()
-    layers = [path for path, layer in plan.named_layers() if layer.kind in WEIGHTED]
-    kinds = [
-        next((_MODULES[name] for name in path if name in _MODULES), "other") for path in layers
-    ]
+    paths = [path for path, layer in plan.named_layers() if layer.kind in WEIGHTED]
+    kinds = [next((_MODULES[name] for name in path if name in _MODULES), "other") for path in paths]
     if not set(kinds) & set(TOLD_APART):
         return ()
     measured = can_be_in(space.bin_range(rule), window)

@@ -237,9 +237,8 @@ def grid(rows: Iterable[Row], key: str = "rho") -> tuple[list[str], list[str], n
                [0.1]]))
     """
     rows = list(rows)
-    proxies, datasets = (
-        list(dict.fromkeys(row[of] for row in rows)) for of in ("proxy", "dataset")
-    )
+    proxies = list(dict.fromkeys(row["proxy"] for row in rows))
+    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     values_KxD = matrix(rows, key, proxies, datasets)
     counts = (~np.isnan(values_KxD)).sum(1)
     mean = np.nansum(values_KxD, axis=1) / np.maximum(counts, 1)

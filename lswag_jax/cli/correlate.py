@@ -115,7 +115,7 @@ def _figures(table, rows, options: ConfigDict) -> dict:
         for key in ("rho_low", "rho_high", "n")
     )
     level = f"{100 * options.level:.3g} %"
-    told = f", {level} bootstrap intervals" if np.isfinite(low).any() else ""
+    told = f",\n{level} bootstrap intervals" if np.isfinite(low).any() else ""
     more = {
         "low_KxD": low,
         "high_KxD": high,

@@ -46,14 +46,14 @@ def save(figures: Mapping[str, Any], folder: pathlib.Path, kinds: Sequence[str])
             plots.save(figure, folder / f"{name}.{kind}")
 
 
-def about(space: str, source: str) -> str:
+def about(space: str, source: str | None) -> str:
     """Where scores are from, for titles: the space, and the data set or the end of its path.
 
     Example:
         >>> about("darts", "/data/cifar10.npz")
         'darts on cifar10.npz'
     """
-    return f"{space} on {pathlib.PurePath(source).name or source}"
+    return f"{space} on {pathlib.PurePath(source).name or source}" if source else space
 
 
 def of_search(result: Any, fitness: Any, where: str = "", space: Any = None) -> dict[str, Any]:

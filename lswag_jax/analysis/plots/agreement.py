@@ -33,7 +33,7 @@ def ranks(
         >>> ranks([1.0, 2.0, 3.0], [0.1, 0.3, 0.2], "lswag").axes[0].get_xlabel()
         'rank by lswag (1 is best)'
     """
-    figure = style.figure_of((5, 5.2))
+    figure = style.figure_of((5, 5.4), square=True)
     _draw(figure.subplots(), scores, truth, name, truth_name, dataset, interval)
     style.legend(figure)
     return figure
@@ -59,7 +59,8 @@ def rank_panels(panels: Sequence[Mapping[str, Any]], truth_name: str = "accuracy
         raise ValueError("ranks need at least one data set.")
     columns = min(_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    figure = style.figure_of((3.5 * columns + 0.2, 3.7 * rows + 0.2))
+    figure = style.figure_of((3.5 * columns + 0.2, 4.2 * rows + 0.6), square=True)
+    figure.get_layout_engine().set(h_pad=0.1)  # titles of three lines below the labels above
     places = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, panel in zip(places, panels, strict=False):
         _draw(axes, **panel, truth_name=truth_name, title_size=9)

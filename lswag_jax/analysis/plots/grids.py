@@ -42,7 +42,8 @@ def heat_map(
     between_KxD = _intervals(values_KxD, low_KxD, high_KxD)
     told = np.isfinite(between_KxD).any()
     width, height = (0.95, 0.42) if told else (0.6, 0.3)
-    figure = style.figure_of((3 + width * len(datasets), 1.7 + height * len(proxies)))
+    wide = max(4.2, 3 + width * len(datasets))
+    figure = style.figure_of((wide, 1.7 + height * len(proxies)))
     axes = figure.subplots()
     axes.set_facecolor(GREY)
     cmap, norm = _colours(values_KxD)
@@ -61,16 +62,23 @@ def heat_map(
         low, high = between_KxD[:, k, d]
         options = {"color": "white" if dark else "black", "ha": "center"}
         if np.isfinite((low, high)).all():
-            axes.text(d, k - 0.06, f"{value:.2f}", va="bottom", fontsize=8, **options)
-            axes.text(d, k + 0.06, f"[{low:.2f}, {high:.2f}]", va="top", fontsize=6.5, **options)
+            between = f"[{_short(low)}, {_short(high)}]"
+            axes.text(d, k - 0.06, _short(value), va="bottom", fontsize=8, **options)
+            axes.text(d, k + 0.06, between, va="top", fontsize=6.5, **options)
         else:
-            axes.text(d, k, f"{value:.2f}", va="center", fontsize=8, **options)
+            axes.text(d, k, _short(value), va="center", fontsize=8, **options)
     bar = figure.colorbar(image, label=style.statistic(label))
     if np.isfinite(values_KxD).any():  # of a scale around 0 only what is used
         bar.ax.set_ylim(*_range(values_KxD))
     if title:
-        axes.set_title(title, fontsize=11)
+        figure.suptitle(title, fontsize=11)
     return figure
+
+
+def _short(value: float) -> str:
+    """Two digits behind the point; a zero has no sign."""
+    text = f"{value:.2f}"
+    return "0.00" if text == "-0.00" else text
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:
@@ -141,7 +149,7 @@ def averages(
     values_KxD = np.asarray(values_KxD, np.float64)
     between_KxD = _intervals(values_KxD, low_KxD, high_KxD)
     told, whole = np.isfinite(between_KxD).any(), len(datasets)
-    step = 0.3 if not told else 0.22 + 0.09 * min(whole, 8)
+    step = 0.3 if not told else 0.24 + 0.055 * min(whole, 8)
     figure = style.figure_of((6.4, 1.6 + step * len(proxies)))
     axes = figure.subplots()
     over = f" on {datasets[0]}" if whole == 1 else f" over {whole} data sets"
@@ -161,10 +169,10 @@ def averages(
         axes.hlines(at, low, high, linewidth=1.2, **options)
     names = zip(proxies, counts, strict=True)
     axes.set_yticks(place, [n if c == whole else f"{n} ({c} of {whole})" for n, c in names])
-    axes.invert_yaxis()
+    axes.set_ylim(len(proxies) - 0.45, -0.55)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.grid(visible=False, axis="y")
     if title:
-        axes.set_title(title, fontsize=11)
+        figure.suptitle(title, fontsize=11)
     style.legend(figure, ncols=3)
     return figure

@@ -79,16 +79,18 @@ def _lambda_bars(
     place = np.arange(len(bins))
     if len(kinds):
         for kind, (color, _) in _KINDS.items():
+            of_kind = kinds_n == kind
+            if of_kind.any():
+                axes.bar([0], [0], color=color, label=kind)  # an entry of the legend alone
             for mask, alpha in ((used, 1.0), (~used, 0.3)):
-                mask = mask & (kinds_n == kind)
-                label = kind if alpha == 1 else f"{kind}, outside the window"
-                if mask.any():
-                    options = {"color": color, "alpha": alpha, "label": label, "width": 0.8}
-                    axes.bar(place[mask], lambda_n[mask], **options)
+                mask = mask & of_kind
+                axes.bar(place[mask], lambda_n[mask], color=color, alpha=alpha, width=0.8)
+        if not used.all():
+            axes.bar([0], [0], color=GREY, alpha=0.3, label="pale: outside the window")
     else:
         groups = ((used, BLUE, "in the window"), (~used, GREY, "outside"))
         for mask, color, label in groups:
-            label = label if not used.all() else None
+            label = None if used.all() else label
             axes.bar(place[mask], lambda_n[mask], color=color, label=label, width=0.8)
     starts = np.flatnonzero(np.diff(bins, prepend=-1))
     axes.set_xticks(starts, [f"{b * 100 // NUM_BINS} %" for b in bins[starts]])

@@ -1,5 +1,6 @@
 """Figures of a run: scores by size, the progress of a search, the curves of a training."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -99,7 +100,7 @@ def _mark_generations(axes: Any, generations: Sequence[int], number: int) -> Non
     starts = np.flatnonzero(np.diff(generations, prepend=generations[0] - 1))
     edges = np.append(starts, number) + 0.5
     names = [int(generations[i]) for i in starts]
-    for left, right in list(zip(edges, edges[1:], strict=False))[1::2]:
+    for left, right in list(itertools.pairwise(edges))[1::2]:
         axes.axvspan(left, right, color="0.95", linewidth=0, zorder=0)
     axes.set_xlim(0.5 - 0.01 * number, number + 0.5 + 0.01 * number)
     every = -(-len(names) // _LABELS)

@@ -50,10 +50,8 @@ def candidates(selection: Selection, about: str = "") -> Any:
     )  # fmt: skip
     options = {"color": "black", "linestyle": "--", "linewidth": 1.2}
     panels[2].axvline(selection.accuracy_bias, label="bias of the accuracy", **options)
-    names = [f"{places[c.name]}: {c.name}" if c.name in places else c.name for c in rows]
-    names = [
-        f"{name} (reversed)" if c.flipped else name for name, c in zip(names, rows, strict=True)
-    ]
+    prefixes = [f"{places[c.name]}: " if c.name in places else "" for c in rows]
+    names = [p + c.name + " (reversed)" * c.flipped for p, c in zip(prefixes, rows, strict=True)]
     panels[0].set_yticks(range(len(rows)), names)
     for text, c in zip(panels[0].get_yticklabels(), rows, strict=True):
         if c.name in chosen:

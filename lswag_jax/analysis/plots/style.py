@@ -60,12 +60,12 @@ def as_bytes(figure: Any, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def figure_of(inches: tuple[float, float] = (6.4, 4)) -> Any:
-    """An empty figure that lays itself out."""
+def figure_of(inches: tuple[float, float] = (6.4, 4), square: bool = False) -> Any:
+    """An empty figure that lays itself out, also around axes that are square."""
     with extra("analysis"):
         from matplotlib.figure import Figure
 
-    return Figure(figsize=inches, layout="constrained")
+    return Figure(figsize=inches, layout="compressed" if square else "constrained")
 
 
 def one_axes(xlabel: str, ylabel: str, **options: Any) -> tuple[Any, Any]:
@@ -113,12 +113,8 @@ def legend(figure: Any, axes: Any = None, ncols: int = 4) -> None:
         where = {"loc": "outside lower center", "ncols": min(ncols, len(found))}
         shown = figure.legend(found.values(), found.keys(), frameon=False, fontsize=9, **where)
         for handle in shown.legend_handles:
-            if hasattr(handle, "set_sizes") and handle.get_sizes()[0] < 22:
-                handle.set_sizes([22])  # of dots too small to show their colour
-            if hasattr(handle, "set_alpha"):
-                handle.set_alpha(
-                    None if handle.get_alpha() is None else max(handle.get_alpha(), 0.6)
-                )
+            if hasattr(handle, "get_sizes") and handle.get_sizes()[0] < 22:
+                handle.set_sizes([22])  # of dots that are too small to show their colour
 
 
 def counted(title: str, good: np.ndarray, about: str = "", more: str = "") -> str:
