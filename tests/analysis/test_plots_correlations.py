@@ -69,6 +69,16 @@ def test_intervals_and_numbers_are_shown():
     np.testing.assert_allclose(ends, [[0.8, 0.95], [0.4, 0.55], [-0.35, -0.2]])
 
 
+def test_ten_data_sets_with_long_names_are_told_apart():
+    names = [f"a rather long name of data set {i}" for i in range(10)]
+    figure = plots.averages(["a", "b"], names, np.full((2, 10), 0.5), n_KxD=np.full((2, 10), 4096))
+    check_outside(figure)
+    assert legend(figure) == [f"{name}, n = 4,096" for name in names]
+    handles = figure.legends[0].legend_handles
+    looks = [(h.get_facecolor().tobytes(), h.get_paths()[0].vertices.tobytes()) for h in handles]
+    assert len(set(looks)) == 10
+
+
 @pytest.mark.parametrize(
     ("values", "scale", "bar"),
     [

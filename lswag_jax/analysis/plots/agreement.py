@@ -59,7 +59,7 @@ def rank_panels(panels: Sequence[Mapping[str, Any]], truth_name: str = "accuracy
         raise ValueError("ranks need at least one data set.")
     columns = min(_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    figure = style.figure_of((3.5 * columns + 0.2, 4.2 * rows + 0.6), square=True)
+    figure = style.figure_of((3.5 * columns + 0.2, 4.1 * rows + 0.5), square=True)
     figure.get_layout_engine().set(h_pad=0.1)  # titles of three lines below the labels above
     places = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, panel in zip(places, panels, strict=False):
@@ -108,4 +108,5 @@ def _draw(
         title = f"{name} on {dataset}\n{first}\n{', '.join(rest)}"
     axes.set_title(title, fontsize=title_size)
     axes.locator_params(nbins=5)
-    axes.set_aspect("equal")
+    ends = 1 - 0.04 * len(true), 1.04 * len(true)
+    axes.set(xlim=ends, ylim=ends, aspect="equal")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from lswag_jax.analysis.plots import style
-from lswag_jax.analysis.plots.style import BLUE, GREY
+from lswag_jax.analysis.plots.style import BLUE, PALE
 
 _SLANTED = 4  # data sets, above which their names are slanted
 
@@ -45,11 +45,15 @@ def heat_map(
     wide = max(4.2, 3 + width * len(datasets))
     figure = style.figure_of((wide, 1.7 + height * len(proxies)))
     axes = figure.subplots()
-    axes.set_facecolor(GREY)
+    axes.set_facecolor(PALE)
     cmap, norm = _colours(values_KxD)
     image = axes.imshow(values_KxD, cmap=cmap, norm=norm, aspect="auto")
     names = [_with_n(name, n_KxD, d) for d, name in enumerate(datasets)]
-    slant = {"rotation": 45, "ha": "right"} if len(datasets) > _SLANTED else {}
+    slant = (
+        {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        if len(datasets) > _SLANTED
+        else {}
+    )
     axes.set_xticks(np.arange(len(datasets)), names, fontsize=9, **slant)
     axes.set_yticks(np.arange(len(proxies)), proxies)
     axes.tick_params(length=0)
@@ -159,7 +163,7 @@ def averages(
     axes.barh(place, mean, color=BLUE, alpha=0.35)
     shifts = np.linspace(-0.27, 0.27, whole) if whole > 1 else np.zeros(1)
     for d, dataset in enumerate(datasets):
-        color, marker = style.SERIES[d % len(style.SERIES)]
+        color, marker = style.series(d)
         values, (low, high) = values_KxD[:, d], between_KxD[:, :, d]
         label = _with_n(dataset, n_KxD, d).replace("\n", ", ")
         at = place + shifts[d]

@@ -99,7 +99,7 @@ def _mark_generations(axes: Any, generations: Sequence[int], number: int) -> Non
         raise ValueError(f"there are {number} evaluations, but {len(generations)} generations.")
     starts = np.flatnonzero(np.diff(generations, prepend=generations[0] - 1))
     edges = np.append(starts, number) + 0.5
-    names = [int(generations[i]) for i in starts]
+    names = np.asarray(generations)[starts].tolist()
     for left, right in list(itertools.pairwise(edges))[1::2]:
         axes.axvspan(left, right, color="0.95", linewidth=0, zorder=0)
     axes.set_xlim(0.5 - 0.01 * number, number + 0.5 + 0.01 * number)

@@ -13,16 +13,16 @@ from lswag_jax.files import write_atomically
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#9A9A9A"
 PALE, DARK = "#D9D9D9", "#4D4D4D"
-# A colour and a marker for each of several things, told apart without colours too.
-SERIES = (
+# A brown in place of the palette's yellow, which is lost on white.
+_SERIES = (
     (ORANGE, "o"), (BLUE, "s"), (GREEN, "^"), ("#CC79A7", "D"), ("#E69F00", "v"),
-    ("#56B4E9", "P"), (DARK, "X"), ("#F0E442", "*"),
+    ("#56B4E9", "P"), (DARK, "X"), ("#7F4F24", "*"),
 )  # fmt: skip
 FORMATS = ("png", "pdf", "svg")
 STATISTICS = {"rho": r"Spearman $\rho$", "tau": r"Kendall $\tau$"}
 _MANY = 2000  # dots, above which a vector file holds them as an image
 # Texts of a PDF stay texts, and equal figures are equal files.
-_FILES = {"pdf.fonttype": 42, "svg.hashsalt": "lswag_jax"}
+_FILES: dict[Any, Any] = {"pdf.fonttype": 42, "svg.hashsalt": "lswag_jax"}
 _METADATA: dict[str, dict[str, None]] = {
     "png": {},
     "pdf": {"CreationDate": None},
@@ -85,6 +85,17 @@ def dress(axes: Any, xlabel: str, ylabel: str) -> None:
     axes.set_axisbelow(True)
 
 
+def series(number: int) -> tuple[str, str]:
+    """A colour and a marker for one of several things; of 64 no two have both in common.
+
+    Example:
+        >>> series(0)[0] == series(8)[0], series(0)[1] == series(8)[1]
+        (True, False)
+    """
+    turn, place = divmod(number, len(_SERIES))
+    return _SERIES[place][0], _SERIES[(place + turn) % len(_SERIES)][1]
+
+
 def dots(number: int) -> dict[str, Any]:
     """Options of a scatter of so many points: the more, the smaller and fainter.
 
@@ -110,7 +121,10 @@ def legend(figure: Any, axes: Any = None, ncols: int = 4) -> None:
         for handle, label in zip(*each.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
     if found:
-        where = {"loc": "outside lower center", "ncols": min(ncols, len(found))}
+        # A column is as wide as the longest text and its handle, in inches.
+        wide = 0.075 * max(map(len, found)) + 0.6
+        fits = max(1, int(figure.get_figwidth() / wide))
+        where = {"loc": "outside lower center", "ncols": min(ncols, fits, len(found))}
         shown = figure.legend(found.values(), found.keys(), frameon=False, fontsize=9, **where)
         for handle in shown.legend_handles:
             if hasattr(handle, "get_sizes") and handle.get_sizes()[0] < 22:
