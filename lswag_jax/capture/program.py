@@ -30,7 +30,8 @@ class Flat:
     """A flat program.
 
     Attributes:
-        jaxpr: a function of the leaves of the parameters, of all other variables, and the inputs.
+        jaxpr: a function of the leaves of the parameters, of all other variables, and the inputs;
+            what does not depend on the images comes first.
         consts: its constants.
         kinds: what each variable depends on: "images" (and maybe parameters), or "params" alone;
             others are constants.
@@ -72,7 +73,9 @@ def flatten(function: Callable, params: Sequence[Array], *others: Any, dead: boo
 
     flat = jax.make_jaxpr(inlined)(*(v.aval for v in closed.jaxpr.invars))
     jaxpr = flat.jaxpr if dead else flat.jaxpr.replace(eqns=_alive(flat.jaxpr))
-    return Flat(jaxpr, flat.consts, _kinds(jaxpr, kinds))
+    found = _kinds(jaxpr, kinds)
+    eqns = sorted(jaxpr.eqns, key=lambda eqn: found[eqn.outvars[0]] == "images")
+    return Flat(jaxpr.replace(eqns=eqns), flat.consts, found)
 
 
 def name_of(eqn: core.JaxprEqn) -> str:

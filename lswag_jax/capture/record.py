@@ -1,7 +1,7 @@
 """A traced network with a plan of what to record, ready to be run with perturbations."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from lswag_jax.arrays import shaped
-from lswag_jax.capture import activations, products
+from lswag_jax.capture import activations, loops, products
 from lswag_jax.capture.batch_norm import BatchStatistics
 from lswag_jax.capture.calls import Activation, Call, layer_indices
+from lswag_jax.capture.loops import Loop
 from lswag_jax.capture.network import Network, layer_name, leaves
 from lswag_jax.capture.program import MARK, Flat, bind, flatten, name_of
 from lswag_jax.capture.sample_calls import call_of_samples, of_samples
@@ -44,6 +45,7 @@ class Program:
         activations: equations whose outputs are activations', with the samples in them.
         batch: number of samples.
         network: what was traced.
+        loops: stretches that repeat.
     """
 
     flat: Flat
@@ -52,6 +54,7 @@ class Program:
     activations: dict[int, Rows]
     batch: int
     network: Network
+    loops: tuple[Loop, ...] = ()
 
     @classmethod
     def trace(cls, network: Network, images: Any, is_scored: bool = True) -> "Program":
@@ -81,7 +84,7 @@ class Program:
         if not is_scored:
             return cls(flat, names, (), {}, batch, network)
         calls, posts = _plan(flat, names, applies, batch)
-        return cls(flat, names, calls, posts, batch, network)
+        return cls(flat, names, calls, posts, batch, network, _loops(flat, calls, posts))
 
     @property
     def layer_names(self) -> list[str]:
@@ -102,13 +105,22 @@ class Program:
         ]
 
     def zeros(self, wanted: Sequence[bool]) -> dict[int, Array]:
-        """A zero perturbation for the output of each call whose cotangent is wanted."""
-        return {
-            call.eqn: jnp.zeros(aval.shape, aval.dtype)
-            for call, want in zip(self.calls, wanted, strict=True)
-            if want
-            for aval in [shaped(self.flat.jaxpr.eqns[call.eqn].outvars[0])]
-        }
+        """A zero perturbation for the output of each call whose cotangent is wanted.
+
+        By its equation; of a loop by that of the first turn in which one is wanted, for this turn
+        and all behind it [turns, ...].
+        """
+        eqns = {call.eqn for call, want in zip(self.calls, wanted, strict=True) if want}
+        shapes = {i: shaped(self.flat.jaxpr.eqns[i].outvars[0]) for i in eqns}
+        found = {i: jnp.zeros(shape.shape, shape.dtype) for i, shape in shapes.items()}
+        for loop in self.loops:
+            inside = [i for i in eqns if loop.start <= i < loop.stop]
+            first = min((loop.at(i)[0] for i in inside), default=0)
+            for i in inside:
+                zero = found.pop(i)
+                stack = jnp.zeros((loop.turns - first, *zero.shape), zero.dtype)
+                found[loop.index(first, loop.at(i)[1])] = stack
+        return found
 
     def run(
         self, perturbations: dict[int, Array], images: Any
@@ -120,33 +132,77 @@ class Program:
         jaxpr = self.flat.jaxpr
         env: dict = dict(zip(jaxpr.constvars, self.flat.consts, strict=True))
         env |= dict(zip(jaxpr.invars, args, strict=True))
-        plan: dict[int, list] = {}
-        for call in self.calls:
-            plan.setdefault(call.eqn, []).append(call)
+        kept: dict = {}  # what is recorded of loops
+
+        def read(atom: Any) -> Any:
+            return atom.val if isinstance(atom, core.Literal) else env[atom]
+
+        def recorded(atom: Any) -> Any:
+            return kept[atom] if not isinstance(atom, core.Literal) and atom in kept else read(atom)
+
         recorder = _Recorder(self.names, self.batch)
-        for i, eqn in enumerate(jaxpr.eqns):
-            values = [_value(atom, env) for atom in eqn.invars]
-            mark = next((call for call in plan.get(i, ()) if isinstance(call, Mark)), None)
-            outputs = [values[-1]] if mark or name_of(eqn).startswith(MARK) else bind(eqn, values)
-            env.update(zip(eqn.outvars, outputs, strict=True))
-            for call in plan.get(i, ()):
-                recorder.add(call, env, params, values)
-            if i in self.activations:
-                recorder.activation(self.activations[i].first(outputs[0], self.batch))
-            if i in perturbations:
-                env[eqn.outvars[0]] = env[eqn.outvars[0]] + perturbations[i]
-        return _value(jaxpr.outvars[0], env), recorder.calls, recorder.activations
+        planned: dict[int, list] = {}
+        for call in self.calls:
+            planned.setdefault(call.eqn, []).append(call)
+        starts = {loop.start: loop for loop in self.loops}
+        i = 0
+        while i < len(jaxpr.eqns):
+            if i in starts:
+                self._run_loop(starts[i], perturbations, read, env, kept)
+                stop = starts[i].stop
+            else:
+                outputs = _step(jaxpr.eqns[i], [read(atom) for atom in jaxpr.eqns[i].invars])
+                if i in perturbations:
+                    outputs[0] = outputs[0] + perturbations[i]
+                env.update(zip(jaxpr.eqns[i].outvars, outputs, strict=True))
+                stop = i + 1
+            for i in range(i, stop):  # noqa: B020
+                for call in planned.get(i, ()):
+                    recorder.add(call, recorded, params, jaxpr.eqns[i].invars)
+                if i in self.activations:
+                    post = recorded(jaxpr.eqns[i].outvars[0])
+                    recorder.activation(self.activations[i].first(post, self.batch))
+            i = stop
+        return read(jaxpr.outvars[0]), recorder.calls, recorder.activations
+
+    def _run_loop(
+        self, loop: Loop, perturbations: dict[int, Array], read: Callable, env: dict, kept: dict
+    ) -> None:
+        """Runs a loop, its turns without perturbations apart, and puts down what it gives."""
+        own = {i: delta for i, delta in perturbations.items() if loop.start <= i < loop.stop}
+        first = loop.at(min(own))[0] if own else loop.turns
+        deltas = {loop.at(i)[1]: delta for i, delta in own.items()}
+        carry = loop.begin(read)
+        for span, some in (((0, first), {}), ((first, loop.turns), deltas)):
+            if span[0] < span[1]:
+                carry, recorded, passed = loop.run(carry, span, read, _step, some)
+                kept.update(loop.of_turns(recorded, span[0]))
+                env.update(loop.of_turns(passed, span[0]))
+        env.update(loop.at_end(carry))
 
     def with_cotangents(self, calls: Sequence[Call], found: dict[int, Array]) -> list[Call]:
         """Calls with the cotangents of their outputs, a sample's together as its inputs are."""
+        found = found | self._cotangents_of_loops(found)
         return [
             dataclasses.replace(call, cotangent=_cotangent(planned, found, call, self.batch))
             for planned, call in zip(self.calls, calls, strict=True)
         ]
 
+    def _cotangents_of_loops(self, found: dict[int, Array]) -> dict[int, Array]:
+        """Cotangents of each turn by its equation, from those of all turns; see `zeros`."""
+        return {
+            loop.index(first + turn, number): cotangents[turn]
+            for loop in self.loops
+            for i, cotangents in found.items()
+            if loop.start <= i < loop.stop
+            for first, number in [loop.at(i)]
+            for turn in range(len(cotangents))
+        }
 
-def _value(atom: core.Var | core.Literal, env: dict) -> Any:
-    return atom.val if isinstance(atom, core.Literal) else env[atom]
+
+def _step(eqn: core.JaxprEqn, values: Sequence[Any]) -> list:
+    """An equation's outputs; a mark gives its last operand."""
+    return [values[-1]] if name_of(eqn).startswith(MARK) else bind(eqn, values)
 
 
 def _cotangent(planned: products.Use | Mark, found: dict, call: Call, batch: int) -> Array | None:
@@ -174,24 +230,26 @@ class _Recorder:
         """Adds an activation's output [B, ...]."""
         self.activations.append(Activation(post, len(self._seen)))
 
-    def add(self, planned: products.Use | Mark, env: dict, params: dict, values: list) -> None:
-        """Adds a call whose output is there."""
+    def add(
+        self, planned: products.Use | Mark, read: Callable, params: dict, atoms: Sequence
+    ) -> None:
+        """Adds a call whose output is there; `read` gives the values of its equation's `atoms`."""
         if isinstance(planned, Mark):
-            self._add_mark(planned, values)
+            self._add_mark(planned, [read(atom) for atom in atoms])
         else:
-            self._add_use(planned, env, params)
+            self._add_use(planned, read, params)
 
-    def _add_use(self, use: products.Use, env: dict, params: dict) -> None:
+    def _add_use(self, use: products.Use, read: Callable, params: dict) -> None:
         own = {"kernel": _part(params, self._names, use.leaf)}
         if use.bias is not None:
             own["bias"] = _part(params, self._names, use.bias)
         name, leaf = _name(use, self._names), layer_name(self._names[use.leaf.number])
-        inputs = use.call.enters.first(_value(use.inputs, env), self._batch)
-        output = env[use.output]
+        inputs = use.call.enters.first(read(use.inputs), self._batch)
+        output = shaped(use.output)
         size = output.size // self._batch
         if use.cut is not None:
             size //= output.shape[use.cut[0]]
-        extra = [_value(atom, env) for atom in use.extra]
+        extra = [read(atom) for atom in use.extra]
         before = len(self._seen)
         self._seen.add(name)
         self.calls.append(
@@ -266,6 +324,33 @@ def _plan(
         if i < end
     }
     return tuple(calls), posts
+
+
+def _loops(flat: Flat, calls: Sequence, posts: Mapping[int, Rows]) -> tuple[Loop, ...]:
+    """Loops of a program that hold layers, and what each gives back."""
+    eqns = flat.jaxpr.eqns
+    start = sum(flat.kind(eqn.outvars[0]) != "images" for eqn in eqns)
+    marks = [call for call in calls if isinstance(call, Mark)]
+    keys = {mark.eqn: _key(mark, eqns[mark.eqn]) for mark in marks}
+    uses = [call for call in calls if not isinstance(call, Mark)]
+    wanted = [v for use in uses for v in (use.inputs, *use.extra)]
+    wanted += [v for mark in marks for v in eqns[mark.eqn].invars]
+    wanted += [eqns[i].outvars[0] for i in posts]
+    wanted = [v for v in wanted if not isinstance(v, core.Literal)]
+
+    def read_outside(loop: Loop) -> list:
+        others = [*eqns[: loop.start], *eqns[loop.stop :]]
+        atoms = [*flat.jaxpr.outvars, *(atom for eqn in others for atom in eqn.invars)]
+        return [atom for atom in atoms if not isinstance(atom, core.Literal)]
+
+    found = loops.find(eqns, start, [use.eqn for use in uses], keys)
+    return tuple(loop.giving(wanted, read_outside(loop)) for loop in found)
+
+
+def _key(mark: Mark, eqn: core.JaxprEqn) -> tuple:
+    """What two marks of a program have in common that can be turns of a loop."""
+    shapes = tuple(str(v.aval) for v in eqn.invars)
+    return mark.kind, mark.structure, str(mark.shapes), mark.is_batch_norm, shapes
 
 
 def _rows_of(eqn: core.JaxprEqn, found: dict, batch: int) -> Rows:
