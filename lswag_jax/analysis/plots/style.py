@@ -123,8 +123,10 @@ def legend(figure: Any, axes: Any = None, ncols: int = 4) -> None:
     if found:
         # A column is as wide as the longest text and its handle, in inches.
         wide = 0.075 * max(map(len, found)) + 0.6
-        fits = max(1, int(figure.get_figwidth() / wide))
-        where = {"loc": "outside lower center", "ncols": min(ncols, fits, len(found))}
+        columns = min(ncols, max(1, int(figure.get_figwidth() / wide)), len(found))
+        rows = -(-len(found) // columns)
+        figure.set_figheight(figure.get_figheight() + 0.2 * (rows - 1))  # not at the axes' cost
+        where = {"loc": "outside lower center", "ncols": columns}
         shown = figure.legend(found.values(), found.keys(), frameon=False, fontsize=9, **where)
         for handle in shown.legend_handles:
             if hasattr(handle, "get_sizes") and handle.get_sizes()[0] < 22:
