@@ -1,7 +1,8 @@
 """Types of arrays and of variables, and what JAX's own types are too weak to say."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import jax
@@ -36,21 +37,115 @@ def each(function: Callable[..., Array], arguments: Sequence[tuple[Any, ...]]) -
         >>> each(lambda x, y: x.sum() * y, rows).tolist()
         [6.0, 4.0, 4.0]
     """
-    groups: dict[tuple, list[int]] = {}
-    for i, arrays in enumerate(arguments):
-        groups.setdefault(tuple(jnp.shape(x) for x in arrays), []).append(i)
+    shapes = [tuple(jnp.shape(x) for x in arrays) for arrays in arguments]
+    groups = alike(shapes, [arrays[0] for arrays in arguments])
     found = [
-        _loop(function)(*map(jnp.stack, zip(*(arguments[i] for i in group), strict=True)))
-        for group in groups.values()
+        _loop(function)(*map(stacked, zip(*(arguments[i] for i in group), strict=True)))
+        for group in groups
     ]
-    order = np.argsort([i for group in groups.values() for i in group])
-    return jnp.concatenate(found)[order]
+    return jnp.concatenate(found)[np.argsort(np.concatenate(groups))]
 
 
 @functools.lru_cache(maxsize=64)
 def _loop(function: Callable[..., Array]) -> Callable[..., Array]:
     """One compiled loop for each set of shapes, also for chains of blocks."""
     return jax.jit(lambda *stacks: jax.lax.map(lambda arrays: function(*arrays), stacks))
+
+
+_ROWS: dict[int, tuple[weakref.ref, Array, int]] = {}  # where an array was taken from, by its id
+
+
+def rows(stack: Array) -> list[Array]:
+    """The arrays of a stack [n, ...]; `stacked` of consecutive ones copies nothing."""
+    found = []
+    for i in range(len(stack)):
+        row = stack[i]
+        key = id(row)
+        _ROWS[key] = (weakref.ref(row, lambda _, key=key: _ROWS.pop(key, None)), stack, i)
+        found.append(row)
+    return found
+
+
+def _origin(array: Any) -> tuple[Array | None, int]:
+    """The stack that an array is a row of, and which; None of others."""
+    known = _ROWS.get(id(array))
+    return known[1:] if known is not None and known[0]() is array else (None, 0)
+
+
+def source(array: Any) -> int:
+    """The same number for rows of one stack, 0 for other arrays."""
+    stack, _ = _origin(array)
+    return 0 if stack is None else id(stack)
+
+
+def stacked(arrays: Sequence[Any]) -> Array:
+    """`jnp.stack(arrays)`; of `rows` of one array a part of it, which copies little or nothing.
+
+    Example:
+        >>> x = jnp.arange(6.0).reshape(3, 2)
+        >>> stacked(rows(x)) is x
+        True
+    """
+    parts: list[Array] = []
+    order: list[int] = []
+    for places in alike(map(source, arrays)):  # in the order of `arrays` where each is together
+        stack, _ = _origin(arrays[places[0]])
+        some = [arrays[i] for i in places]
+        parts.append(jnp.stack(some) if stack is None else _taken(stack, some))
+        order += places
+    together = parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+    return together if order == sorted(order) else together[np.argsort(order)]
+
+
+def _taken(stack: Array, some: Sequence[Array]) -> Array:
+    """Rows of a stack as one array."""
+    index = np.array([_origin(row)[1] for row in some])
+    if np.array_equal(index, np.arange(len(stack))):
+        return stack
+    first, step = index[0], 1 if len(index) == 1 else index[1] - index[0]
+    if step > 0 and np.array_equal(index, first + step * np.arange(len(index))):
+        return stack[first : index[-1] + 1 : step]
+    return stack[index]
+
+
+def as_rows(arrays: Sequence[Any]) -> list[Any]:
+    """The same arrays, like ones as rows of one stack.
+
+    A short `jnp.stack` is slow to compile on a CPU, 0.1 to 1.4 seconds, and a long one is not.
+
+    Example:
+        >>> [x.shape for x in as_rows([jnp.ones(3), jnp.ones(2), jnp.ones(2)])]
+        [(3,), (2,), (2,)]
+    """
+    found = dict(enumerate(arrays))
+    own = [i for i, array in found.items() if not source(array)]
+    for group in alike((found[i].shape, found[i].dtype) for i in own):
+        places = [own[j] for j in group]
+        if len(places) > 1:
+            found |= zip(places, rows(jnp.stack([found[i] for i in places])), strict=True)
+    return list(found.values())
+
+
+def alike(keys: Iterable[Hashable], arrays: Sequence[Any] = ()) -> list[list[int]]:
+    """Places of equal keys, in the order in which they are met.
+
+    Args:
+        keys: one for each place.
+        arrays: one for each place: rows of one stack are put together.
+
+    Example:
+        >>> alike("aba")
+        [[0, 2], [1]]
+    """
+    groups: dict[Hashable, list[int]] = {}
+    for i, key in enumerate(keys):
+        groups.setdefault(key, []).append(i)
+    if not arrays:
+        return list(groups.values())
+    return [
+        [group[j] for part in alike(source(arrays[i]) for i in group) for j in part]
+        for group in groups.values()
+    ]
 
 
 def shaped(atom: core.Var | core.Literal) -> ShapedArray:

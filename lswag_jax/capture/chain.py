@@ -173,10 +173,11 @@ def _pull(module, options, skip: int, variables, x: Array, cotangent: Array):
         output, calls, _ = program.run(perturbations, x)
         return output, calls
 
-    zeros = program.zeros(program.wanted(skip))
+    wanted = program.wanted(skip)
+    zeros = program.zeros(wanted)
     _, back, calls = jax.vjp(run, zeros, x, has_aux=True)
     cotangents, x_bar = back(cotangent)
-    return x_bar, program.with_cotangents(calls, cotangents)
+    return x_bar, program.with_cotangents(calls, cotangents, wanted)
 
 
 @functools.partial(jax.jit, static_argnums=0)

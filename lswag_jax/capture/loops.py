@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
-from lswag_jax.arrays import shaped
+from lswag_jax.arrays import rows, shaped, stacked
 from lswag_jax.capture.program import bind
 
 Array = jax.Array
@@ -139,9 +139,9 @@ class Loop:
     def of_turns(self, values: Mapping[Place, Array], first: int) -> dict[Any, Array]:
         """Values [turns, ...] from turn `first` on by their variables."""
         return {
-            self.eqns[(first + i) * self.size + number].outvars[output]: value[i]
+            self.eqns[(first + i) * self.size + number].outvars[output]: row
             for (number, output), value in values.items()
-            for i in range(len(value))
+            for i, row in enumerate(rows(value))
         }
 
     def run(
@@ -165,7 +165,7 @@ class Loop:
             The carry behind them; recorded and passed values [turns, ...] by their places.
         """
         first, stop = span
-        xs = [jnp.stack([read(atom) for atom in o.atoms[first:stop]]) for o in self.scanned]
+        xs = [stacked([read(atom) for atom in o.atoms[first:stop]]) for o in self.scanned]
 
         def turn(carry: list, now: tuple) -> tuple[list, tuple]:
             slices, deltas = now
@@ -194,42 +194,50 @@ class Loop:
 
 
 def find(
-    eqns: Sequence[core.JaxprEqn],
-    start: int,
-    worth: Sequence[int],
-    keys: Mapping[int, Any],
+    eqns: Sequence[core.JaxprEqn], worth: Sequence[int], keys: Mapping[int, Any]
 ) -> list[Loop]:
     """Loops that do not overlap, in order; those that save most equations are taken first.
 
     Args:
         eqns: of the program.
-        start: index of the first one that may be in a loop.
         worth: indices of equations of which a turn must have one.
         keys: of equations that are compared by something else than what they are.
     """
     numbers: dict = {}
     key_of = Keys()
-    own = [keys[i] if i in keys else key_of.equation(e) for i, e in enumerate(eqns) if i >= start]
+    own = [keys[i] if i in keys else key_of.equation(e) for i, e in enumerate(eqns)]
     code = np.array([numbers.setdefault(key, len(numbers)) for key in own], int)
     found: list[Loop] = []
-    for first, size, turns in _repeats(code):
-        place = first + start
-        is_free = all(place >= loop.stop or place + size * turns <= loop.start for loop in found)
-        if is_free and any(place <= i < place + size for i in worth):
-            loop = _wired(eqns, place, size, turns)
-            found += [] if loop is None else [loop]
+    for start, stop, size in _repeats(code):
+        for first, last in _free(start, stop, found):
+            turns = (last - first) // size
+            if turns > 1 and any(first <= i < first + size for i in worth):
+                loop = _wired(eqns, first, size, turns)
+                found += [] if loop is None else [loop]
     return sorted(found, key=lambda loop: loop.start)
 
 
 def _repeats(code: np.ndarray) -> list[tuple[int, int, int]]:
-    """Start, size and turns of every stretch that repeats, those that save most first."""
+    """Start, end and period of every stretch that repeats; those that save most come first."""
     found = []
     for size in range(_FEWEST, len(code) // 2 + 1):
         is_same = np.concatenate([[False], code[:-size] == code[size:], [False]])
         edges = np.flatnonzero(np.diff(is_same.astype(int))).reshape(-1, 2)
-        turns = (edges[:, 1] - edges[:, 0]) // size + 1
-        found += [(int(e[0]), size, int(t)) for e, t in zip(edges, turns, strict=True) if t > 1]
-    return sorted(found, key=lambda one: (-one[1] * (one[2] - 1), one[1], one[0]))
+        found += [(a, b + size, size) for a, b in edges.tolist() if b - a >= size]
+    # Equations that the loop saves: those of all turns but one.
+    return sorted(
+        found, key=lambda one: (-((one[1] - one[0]) // one[2] - 1) * one[2], one[2], one[0])
+    )
+
+
+def _free(start: int, stop: int, loops: Sequence[Loop]) -> list[tuple[int, int]]:
+    """What is left of a stretch between loops."""
+    found = []
+    for loop in sorted(loops, key=lambda loop: loop.start):
+        if start < min(loop.start, stop):
+            found.append((start, min(loop.start, stop)))
+        start = max(start, loop.stop)
+    return found + ([(start, stop)] if start < stop else [])
 
 
 def _wired(eqns: Sequence[core.JaxprEqn], start: int, size: int, turns: int) -> Loop | None:

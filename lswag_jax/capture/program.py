@@ -5,7 +5,7 @@ derivative is for stays whole, and so do marks.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -31,7 +31,7 @@ class Flat:
 
     Attributes:
         jaxpr: a function of the leaves of the parameters, of all other variables, and the inputs;
-            what does not depend on the images comes first.
+            parts taken of what does not depend on images come first.
         consts: its constants.
         kinds: what each variable depends on: "images" (and maybe parameters), or "params" alone;
             others are constants.
@@ -74,8 +74,7 @@ def flatten(function: Callable, params: Sequence[Array], *others: Any, dead: boo
     flat = jax.make_jaxpr(inlined)(*(v.aval for v in closed.jaxpr.invars))
     jaxpr = flat.jaxpr if dead else flat.jaxpr.replace(eqns=_alive(flat.jaxpr))
     found = _kinds(jaxpr, kinds)
-    eqns = sorted(jaxpr.eqns, key=lambda eqn: found[eqn.outvars[0]] == "images")
-    return Flat(jaxpr.replace(eqns=eqns), flat.consts, found)
+    return Flat(jaxpr.replace(eqns=_parts_first(jaxpr.eqns, found)), flat.consts, found)
 
 
 def name_of(eqn: core.JaxprEqn) -> str:
@@ -105,6 +104,25 @@ def _alive(jaxpr: core.Jaxpr) -> list[core.JaxprEqn]:
             kept.append(eqn)
             needed.update(v for v in eqn.invars if not isinstance(v, core.Literal))
     return kept[::-1]
+
+
+def _parts_first(eqns: Sequence[core.JaxprEqn], kinds: Mapping) -> list[core.JaxprEqn]:
+    """The equations, those first that take a part of what does not depend on the images.
+
+    Like blocks take other parts of one array of sizes, or of stacked parameters; behind these their
+    equations are the same.
+    """
+    needed: set = set()
+    first = []
+    for eqn in reversed(eqns):
+        is_part = eqn.primitive.name in ("slice", "dynamic_slice")
+        if kinds[eqn.outvars[0]] == "images":
+            continue
+        if is_part or not needed.isdisjoint(eqn.outvars):
+            first.append(eqn)
+            needed.update(v for v in eqn.invars if not _is_literal(v))
+    found = set(map(id, first))
+    return [*reversed(first), *(eqn for eqn in eqns if id(eqn) not in found)]
 
 
 def _kinds(jaxpr: core.Jaxpr, inputs: Sequence[str]) -> dict[Any, str]:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from lswag_jax.arrays import shaped
+from lswag_jax.arrays import as_rows, rows, shaped
 from lswag_jax.capture import activations, loops, products
 from lswag_jax.capture.batch_norm import BatchStatistics
 from lswag_jax.capture.calls import Activation, Call, layer_indices
@@ -111,22 +111,24 @@ class Program:
         and all behind it [turns, ...].
         """
         eqns = {call.eqn for call, want in zip(self.calls, wanted, strict=True) if want}
-        shapes = {i: shaped(self.flat.jaxpr.eqns[i].outvars[0]) for i in eqns}
-        found = {i: jnp.zeros(shape.shape, shape.dtype) for i, shape in shapes.items()}
+        turns: dict[int, tuple[int, ...]] = {}
         for loop in self.loops:
             inside = [i for i in eqns if loop.start <= i < loop.stop]
             first = min((loop.at(i)[0] for i in inside), default=0)
-            for i in inside:
-                zero = found.pop(i)
-                stack = jnp.zeros((loop.turns - first, *zero.shape), zero.dtype)
-                found[loop.index(first, loop.at(i)[1])] = stack
-        return found
+            eqns -= set(inside)
+            numbers = {loop.at(i)[1] for i in inside}
+            turns |= {loop.index(first, number): (loop.turns - first,) for number in numbers}
+        turns |= dict.fromkeys(eqns, ())
+        shapes = {i: shaped(self.flat.jaxpr.eqns[i].outvars[0]) for i in sorted(turns)}
+        return {i: jnp.zeros(turns[i] + aval.shape, aval.dtype) for i, aval in shapes.items()}
 
     def run(
         self, perturbations: dict[int, Array], images: Any
     ) -> tuple[Array, list[Call], list[Activation]]:
         """The output, and what was recorded on the way."""
         params, others, _ = leaves(self.network.variables)
+        if self.loops:
+            params = dict(zip(params, as_rows(list(params.values())), strict=True))
         args = [*params.values(), *jax.tree.leaves(others)]
         args += jax.tree.leaves(self.network.inputs(images))
         jaxpr = self.flat.jaxpr
@@ -180,23 +182,27 @@ class Program:
                 env.update(loop.of_turns(passed, span[0]))
         env.update(loop.at_end(carry))
 
-    def with_cotangents(self, calls: Sequence[Call], found: dict[int, Array]) -> list[Call]:
-        """Calls with the cotangents of their outputs, a sample's together as its inputs are."""
+    def with_cotangents(
+        self, calls: Sequence[Call], found: dict[int, Array], wanted: Sequence[bool]
+    ) -> list[Call]:
+        """Calls with the wanted cotangents of their outputs, a sample's together as its inputs."""
         found = found | self._cotangents_of_loops(found)
         return [
-            dataclasses.replace(call, cotangent=_cotangent(planned, found, call, self.batch))
-            for planned, call in zip(self.calls, calls, strict=True)
+            dataclasses.replace(call, cotangent=_cotangent(planned, found[planned.eqn], self.batch))
+            if want
+            else call
+            for planned, call, want in zip(self.calls, calls, wanted, strict=True)
         ]
 
     def _cotangents_of_loops(self, found: dict[int, Array]) -> dict[int, Array]:
         """Cotangents of each turn by its equation, from those of all turns; see `zeros`."""
         return {
-            loop.index(first + turn, number): cotangents[turn]
+            loop.index(first + turn, number): cotangent
             for loop in self.loops
             for i, cotangents in found.items()
             if loop.start <= i < loop.stop
             for first, number in [loop.at(i)]
-            for turn in range(len(cotangents))
+            for turn, cotangent in enumerate(rows(cotangents))
         }
 
 
@@ -205,10 +211,8 @@ def _step(eqn: core.JaxprEqn, values: Sequence[Any]) -> list:
     return [values[-1]] if name_of(eqn).startswith(MARK) else bind(eqn, values)
 
 
-def _cotangent(planned: products.Use | Mark, found: dict, call: Call, batch: int) -> Array | None:
-    if planned.eqn not in found or call.kind not in ("weight", "norm"):
-        return None
-    cotangent = found[planned.eqn]
+def _cotangent(planned: products.Use | Mark, cotangent: Array, batch: int) -> Array:
+    """A call's own of the cotangent of its equation's output, with the samples first."""
     if isinstance(planned, Mark):
         return of_samples(cotangent, batch)
     if planned.cut is not None:
@@ -329,7 +333,6 @@ def _plan(
 def _loops(flat: Flat, calls: Sequence, posts: Mapping[int, Rows]) -> tuple[Loop, ...]:
     """Loops of a program that hold layers, and what each gives back."""
     eqns = flat.jaxpr.eqns
-    start = sum(flat.kind(eqn.outvars[0]) != "images" for eqn in eqns)
     marks = [call for call in calls if isinstance(call, Mark)]
     keys = {mark.eqn: _key(mark, eqns[mark.eqn]) for mark in marks}
     uses = [call for call in calls if not isinstance(call, Mark)]
@@ -343,7 +346,7 @@ def _loops(flat: Flat, calls: Sequence, posts: Mapping[int, Rows]) -> tuple[Loop
         atoms = [*flat.jaxpr.outvars, *(atom for eqn in others for atom in eqn.invars)]
         return [atom for atom in atoms if not isinstance(atom, core.Literal)]
 
-    found = loops.find(eqns, start, [use.eqn for use in uses], keys)
+    found = loops.find(eqns, [use.eqn for use in uses], keys)
     return tuple(loop.giving(wanted, read_outside(loop)) for loop in found)
 
 

@@ -103,11 +103,12 @@ def record(
         logits, calls, activations = program.run(perturbations, images)
         return loss(logits, labels), (logits, calls, activations)
 
-    zeros = program.zeros(program.wanted(first_layer))
+    wanted = program.wanted(first_layer)
+    zeros = program.zeros(wanted)
     losses, back, (logits, calls, activations) = jax.vjp(run, zeros, has_aux=True)
 
     def pull(weights_B: Array) -> list[Call]:
-        return program.with_cotangents(calls, back(weights_B)[0])
+        return program.with_cotangents(calls, back(weights_B)[0], wanted)
 
     recorded = pull(jnp.ones_like(losses))
     layers, norms = layers_of(recorded), layers_of(recorded, "norm")

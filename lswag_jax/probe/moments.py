@@ -35,6 +35,8 @@ class Moments(NamedTuple):
         if ddof >= n:
             raise ValueError(f"ddof must be below the number of gradients {n}, got {ddof}.")
         factor = scale**2 * n / (n - ddof)
+        if scale == factor == 1:
+            return self
         return Moments(self.mean_abs * scale, self.variance * factor, self.mean * scale)
 
 

@@ -5,6 +5,9 @@ from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from lswag_jax.arrays import alike, each, stacked
 
 Array = jax.Array
 PATTERN_LIMIT = 256  # samples; a pattern is sorted by words of 32 of them
@@ -74,34 +77,37 @@ def count_distinct(words_WxU: Array, num_units: Array | int) -> Array:
     return _sorted_changes(words_WxU) + 1 - (num_zero > 0) + real_zero
 
 
-def count_each(words: Sequence[Array], num_units: Sequence[Array | int]) -> Array:
+def count_each(words: Sequence[Array], num_units: Array | Sequence[int]) -> Array:
     """Number of distinct patterns of each layer, int32 [A]; layers of one shape in one sort.
 
     Args:
         words: packed patterns [W, U_a] of each layer.
-        num_units: units that are there in each layer.
+        num_units: units that are there in each layer [A].
     """
-    counts: list = [None] * len(words)
-    for shape in dict.fromkeys(w.shape for w in words):
-        index = [i for i, w in enumerate(words) if w.shape == shape]
-        stacked = jnp.stack([words[i] for i in index])
-        units = jnp.stack([jnp.asarray(num_units[i], jnp.int32) for i in index])
-        for i, count in zip(index, jax.vmap(count_distinct)(stacked, units), strict=True):
-            counts[i] = count
-    return jnp.stack(counts)
+    units_A, groups = jnp.asarray(num_units, jnp.int32), alike([w.shape for w in words], words)
+    counts = [
+        jax.vmap(count_distinct)(stacked([words[i] for i in group]), units_A[np.array(group)])
+        for group in groups
+    ]
+    return jnp.concatenate(counts)[np.argsort(np.concatenate(groups))]
 
 
-def count_union(words: Sequence[Array], num_units: Sequence[Array | int], include) -> Array:
+def count_union(words: Sequence[Array], num_units: Array | Sequence[int], include) -> Array:
     """Number of distinct patterns over the union of layers; int32, exact.
 
     Args:
         words: packed patterns [W, U_a] of each layer.
-        num_units: units that are there in each layer.
-        include: whether each layer takes part (traced booleans, or Python's).
+        num_units: units that are there in each layer [A].
+        include: whether each layer takes part [A].
     """
-    kept = [jnp.where(i, w, 0) for w, i in zip(words, include, strict=True)]
-    total = sum(jnp.where(i, n, 0) for n, i in zip(num_units, include, strict=True))
-    return count_distinct(jnp.concatenate(kept, axis=1), total)
+    units_A, include_A = jnp.asarray(num_units, jnp.int32), jnp.asarray(include)
+    kept = []
+    for group in alike([w.shape for w in words], words):
+        words_nxWxU = stacked([words[i] for i in group])
+        is_in = include_A[np.array(group)].reshape(-1, 1, 1)
+        words_Wxn_U = jnp.moveaxis(jnp.where(is_in, words_nxWxU, 0), 0, 1)
+        kept.append(words_Wxn_U.reshape(len(words_Wxn_U), -1))
+    return count_distinct(jnp.concatenate(kept, axis=1), jnp.where(include_A, units_A, 0).sum())
 
 
 def _sorted_changes(words_WxU: Array) -> Array:
@@ -121,18 +127,21 @@ def _sorted_changes(words_WxU: Array) -> Array:
         return jnp.stack(changed).any(0).sum(dtype=jnp.int32)
 
 
-def hamming_kernel(values: Sequence[Array], num_units: Sequence[Array | int]) -> Array:
+def hamming_kernel(values: Sequence[Array], num_units: Any) -> Array:
     """K_ij = number of units on which samples i and j have the same bit, int32 [B, B].
 
     Args:
         values: unit values [B, U_a] of each layer; units that are not there are zero.
         num_units: units that are there in each layer.
     """
-    kernel: Any = 0
-    for values_BxU, n in zip(values, num_units, strict=True):
-        bits = (values_BxU > 0).astype(jnp.float32)
-        on_BxB = bits @ bits.T  # counts below 2**24 are exact in float32
-        on = jnp.diagonal(on_BxB)
-        differ = on[:, None] + on[None, :] - 2 * on_BxB
-        kernel += jnp.asarray(n, jnp.int32) - differ.astype(jnp.int32)
-    return kernel
+    pairs = [(v, jnp.asarray(n, jnp.int32)) for v, n in zip(values, num_units, strict=True)]
+    return each(_hamming, pairs).sum(0, dtype=jnp.int32)
+
+
+def _hamming(values_BxU: Array, num_units: Array) -> Array:
+    """The kernel of one layer."""
+    bits = (values_BxU > 0).astype(jnp.float32)
+    on_BxB = bits @ bits.T  # counts below 2**24 are exact in float32
+    on = jnp.diagonal(on_BxB)
+    differ = on[:, None] + on[None, :] - 2 * on_BxB
+    return num_units - differ.astype(jnp.int32)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from lswag_jax.arrays import alike, rows, source, stacked
 from lswag_jax.capture.tape import Activation, Layer, Loss, Tape
 from lswag_jax.probe import patterns
 from lswag_jax.probe.candidate import Candidate, Draws
@@ -60,6 +61,8 @@ class Probe:
         record: `tape.record` of (network, images, labels) for the gradients that are wanted.
         draws: random tensors.
         requests: what all proxies together read of the samples' gradients.
+        layers_read: whether any proxy reads the gradient of each weight layer, bool [L]; None for
+            all.
     """
 
     candidate: Candidate
@@ -76,6 +79,7 @@ class Probe:
     record: Callable[..., Tape]
     draws: Draws
     requests: GradientRequests
+    layers_read: np.ndarray | None = None
     _cache: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -167,42 +171,70 @@ class Probe:
             ValueError: a normalisation layer where mini-batches have their own statistics, or the
                 gradient batch cannot be cut into n equal parts.
         """
+        layers = self.layers
         if self._has_batches:
-            layer = _same_layer({other.name: other for other in self.batches(batches)}, layer)
+            layers = self.batches(batches)
+            layer = _same_layer({other.name: other for other in layers}, layer)
         elif self.requests.samples is not None and self.requests.batches % batches == 0:
             streams = self._stream(layer, self.requests.samples)
             return {name: _coarser(streams[name].batches, batches) for name in names}
-        return self.once(
-            ("gradients", layer.name, tuple(names), batches),
-            lambda: self._zeros_if_absent(layer, lambda: batch_gradients(layer, names, batches)),
+        return self.of_like_layers(
+            ("gradients", tuple(names), batches),
+            layer,
+            layers,
+            lambda layer: batch_gradients(layer, names, batches),
         )
 
     def _stream(self, layer: Layer, absolute: bool) -> dict[str, Stream]:
         """The pass over the samples' gradients of a layer, for all who read it."""
         batches = 1 if self._has_batches else self.requests.batches
 
-        def compute() -> dict[str, Stream]:
+        def compute(layer: Layer) -> dict[str, Stream]:
             return stream(layer, tuple(layer.params), absolute=absolute, batches=batches)
 
-        return self.once(
-            ("stream", layer.name, absolute), lambda: self._zeros_if_absent(layer, compute)
-        )
+        layers = self.layers if layer.kind == "weight" else self.tape.norms
+        return self.of_like_layers(("stream", absolute), layer, layers, compute)
 
-    def _zeros_if_absent(self, layer: Layer, compute: Callable[[], Any]) -> Any:
+    def of_like_layers(
+        self, key: Hashable, layer: Layer, layers: Sequence[Layer], compute: Callable[[Layer], Any]
+    ) -> Any:
         """What `compute` returns for a layer, or zeros where the architecture lacks it.
 
-        A normalisation is taken to be there.
+        It is computed for all layers that are alike and read, one by one in a loop that is compiled
+        once. A normalisation is taken to be there.
+
+        Args:
+            key: of `compute`.
+            layer: one of `layers`.
+            layers: of the network, all of weights or all normalisations.
+            compute: of a layer.
         """
-        if layer.kind == "norm":
-            return compute()
-        return self.if_present([own.name for own in self.layers].index(layer.name), compute)
+        if (key, layer.name) not in self._cache:
+            group = self._like(layer, layers)
+            arrays = [one.anonymous() for one in group.values()]
+            results = map_present(compute, arrays, self._are_present(list(group)))
+            self._cache |= {(key, name): one for name, one in zip(group, results, strict=True)}
+        return self._cache[key, layer.name]
+
+    def _like(self, layer: Layer, layers: Sequence[Layer]) -> dict[str, Layer]:
+        """Layers by name that are read and differ from a layer in their arrays alone."""
+        read, kind = self.layers_read, _kind(layer)
+        if read is not None and layer.kind == "weight":
+            layers = [other for i, other in enumerate(layers) if read[i] or other is layer]
+        return {other.name: other for other in layers if _kind(other) == kind}
+
+    def _are_present(self, names: Sequence[str]) -> Array | None:
+        """Whether each layer is there, bool [n]; None for an exact network or normalisations."""
+        place = {layer.name: i for i, layer in enumerate(self.layers)}
+        if isinstance(self.in_units, np.ndarray) or names[0] not in place:
+            return None
+        return self.present[np.array([place[name] for name in names])]
 
     def if_present(self, i: int, compute: Callable[[], Any]) -> Any:
         """What `compute` returns, or zeros where the architecture does not have weight layer i."""
         if isinstance(self.in_units, np.ndarray):
             return compute()
-        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(compute))
-        return jax.lax.cond(self.present[i], compute, lambda: zeros)
+        return _or_zeros(self.present[i], compute)
 
     def kernel(self, i: int) -> Array:
         """Kernel of weight layer i; of an elastic network as the architecture has it."""
@@ -273,8 +305,16 @@ class Probe:
             self.check_positions("token_reduce")
         return self.once(
             ("values", token_reduce),
-            lambda: [patterns.units(a.post, token_reduce) for a in self.activations],
+            lambda: self._units([a.post for a in self.activations], token_reduce),
         )
+
+    def _units(self, posts: Sequence[Array], token_reduce: str) -> list[Array]:
+        """Unit values of outputs [B, ...]; of like ones they are rows of one array."""
+        of_outputs = jax.vmap(functools.partial(patterns.units, token_reduce=token_reduce))
+        found: dict[int, Array] = {}
+        for group in alike((post.shape, source(post)) for post in posts):
+            found |= zip(group, rows(of_outputs(stacked([posts[i] for i in group]))), strict=True)
+        return [found[i] for i in range(len(posts))]
 
     def check_positions(self, option: str) -> None:
         """Raise ValueError where sums over positions are not those of the exact network."""
@@ -290,20 +330,19 @@ class Probe:
         """Packed patterns [W, U_a] of each activation layer."""
         return self.once(
             ("words", token_reduce, threshold, binarize),
-            lambda: [
-                self._pack(i, v, threshold, binarize)
-                for i, v in enumerate(self.values(token_reduce))
-            ],
+            lambda: self._pack(self.values(token_reduce), threshold, binarize),
         )
 
-    def _pack(self, i: int, values_BxU: Array, threshold: float, binarize: str) -> Array:
-        """Patterns of activation layer `i`; zero patterns where it is not there."""
+    def _pack(self, values: Sequence[Array], threshold: float, binarize: str) -> list[Array]:
+        """Patterns of activation layers; zero patterns where they are not there."""
         pack = functools.partial(patterns.pack, threshold=threshold, binarize=binarize)
-        if isinstance(self.act_units, np.ndarray):
-            return pack(values_BxU)
-        shape = jax.eval_shape(pack, values_BxU)
-        nothing = jnp.zeros(shape.shape, shape.dtype)
-        return jax.lax.cond(self.act_units[i] > 0, pack, lambda _: nothing, values_BxU)
+        present = jnp.asarray(self.act_units) > 0
+        is_exact = isinstance(self.act_units, np.ndarray)
+        words: dict[int, Array] = {}
+        for group in alike((v.shape, source(v)) for v in values):
+            some = None if is_exact else present[np.array(group)]
+            words |= zip(group, map_present(pack, [values[i] for i in group], some), strict=True)
+        return [words[i] for i in range(len(values))]
 
     def distinct(
         self, token_reduce: str = "none", threshold: float = 0.0, binarize: str = "positive"
@@ -316,19 +355,51 @@ class Probe:
             ),
         )
 
-    def num_units(self, token_reduce: str = "none") -> list[Array]:
-        """Active units of each activation layer."""
-        shrink = [
-            a.post[0].size // v.shape[1]
-            for a, v in zip(self.activations, self.values(token_reduce), strict=True)
-        ]
-        return [self.act_units[i] // s for i, s in enumerate(shrink)]
+    def num_units(self, token_reduce: str = "none") -> Array:
+        """Active units of each activation layer, int32 [A]."""
+        pairs = zip(self.activations, self.values(token_reduce), strict=True)
+        shrink = [a.post.size // v.size for a, v in pairs]
+        return jnp.asarray(self.act_units, jnp.int32) // np.array(shrink, np.int32)
 
     def once(self, key: Any, compute: Callable[[], Any]) -> Any:
         """What `compute` returns, computed once for equal keys."""
         if key not in self._cache:
             self._cache[key] = compute()
         return self._cache[key]
+
+
+def _or_zeros(is_wanted: Array, compute: Callable[[], Any]) -> Any:
+    """What `compute` returns, or zeros at no cost."""
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(compute))
+    return jax.lax.cond(is_wanted, compute, lambda: zeros)
+
+
+def _kind(layer: Layer) -> tuple:
+    """What like layers have in common: all but their arrays, which are rows of the same ones."""
+    leaves, structure = jax.tree.flatten(layer.anonymous())
+    shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    return structure, shapes, source(layer.calls[0].inputs)
+
+
+def map_present(compute: Callable[[Any], Any], trees: Sequence[Any], present: Array | None) -> list:
+    """`compute` of trees that differ in their arrays alone, one by one in one loop.
+
+    Args:
+        compute: of one of them.
+        trees: like ones.
+        present: bool [n], zeros are given for the others; None for all.
+    """
+
+    def one(pair: tuple[Any, Array | None]) -> Any:
+        tree, is_there = pair
+        return compute(tree) if is_there is None else _or_zeros(is_there, lambda: compute(tree))
+
+    if len(trees) == 1:
+        return [one((trees[0], None if present is None else present[0]))]
+    stack = jax.tree.map(lambda *leaves: stacked(leaves), *trees)
+    results = jax.lax.map(one, (stack, present))
+    leaves, structure = jax.tree.flatten(results)
+    return [structure.unflatten(row) for row in zip(*map(rows, leaves), strict=True)]
 
 
 def _coarser(gradients_m: Array, n: int) -> Array:

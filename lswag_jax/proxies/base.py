@@ -66,14 +66,13 @@ class Proxy(Checked):
         """Whether it runs a backward pass."""
         return "gradients" in cls.needs if cls.gradients is None else cls.gradients
 
-    def first_layer(self, bin_range: BinRange) -> int:
-        """Index of the first weight layer whose gradient is read.
+    def layers_read(self, bin_range: BinRange) -> np.ndarray:
+        """Whether the gradient of each weight layer is read, bool [L].
 
         Args:
             bin_range: lowest and highest depth bin that each layer can have, by the rule.
         """
-        del bin_range
-        return 0
+        return np.ones(bin_range("zero_based").shape[1], bool)
 
     def measure(self, probe: Probe) -> Parts:
         """Parts of one architecture, among them `score`; traced under jit and vmap.

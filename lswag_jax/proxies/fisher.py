@@ -15,7 +15,8 @@ from typing import ClassVar, Literal
 
 import jax
 
-from lswag_jax.capture.tape import Call
+from lswag_jax.arrays import total
+from lswag_jax.capture.tape import Call, Layer
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.weight_gradients import LayerSum
 
@@ -44,13 +45,21 @@ class Fisher(LayerSum):
 
     aggregate: Literal["weights", "channels"] = "weights"
 
-    def layer(self, probe: Probe, i: int) -> Array:
+    def arrays(self, probe: Probe, i: int) -> tuple[Array, Array | int]:
+        """Products [B, C] of a and dl/da, and the weights of each channel."""
+        layers = probe.batch_layers()
+        products = probe.of_like_layers("channel_products", layers[i], layers, _layer_products)
+        return products, probe.fan_in(i, products.shape[1])
+
+    def summand(self, products_BxC: Array, fan_in: Array) -> Array:
         """fan_in sum_c F_c."""
-        calls = probe.batch_layers()[i].calls
-        products = probe.if_present(i, lambda: sum(_channel_products(call) for call in calls))
-        q_BxC = products / len(products)  # dL/da is of the mean loss
+        q_BxC = products_BxC / len(products_BxC)  # dL/da is of the mean loss
         f_C = 0.5 * (q_BxC**2).mean(0)
-        return (f_C * probe.fan_in(i, len(f_C))).sum() if self.aggregate == "weights" else f_C.sum()
+        return (f_C * fan_in).sum() if self.aggregate == "weights" else f_C.sum()
+
+
+def _layer_products(layer: Layer) -> Array:
+    return total(_channel_products(call) for call in layer.calls)
 
 
 def _channel_products(call: Call) -> Array:

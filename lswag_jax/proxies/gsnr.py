@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from lswag_jax.options import Positive, Several
 from lswag_jax.probe import Probe
+from lswag_jax.probe.moments import moments_of
 from lswag_jax.proxies.weight_gradients import LayerSum
 
 Array = jax.Array
@@ -49,11 +50,14 @@ class Gsnr(LayerSum):
         """Its mini-batches."""
         return self.n_batches
 
-    def layer(self, probe: Probe, i: int) -> Array:
+    def arrays(self, probe: Probe, i: int) -> tuple[Array]:
+        """Gradients [K, ...] of the mini-batches."""
+        return (probe.gradients(probe.layers[i], ("kernel",), self.n_batches)["kernel"],)
+
+    def summand(self, gradients_K: Array) -> Array:
         """sum mean^2 / (var + xi)."""
         if self.accumulate:
-            grads_KxW = probe.gradients(probe.layers[i], ("kernel",), self.n_batches)["kernel"]
-            sums_KxW = jnp.cumsum(grads_KxW, axis=0)
-            return (sums_KxW.mean(0) ** 2 / (sums_KxW.var(0) + self.xi)).sum()
-        moments = probe.moments(probe.layers[i], batches=self.n_batches, absolute=False)["kernel"]
+            sums_K = jnp.cumsum(gradients_K, axis=0)
+            return (sums_K.mean(0) ** 2 / (sums_K.var(0) + self.xi)).sum()
+        moments = moments_of(gradients_K, absolute=False)
         return (moments.mean**2 / (moments.variance + self.xi)).sum()

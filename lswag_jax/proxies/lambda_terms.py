@@ -1,5 +1,6 @@
 """Terms of Lambda: log-sums over weights of 1/std, layer by layer, that L-SWAG and ZiCo add up."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -12,12 +13,12 @@ Array = jax.Array
 
 
 class Term(NamedTuple):
-    """One log-sum: the layer it is of, its depth bin, and the deviations that enter."""
+    """One log-sum: the layer it is of, its depth bin, and the deviations of a variant's sum."""
 
     name: str
     bin: Array
-    sigmas: list[Array]
     log_sum: Array
+    sigmas: Sequence[Array] = ()
 
 
 def log_sum(sigma: Array, weight: Array | None = None) -> Array:

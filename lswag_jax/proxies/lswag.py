@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy
 
+from lswag_jax.arrays import each
 from lswag_jax.capture.tape import Layer
 from lswag_jax.options import Several
 from lswag_jax.probe import Probe, patterns
@@ -88,10 +89,9 @@ class LSwag(Proxy):
         """Its mini-batches, where the variance is over those."""
         return self.n_batches if self.var_over == "minibatch" else 1
 
-    def first_layer(self, bin_range: BinRange) -> int:
-        """The first layer that the window can reach."""
-        reached = can_be_in(bin_range(self.bins), self.window)
-        return int(np.argmax(reached)) if reached.any() else len(reached)
+    def layers_read(self, bin_range: BinRange) -> np.ndarray:
+        """Those that the window can reach."""
+        return can_be_in(bin_range(self.bins), self.window)
 
     def measure(self, probe: Probe) -> Parts:
         """L-SWAG = Lambda * Psi (equation 1), with the parts of both factors."""
@@ -114,28 +114,30 @@ class LSwag(Proxy):
     def terms(self, probe: Probe) -> list[Term]:
         """lambda_l of each weight layer that can be in the window, in order of execution."""
         bins_L = probe.layer_bins(self.bins)  # equation 6
-        reachable_L = probe.can_be_in(self.window, self.bins)
-        pairs = zip(probe.layers, bins_L, strict=True)
-        return [
-            term
-            for i, (layer, depth_bin) in enumerate(pairs)
-            if reachable_L[i]
-            for term in self.layer_terms(probe, layer, depth_bin)
-        ]
+        reachable = np.flatnonzero(probe.can_be_in(self.window, self.bins))
+        moments = [self.layer_moments(probe, probe.layers[i]) for i in reachable]
+        if not moments:
+            return []
+        lambda_n = each(self.layer_term, moments)
+        names = [probe.layers[i].name for i in reachable]
+        return list(map(Term, names, bins_L[reachable], lambda_n))
 
-    def layer_terms(self, probe: Probe, layer: Layer, depth_bin: Array) -> list[Term]:
-        """lambda_l = log sum_{w in theta_l} 1 / sigma_w, with sigma_w = std_i |dL_i / dw|."""
+    def layer_moments(self, probe: Probe, layer: Layer) -> tuple[Array, ...]:
+        """var_i |dL_i / dw| of each weight w, and where the sum is weighted mean_i |dL_i / dw|."""
         batches = self.n_batches if self.var_over == "minibatch" else None
         moments = probe.moments(layer, batches=batches, absolute=self.grad_abs)["kernel"]
-        sigma = jnp.sqrt(moments.variance)
-        weight = moments.mean_abs if self.lambda_kind == "zico" else None
-        return [Term(layer.name, depth_bin, [sigma], log_sum(sigma, weight))]
+        weight = (moments.mean_abs,) if self.lambda_kind == "zico" else ()
+        return moments.variance, *weight
+
+    def layer_term(self, variance: Array, *weight: Array) -> Array:
+        """lambda_l = log sum_{w in theta_l} 1 / sigma_w, with sigma_w = std_i |dL_i / dw|."""
+        return log_sum(jnp.sqrt(variance), *weight)
 
     def pattern_factor(self, probe: Probe) -> Parts:
         """Psi, the number of distinct patterns of all units that take part (equations 7 and 8)."""
         words, units = probe.words(), probe.num_units()
         include_A = self.takes_part(probe)
-        psi = patterns.count_union(words, units, list(include_A))
+        psi = patterns.count_union(words, units, include_A)
         return self.pattern_parts(probe, psi, probe.distinct(), units, include_A)
 
     def takes_part(self, probe: Probe) -> Array:
@@ -148,10 +150,9 @@ class LSwag(Proxy):
         return reached & (bins_A >= first) if self.psi_range == "window" else reached
 
     def pattern_parts(
-        self, probe: Probe, psi: Array, psi_A: Array, units: list[Array], include_A: Array
+        self, probe: Probe, psi: Array, psi_A: Array, units_A: Array, include_A: Array
     ) -> Parts:
         """Psi, each layer's own patterns, and what bounds them: units and samples."""
-        units_A = jnp.stack([jnp.asarray(n, jnp.int32) for n in units])
         return {
             "psi": psi,
             "psi_l": psi_A,

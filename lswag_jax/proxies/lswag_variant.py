@@ -1,7 +1,7 @@
 """What L-SWAG's paper leaves open, as options beside those of `LSwag`."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import jax
@@ -15,7 +15,7 @@ from lswag_jax.probe.patterns import Binarize, TokenReduce
 from lswag_jax.proxies.base import Parts
 from lswag_jax.proxies.lambda_terms import Term, in_window, log_sum, total
 from lswag_jax.proxies.lswag import LSwag
-from lswag_jax.spaces.depth import NUM_BINS, BinRange, BinRule
+from lswag_jax.spaces.depth import NUM_BINS, BinRange, BinRule, can_be_in
 
 Array = jax.Array
 Combine = Literal["product", "rank_product", "shifted"]
@@ -84,9 +84,10 @@ class LSwagVariant(LSwag):
         if self.include_bias and self.layers == "split_qkv":
             raise ValueError("include_bias of lswag cannot be combined with layers='split_qkv'.")
 
-    def first_layer(self, bin_range: BinRange) -> int:
-        """The first layer that the window can reach; normalisation layers have no range."""
-        return 0 if self.include_norm else super().first_layer(bin_range)
+    def layers_read(self, bin_range: BinRange) -> np.ndarray:
+        """Those that the window can reach; normalisation layers have no range."""
+        window = None if self.include_norm else self.window
+        return can_be_in(bin_range(self.bins), window)
 
     # Lambda ---------------------------------------------------------------------------------------
 
@@ -157,7 +158,7 @@ class LSwagVariant(LSwag):
             log_sum(sigma, m.mean_abs if self.lambda_kind == "zico" else None)
             for sigma, m in zip(sigmas, moments, strict=True)
         ]
-        return Term(name, depth_bin, sigmas, jax.nn.logsumexp(jnp.stack(sums)))
+        return Term(name, depth_bin, jax.nn.logsumexp(jnp.stack(sums)), sigmas)
 
     def _condition(self, sigma: Array) -> Array:
         """Floors and trims the positive deviations of one parameter; 0 means left out."""
@@ -181,7 +182,7 @@ class LSwagVariant(LSwag):
         psi_A, units = probe.distinct(*bits), probe.num_units(self.token_reduce)
         include_A = self.takes_part(probe)
         if self.psi_reduce == "union":
-            psi = patterns.count_union(probe.words(*bits), units, list(include_A))
+            psi = patterns.count_union(probe.words(*bits), units, include_A)
         else:
             chosen_A = jnp.where(include_A, psi_A, 0).astype(probe.tape.logits.dtype)
             number = jnp.maximum((include_A & (psi_A > 0)).sum(), 1)
@@ -238,7 +239,7 @@ def thirds(kernel: Moments) -> list[Moments]:
     )
 
 
-def _tail_share(sigmas: list[Array], share: float = 1e-3) -> Array:
+def _tail_share(sigmas: Sequence[Array], share: float = 1e-3) -> Array:
     """Share of sum_w 1/sigma_w that the largest `share` of its terms carry; 0 for an empty sum."""
     sigma = jnp.concatenate([s.ravel() for s in sigmas])
     sigma = jnp.sort(jnp.where(sigma > 0, sigma, jnp.inf))  # the largest 1/sigma first
@@ -272,8 +273,8 @@ def _pool_blocks(terms: list[Term]) -> list[Term]:
         Term(
             name,
             group[0].bin,
-            [sigma for term in group for sigma in term.sigmas],
             jax.nn.logsumexp(jnp.stack([term.log_sum for term in group])),
+            [sigma for term in group for sigma in term.sigmas],
         )
         for name, group in groups.items()
     ]

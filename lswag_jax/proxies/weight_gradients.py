@@ -17,6 +17,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
+from lswag_jax.arrays import each
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
 
@@ -27,17 +28,29 @@ class LayerSum(Proxy):
     """Base of proxies that are a sum over weight layers."""
 
     @abc.abstractmethod
-    def layer(self, probe: Probe, i: int) -> Array:
-        """The summand of layer i; 0 for an absent layer."""
+    def arrays(self, probe: Probe, i: int) -> tuple:
+        """What is read of layer i."""
+
+    @abc.abstractmethod
+    def summand(self, *arrays: Array) -> Array:
+        """What a layer adds, of its `arrays`; 0 of an absent layer's."""
 
     def measure(self, probe: Probe) -> Parts:
         """The score and its layers [L]."""
-        layers = jnp.stack([self.layer(probe, i) for i in range(len(probe.layers))])
+        layers = each(self.summand, [self.arrays(probe, i) for i in range(len(probe.layers))])
         return {"score": layers.sum(), "layers": layers}
 
 
+class GradientSum(LayerSum):
+    """Base of those that read a layer's kernel and the batch's gradient, [1, ...]."""
+
+    def arrays(self, probe: Probe, i: int) -> tuple[Array, Array]:
+        """The kernel, and its gradient [1, ...]."""
+        return probe.kernel(i), probe.gradients(probe.layers[i], ("kernel",), 1)["kernel"]
+
+
 @dataclasses.dataclass(frozen=True)
-class Snip(LayerSum):
+class Snip(GradientSum):
     """SNIP: sensitivity of the loss to removing each weight.
 
     Example:
@@ -50,13 +63,13 @@ class Snip(LayerSum):
     weakness: ClassVar[str] = "grows with size"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
 
-    def layer(self, probe: Probe, i: int) -> Array:
+    def summand(self, weight: Array, gradient: Array) -> Array:
         """sum |g w|."""
-        return jnp.abs(probe.batch_gradient(i) * probe.kernel(i)).sum()
+        return jnp.abs(gradient[0] * weight).sum()
 
 
 @dataclasses.dataclass(frozen=True)
-class Plain(LayerSum):
+class Plain(GradientSum):
     """Gradient times weight, signed: its sign is that of the data's noise."""
 
     name: ClassVar[str] = "plain"
@@ -64,13 +77,13 @@ class Plain(LayerSum):
     weakness: ClassVar[str] = "its sign is noise of the data"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
 
-    def layer(self, probe: Probe, i: int) -> Array:
+    def summand(self, weight: Array, gradient: Array) -> Array:
         """sum g w."""
-        return (probe.batch_gradient(i) * probe.kernel(i)).sum()
+        return (gradient[0] * weight).sum()
 
 
 @dataclasses.dataclass(frozen=True)
-class GradNorm(LayerSum):
+class GradNorm(GradientSum):
     """Sum of the layers' gradient norms, not the norm of all."""
 
     name: ClassVar[str] = "grad_norm"
@@ -78,9 +91,9 @@ class GradNorm(LayerSum):
     weakness: ClassVar[str] = "grows with the scale of the loss"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
 
-    def layer(self, probe: Probe, i: int) -> Array:
+    def summand(self, weight: Array, gradient: Array) -> Array:
         """||g||."""
-        return jnp.linalg.norm(probe.batch_gradient(i).ravel())
+        return jnp.linalg.norm(gradient.ravel())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +109,10 @@ class L2Norm(LayerSum):
     weakness: ClassVar[str] = "a count of sizes"
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
 
-    def layer(self, probe: Probe, i: int) -> Array:
+    def arrays(self, probe: Probe, i: int) -> tuple[Array]:
+        """The kernel."""
+        return (probe.kernel(i),)
+
+    def summand(self, weight: Array) -> Array:
         """||w||."""
-        return jnp.linalg.norm(probe.kernel(i).ravel())
+        return jnp.linalg.norm(weight.ravel())

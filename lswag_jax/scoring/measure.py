@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lswag_jax.capture import tape
 from lswag_jax.capture.models import ForeignInputs
@@ -48,9 +49,13 @@ def measure(
     readers = [proxy for proxy in proxies if "gradients" in proxy.passes]
     num_gradients = gradient_batch or len(images)
 
-    def first_layer(num_layers: int) -> int:
+    def layers_read(num_layers: int) -> np.ndarray:
         bins = candidate.bin_range or all_present(num_layers)
-        return min(proxy.first_layer(bins) for proxy in readers)
+        return np.any([proxy.layers_read(bins) for proxy in readers], axis=0)
+
+    def first_layer(num_layers: int) -> int:
+        read = layers_read(num_layers)
+        return int(read.argmax()) if read.any() else num_layers
 
     batch = (images[:num_gradients], labels[:num_gradients])
     options = {"loss": loss, "first_layer": first_layer} if readers else {}
@@ -83,6 +88,7 @@ def measure(
         functools.partial(tape.record, **options),
         draws or Draws(jax.random.key(0)),
         _gradient_requests(proxies, len(batch[0])),
+        layers_read(len(recorded.layers)) if readers else None,
     )
     parts = {proxy.key: _parts(proxy, probe) for proxy in proxies if proxy.passes}
     finite = jnp.isfinite(logits).all()

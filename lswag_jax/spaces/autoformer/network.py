@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from lswag_jax.arrays import total
+from lswag_jax.arrays import rows, stacked, total
 from lswag_jax.spaces.autoformer.genotype import AutoFormerGenotype
 from lswag_jax.spaces.cost import costs
 from lswag_jax.spaces.layers import Feature, torch_uniform, unit_mask
@@ -411,20 +411,34 @@ def _patches(images: Array, size: int) -> Array:
 def active(variables: Mapping[str, Any], encoded: Mapping[str, Array], head_dim: int | None):
     """The elastic variables, zero where a genotype has no units or no block.
 
-    The tables that are added to the tokens stay: the network masks their sum.
+    The tables that are added to the tokens stay: the network masks their sum. Blocks are masked
+    side by side, so that they compile as one.
     """
-    flat = flat_variables(variables["params"])
+    params = dict(variables["params"])
+    dim, one = encoded["embed_dim"], jnp.ones((), jnp.int32)
+    names = [f"blocks_{i}" for i in range(len(encoded["num_heads"]))]
+    blocks = jax.tree.map(lambda *leaves: stacked(leaves), *[params.pop(name) for name in names])
+
+    def of_block(block: dict, heads: Array, hidden: Array) -> dict:
+        return _masked(block, head_dim, dim, heads, hidden)
+
+    blocks = jax.vmap(of_block)(blocks, encoded["num_heads"], encoded["hidden"])
+    params = _masked(params, head_dim, dim, one, one)
+    leaves, structure = jax.tree.flatten(blocks)
+    of_blocks = map(structure.unflatten, zip(*map(rows, leaves), strict=True))
+    return {"params": params | dict(zip(names, of_blocks, strict=True))}
+
+
+def _masked(params: Mapping[str, Any], head_dim: int | None, dim, heads, hidden) -> dict[str, Any]:
+    """Parameters, zero where there are no units."""
+    flat = dict(traverse_util.flatten_dict(dict(params)))
     for path, value in flat.items():
-        block = int(path[0].removeprefix("blocks_")) if path[0].startswith("blocks_") else 0
-        # The last normalisation belongs to no block.
-        heads = encoded["num_heads"][block] if path[0] != "norm" else jnp.ones((), int)
-        sizes = (encoded["embed_dim"], heads, encoded["hidden"][block])
-        for axis, size in _active_axes(path[-2:], head_dim, *sizes).items():
+        for axis, size in _active_axes(path[-2:], head_dim, dim, heads, hidden).items():
             shape = [1] * value.ndim
             shape[axis] = value.shape[axis]
             value = value * unit_mask(value.shape[axis], size, value.dtype).reshape(shape)
         flat[path] = value
-    return {"params": traverse_util.unflatten_dict(flat)}
+    return traverse_util.unflatten_dict(flat)
 
 
 def _active_axes(path: tuple[str, ...], head_dim: int | None, dim, heads, hidden) -> dict:
