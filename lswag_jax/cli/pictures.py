@@ -61,7 +61,8 @@ def of_search(result: Any, fitness: Any, where: str = "", space: Any = None) -> 
 
     Args:
         result: of the search (`lswag_jax.search.SearchResult`).
-        fitness: that it ranks by.
+        fitness: that it ranks by; of several objectives the front is plotted, in the first of them
+            against each other one.
         where: space and data set, for the titles.
         space: of the networks, so that attention and MLPs are told apart; None tells none.
 
@@ -71,10 +72,19 @@ def of_search(result: Any, fitness: Any, where: str = "", space: Any = None) -> 
     from lswag_jax.analysis import plots
 
     table, found = result.table, {}
-    if len(table) > 1:
+    if result.objectives:
+        first, *others = result.objectives.names
+        if len(others) == 1:
+            found["front"] = plots.front(table, others[0], first, about=where)
+            others = []
+        for other in others:  # each a view of one front of them all
+            figure = plots.front(table, other, first, result.front, where)
+            found[f"front_{other.lstrip('+-')}"] = figure
+    elif len(table) > 1:
         generations = [row.get("generation", -1) for row in table.rows]
         generations = generations if min(generations) >= 0 else ()
         found["best_so_far"] = plots.best_so_far(result.fitness, fitness.name, generations, where)
+    if len(table) > 1:
         found["score_against_params"] = plots.score_against_params(
             table, fitness.proxies[0], result.best, where
         )

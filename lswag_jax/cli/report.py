@@ -25,6 +25,7 @@ TOP = 10  # networks that the summary lists
 SHOWN = 1000  # networks that the page lists
 CAPTIONS = {
     "best_so_far": "Fitness of each network in order of evaluation, and the best until then.",
+    "front": "Two objectives, and the networks that no other one dominates.",
     "score_against_params": "Score of each network over its parameters.",
     "best_layers": "Both factors of L-SWAG in the best network, layer by layer.",
     "profile": "Mean and standard deviation of the layers of random networks over depth.",
@@ -84,7 +85,10 @@ def _page(name: str, found: Report) -> str:
     """The page of a report."""
     from lswag_jax.analysis import page
 
-    shown = [page.Picture(figure, CAPTIONS[key]) for key, figure in found.figures.items()]
+    shown = [
+        page.Picture(figure, CAPTIONS.get(key, CAPTIONS["front"]))
+        for key, figure in found.figures.items()
+    ]
     settings = dict(_flat(found.config))
     about = page.Table("What was run", {"key": list(settings), "value": list(settings.values())})
     return page.render(name, found.facts, shown, [*found.tables, about])
@@ -106,7 +110,7 @@ def _scores(folder: pathlib.Path, target: pathlib.Path, by: str, own: str) -> Re
     from lswag_jax.runs.reading import read_proxies, read_run, read_space
     from lswag_jax.scoring.fitness import Fitness
     from lswag_jax.scoring.table import ScoreTable
-    from lswag_jax.search import SearchResult, write_results
+    from lswag_jax.search import Objectives, SearchResult, write_results
     from lswag_jax.training.supernet import InheritedAccuracy
 
     run = read_run(folder)
@@ -127,7 +131,8 @@ def _scores(folder: pathlib.Path, target: pathlib.Path, by: str, own: str) -> Re
         raise ValueError(
             f"the run in {folder} did not measure {missing[0]}, it has {', '.join(table)}."
         )
-    result = SearchResult(table, fitness(table), fitness.proxies)
+    objectives = fitness if isinstance(fitness, Objectives) else None
+    result = SearchResult(table, fitness(table), fitness.proxies, objectives)
     write_results(result, target, run.config.get("space"))
     if result.refusal:
         raise ValueError(result.refusal)
@@ -139,10 +144,13 @@ def _scores(folder: pathlib.Path, target: pathlib.Path, by: str, own: str) -> Re
 def _fitness(config: dict[str, Any], by: str, table: Any) -> Any:
     """What to rank by: as asked for, or as the run does; None where it does not."""
     from lswag_jax.scoring.fitness import Fitness
+    from lswag_jax.scoring.objectives import Objectives
 
     if by:
         return Fitness.parse(by)
     found = config.get("free", {}).get("fitness") or config.get("fitness")
+    if found and "objectives" in found:
+        return Objectives.from_json(found)
     return Fitness.from_json(found) if found else None
 
 
@@ -179,7 +187,7 @@ def _ranking(result: Any, fitness: Any) -> "Table":
     from lswag_jax.analysis.page import Table
 
     table, shown = result.table, result.order[:SHOWN].tolist()
-    ranks = stats.rankdata(-result.fitness)
+    ranks = stats.rankdata(-result.preference)
     columns: dict[str, list] = {
         "rank": [ranks[i] for i in shown],
         "fitness": [result.fitness[i] for i in shown],

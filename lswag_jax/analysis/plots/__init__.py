@@ -6,6 +6,7 @@ Okabe-Ito palette, which colour-blind readers can tell apart; legends stand outs
 """
 
 from lswag_jax.analysis.plots.agreement import rank_panels, ranks
+from lswag_jax.analysis.plots.fronts import front
 from lswag_jax.analysis.plots.grids import averages, heat_map
 from lswag_jax.analysis.plots.layers import layer_factors, profile
 from lswag_jax.analysis.plots.runs import best_so_far, score_against_params, training
@@ -17,6 +18,7 @@ __all__ = [
     "averages",
     "best_so_far",
     "candidates",
+    "front",
     "heat_map",
     "layer_factors",
     "profile",
