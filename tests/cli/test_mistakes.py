@@ -33,6 +33,11 @@ CASES = {
     "no window": ("score", (*SMALL, "--config.window=no.json"), "there is no window file no.json"),
     "reversed window": ("score", (*SMALL, "--config.window=7,3"), "window must hold bins"),
     "unused proxy": ("search", (*SEARCH, "--config.options.lswag.ddof=-1"), "ddof of lswag must"),
+    "format": (
+        "search",
+        (*SEARCH, "--config.plots.format=png,jpg"),
+        "plots.format must be one or several of png, pdf, svg, got 'jpg'",
+    ),
     "no fitness": ("search", (*SMALL, "--config.search.fitness="), "at least one proxy"),
     "window": (
         "search",
