@@ -17,6 +17,8 @@ from lswag_jax.analysis.layer_profile import Profile
 from lswag_jax.analysis.libra import Selection
 from lswag_jax.extras import extra
 from lswag_jax.files import write_atomically
+from lswag_jax.scoring.nsga2 import non_dominated
+from lswag_jax.scoring.objectives import direction
 from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.spaces.depth import NUM_BINS, Window
 
@@ -81,6 +83,61 @@ def best_so_far(fitness: Sequence[float], name: str = "fitness") -> Any:
         _legend(axes, "lower right")
     axes.set_title(_counted("Search progress", good))
     return figure
+
+
+def front(
+    table: ScoreTable | Mapping[str, Sequence[float]],
+    x: str,
+    y: str,
+    members: Sequence[int] | None = None,
+) -> Any:
+    """Two columns of a table against each other, with the networks that no other one dominates.
+
+    Networks that failed in either are left out and counted.
+
+    Args:
+        table: of scores, or any columns by their names.
+        x, y: proxies or columns. Params, macs, latency and memory are minimised and all others
+            maximised, where no sign says (`+NAME`, `-NAME`; `scoring.objectives.direction`).
+        members: indices of the front, where more than these two columns make it; None for theirs.
+
+    Raises:
+        ValueError: the table lacks a column.
+
+    Example:
+        >>> columns = {"macs": [1, 2, 3], "accuracy": [70.0, 75.0, 72.0]}
+        >>> front(columns, "macs", "accuracy").axes[0].get_title()
+        'Front of 2 (n = 3)'
+    """
+    names, minimised = zip(*map(direction, (x, y)), strict=True)
+    values = np.stack([_column(table, name) for name in names], 1)
+    good = np.asarray(np.isfinite(values).all(1))
+    if members is None:
+        signs = np.where(minimised, -1, 1)
+        chosen = np.flatnonzero(good)[non_dominated(signs * values[good])]
+    else:
+        chosen = np.asarray(members, int)
+    better = (f"{n} (smaller is better)" if m else n for n, m in zip(names, minimised, strict=True))
+    figure, axes = _axes(*better)
+    axes.scatter(*values[good].T, color=GREY, label="each network", **_DOTS)
+    chosen = chosen[np.lexsort(values[chosen].T[::-1])]
+    # Between two of the front the value of the one that is no worse in x can be had.
+    where = "post" if minimised[0] else "pre"
+    line = {"linewidth": 1.5} if members is None else {"linewidth": 0}
+    axes.step(*values[chosen].T, where=where, color=BLUE, marker="o", label="front", **line)
+    _legend(axes)
+    axes.set_title(_counted(f"Front of {len(chosen)}", good))
+    return figure
+
+
+def _column(table: ScoreTable | Mapping[str, Sequence[float]], name: str) -> np.ndarray:
+    """A proxy's values, failures being -inf, or a column, as floats [P]."""
+    if isinstance(table, ScoreTable) and name not in table and name in ("params", "macs"):
+        return table.column(name).astype(np.float64)
+    if name not in table:
+        raise ValueError(f"the table has no column {name!r}, it has {', '.join(table)}.")
+    values = table.values(name) if isinstance(table, ScoreTable) else table[name]
+    return np.asarray(values, np.float64)
 
 
 def training(train: Sequence[Mapping[str, Any]], eval: Sequence[Mapping[str, Any]] = ()) -> Any:

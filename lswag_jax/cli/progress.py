@@ -64,7 +64,7 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[int, str], None]]
             beside = " ".join(filter(None, (text, time_left(*began, done, total))))
             logging.info("%s", f"{title} {done}/{total} {beside}".rstrip())
 
-    logging.info("%s: %d to do; nothing is said while programs are compiled", title, total)
+    logging.info("%s: %d to do", title, total)
     yield line
 
 

@@ -51,7 +51,7 @@ def _scores(folder: pathlib.Path, target: pathlib.Path, by: str, own: str) -> li
     from lswag_jax.runs.reading import read_proxies, read_run
     from lswag_jax.scoring.fitness import Fitness
     from lswag_jax.scoring.table import ScoreTable
-    from lswag_jax.search import SearchResult, write_results
+    from lswag_jax.search import Objectives, SearchResult, write_results
     from lswag_jax.training.supernet import InheritedAccuracy
 
     run = read_run(folder)
@@ -70,7 +70,8 @@ def _scores(folder: pathlib.Path, target: pathlib.Path, by: str, own: str) -> li
         raise ValueError(
             f"the run in {folder} did not measure {missing[0]}, it has {', '.join(table)}."
         )
-    result = SearchResult(table, fitness(table), fitness.proxies)
+    objectives = fitness if isinstance(fitness, Objectives) else None
+    result = SearchResult(table, fitness(table), fitness.proxies, objectives)
     write_results(result, target, run.config.get("space"))
     if result.refusal:
         raise ValueError(result.refusal)
@@ -81,10 +82,13 @@ def _scores(folder: pathlib.Path, target: pathlib.Path, by: str, own: str) -> li
 def _fitness(config: dict[str, Any], by: str, table: Any) -> Any:
     """What to rank by: as asked for, or as the run does; None where it does not."""
     from lswag_jax.scoring.fitness import Fitness
+    from lswag_jax.scoring.objectives import Objectives
 
     if by:
         return Fitness.parse(by)
     found = config.get("free", {}).get("fitness") or config.get("fitness")
+    if found and "objectives" in found:
+        return Objectives.from_json(found)
     return Fitness.from_json(found) if found else None
 
 

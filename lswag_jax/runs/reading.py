@@ -64,7 +64,7 @@ def read_proxies(config: Mapping[str, Any], others: Mapping[str, type[Proxy]]) -
         options = {key: _tuples(value) for key, value in entry.items() if key != "name"}
         name = entry["name"]
         make = others.get(name)
-        if make is None and name not in proxies.PROXIES:
+        if make is None and name not in proxies.CLASSES:
             raise ValueError(
                 f"the run measured {name}, a proxy of your own: name it, as --proxies=module:NAME."
             )

@@ -56,6 +56,33 @@ def test_best_so_far():
     assert "2 failed" in axes.get_title()
 
 
+def test_front():
+    columns = {"macs": [4, 1, 2, 3, 5], "accuracy": [6.0, 1.0, np.nan, 3.0, 5.0]}
+    (axes,) = drawn(plots.front(columns, "macs", "accuracy")).axes
+    assert dots(axes) == [[4, 6], [1, 1], [3, 3], [5, 5]]
+    assert np.transpose(axes.lines[0].get_data()).tolist() == [[1, 1], [3, 3], [4, 6]]
+    assert axes.lines[0].get_drawstyle() == "steps-post"
+    assert axes.get_title() == "Front of 3 (n = 5, 1 failed)"
+    assert axes.get_xlabel() == "macs (smaller is better)"
+    (axes,) = drawn(plots.front(columns, "+macs", "-accuracy")).axes
+    assert np.transpose(axes.lines[0].get_data()).tolist() == [[1, 1], [3, 3], [5, 5]]
+    assert axes.lines[0].get_drawstyle() == "steps-pre"
+    assert axes.get_ylabel() == "accuracy (smaller is better)"
+    (axes,) = drawn(plots.front(columns, "macs", "accuracy", members=[4, 0])).axes
+    assert np.transpose(axes.lines[0].get_data()).tolist() == [[4, 6], [5, 5]]
+    with pytest.raises(ValueError, match="no column 'speed', it has macs, accuracy"):
+        plots.front(columns, "speed", "accuracy")
+
+
+def test_front_of_scores():
+    table = table_of([3.0, np.nan, 5.0, 4.0])
+    (axes,) = drawn(plots.front(table, "params", "swap")).axes
+    assert np.transpose(axes.lines[0].get_data()).tolist() == [[1e6, 3], [3e6, 5]]
+    drawn(plots.front(table_of([np.nan]), "params", "swap"))
+    with pytest.raises(ValueError, match="no column 'zico', it has swap"):
+        plots.front(table, "params", "zico")
+
+
 @pytest.mark.parametrize("fitness", [[], [-np.inf]])
 def test_best_so_far_of_nothing(fitness):
     drawn(plots.best_so_far(fitness))

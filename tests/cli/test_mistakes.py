@@ -39,6 +39,34 @@ CASES = {
         (*SEARCH, "--config.search.params_window=(9.0,1.0)"),
         "search.params_window must be (smallest, largest)",
     ),
+    "latency window": (
+        "search",
+        (*SEARCH, "--config.search.latency_window=(9.0,1.0)"),
+        "search.latency_window must be (smallest, largest) in milliseconds",
+    ),
+    "shard and latency": (
+        "search",
+        (
+            *(*SEARCH, "--config.search.strategy=random", "--shard=0/2"),
+            "--config.search.latency_window=(0.0,1.0)",
+        ),
+        "search.latency_window must not be set with a shard",
+    ),
+    "one objective": (
+        "search",
+        (*SMALL, "--config.search.objectives=params"),
+        "search.objectives must be two or more, got 'params'",
+    ),
+    "objectives of pruning": (
+        "search",
+        ("--config=configs/pruning.py:runlocal", "--config.search.objectives=ntk,macs"),
+        "search.objectives must be empty for pruning",
+    ),
+    "unknown objective": (
+        "search",
+        (*SMALL, "--config.search.objectives=params,-lateny"),
+        "unknown proxy 'lateny', known are latency",
+    ),
     "no text": (
         "correlate",
         (*CORRELATE, "--config.correlate.truth={}/binary.csv"),
