@@ -34,6 +34,8 @@ RUN = {
     },
     "README.md": {
         ".venv/bin/python -m lswag_jax.cli.search": TINY,
+    },
+    "tutorial.md": {
         "lswag-score": f"{SMALL} --config.score.num=3",
         "lswag-search": f"{SMALL} --config.search.num=3 --config.search.params_window=(0.0,9.0)",
         "lswag-train": EPOCH,
