@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lswag_jax.capture.tape import Layer
-from lswag_jax.options import Natural
+from lswag_jax.options import Natural, Seed, typed
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
 from lswag_jax.proxies.lambda_terms import log_sum
@@ -141,6 +141,7 @@ class Profile:
         }
 
 
+@typed
 def profile(
     space: Space,
     images: Any,
@@ -182,7 +183,8 @@ def profile(
     return aggregate(score(space, genotypes, images, labels, proxy, seed=seed, **settings))
 
 
-def random_genotypes(space: Space, n: int, seed: int = 0) -> list[Any]:
+@typed
+def random_genotypes(space: Space, n: Natural, seed: Seed = 0) -> list[Any]:
     """The networks of `profile`, by a random stream apart from `space.sample`'s usual one.
 
     All are different; they are fewer where the space has no more.
@@ -192,6 +194,7 @@ def random_genotypes(space: Space, n: int, seed: int = 0) -> list[Any]:
     return draw(space, np.random.default_rng((seed, 1)), n)
 
 
+@typed
 def aggregate(table: ScoreTable) -> Profile:
     """The profile of a table that was scored with `LayerProfile`.
 

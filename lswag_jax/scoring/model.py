@@ -152,6 +152,7 @@ def score_model(
     )
 
 
+@typed
 def explain_model(
     module: Any,
     variables: Any,

@@ -22,6 +22,7 @@ import numpy as np
 
 from lswag_jax.data import Pool
 from lswag_jax.files import write_atomically
+from lswag_jax.options import Count, Seed, typed
 from lswag_jax.runs import Archive
 from lswag_jax.spaces import Space
 from lswag_jax.training.input_pipeline import Pipeline
@@ -39,6 +40,7 @@ ROWS, TABLE = "rows.jsonl", "table.csv"
 Pools = tuple[Pool, Pool]
 
 
+@typed
 def make_benchmark(
     space: Space,
     genotypes: Sequence[Any],
@@ -46,8 +48,8 @@ def make_benchmark(
     options: TrainOptions,
     workdir: str | os.PathLike,
     *,
-    seeds: Sequence[int] = (0,),
-    at_once: int = 4,
+    seeds: Sequence[Seed] = (0,),
+    at_once: Count = 4,
     progress: Callable[[int, str], None] = lambda done, text: None,
 ) -> list[dict[str, Any]]:
     """Trains every genotype on every data set with every seed.
