@@ -57,7 +57,8 @@ class _Numeric:
 
     def __contains__(self, value: Any) -> bool:
         try:
-            return np.asarray(value).dtype.kind in "biuf"
+            array = np.asarray(value)
+            return array.ndim > 0 and array.dtype.kind in "biuf"
         except (TypeError, ValueError):  # rows of several lengths, or traced values
             return False
 
@@ -167,6 +168,8 @@ def typed(function: Function) -> Function:
 def typed_methods(cls: Class) -> Class:
     """Lets a class's own public methods refuse arguments as `typed` does.
 
+    `check` is left out: to say what is wrong is all that it does.
+
     Example:
         >>> @typed_methods
         ... class Space:
@@ -177,7 +180,7 @@ def typed_methods(cls: Class) -> Class:
         ValueError: n of sample must be an integer of at least 1, got None.
     """
     for name, method in list(vars(cls).items()):
-        if name.startswith("_"):
+        if name.startswith("_") or name == "check":
             continue
         if isinstance(method, classmethod):
             setattr(cls, name, classmethod(typed(method.__func__)))

@@ -197,6 +197,8 @@ def _prepared(
     """A model, its weights and the arrays of the batch, checked."""
     key, others = None, {}
     if isinstance(images, Mapping):
+        if not images:
+            raise ValueError("images must hold at least one array, got {}.")
         others = {name: np.asarray(value) for name, value in images.items()}
         key = max(others, key=lambda name: others[name].size)
         images = others.pop(key)

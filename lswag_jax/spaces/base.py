@@ -13,7 +13,7 @@ import numpy as np
 from flax import traverse_util
 
 from lswag_jax import tasks
-from lswag_jax.options import Checked, Natural, typed_methods
+from lswag_jax.options import Checked, Natural, Share, typed_methods
 from lswag_jax.spaces import depth
 from lswag_jax.spaces.genotype import BaseGenotype, mix
 from lswag_jax.spaces.plan import (
@@ -140,7 +140,7 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
         """Draws one random genotype."""
 
     def mutate(
-        self, rng: np.random.Generator, g: Genotype, m_prob: float = 0.2, s_prob: float = 0.4
+        self, rng: np.random.Generator, g: Genotype, m_prob: Share = 0.2, s_prob: Share = 0.4
     ) -> Genotype:
         """Makes a mutant of `g`; what the two probabilities concern is the space's to say.
 
