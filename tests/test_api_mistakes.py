@@ -83,6 +83,7 @@ def test_a_wrong_type(function, name, value):
 
 
 TABLE = ScoreTable([], proxies.resolve("params"))
+RESULT = search.SearchResult(TABLE, np.zeros(0))
 POOL = data.open_pool("embedded")
 # Functions, and arguments that they take; each is then changed.
 FUNCTIONS = {
@@ -103,7 +104,7 @@ FUNCTIONS = {
         {"space": WIDE, "evaluate": iter, "options": RandomOptions(), "archive": []},
     ),
     "total": (search.total, {"space": WIDE, "options": RandomOptions()}),
-    "results": (search.write_results, {"result": search.SearchResult(TABLE, np.zeros(0)), "workdir": "x"}),
+    "results": (search.write_results, {"result": RESULT, "workdir": "x"}),
     "random options": (
         RandomOptions,
         {"num": 2, "shard": None, "params_window": None, "macs_window": None, "patience": 3},
@@ -127,7 +128,8 @@ FUNCTIONS = {
     "converted": (converters.convert, {"name": "x", "path": "x", "space": WIDE}),
     "a window": (window.parse, {"spec": "1,2", "rule": "zero_based"}),
 }
-MAY_BE = {"path", "source", "split", "name", "workdir", "spec", "proxies"}  # by any text
+MAY_BE = {"path", "source", "split", "name", "workdir", "spec", "proxies", "state_dict"}  # any text
+OPTIONAL = {"batch_size", "spec"}
 
 
 @pytest.mark.parametrize("value", [None, 3.5, "x", [None], {}], ids=str)
@@ -138,7 +140,7 @@ def test_a_wrong_argument_of_a_function(name, value):
     for key, there in good.items():
         kinds = (list, tuple) if isinstance(value, list) else type(value)
         fits = key in MAY_BE if isinstance(value, str) else isinstance(there, kinds)
-        if there is None or fits:
+        if there is None or fits or (value is None and key in OPTIONAL):
             continue
         with pytest.raises(ValueError) as error:
             function(**good | {key: value})
@@ -180,7 +182,7 @@ def test_a_wrong_argument_of_a_space(name, method, value):
         message(error)
 
 
-MODEL = model_files.Model(WIDE, GENOTYPES[0], {}, (0.5,), (0.5,), "padded", (), {}, {})
+MODEL = model_files.Model(WIDE, GENOTYPES[0], {}, (0.5,), (0.5,), "pad", (), {}, {})
 OTHERS = {
     "a genotype alone": (lambda: score(genotypes=GENOTYPES[0]), "genotypes of score must be a seq"),
     "a text for a genotype": (lambda: score(genotypes=["x"]), "genotype"),

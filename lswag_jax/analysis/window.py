@@ -21,7 +21,7 @@ from lswag_jax.files import write_atomically
 from lswag_jax.options import Numbers, typed
 from lswag_jax.proxies.lswag import check_window
 from lswag_jax.proxies.lswag_variant import Combine, LSwagVariant
-from lswag_jax.spaces.depth import NUM_BINS, Window
+from lswag_jax.spaces.depth import NUM_BINS, BinRule, Window
 
 _MAD_TO_STD = 1.4826  # of a normal distribution
 _PAIR = re.compile(r"(?:manual:)?\s*(\d+)\s*,\s*(\d+)\s*")
@@ -199,7 +199,7 @@ def save(
 
 
 @typed
-def load(path: str | os.PathLike, rule: str = "zero_based") -> Window | None:
+def load(path: str | os.PathLike, rule: BinRule = "zero_based") -> Window | None:
     """The window of a file that `save` wrote.
 
     Args:
@@ -222,7 +222,7 @@ def load(path: str | os.PathLike, rule: str = "zero_based") -> Window | None:
 
 
 @typed
-def parse(spec: str | Sequence[int] | None, rule: str = "zero_based") -> Window | None:
+def parse(spec: str | Sequence[int] | None, rule: BinRule = "zero_based") -> Window | None:
     """A window from a config's entry.
 
     Args:

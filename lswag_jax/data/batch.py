@@ -15,7 +15,7 @@ import numpy as np
 from lswag_jax.data.pool import Pool, array_pool
 from lswag_jax.data.sources import open_pool
 from lswag_jax.extras import extra
-from lswag_jax.options import Count, Numbers, Seed, typed
+from lswag_jax.options import Count, Seed, typed
 
 Normalize = Literal["dataset", "unit", "symmetric"]
 NORMALIZATIONS = get_args(Normalize)
@@ -137,8 +137,8 @@ def load_batch(
 
 @typed
 def make_batch(
-    images: Numbers,
-    labels: Numbers,
+    images: np.ndarray,
+    labels: np.ndarray,
     batch_size: Count | None = None,
     *,
     num_classes: Count | None = None,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lswag_jax.options import Count, Numbers, Seed, Share, typed
+from lswag_jax.options import Count, Seed, Share, typed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +76,8 @@ def hold_out(pool: Pool, share: Share, seed: Seed) -> tuple[Pool, Pool]:
 
 @typed
 def array_pool(
-    images: Numbers,
-    labels: Numbers,
+    images: np.ndarray,
+    labels: np.ndarray,
     name: str,
     where: str,
     num_classes: Count | None = None,

@@ -14,14 +14,13 @@ import re
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, Self
 
-from lswag_jax.options import Checked, Natural, typed_methods
+from lswag_jax.options import Checked, Natural, typed
 from lswag_jax.runs.archive import ARCHIVE, Archive, Evaluate, plain
 from lswag_jax.scoring import devices as distributed
 from lswag_jax.scoring.rows import Row
 from lswag_jax.spaces import Space
 
 
-@typed_methods
 @dataclasses.dataclass(frozen=True)
 class Shard(Checked):
     """The share of worker k of n.
@@ -48,6 +47,7 @@ class Shard(Checked):
             raise ValueError(f"a shard k/n must have 0 <= k < n, got {self.k}/{self.n}.")
 
     @classmethod
+    @typed
     def parse(cls, text: str) -> Self:
         """A shard written as k/n."""
         if not re.fullmatch(r"[0-9]+/[0-9]+", text):

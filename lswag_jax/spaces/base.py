@@ -225,7 +225,7 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
         """
         raise NotImplementedError(f"{self.name} has no elastic network.")
 
-    def bin_range(self, rule: str = "zero_based") -> np.ndarray:
+    def bin_range(self, rule: depth.BinRule = "zero_based") -> np.ndarray:
         """Finds the lowest and highest depth bin [2, L] that each weight layer can have."""
         return depth.bin_range(self.layer_sets(), rule)
 

@@ -75,7 +75,7 @@ def make_benchmark(
     Raises:
         ValueError: bad arguments, or a workdir of another benchmark.
     """
-    _check(space, genotypes, options, at_once, data_sets)
+    _check(space, genotypes, options, data_sets)
     config = _describe(space, list(map(space.format, genotypes)), data_sets, options, seeds)
     with Archive(workdir, config, name=ROWS) as archive:
         done = {row["id"] for row in archive}
@@ -98,10 +98,8 @@ def _id(space: Space, genotype: Any, name: str, seed: int) -> str:
     return f"{space.format(genotype)} on {name}, seed {seed}"
 
 
-def _check(space, genotypes, options: TrainOptions, at_once: int, data_sets) -> None:
+def _check(space, genotypes, options: TrainOptions, data_sets) -> None:
     """Raise ValueError for arguments that cannot be."""
-    if at_once < 1:
-        raise ValueError(f"at_once must be at least 1, got {at_once}.")
     if options.init or options.step.accumulate > 1:
         raise ValueError(
             "a benchmark trains from scratch and whole batches: unset init, accumulate."
