@@ -129,7 +129,7 @@ FUNCTIONS = {
     "a window": (window.parse, {"spec": "1,2", "rule": "zero_based"}),
 }
 MAY_BE = {"path", "source", "split", "name", "workdir", "spec", "proxies", "state_dict"}  # any text
-OPTIONAL = {"batch_size", "spec"}
+OPTIONAL = {"batch_size", "channels", "spec"}
 
 
 @pytest.mark.parametrize("value", [None, 3.5, "x", [None], {}], ids=str)

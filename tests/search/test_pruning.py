@@ -198,7 +198,7 @@ def test_edges_of_a_node_compete_one_node_after_another():
         (
             lambda: search(
                 NB201,
-                None,
+                iter,
                 PruningOptions(),
                 [],
                 proxies=TE_NAS.proxies,
