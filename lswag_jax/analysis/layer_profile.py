@@ -14,7 +14,7 @@ import numpy as np
 
 from lswag_jax.analysis.layer_kinds import TOLD_APART, layer_kinds
 from lswag_jax.capture.tape import Layer
-from lswag_jax.options import Natural
+from lswag_jax.options import Natural, Seed, typed
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
 from lswag_jax.proxies.lambda_terms import log_sum
@@ -147,6 +147,7 @@ class Profile:
         }
 
 
+@typed
 def profile(
     space: Space,
     images: Any,
@@ -189,7 +190,8 @@ def profile(
     return aggregate(table, layer_kinds(space, genotypes[0]))
 
 
-def random_genotypes(space: Space, n: int, seed: int = 0) -> list[Any]:
+@typed
+def random_genotypes(space: Space, n: Natural, seed: Seed = 0) -> list[Any]:
     """The networks of `profile`, by a random stream apart from `space.sample`'s usual one.
 
     All are different; they are fewer where the space has no more.
@@ -199,6 +201,7 @@ def random_genotypes(space: Space, n: int, seed: int = 0) -> list[Any]:
     return draw(space, np.random.default_rng((seed, 1)), n)
 
 
+@typed
 def aggregate(table: ScoreTable, kinds: Sequence[str] = ()) -> Profile:
     """The profile of a table that was scored with `LayerProfile`.
 
