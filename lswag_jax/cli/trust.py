@@ -1,13 +1,16 @@
 """What a report says of how far scores can be trusted, and of accuracies that were not measured."""
 
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lswag_jax.scoring import ScoreTable
 
+if TYPE_CHECKING:
+    from lswag_jax.analysis.page import Table
 
-def summary(table: ScoreTable, again: str, target: pathlib.Path) -> list[str]:
-    """Lines of the summary, Markdown; all figures are written as `diagnosis.csv`.
+
+def diagnose(table: ScoreTable, again: str, target: pathlib.Path) -> "tuple[list[str], Table]":
+    """Lines of the summary, Markdown, and a table of the page; `diagnosis.csv` has all figures.
 
     Args:
         table: of the run.
@@ -18,26 +21,18 @@ def summary(table: ScoreTable, again: str, target: pathlib.Path) -> list[str]:
         ValueError: the other run has none of the networks, or lacks a proxy.
         FileNotFoundError: there is no such run.
     """
+    from lswag_jax.analysis.page import Table
     from lswag_jax.files import write_csv
     from lswag_jax.runs.reading import read_run
 
     other = ScoreTable(read_run(again).rows, table.proxies) if again else None
     found = table.diagnose(other)
     figures = [diagnosis.to_json() for diagnosis in found.values()]
-    write_csv(target / "diagnosis.csv", {key: [f[key] for f in figures] for key in figures[0]})
-    rows = [
-        "| proxy | failed | tied | stable over seeds | over runs | rho with #params | with MACs |",
-        "|---|---|---|---|---|---|---|",
-        *(_row(d) for d in found.values()),
-    ]
-    sentences = [f"- {d.sentence}" for d in found.values()]
-    return ["", "Can it be trusted here? (without accuracies)", "", *sentences, "", *rows]
-
-
-def _row(found: Any) -> str:
-    rhos = (found.over_seeds, found.over_tables, found.with_params, found.with_macs)
-    cells = ["" if rho is None else f"{rho:.3f}" for rho in rhos]
-    return f"| {found.proxy} | {found.failed:.0%} | {found.tied:.0%} | {' | '.join(cells)} |"
+    columns = {key: [figure[key] for figure in figures] for key in figures[0]}
+    write_csv(target / "diagnosis.csv", columns)
+    title = "Can it be trusted here? (without accuracies)"
+    sentences = [f"- {diagnosis.sentence}" for diagnosis in found.values()]
+    return ["", title, "", *sentences], Table(title, columns)
 
 
 def predictions(result: Any, trained: str, target: pathlib.Path) -> list[str]:
@@ -58,8 +53,12 @@ def predictions(result: Any, trained: str, target: pathlib.Path) -> list[str]:
     from lswag_jax.files import write_csv
 
     ids = result.table.ids
-    found = calibrate(result.fitness, read_trained(trained, ids))
-    columns = {"id": ids, "fitness": result.fitness.tolist(), "trained": found.trained.tolist()}
+    found = calibrate(result.preference, read_trained(trained, ids))
+    columns = {
+        "id": ids,
+        "preference": result.preference.tolist(),
+        "trained": found.trained.tolist(),
+    }
     columns |= {name: getattr(found, name).tolist() for name in ("predicted", "low", "high")}
     write_csv(target / "predicted.csv", columns)
     k, level = int(found.trained.sum()), f"{found.level:.0%}"

@@ -13,7 +13,7 @@ import jax
 from lswag_jax import data
 from lswag_jax.data import Pool
 from lswag_jax.files import dump_row
-from lswag_jax.options import BelowOne, Checked, Count, Natural, Seed
+from lswag_jax.options import BelowOne, Checked, Count, Natural, Seed, typed
 from lswag_jax.runs import Archive
 from lswag_jax.spaces import Space
 from lswag_jax.training import inherit, loop, model_files, supernet
@@ -71,6 +71,7 @@ class TrainOptions(Checked):
             )
 
 
+@typed
 def train(
     space: Space,
     genotype: Any,

@@ -21,6 +21,7 @@ TINY = SMALL + "--config.proxies=params,zico --config.search.epochs=1 --config.s
 TINY += "--config.search.select=2 --config.search.crossover=2 --config.search.mutation=2 "
 TINY += "--config.search.params_window=(0.0,9.0)"
 COUNTS = SMALL + "--config.proxies=params,macs --config.score.num=12"
+TWO = f"{TINY} --config.search.strategy=random --config.search.num=2 --config.proxies=params"
 EPOCH = SMALL + "--config.train.epochs=1 --config.optimizer.warmup_epochs=0"
 
 # Lines that are run, in this order and in one folder, and what makes each small; "" runs it as it
@@ -34,6 +35,8 @@ RUN = {
     },
     "README.md": {
         ".venv/bin/python -m lswag_jax.cli.search": TINY,
+    },
+    "tutorial.md": {
         "lswag-score": f"{SMALL} --config.score.num=3",
         "lswag-search": f"{SMALL} --config.search.num=3 --config.search.params_window=(0.0,9.0)",
         "lswag-train": EPOCH,
@@ -50,12 +53,17 @@ RUN = {
         "lswag-score": "--config.proxies=params --config.score.num=3",
         "lswag-train": "--config.train.epochs=1",
     },
-    "trust.md": {
+    "trust_a_score.md": {
         "--workdir=results/once": COUNTS,
         "--workdir=results/again": COUNTS,
         "--again=results/again": "",
     },
-    "search.md": {"--config.search.strategy=evolution": TINY},
+    "search.md": {
+        "--config.search.strategy=evolution": TINY,
+        "objectives=lswag,macs": f"{TWO} --config.search.objectives=+params,macs",
+        "objectives=lswag,latency": f"{TWO} --config.search.objectives=+params,latency "
+        "'--config.search.latency_window=(0.0, 9999.0)'",
+    },
 }
 # Lines that are not run by a test, and why; those of our binaries are checked key by key.
 NEEDS = {
