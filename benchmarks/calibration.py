@@ -6,8 +6,7 @@ Kept scores (`benchmarks/scores/`) beside published accuracies; nothing is score
 Coverage: k networks drawn at random are "trained", how many of the others does the interval hold?
 Regret: of 5 random networks on, one after the other is trained, at k the best accuracy of the pool
 minus the best that was trained: the one that `calibrate` names ("next"), the best by score that is
-left ("by score"), and a random one ("random"). Means over draws. The same of reversed scores says
-what a proxy costs that ranks the wrong way.
+left ("by score"), and a random one ("random"). Means over draws.
 """
 
 import argparse
@@ -101,7 +100,7 @@ def main() -> None:
     root = pathlib.Path(arguments.data)
     truths = {(name, name): cnn(name, root) for name in CNNS}
     truths |= {(f"vitbench, {target}", "vitbench"): vit(target, root) for target in VITS}
-    covered, lost, wrong = [], [], []
+    covered, lost = [], []
     for (title, file), truth in truths.items():
         kept = score_tables.read(SCORES / f"{file}.csv.gz")
         for proxy in PROXIES:
@@ -118,10 +117,7 @@ def main() -> None:
             spread = {"spread of 80 %": float(np.diff(np.quantile(y, (0.1, 0.9)))[0])}
             covered.append(about | shares | widths | spread)
             lost.append(about | regrets(x, y, arguments.draws))
-            reversed_x = np.where(np.isfinite(x), -x, x)  # failures stay the worst
-            about |= {"rho": spearman(reversed_x, y)}
-            wrong.append(about | regrets(reversed_x, y, arguments.draws))
-    for title, rows in (("coverage", covered), ("regret", lost), ("regret, reversed", wrong)):
+    for title, rows in (("coverage", covered), ("regret", lost)):
         names = [name for name, value in rows[0].items() if isinstance(value, float)]
         mean = {name: float(np.mean([row[name] for row in rows])) for name in names}
         blank = {"population": "mean", "proxy": "", "networks": None}

@@ -26,10 +26,8 @@ class Calibration:
         low, high: [P], ends of the interval of each; of a trained network its own accuracy.
         trained: bool [P].
         level: probability that an interval holds the accuracy.
-        next: index of the network to train next, the one whose interval reaches highest; of equals
-            the one farthest in rank from any that was trained, then the best by score. So where
-            accuracy rises with the score it is among the best, and where it does not, the ranks
-            are searched evenly. None where all are trained.
+        next: index of the network to train next, the one whose interval reaches highest, of equals
+            the one with the best score; None where all are trained.
     """
 
     predicted: np.ndarray
@@ -99,8 +97,8 @@ def calibrate(scores: np.ndarray, accuracies: np.ndarray, level: float = 0.8) ->
     at = math.ceil(round(level * (k + 1), 9)) - 1
     low, high = np.sort(low, 0)[k - 1 - at], np.sort(high, 0)[at]
     predicted, low, high = (np.where(trained, accuracies, v) for v in (predicted, low, high))
-    gaps = np.abs(ranks[:, None] - x_K).min(1)  # [P], ranks to the nearest trained network
-    best_first = np.lexsort((-ranks, -gaps, -high))  # by its last key first
+    # np.lexsort sorts by its last key first.
+    best_first = np.lexsort((-ranks, -high))
     left = best_first[~trained[best_first]]
     return Calibration(predicted, low, high, trained, level, int(left[0]) if left.size else None)
 

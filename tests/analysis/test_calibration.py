@@ -57,13 +57,6 @@ def test_a_score_that_ranks_the_wrong_way_predicts_the_mean(rng):
     np.testing.assert_allclose(found.predicted[rest], np.mean(truth[found.trained]))
 
 
-def test_next_searches_evenly_where_the_score_says_nothing():
-    """A flat fit reaches equally high everywhere: the middle of the widest gap comes next."""
-    accuracies = np.full(21, np.nan)
-    accuracies[[0, 1, 2, 10, 20]] = 5.0
-    assert calibrate(np.arange(21.0), accuracies).next == 15
-
-
 def test_next_is_the_best_that_is_left():
     scores = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, -np.inf, -np.inf])
     accuracies = np.array([1.0, 2.0, 3.0, 4.0, np.nan, np.nan, 0.0, np.nan])
