@@ -1,7 +1,8 @@
-"""Options that check themselves by the types of their fields.
+"""Options and arguments that check themselves by their types.
 
 A dataclass that derives from `Checked` raises one sentence for a value that its field's type does
-not allow: a `Literal`'s choices, a bound such as `Count`, a pair, or the plain type itself.
+not allow: a `Literal`'s choices, a bound such as `Count`, a pair, or the plain type itself. A
+function that is `typed` does so for its arguments, a class with `typed_methods` for its methods'.
 """
 
 import dataclasses
@@ -15,7 +16,12 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
 
+import numpy as np
+
 Function = TypeVar("Function", bound=Callable[..., Any])
+Class = TypeVar("Class", bound=type)
+# Beginnings of the modules whose classes say something; arrays come in many, and are left out.
+_CLASSES = ("lswag_jax.", "flax.linen.", "numpy.random.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +52,21 @@ class Bound:
         return f"{low} and {'below' if self.below else 'at most'} {self.highest:g}"
 
 
+class _Numeric:
+    """What arrays of numbers hold, for `Annotated`."""
+
+    def __contains__(self, value: Any) -> bool:
+        try:
+            array = np.asarray(value)
+            return array.ndim > 0 and array.dtype.kind in "biuf"
+        except (TypeError, ValueError):  # rows of several lengths, or traced values
+            return False
+
+    def __str__(self) -> str:
+        return "of numbers"
+
+
+Numbers = Annotated[np.ndarray, _Numeric()]  # or what makes one
 Natural = Annotated[int, Bound(0)]
 Seed = Annotated[int, Bound(0, 2**63 - 1)]  # what JAX makes a key of
 Count = Annotated[int, Bound(1)]
@@ -124,19 +145,48 @@ def typed(function: Function) -> Function:
         ValueError: times of repeat must be an integer of at least 1, got 0.
     """
     signature = inspect.signature(function)
+    owner = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
 
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise TypeError(f"{owner}: {error}.") from None
         hints = _parameters(function)
-        for name, value in signature.bind(*args, **kwargs).arguments.items():
-            if signature.parameters[name].kind not in (
-                inspect.Parameter.VAR_KEYWORD,
-                inspect.Parameter.VAR_POSITIONAL,
-            ):
-                _check(hints.get(name, Any), name, value, function.__name__)
+        for name, value in given.items():
+            kind = signature.parameters[name].kind
+            if kind is not inspect.Parameter.VAR_KEYWORD:
+                several = kind is inspect.Parameter.VAR_POSITIONAL
+                for part in value if several else (value,):
+                    _check(hints.get(name, Any), name, part, owner)
         return function(*args, **kwargs)
 
     return typing.cast(Function, checked)
+
+
+def typed_methods(cls: Class) -> Class:
+    """Lets a class's own public methods refuse arguments as `typed` does.
+
+    `check` is left out: to say what is wrong is all that it does.
+
+    Example:
+        >>> @typed_methods
+        ... class Space:
+        ...     def sample(self, n: Count) -> list[int]:
+        ...         return list(range(n))
+        >>> Space().sample(None)
+        Traceback (most recent call last):
+        ValueError: n of sample must be an integer of at least 1, got None.
+    """
+    for name, method in list(vars(cls).items()):
+        if name.startswith("_") or name == "check":
+            continue
+        if isinstance(method, classmethod):
+            setattr(cls, name, classmethod(typed(method.__func__)))
+        elif inspect.isfunction(method):
+            setattr(cls, name, typed(method))
+    return cls
 
 
 @functools.cache
@@ -163,12 +213,18 @@ def _allows(hint: Any, value: Any) -> bool:
         return any(_allows(arg, value) for arg in args)
     if origin is tuple:
         return _allows_tuple(args, value)
+    if isinstance(hint, TypeVar):
+        return _allows(hint.__bound__ or Any, value)
     if (origin or hint) is Callable:
         return callable(value)
-    if origin is Sequence:
-        return isinstance(value, Iterable) and not isinstance(value, str)
-    if isinstance(hint, type) and hint.__module__.partition(".")[0] == "lswag_jax":
-        return isinstance(value, hint)
+    if origin in (Mapping, dict) or typing.is_typeddict(hint):
+        return isinstance(value, Mapping)
+    if origin is list and not isinstance(value, list):
+        return False
+    if origin in (Iterable, Sequence, list):
+        return _allows_items(origin, args[0], value)
+    if _is_class(origin or hint):
+        return isinstance(value, origin or hint)
     plain = {int: numbers.Integral, float: numbers.Real, bool: bool, str: str}
     plain |= {type(None): None, os.PathLike: os.PathLike}
     if hint not in plain:
@@ -177,6 +233,22 @@ def _allows(hint: Any, value: Any) -> bool:
         return value is None
     is_bool = isinstance(value, bool)  # which Python takes for an integer
     return isinstance(value, plain[hint]) and is_bool == (hint is bool)
+
+
+def _is_class(hint: Any) -> bool:
+    """Whether a type is a class whose instances are asked for."""
+    return isinstance(hint, type) and f"{hint.__module__}.".startswith(_CLASSES)
+
+
+def _allows_items(origin: Any, item: Any, value: Any) -> bool:
+    """Whether a value has items of a type; those of an iterator are not looked at."""
+    if isinstance(value, str | bytes | Mapping) or getattr(value, "shape", None) == ():
+        return False
+    if origin is Iterable and not hasattr(value, "__getitem__"):
+        return isinstance(value, Iterable)
+    if not hasattr(value, "__getitem__") or not hasattr(value, "__len__"):
+        return False
+    return item is Any or all(_allows(item, part) for part in value)
 
 
 def _allows_tuple(args: Sequence[Any], value: Any) -> bool:
@@ -199,16 +271,25 @@ def _describe(hint: Any) -> str:
     if origin is tuple:
         several = len(args) == 2 and args[1] is Ellipsis
         return f"a tuple of {'' if several else f'{len(args)} '}{_plural(args[0])}"
+    if isinstance(hint, TypeVar):
+        return _describe(hint.__bound__)
     if (origin or hint) is Callable:
         return "a function"
-    if origin is Sequence:
-        return "a sequence"
+    if origin in (Mapping, dict) or typing.is_typeddict(hint):
+        return "a mapping"
+    if origin in (Iterable, Sequence, list):
+        kind = "a list" if origin is list else "a sequence"
+        return kind if args[0] is Any else f"{kind} of {_plural(args[0])}"
+    hint = origin or hint
     words = {int: "an integer", float: "a number", bool: "True or False", str: "a text"}
-    words[os.PathLike] = "a path"
+    words |= {os.PathLike: "a path", np.ndarray: "an array"}
     if isinstance(hint, type) and hint not in words and hint is not type(None):
         return f"{'an' if hint.__name__[0] in 'AEIOU' else 'a'} {hint.__name__}"
     return words.get(hint, "None" if hint is type(None) else getattr(hint, "__name__", str(hint)))
 
 
 def _plural(hint: Any) -> str:
-    return {int: "integers", float: "numbers", str: "texts"}.get(hint, "values")
+    words = {int: "integers", float: "numbers", str: "texts"}
+    if typing.is_typeddict(hint):
+        return "mappings"
+    return words.get(hint, f"{hint.__name__} objects" if _is_class(hint) else "values")

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from lswag_jax.options import typed
+
 Kind = TypeVar("Kind")
 _NAMED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*")
 
@@ -27,6 +29,7 @@ def is_named(text: Any) -> bool:
     return isinstance(text, str) and _NAMED.fullmatch(text) is not None
 
 
+@typed
 def find(name: str) -> Any:
     """The object that `module:NAME` names; imports the module.
 
@@ -69,6 +72,7 @@ def _imported(name: str) -> Any:
         raise ValueError(f"the module {name} cannot be imported: {why}.") from error
 
 
+@typed
 def make(name: str, kind: type[Kind], arguments: Mapping[str, Any] | None = None) -> Kind:
     """What `module:NAME` names, if it is of a kind; or what a class or function of it makes.
 

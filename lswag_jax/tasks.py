@@ -7,14 +7,16 @@ TransNAS-Bench-101 (Duan et al., CVPR 2021) with the losses that NASLib's proxie
 import dataclasses
 import functools
 import itertools
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lswag_jax.options import Checked, Count, Numbers, Seed, typed, typed_methods
+
 Array = jax.Array
-TARGETS = ("class", "probabilities", "values", "class_map", "image")
+Target = Literal["class", "probabilities", "values", "class_map", "image"]
 TILES = 9  # of a jigsaw, in a 3x3 grid
 _SOFTMAX_EPS = 1e-5
 _GRID = 8  # synthetic dense targets are constant on squares, 8 of them on a side
@@ -25,8 +27,9 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
     return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1)[:, 0]
 
 
+@typed_methods
 @dataclasses.dataclass(frozen=True)
-class Task:
+class Task(Checked):
     """Describes what a network predicts.
 
     Args:
@@ -44,17 +47,9 @@ class Task:
     """
 
     name: str
-    outputs: int
-    target: str = "class"
-    tiles: int = 1
-
-    def __post_init__(self) -> None:
-        if self.target not in TARGETS:
-            raise ValueError(f"target must be one of {TARGETS}, got {self.target!r}.")
-        if self.outputs < 1:
-            raise ValueError(f"outputs must be at least 1, got {self.outputs}.")
-        if self.tiles not in (1, TILES):
-            raise ValueError(f"tiles must be 1 or {TILES}, got {self.tiles}.")
+    outputs: Count
+    target: Target = "class"
+    tiles: Literal[1, 9] = 1
 
     @property
     def dense(self) -> bool:
@@ -130,7 +125,7 @@ class Task:
                     f"{labels.min()} and sums from {sums.min()} to {sums.max()}."
                 )
 
-    def from_images(self, images: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    def from_images(self, images: Numbers, seed: Seed) -> tuple[np.ndarray, np.ndarray]:
         """Inputs and labels of a task that makes its labels from the images.
 
         jigsaw: shuffled tiles and the number of their order (`jigsaw`). autoencoder: the images
@@ -151,8 +146,9 @@ class Task:
         return images, images
 
 
+@typed
 @functools.cache
-def classification(num_classes: int) -> Task:
+def classification(num_classes: Count) -> Task:
     """Plain classification: integer labels [B], cross entropy."""
     return Task("classification", num_classes)
 
@@ -176,6 +172,7 @@ def names() -> tuple[str, ...]:
     return tuple(_TASKS)
 
 
+@typed
 def get(name: str) -> Task:
     """The TransNAS-Bench-101 task called `name`; ValueError for an unknown one.
 
@@ -188,7 +185,8 @@ def get(name: str) -> Task:
     return _TASKS[name]
 
 
-def synthetic_targets(task: Task, images: np.ndarray, seed: int) -> np.ndarray:
+@typed
+def synthetic_targets(task: Task, images: Numbers, seed: Seed) -> np.ndarray:
     """Random labels of the right form for images that have none of this task.
 
     They say nothing about the images: a score with them is one of the network's gradients under a
@@ -227,7 +225,8 @@ def synthetic_targets(task: Task, images: np.ndarray, seed: int) -> np.ndarray:
     return cells[:, rows[:, None], columns]
 
 
-def jigsaw(images: np.ndarray, seed: int, num_orders: int = 1000) -> tuple[np.ndarray, np.ndarray]:
+@typed
+def jigsaw(images: Numbers, seed: Seed, num_orders: Count = 1000) -> tuple[np.ndarray, np.ndarray]:
     """Images as nine shuffled tiles and the number of their order (Noroozi and Favaro, 2016).
 
     A tile is a random crop, a quarter of the image on a side, from its cell of the 3x3 grid: 64 of
@@ -265,8 +264,9 @@ def jigsaw(images: np.ndarray, seed: int, num_orders: int = 1000) -> tuple[np.nd
     return images[sample, rows[..., :, None], columns[..., None, :]], labels
 
 
+@typed
 @functools.lru_cache(maxsize=4)
-def jigsaw_orders(num_orders: int = 1000, seed: int = 0) -> np.ndarray:
+def jigsaw_orders(num_orders: int = 1000, seed: Seed = 0) -> np.ndarray:
     """Orders of the nine tiles that are far from each other, uint8 [num_orders, 9].
 
     The first is drawn by the seed; each next one has the largest sum of Hamming distances to those

@@ -1,13 +1,18 @@
 """A wrong argument of the API is a ValueError of one sentence that names it."""
 
+import inspect
+
 import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
 import lswag_jax
-from lswag_jax import data, files, search, spaces
-from lswag_jax.search import RandomOptions
+from lswag_jax import data, files, proxies, search, spaces, tasks
+from lswag_jax.analysis import converters, correlation, information, tables, window
+from lswag_jax.scoring import Fitness, ScoreTable
+from lswag_jax.search import PruningOptions, RandomOptions
+from lswag_jax.training import model_files
 from tests.helpers.batches import message
 from tests.helpers.spaces import WIDE
 
@@ -77,6 +82,107 @@ def test_a_wrong_type(function, name, value):
     message(error)
 
 
+TABLE = ScoreTable([], proxies.resolve("params"))
+RESULT = search.SearchResult(TABLE, np.zeros(0))
+POOL = data.open_pool("embedded")
+# Functions, and arguments that they take; each is then changed.
+FUNCTIONS = {
+    "score's program": (lswag_jax.make_scorer, {"space": WIDE, "proxies": "swap"}),
+    "explain": (
+        lswag_jax.explain_model,
+        {"module": Net(), "variables": VARIABLES, "images": IMAGES},
+    ),
+    "a loaded model": (lswag_jax.load, {"path": "nowhere"}),
+    "torch": (lswag_jax.from_torch, {"module": Net(), "state_dict": {}}),
+    "a table of scores": (ScoreTable, {"rows": [], "proxies": TABLE.proxies}),
+    "values": (TABLE.values, {"proxy": "params", "nan_policy": "drop"}),
+    "a CSV file": (TABLE.to_csv, {"path": "x.csv"}),
+    "a fitness": (Fitness, {"proxies": ("params",), "rule": "rank_sum", "flipped": ()}),
+    "a parsed fitness": (Fitness.parse, {"spec": "params", "rule": "rank_sum"}),
+    "a search": (
+        search.search,
+        {"space": WIDE, "evaluate": iter, "options": RandomOptions(), "archive": []},
+    ),
+    "total": (search.total, {"space": WIDE, "options": RandomOptions()}),
+    "results": (search.write_results, {"result": RESULT, "workdir": "x"}),
+    "random options": (
+        RandomOptions,
+        {"num": 2, "shard": None, "params_window": None, "macs_window": None, "patience": 3},
+    ),
+    "pruning options": (PruningOptions, {"prune_number": 1, "decimals": None}),
+    "a super-network": (spaces.supernet_of, {"space": spaces.get("nasbench201")}),
+    "arrays": (
+        data.make_batch,
+        {"images": np.zeros((4, 8, 8, 3), np.uint8), "labels": np.arange(4), "batch_size": 2}
+        | {"seed": 0, "balanced": True, "channels": 3, "normalize": "unit", "source": "mine"},
+    ),
+    "a pool": (data.open_pool, {"source": "embedded", "split": "train", "download": False}),
+    "held out": (data.hold_out, {"pool": POOL, "share": 0.1, "seed": 0}),
+    "statistics": (data.statistics, {"pool": POOL, "channels": 1, "normalize": "unit"}),
+    "a task": (tasks.Task, {"name": "mine", "outputs": 3, "target": "class", "tiles": 1}),
+    "classes": (tasks.classification, {"num_classes": 3}),
+    "a correlation": (correlation.spearman, {"x": [1, 2], "y": [1, 2], "undefined": 0.0}),
+    "bins": (information.discretise, {"values": [1, 2], "n_bins": 2, "bins": "equal_freq"}),
+    "merged": (proxies.merge.merge, {"values": np.ones((2, 3)), "rule": "rank_sum"}),
+    "truth": (tables.read, {"path": "x.csv", "space": None}),
+    "converted": (converters.convert, {"name": "x", "path": "x", "space": WIDE}),
+    "a window": (window.parse, {"spec": "1,2", "rule": "zero_based"}),
+}
+MAY_BE = {"path", "source", "split", "name", "workdir", "spec", "proxies", "state_dict"}  # any text
+OPTIONAL = {"batch_size", "channels", "spec"}
+
+
+@pytest.mark.parametrize("value", [None, 3.5, "x", [None], {}], ids=str)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_wrong_argument_of_a_function(name, value):
+    """Each argument by itself, unless it may be such a value."""
+    function, good = FUNCTIONS[name]
+    for key, there in good.items():
+        kinds = (list, tuple) if isinstance(value, list) else type(value)
+        fits = key in MAY_BE if isinstance(value, str) else isinstance(there, kinds)
+        if there is None or fits or (value is None and key in OPTIONAL):
+            continue
+        with pytest.raises(ValueError) as error:
+            function(**good | {key: value})
+        text = message(error)
+        assert key in text or repr(value) in text
+
+
+SPACES = {
+    "autoformer": WIDE,
+    "nasbench201": spaces.get("nasbench201", width=4, cells=1, image_size=8),
+    "nasbench101": spaces.get("nasbench101", image_size=8),
+    "darts": spaces.get("darts", layers=3, width=1),
+    "transnas_micro": spaces.get("transnas_micro"),
+    "transnas_macro": spaces.get("transnas_macro"),
+    "supernet": spaces.supernet_of(spaces.get("nasbench201", width=4, cells=1, image_size=8)),
+    "simple": spaces.SimpleSpace({"width": (4, 8)}, lambda g: Net(), image_size=8, num_classes=3),
+}
+METHODS = ("check", "format", "parse", "from_json", "sample", "sample_one", "mutate", "crossover")
+METHODS += ("plan", "num_params", "macs", "encode", "build", "chain", "extract")
+
+
+@pytest.mark.parametrize("value", [None, 3.5, [None]], ids=str)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", SPACES)
+def test_a_wrong_argument_of_a_space(name, method, value):
+    """Each argument by itself; the others are as they should be."""
+    space, rng = SPACES[name], np.random.default_rng(0)
+    first, second = space.sample(rng, 2)
+    good = {"g": first, "a": first, "b": second, "rng": rng, "n": 1, "text": space.format(first)}
+    good |= {"data": first.to_json(), "genotypes": [first], "variables": {}, "rule": "exact"}
+    good |= {"m_prob": 0.2, "s_prob": 0.4, "form": "darts"}
+    call = getattr(space, method)
+    if name == "simple" and method == "build":
+        pytest.skip("the user's own function")
+    for key in inspect.signature(call).parameters:
+        arguments = {k: good[k] for k in inspect.signature(call).parameters}
+        with pytest.raises(ValueError) as error:
+            call(**arguments | {key: value})
+        message(error)
+
+
+MODEL = model_files.Model(WIDE, GENOTYPES[0], {}, (0.5,), (0.5,), "pad", (), {}, {})
 OTHERS = {
     "a genotype alone": (lambda: score(genotypes=GENOTYPES[0]), "genotypes of score must be a seq"),
     "a text for a genotype": (lambda: score(genotypes=["x"]), "genotype"),
@@ -89,6 +195,20 @@ OTHERS = {
     "an unknown space": (lambda: spaces.get([]), "unknown search space"),
     "no model": (lambda: lswag_jax.load(None), "path of load must be a text or a path, got None"),
     "no folder": (lambda: lswag_jax.load("nowhere"), "there is no trained network in nowhere"),
+    "no mapping": (lambda: run(config=3), "config of run must be a mapping or None, got 3"),
+    "a missing argument": (lambda: lswag_jax.score(WIDE), "score: missing a required argument"),
+    "too many genotypes": (lambda: WIDE.sample(np.random.default_rng(0), -1), "n of sample must"),
+    "no probability": (
+        lambda: WIDE.mutate(np.random.default_rng(0), GENOTYPES[0], m_prob=float("nan")),
+        "m_prob of mutate must be a number from 0 to 1, got nan",
+    ),
+    "an infinite gene": (
+        lambda: WIDE.from_json({"embed_dim": np.inf, "num_heads": [1], "mlp_ratio": [2.0]}),
+        "embed_dim must be integers",
+    ),
+    "rows without ids": (lambda: ScoreTable([{}], TABLE.proxies), "lacks id, params, macs"),
+    "no image": (lambda: MODEL.predict([]), "there is no image to predict"),
+    "no images": (lambda: MODEL.predict(None), "image 0 of the input must be a path"),
     "a reversed window": (lambda: RandomOptions(params_window=(9, 1)), "params_window must"),
 }  # fmt: skip
 
@@ -96,7 +216,7 @@ OTHERS = {
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_mistakes(name):
     call, expected = OTHERS[name]
-    with pytest.raises((ValueError, FileNotFoundError), match=expected) as error:
+    with pytest.raises((ValueError, TypeError, FileNotFoundError), match=expected) as error:
         call()
     message(error)
 

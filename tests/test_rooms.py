@@ -13,8 +13,8 @@ import lswag_jax
 PACKAGE = pathlib.Path(lswag_jax.__file__).parent
 # From the ground up; rooms of one floor do not know each other.
 FLOORS = (
-    ("extras",),
-    ("arrays", "files", "marks", "options", "own", "tasks"),
+    ("extras", "options"),
+    ("arrays", "files", "marks", "own", "tasks"),
     ("data",),
     ("spaces",),
     ("capture",),

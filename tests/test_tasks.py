@@ -105,9 +105,12 @@ ROWS = np.full((4, 63), 1 / 63, np.float32)
     ("make", "message"),
     [
         (lambda: tasks.get("depth"), "unknown task 'depth', known are class_object"),
-        (lambda: tasks.Task("mine", 3, "text"), "target must be one of"),
-        (lambda: tasks.classification(0), "outputs must be at least 1, got 0"),
-        (lambda: tasks.Task("mine", 3, tiles=4), "tiles must be 1 or 9, got 4"),
+        (lambda: tasks.Task("mine", 3, "text"), "target of mine must be one of"),
+        (
+            lambda: tasks.classification(0),
+            "num_classes of classification must be an",
+        ),
+        (lambda: tasks.Task("mine", 3, tiles=4), r"tiles of mine must be one of \(1, 9\), got 4"),
         (lambda: tasks.get("jigsaw").check(IMAGES, [0] * 4), r"takes inputs \[B, 9, h, w, C\]"),
         (lambda: tasks.get("normal").check(IMAGES[0], IMAGES), r"takes inputs \[B, H, W, C\]"),
         (lambda: tasks.get("normal").check(IMAGES, IMAGES[:2]), "must be floats of shape"),

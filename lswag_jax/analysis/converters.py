@@ -18,6 +18,7 @@ import numpy as np
 from lswag_jax.analysis import table_files
 from lswag_jax.analysis.tables import GroundTruth, Records, own_texts
 from lswag_jax.files import read_npz
+from lswag_jax.options import typed
 from lswag_jax.scoring.table import STATUSES
 from lswag_jax.spaces import AutoFormerGenotype, Space
 from lswag_jax.spaces.nasbench101.genotype import OPS
@@ -43,6 +44,7 @@ _FAILED_FLOWERS = 50.0  # %; one run of ViT-Bench-101 has 48.6, the next has 65.
 _TRANSNAS_MACRO = 3256  # rows of the macro space, in an order documented nowhere
 
 
+@typed
 def convert(name: str, path: str | os.PathLike, space: Space) -> GroundTruth:
     """The table of a published file.
 
@@ -63,6 +65,7 @@ def convert(name: str, path: str | os.PathLike, space: Space) -> GroundTruth:
     return GroundTruth.from_records(CONVERTERS[name](path, space))
 
 
+@typed
 def scores(path: str | os.PathLike, space: Space, dataset: str) -> GroundTruth:
     """The table of a run of `lswag-score` or `lswag-search`.
 

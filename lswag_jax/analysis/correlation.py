@@ -12,12 +12,14 @@ import numpy as np
 from scipy import stats
 
 from lswag_jax.analysis.weighted_tau import weighted_tau
+from lswag_jax.options import Count, Numbers, Seed, typed
 
 Statistic = Callable[..., Any]
 _CHUNK = 1 << 20  # numbers of one array resampled at a time
 
 
-def spearman(x: np.ndarray, y: np.ndarray, undefined: float = 0.0) -> Any:
+@typed
+def spearman(x: Numbers, y: Numbers, undefined: float = 0.0) -> Any:
     """Spearman's rho: the Pearson correlation of average ranks.
 
     Args:
@@ -38,7 +40,8 @@ def spearman(x: np.ndarray, y: np.ndarray, undefined: float = 0.0) -> Any:
     return _given(_pearson(_centred_ranks(x), _centred_ranks(y)), undefined)
 
 
-def kendall(x: np.ndarray, y: np.ndarray, undefined: float = 0.0) -> Any:
+@typed
+def kendall(x: Numbers, y: Numbers, undefined: float = 0.0) -> Any:
     """Kendall's tau-b: (concordant - discordant) / sqrt((pairs - ties_x) (pairs - ties_y)).
 
     Args:
@@ -62,9 +65,8 @@ def kendall(x: np.ndarray, y: np.ndarray, undefined: float = 0.0) -> Any:
     return _given(taus, undefined)
 
 
-def partial_spearman(
-    x: np.ndarray, y: np.ndarray, given: np.ndarray, undefined: float = 0.0
-) -> Any:
+@typed
+def partial_spearman(x: Numbers, y: Numbers, given: Numbers, undefined: float = 0.0) -> Any:
     """Spearman's rho of x and y with a third quantity held fixed.
 
     The Pearson correlation of what is left of the ranks of x and y after a linear regression on
@@ -94,7 +96,8 @@ def partial_spearman(
     return _given(_pearson(rest_x, rest_y), undefined)
 
 
-def weighted_kendall(x: np.ndarray, y: np.ndarray, undefined: float = 0.0) -> Any:
+@typed
+def weighted_kendall(x: Numbers, y: Numbers, undefined: float = 0.0) -> Any:
     """Kendall's tau with hyperbolic weights, so that the best architectures count most.
 
     See `lswag_jax.analysis.weighted_tau`. The weights are of both rankings, by x and by y.
@@ -120,8 +123,9 @@ def weighted_kendall(x: np.ndarray, y: np.ndarray, undefined: float = 0.0) -> An
     return _given(taus, undefined)
 
 
+@typed
 def bootstrap(
-    statistic: Statistic, *arrays: np.ndarray, n: int = 1000, seed: int = 0, level: float = 0.95
+    statistic: Statistic, *arrays: Numbers, n: Count = 1000, seed: Seed = 0, level: float = 0.95
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of a statistic, architectures drawn with replacement.
 
@@ -149,8 +153,6 @@ def bootstrap(
     size = arrays[0].shape[-1]
     if size < 2:
         raise ValueError(f"a bootstrap needs at least 2 architectures, got {size}.")
-    if n < 1:
-        raise ValueError(f"a bootstrap needs at least 1 resample, got {n}.")
     if not 0 < level < 1:
         raise ValueError(f"level must be in (0, 1), got {level}.")
     interval = stats.bootstrap(
@@ -167,13 +169,14 @@ def bootstrap(
     return float(interval.low), float(interval.high)
 
 
+@typed
 def paired_bootstrap(
     statistic: Statistic,
-    first: np.ndarray,
-    second: np.ndarray,
-    *others: np.ndarray,
-    n: int = 1000,
-    seed: int = 0,
+    first: Numbers,
+    second: Numbers,
+    *others: Numbers,
+    n: Count = 1000,
+    seed: Seed = 0,
     level: float = 0.95,
 ) -> tuple[float, float]:
     """Interval of statistic(first, *others) - statistic(second, *others) on the same resamples.

@@ -3,9 +3,11 @@
 import numpy as np
 
 from lswag_jax.analysis.correlation import checked, spearman
+from lswag_jax.options import AboveZero, Count, Numbers, typed
 
 
-def top_overlap(x: np.ndarray, y: np.ndarray, k: int) -> float:
+@typed
+def top_overlap(x: Numbers, y: Numbers, k: int) -> float:
     """Share of the k best by x among the k best by y; of ties at the border, what is expected.
 
         sum_i p_i(x) p_i(y) / k
@@ -29,7 +31,8 @@ def top_overlap(x: np.ndarray, y: np.ndarray, k: int) -> float:
     return float(_chance_of_top(x, k) @ _chance_of_top(y, k) / k)
 
 
-def ndcg(x: np.ndarray, y: np.ndarray, p: int) -> float:
+@typed
+def ndcg(x: Numbers, y: Numbers, p: int) -> float:
     """nDCG@p: how good the p best by x are, the first of them counting most.
 
     With i(j) the j-th best by x, and Z the largest value that any order has,
@@ -64,7 +67,8 @@ def ndcg(x: np.ndarray, y: np.ndarray, p: int) -> float:
     return float(_discounts(x, p) @ gains / ideal) if ideal > 0 else 0.0
 
 
-def regret(x: np.ndarray, y: np.ndarray) -> float:
+@typed
+def regret(x: Numbers, y: Numbers) -> float:
     """What choosing the best by x loses: max y - y of it, the mean of those where several tie.
 
     Args:
@@ -86,7 +90,8 @@ def regret(x: np.ndarray, y: np.ndarray) -> float:
     return float(y.max() - y[x == x.max()].mean())
 
 
-def within_bins(x: np.ndarray, y: np.ndarray, given: np.ndarray, bins: int = 5) -> np.ndarray:
+@typed
+def within_bins(x: Numbers, y: Numbers, given: Numbers, bins: Count = 5) -> np.ndarray:
     """Spearman's rho inside each quantile bin of a third quantity.
 
     Args:
@@ -108,7 +113,8 @@ def within_bins(x: np.ndarray, y: np.ndarray, given: np.ndarray, bins: int = 5) 
     return np.array([spearman(x[part], y[part], undefined=np.nan) for part in parts])
 
 
-def within_best(x: np.ndarray, y: np.ndarray, fraction: float) -> float:
+@typed
+def within_best(x: Numbers, y: Numbers, fraction: AboveZero) -> float:
     """Spearman's rho among the best by y, with those that tie with the last.
 
     Args:

@@ -9,6 +9,8 @@ from typing import Literal, get_args
 import numpy as np
 from scipy import stats
 
+from lswag_jax.options import Count, Numbers, typed
+
 Bins = Literal["equal_width", "equal_freq"]
 BINS = get_args(Bins)
 BIN_COUNTS = ("nbsz", "cube_root")
@@ -16,7 +18,8 @@ Estimator = Literal["ml", "miller_madow"]
 ESTIMATORS = get_args(Estimator)
 
 
-def num_bins(n: int, rule: str | int = "nbsz") -> int:
+@typed
+def num_bins(n: Count, rule: str | int = "nbsz") -> int:
     """How many bins each variable is cut into.
 
         nbsz       round(1 + 3.322 ln n): Sturges' constant, though it is meant for log10
@@ -42,7 +45,8 @@ def num_bins(n: int, rule: str | int = "nbsz") -> int:
     return rule
 
 
-def discretise(values: np.ndarray, n_bins: int, bins: str = "equal_width") -> np.ndarray:
+@typed
+def discretise(values: Numbers, n_bins: Count, bins: str = "equal_width") -> np.ndarray:
     """The bin of each value.
 
         equal_width  the range of the finite values in n_bins parts; the last edge is put up by 1
@@ -76,7 +80,8 @@ def discretise(values: np.ndarray, n_bins: int, bins: str = "equal_width") -> np
     raise ValueError(f"bins must be one of {BINS}, got {bins!r}.")
 
 
-def entropy(*labels: np.ndarray, estimator: str = "ml") -> float:
+@typed
+def entropy(*labels: Numbers, estimator: str = "ml") -> float:
     """Joint entropy of discrete variables.
 
         ml            H = -sum_c p_c log2 p_c,  p_c the share of cell c
@@ -112,7 +117,8 @@ def _cells(labels: tuple[np.ndarray, ...]) -> np.ndarray:
     return cells
 
 
-def conditional_entropy(y: np.ndarray, *given: np.ndarray, estimator: str = "ml") -> float:
+@typed
+def conditional_entropy(y: Numbers, *given: Numbers, estimator: str = "ml") -> float:
     """H(y | given) = H(given, y) - H(given).
 
     Args:
@@ -127,9 +133,8 @@ def conditional_entropy(y: np.ndarray, *given: np.ndarray, estimator: str = "ml"
     return entropy(*given, y, estimator=estimator) - entropy(*given, estimator=estimator)
 
 
-def information_gain(
-    y: np.ndarray, first: np.ndarray, second: np.ndarray, estimator: str = "ml"
-) -> float:
+@typed
+def information_gain(y: Numbers, first: Numbers, second: Numbers, estimator: str = "ml") -> float:
     """IG = H(y | first) - H(y | first, second): what the second tells of y beyond the first.
 
     Args:
@@ -144,10 +149,11 @@ def information_gain(
     return without - conditional_entropy(y, first, second, estimator=estimator)
 
 
+@typed
 def gain_p_value(
-    y: np.ndarray,
-    first: np.ndarray,
-    second: np.ndarray,
+    y: Numbers,
+    first: Numbers,
+    second: Numbers,
     estimator: str = "ml",
     permutations: int = 100,
     seed: int = 0,

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lswag_jax.analysis import table_files, tables
+from lswag_jax.options import typed
 from lswag_jax.scoring.rows import Row
 from lswag_jax.spaces import Space
 
@@ -28,6 +29,7 @@ class Found(NamedTuple):
     missing: int
 
 
+@typed
 def read(path: str, space: Space, column: str, metric: str) -> dict[str, float]:
     """A benchmark's accuracies by the text of their genotypes in the space.
 
@@ -56,6 +58,7 @@ def read(path: str, space: Space, column: str, metric: str) -> dict[str, float]:
     return found
 
 
+@typed
 def look_up(
     rows: list[Row],
     fitness: np.ndarray,

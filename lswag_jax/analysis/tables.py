@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from lswag_jax.analysis import correlation, table_files
+from lswag_jax.options import typed, typed_methods
 from lswag_jax.scoring.table import FILL, replace_failures
 from lswag_jax.spaces import Space
 
@@ -90,6 +91,7 @@ class Match(NamedTuple):
         return text
 
 
+@typed_methods
 @dataclasses.dataclass(frozen=True)
 class GroundTruth:
     """A table of architectures and what is known of them.
@@ -207,7 +209,7 @@ class GroundTruth:
         unmatched = tuple(t for t, row in zip(genotypes, index, strict=True) if row < 0)
         return Match(index, unmatched, tuple(duplicates))
 
-    def join(self, other: Self, space: Space | None = None) -> tuple[Self, Match]:
+    def join(self, other: "GroundTruth", space: Space | None = None) -> tuple[Self, Match]:
         """This table with the columns of another at its genotypes; the other may be much larger.
 
         The edges of one table being in another order than thought leaves every count right. So
@@ -284,6 +286,7 @@ class GroundTruth:
         table_files.write_long(path, self.records())
 
 
+@typed
 def read(path: str | os.PathLike, space: Space | None = None) -> GroundTruth:
     """The table of a file that `GroundTruth.write` or somebody else wrote.
 
@@ -304,6 +307,7 @@ def read(path: str | os.PathLike, space: Space | None = None) -> GroundTruth:
     return GroundTruth.from_records(groups)
 
 
+@typed
 def union(tables: Iterable[GroundTruth]) -> GroundTruth:
     """One table of several; each value is kept.
 
@@ -349,6 +353,7 @@ def own_texts(texts: Iterable[Any], space: Space, source: Any, decode: Any = Non
     return found
 
 
+@typed
 def is_accuracy(metric: str) -> bool:
     """Whether the name of a metric says that it is an accuracy.
 

@@ -18,14 +18,16 @@ import numpy as np
 from lswag_jax.analysis import correlation
 from lswag_jax.analysis.layer_profile import Profile
 from lswag_jax.files import write_atomically
+from lswag_jax.options import Numbers, typed
 from lswag_jax.proxies.lswag import check_window
 from lswag_jax.proxies.lswag_variant import Combine, LSwagVariant
-from lswag_jax.spaces.depth import NUM_BINS, Window
+from lswag_jax.spaces.depth import NUM_BINS, BinRule, Window
 
 _MAD_TO_STD = 1.4826  # of a normal distribution
 _PAIR = re.compile(r"(?:manual:)?\s*(\d+)\s*,\s*(\d+)\s*")
 
 
+@typed
 def pick(mean: Sequence[float], tau: float = 1.0, hull: bool = False) -> Window | None:
     """The window of the peaks of a profile.
 
@@ -64,6 +66,7 @@ def pick(mean: Sequence[float], tau: float = 1.0, hull: bool = False) -> Window 
     return _unless_all(int(peaks[0]), int(peaks[-1]), known)
 
 
+@typed
 def pick_steep(mean: Sequence[float]) -> Window | None:
     """The window from the first to the last bin b with |m_{b+1} - m_b| > mean + std of these.
 
@@ -117,11 +120,12 @@ class Oracle(NamedTuple):
     rho_all: float
 
 
+@typed
 def oracle(
-    lambda_l: np.ndarray,
-    bins: np.ndarray,
-    psi: np.ndarray,
-    truth: np.ndarray,
+    lambda_l: Numbers,
+    bins: Numbers,
+    psi: Numbers,
+    truth: Numbers,
     combine: Combine = "product",
 ) -> Oracle:
     """The interval, out of 55, whose L-SWAG has the largest Spearman correlation with the truth.
@@ -168,6 +172,7 @@ def oracle(
     return Oracle(window, rhos[window], rhos[0, NUM_BINS - 1])
 
 
+@typed
 def save(
     path: str | os.PathLike, window: Window | None, profile: Profile | None = None, **about: Any
 ) -> None:
@@ -193,7 +198,8 @@ def save(
     write_atomically(path, json.dumps(content, indent=2) + "\n")
 
 
-def load(path: str | os.PathLike, rule: str = "zero_based") -> Window | None:
+@typed
+def load(path: str | os.PathLike, rule: BinRule = "zero_based") -> Window | None:
     """The window of a file that `save` wrote.
 
     Args:
@@ -215,7 +221,8 @@ def load(path: str | os.PathLike, rule: str = "zero_based") -> Window | None:
         raise ValueError(f"{path} holds a bad window: {error}") from None
 
 
-def parse(spec: str | Sequence[int] | None, rule: str = "zero_based") -> Window | None:
+@typed
+def parse(spec: str | Sequence[int] | None, rule: BinRule = "zero_based") -> Window | None:
     """A window from a config's entry.
 
     Args:

@@ -66,6 +66,7 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
     config.search = _search()
     config.correlate = _correlate()
     config.libra = _libra()
+    config.plots = {"format": "png"}  # png, pdf, svg, or several of them, as in "png,pdf"
     config.profile = {
         "num": 100,  # random genotypes
         "statistic": "mean_log_sigma",  # of a layer, see lswag_jax.analysis.layer_profile

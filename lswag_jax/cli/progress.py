@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 from absl import logging
 
-# Libraries whose messages a user cannot act on, such as that of a missing TPU.
-QUIET = ("matplotlib", "jax._src.xla_bridge")
+# Libraries whose messages a user cannot act on, such as that of a missing TPU or of fonts in a PDF.
+QUIET = ("matplotlib", "fontTools", "jax._src.xla_bridge")
 
 
 class _Line(python_logging.Formatter):

@@ -49,6 +49,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
         )
     measured = [name for name in fitness.proxies if name != INHERITED]
     measured += [key.removesuffix("_window") for key in MEASURED if _is_set(config.search[key])]
+    kinds = pictures.formats(config.plots.format)
     space, proxies = common.load_space(config), common.load_proxies(config, measured)
     proxies, complete = _with_supernet(config, space, proxies)
     options, accuracies = options_of(config, shard), _accuracies(config, space)
@@ -84,7 +85,8 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     progress.log_statuses(result.table)
     if result.refusal:
         raise ValueError(result.refusal)
-    pictures.save_all(result, fitness, folder)
+    where = pictures.about(space.name, config.data.source)
+    pictures.save(pictures.of_search(result, fitness, where, space), folder, kinds)
     row = result.table.rows[best]
     by = fitness.name
     if result.objectives:

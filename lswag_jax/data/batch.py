@@ -8,15 +8,18 @@ import dataclasses
 import os
 import warnings
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import numpy as np
 
 from lswag_jax.data.pool import Pool, array_pool
 from lswag_jax.data.sources import open_pool
 from lswag_jax.extras import extra
-from lswag_jax.options import typed
+from lswag_jax.options import Count, Seed, typed
 
-NORMALIZATIONS = ("dataset", "unit", "symmetric")
+Normalize = Literal["dataset", "unit", "symmetric"]
+NORMALIZATIONS = get_args(Normalize)
+Channels = Literal[1, 3]
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _FASHION_MNIST = ((0.2860,), (0.3530,))
@@ -53,28 +56,18 @@ class Batch:
 
 @dataclasses.dataclass(frozen=True)
 class _Options:
-    """Options of drawing and preparing a batch, checked when they are made."""
+    """Options of drawing and preparing a batch; mean and deviation are checked when it is made."""
 
-    batch_size: int | None
-    seed: int
+    batch_size: Count | None
+    seed: Seed
     balanced: bool
-    image_size: int | None
-    channels: int | None
-    normalize: str
+    image_size: Count | None
+    channels: Channels | None
+    normalize: Normalize
     mean: float | Sequence[float] | None
     std: float | Sequence[float] | None
 
     def __post_init__(self):
-        for name, lowest in (("batch_size", 1), ("seed", 0), ("image_size", 1)):
-            value = getattr(self, name)
-            if value is None and name != "seed":
-                continue
-            if not isinstance(value, int | np.integer) or value < lowest:
-                raise ValueError(f"{name} must be an integer of at least {lowest}, not {value!r}.")
-        if self.channels not in (None, 1, 3):
-            raise ValueError(f"channels must be 1, 3 or None, not {self.channels!r}.")
-        if self.normalize not in NORMALIZATIONS:
-            raise ValueError(f"unknown normalize {self.normalize!r}: choose from {NORMALIZATIONS}.")
         if (self.mean is None) != (self.std is None):
             raise ValueError(f"give both mean and std or neither: {self.mean!r} and {self.std!r}.")
         if self.std is not None and not np.all(np.asarray(self.std, np.float64) > 0):
@@ -84,14 +77,14 @@ class _Options:
 @typed
 def load_batch(
     source: str | os.PathLike = "embedded",
-    batch_size: int | None = 64,
+    batch_size: Count | None = 64,
     *,
     split: str = "train",
-    seed: int = 0,
+    seed: Seed = 0,
     balanced: bool = True,
-    image_size: int | None = None,
-    channels: int | None = None,
-    normalize: str = "dataset",
+    image_size: Count | None = None,
+    channels: Channels | None = None,
+    normalize: Normalize = "dataset",
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
     label_key: str = "label",
@@ -142,17 +135,18 @@ def load_batch(
     return _assemble(open_pool(source, split, label_key, data_dir, download), options)
 
 
+@typed
 def make_batch(
     images: np.ndarray,
     labels: np.ndarray,
-    batch_size: int | None = None,
+    batch_size: Count | None = None,
     *,
-    num_classes: int | None = None,
-    seed: int = 0,
+    num_classes: Count | None = None,
+    seed: Seed = 0,
     balanced: bool = True,
-    image_size: int | None = None,
-    channels: int | None = None,
-    normalize: str = "dataset",
+    image_size: Count | None = None,
+    channels: Channels | None = None,
+    normalize: Normalize = "dataset",
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
     source: str = "arrays",
@@ -341,14 +335,15 @@ def _resize(image: np.ndarray, size: int | None) -> np.ndarray:
     return resized if resized.dtype == np.uint8 else np.clip(resized, 0, 1)
 
 
+@typed
 def statistics(
     pool: Pool,
-    channels: int,
-    normalize: str = "dataset",
+    channels: Channels,
+    normalize: Normalize = "dataset",
     *,
-    image_size: int | None = None,
-    num: int = 1024,
-    seed: int = 0,
+    image_size: Count | None = None,
+    num: Count = 1024,
+    seed: Seed = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation a channel for pixels in [0, 1], float32 [C] each.
 

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from lswag_jax.options import Count, Seed, Share, typed
+
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
@@ -31,7 +33,8 @@ class Pool:
     channels: int | None = None
 
 
-def hold_out(pool: Pool, share: float, seed: int) -> tuple[Pool, Pool]:
+@typed
+def hold_out(pool: Pool, share: Share, seed: Seed) -> tuple[Pool, Pool]:
     """Divides a pool at random.
 
     Args:
@@ -71,12 +74,13 @@ def hold_out(pool: Pool, share: float, seed: int) -> tuple[Pool, Pool]:
     return rest, part(order[:count], f"{count} held out {draw}")
 
 
+@typed
 def array_pool(
     images: np.ndarray,
     labels: np.ndarray,
     name: str,
     where: str,
-    num_classes: int | None = None,
+    num_classes: Count | None = None,
     classes: Sequence[str] | None = None,
 ) -> Pool:
     """Checks arrays and wraps them as a pool.

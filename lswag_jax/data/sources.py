@@ -71,6 +71,7 @@ def open_pool(
     raise ValueError(f"unknown source {text!r}: {_KINDS}.")
 
 
+@typed
 def split_names(source: str | os.PathLike, data_dir: str | os.PathLike | None = None) -> list[str]:
     """Names of the splits of a source; arguments and errors are those of `open_pool`.
 

@@ -20,6 +20,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from lswag_jax.data.pool import Pool
+from lswag_jax.options import Seed, typed
 
 BANDWIDTH = 30  # of Spherical MNIST and Spherical CIFAR-100: 60 x 60 pixels
 HALF_WIDTH = 1.5  # of the image in the plane
@@ -81,7 +82,8 @@ def _bilinear(image: np.ndarray, place: np.ndarray) -> np.ndarray:
     return total
 
 
-def on_sphere(pool: Pool, seed: int = 0) -> Pool:
+@typed
+def on_sphere(pool: Pool, seed: Seed = 0) -> Pool:
     """A pool whose image i lies on the sphere, at a uniform rotation drawn by (seed, i).
 
     Args:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from lswag_jax import own
+from lswag_jax.options import typed
 from lswag_jax.proxies.activation_proxies import Nwot, Swap
 from lswag_jax.proxies.az_nas import AzExpressivity, AzNas, AzProgressivity, AzTrainability
 from lswag_jax.proxies.base import COLUMNS, NotApplicable, Proxy, finish
@@ -61,6 +62,7 @@ def names() -> tuple[str, ...]:
     return tuple(PROXIES)
 
 
+@typed
 def get(name: str, **options: Any) -> Proxy:
     """The proxy called `name` with these options.
 
@@ -104,6 +106,7 @@ def get(name: str, **options: Any) -> Proxy:
     return chosen
 
 
+@typed
 def named(text: str) -> str:
     """What tables call a proxy: `module:NAME` becomes its name, any other text stays.
 
@@ -176,6 +179,7 @@ def programs(proxies: Iterable[Proxy]) -> list[tuple[Proxy, ...]]:
     return [tuple(family) for family in families.values()]
 
 
+@typed
 def expand(items: Iterable[str | Proxy]) -> list[str | Proxy]:
     """Replaces the name of each group by its members that the items lack so far.
 

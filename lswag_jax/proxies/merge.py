@@ -11,8 +11,11 @@ from collections.abc import Callable
 import numpy as np
 import scipy
 
+from lswag_jax.options import Numbers, typed
 
-def merge(values: np.ndarray, rule: str = "log_rank_sum") -> np.ndarray:
+
+@typed
+def merge(values: Numbers, rule: str = "log_rank_sum") -> np.ndarray:
     """One score for each architecture of a pool, from its scores by several proxies.
 
     Args:

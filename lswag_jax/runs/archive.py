@@ -153,7 +153,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         row = json.loads(line)
     except ValueError:  # also bytes that are not UTF-8
         return None
-    return row if isinstance(row, dict) and "id" in row else None
+    return row if isinstance(row, dict) and isinstance(row.get("id"), str) else None
 
 
 def _lock(file: IO) -> None:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, Self
 
+from lswag_jax.options import Checked, Natural, typed
 from lswag_jax.runs.archive import ARCHIVE, Archive, Evaluate, plain
 from lswag_jax.scoring import devices as distributed
 from lswag_jax.scoring.rows import Row
@@ -21,7 +22,7 @@ from lswag_jax.spaces import Space
 
 
 @dataclasses.dataclass(frozen=True)
-class Shard:
+class Shard(Checked):
     """The share of worker k of n.
 
     Args:
@@ -33,25 +34,27 @@ class Shard:
 
     Example:
         >>> shard = Shard.parse("1/3")
-        >>> shard.of("abcdefgh"), shard.folder("results").name
+        >>> shard.share("abcdefgh"), shard.folder("results").name
         ('beh', 'shard-1-of-3')
     """
 
-    k: int
-    n: int
+    k: Natural
+    n: Natural
 
     def __post_init__(self) -> None:
-        if not 0 <= self.k < self.n:
+        super().__post_init__()
+        if self.k >= self.n:
             raise ValueError(f"a shard k/n must have 0 <= k < n, got {self.k}/{self.n}.")
 
     @classmethod
+    @typed
     def parse(cls, text: str) -> Self:
         """A shard written as k/n."""
         if not re.fullmatch(r"[0-9]+/[0-9]+", text):
             raise ValueError(f"a shard is written k/n, such as 0/8, got {text!r}.")
         return cls(*map(int, text.split("/")))
 
-    def of(self, items: Sequence[Any]) -> Sequence[Any]:
+    def share(self, items: Sequence[Any]) -> Sequence[Any]:
         """The items of this worker."""
         return items[self.k :: self.n]
 

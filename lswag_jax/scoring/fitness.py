@@ -9,11 +9,13 @@ from typing import Any, Self, cast
 
 import numpy as np
 
+from lswag_jax.options import check, typed_methods
 from lswag_jax.proxies import named
 from lswag_jax.proxies.merge import check_rule, merge
 from lswag_jax.scoring.table import ScoreTable
 
 
+@typed_methods
 @dataclasses.dataclass(frozen=True)
 class Fitness:
     """Proxies, the rule that merges them, and which of them count reversed.
@@ -42,7 +44,9 @@ class Fitness:
     flipped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        proxies = (self.proxies,) if isinstance(self.proxies, str) else tuple(self.proxies)
+        proxies = (self.proxies,) if isinstance(self.proxies, str) else self.proxies
+        check(Fitness, {"proxies": proxies, "flipped": self.flipped}, "a fitness")
+        proxies = tuple(proxies)
         object.__setattr__(self, "proxies", proxies)
         object.__setattr__(self, "flipped", tuple(self.flipped))
         if not proxies:

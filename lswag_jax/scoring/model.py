@@ -157,6 +157,7 @@ def score_model(
     )
 
 
+@typed
 def explain_model(
     module: Any,
     variables: Any,
@@ -201,6 +202,8 @@ def _prepared(
     """A model, its weights and the arrays of the batch, checked."""
     key, others = None, {}
     if isinstance(images, Mapping):
+        if not images:
+            raise ValueError("images must hold at least one array, got {}.")
         others = {name: np.asarray(value) for name, value in images.items()}
         key = max(others, key=lambda name: others[name].size)
         images = others.pop(key)

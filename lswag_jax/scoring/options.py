@@ -6,13 +6,14 @@ from typing import Any, Literal, Self, get_args
 
 import jax
 
-from lswag_jax.options import Checked, Count, Seed, Several
+from lswag_jax.options import Checked, Count, Seed, Several, typed_methods
 
 BatchNormMode = Literal["frozen", "eval", "batch1_train", "through"]
 Precision = Literal["default", "high", "highest", "bfloat16", "tensorfloat32", "float32"]
 PRECISIONS = get_args(Precision)
 
 
+@typed_methods
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScoreOptions(Checked):
     """Keywords of `score` and of all that scores through it.

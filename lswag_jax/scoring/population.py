@@ -23,6 +23,7 @@ Array = jax.Array
 Proxies = str | Proxy | Sequence[str | Proxy]
 
 
+@typed
 def make_scorer(
     space: Space, proxies: Proxies = ("lswag",), **options: Any
 ) -> Callable[[Mapping, Mapping, Array, Array], dict[str, Any]]:
@@ -109,6 +110,7 @@ def score(
     return ScoreTable(rows, resolved, timing)
 
 
+@typed
 def stream(
     space: Space,
     genotypes: Sequence[Any],

@@ -22,6 +22,7 @@ class Row(TypedDict):
         parts: for each proxy its parts, lists with leading axis R.
         costs: of each measured cost (`proxies.Cost`) the seconds or bytes, by its key.
         coverage: of a user's model, what proxies see of it (`Coverage`).
+        generation: of evolution, from 0; absent elsewhere.
         error: in place of `degenerate` and `parts`, why the architecture could not be run.
     """
 
@@ -34,6 +35,7 @@ class Row(TypedDict):
     parts: NotRequired[dict[str, dict[str, list]]]
     costs: NotRequired[dict[str, float]]
     coverage: NotRequired[dict[str, Any]]
+    generation: NotRequired[int]
     error: NotRequired[str]
 
 

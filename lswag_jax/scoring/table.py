@@ -11,6 +11,7 @@ import numpy as np
 import scipy
 
 from lswag_jax.files import dump_row, write_atomically, write_csv, write_parquet
+from lswag_jax.options import typed, typed_methods
 from lswag_jax.proxies import Cost, Proxy
 from lswag_jax.scoring.rows import Row
 
@@ -33,6 +34,7 @@ def _stacked(values: list) -> np.ndarray:
     return whole
 
 
+@typed_methods
 class ScoreTable:
     """Scores of a population; every score is oriented so that larger is predicted better.
 
@@ -52,6 +54,7 @@ class ScoreTable:
         array([7.])
     """
 
+    @typed
     def __init__(
         self,
         rows: Iterable[Row],

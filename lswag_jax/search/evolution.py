@@ -104,8 +104,18 @@ def search(
         rows = archive[:size]  # a resumed search must not see what came later
         values = fitness(rows) if rows else None
         genotypes = propose(space, options, generation, rows, values, costs)
-        size = extend(archive, size, space, genotypes, evaluate)
+        size = extend(archive, size, space, genotypes, _of_generation(generation, evaluate))
     check_complete(archive, size)
+
+
+def _of_generation(generation: int, evaluate: Evaluate) -> Evaluate:
+    """`evaluate`, its rows telling the generation."""
+
+    def evaluated(genotypes: Sequence[Any]) -> Iterator[Row]:
+        for row in evaluate(genotypes):
+            yield {**row, "generation": generation}
+
+    return evaluated
 
 
 def propose(

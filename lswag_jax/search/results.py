@@ -12,6 +12,7 @@ import numpy as np
 import scipy
 
 from lswag_jax.files import dump_row, write_atomically, write_csv, write_parquet
+from lswag_jax.options import typed
 from lswag_jax.scoring.objectives import Objectives
 from lswag_jax.scoring.table import STATUSES, ScoreTable
 from lswag_jax.spaces import Space
@@ -93,6 +94,7 @@ def count_statuses(table: ScoreTable, proxy: str) -> str:
     return ", ".join(f"{found.count(s)} {s}" for s in STATUSES if s in found)
 
 
+@typed
 def write_results(
     result: SearchResult,
     workdir: str | os.PathLike,
@@ -127,6 +129,7 @@ def write_results(
     write_atomically(workdir / "best.json", best + "\n")
 
 
+@typed
 def describe_best(
     result: SearchResult, space: Space | Mapping[str, Any] | None = None
 ) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class Progress(NamedTuple):
     fitness: float
 
 
+@typed
 def search(
     space: Space,
     evaluate: Evaluate,
@@ -138,10 +139,23 @@ def _prune(
     if fitness.rule == "product" and len(fitness.proxies) > 1:
         raise ValueError("pruning merges losses, which may be negative: not by rule 'product'.")
 
-    def score_removals(rows: Sequence[Row]) -> np.ndarray:
-        return pruning.removal_scores(ScoreTable(rows, proxies), fitness, options.decimals)
-
     supernet = supernet_of(space)
+    whole = supernet.format(supernet.full)
+
+    def score_removals(rows: Sequence[Row]) -> np.ndarray:
+        table = ScoreTable(rows, proxies)
+        scores = pruning.removal_scores(table, fitness, options.decimals)
+        if rows[0]["id"] == whole and (scores == scores[0]).all():  # later rounds may have ties
+            raise ValueError(unusable(table, fitness.proxies) or _all_equal(len(scores)))
+        return scores
+
+    def _all_equal(count: int) -> str:
+        kept = "" if options.decimals is None else f" to {options.decimals} decimals"
+        return (
+            f"pruning has nothing to choose by: without any of the {count} operations of "
+            f"{space.name} the loss by {fitness.name} is the same{kept}, give other proxies."
+        )
+
     final = supernet.final(pruning.search(supernet, evaluate, score_removals, options, archive))
     if refusal := unusable(ScoreTable(archive, proxies), fitness.proxies):
         raise ValueError(refusal)
@@ -149,6 +163,7 @@ def _prune(
     return last | {"id": space.format(final), "genotype": final.to_json()}
 
 
+@typed
 def searched(space: Space, options: Options) -> Space:
     """The space whose genotypes a search evaluates: of pruning the super-network.
 
@@ -158,6 +173,7 @@ def searched(space: Space, options: Options) -> Space:
     return supernet_of(space) if isinstance(options, PruningOptions) else space
 
 
+@typed
 def total(space: Space, options: Options) -> int:
     """Genotypes that a search evaluates; fewer only if the space has no more legal ones.
 

@@ -122,6 +122,7 @@ def _own(name: str, fields: dict[str, Any]) -> Space:
     return space
 
 
+@options.typed
 def supernet_of(space: Space) -> Supernet:
     """The super-network of a space, whose genotypes have sets of operations.
 

@@ -13,7 +13,7 @@ import numpy as np
 from flax import traverse_util
 
 from lswag_jax import tasks
-from lswag_jax.options import Checked
+from lswag_jax.options import Checked, Natural, Share, typed_methods
 from lswag_jax.spaces import depth
 from lswag_jax.spaces.genotype import BaseGenotype, mix
 from lswag_jax.spaces.plan import (
@@ -45,6 +45,7 @@ class Block:
     is_scored: bool = True
 
 
+@typed_methods
 class Space(Checked, abc.ABC, Generic[Genotype]):
     """A search space: its genotypes, their plans, and their networks.
 
@@ -82,6 +83,11 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
     genotype_class: ClassVar[type]
     __dataclass_fields__: ClassVar[dict[str, Any]]  # of every subclass
     count_rules: ClassVar[tuple[str, ...]] = ("exact",)  # of `macs`
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.__module__.startswith("lswag_jax."):  # types of others are theirs to keep
+            typed_methods(cls)
 
     @property
     def task(self) -> Task:
@@ -125,7 +131,7 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
         self.check(g)
         return g
 
-    def sample(self, rng: np.random.Generator, n: int) -> list[Genotype]:
+    def sample(self, rng: np.random.Generator, n: Natural) -> list[Genotype]:
         """Draws `n` random genotypes, with replacement."""
         return [self.sample_one(rng) for _ in range(n)]
 
@@ -134,7 +140,7 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
         """Draws one random genotype."""
 
     def mutate(
-        self, rng: np.random.Generator, g: Genotype, m_prob: float = 0.2, s_prob: float = 0.4
+        self, rng: np.random.Generator, g: Genotype, m_prob: Share = 0.2, s_prob: Share = 0.4
     ) -> Genotype:
         """Makes a mutant of `g`; what the two probabilities concern is the space's to say.
 
@@ -219,7 +225,7 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
         """
         raise NotImplementedError(f"{self.name} has no elastic network.")
 
-    def bin_range(self, rule: str = "zero_based") -> np.ndarray:
+    def bin_range(self, rule: depth.BinRule = "zero_based") -> np.ndarray:
         """Finds the lowest and highest depth bin [2, L] that each weight layer can have."""
         return depth.bin_range(self.layer_sets(), rule)
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.core import FrozenDict
 
-from lswag_jax.options import Count
+from lswag_jax.options import Count, Share
 from lswag_jax.spaces import modes
 from lswag_jax.spaces.base import Block, Space
 from lswag_jax.spaces.genotype import BaseGenotype, mix
@@ -91,8 +91,9 @@ class SimpleSpace(Space[Any]):
                 known = ", ".join(map(str, values))
                 raise ValueError(f"{name} of {self.name} must be of {known}, got {value!r}.")
 
-    def format(self, g: Any) -> str:
+    def format(self, g: BaseGenotype) -> str:
         """Names and values: `width=8,depth=1`."""
+        self.check(g)
         return ",".join(f"{name}={getattr(g, name)}" for name in self.choices)
 
     def parse(self, text: str) -> Any:
@@ -127,28 +128,28 @@ class SimpleSpace(Space[Any]):
         return self._make([v[int(rng.integers(len(v)))] for v in self.choices.values()])
 
     def mutate(
-        self, rng: np.random.Generator, g: Any, m_prob: float = 0.2, s_prob: float = 0.4
+        self, rng: np.random.Generator, g: BaseGenotype, m_prob: Share = 0.2, s_prob: Share = 0.4
     ) -> Any:
         """Draws each choice anew with probability `m_prob`; `s_prob` has no use."""
         del s_prob
         fresh = _values(self.sample_one(rng))
         return self._make(mix(rng.random(len(fresh)) < m_prob, fresh, _values(g)))
 
-    def crossover(self, rng: np.random.Generator, a: Any, b: Any) -> Any:
+    def crossover(self, rng: np.random.Generator, a: BaseGenotype, b: BaseGenotype) -> Any:
         """Makes a child with each choice of either parent."""
         return self._make(mix(rng.random(len(self.choices)) < 0.5, _values(a), _values(b)))
 
     # Counts -----------------------------------------------------------------------------------
 
-    def plan(self, g: Any) -> NoReturn:
+    def plan(self, g: BaseGenotype) -> NoReturn:
         """Refuses: such a space is counted and scored without a plan."""
         raise NotImplementedError(f"{self.name} has no plan, its networks are traced instead.")
 
-    def num_params(self, g: Any) -> int:
+    def num_params(self, g: BaseGenotype) -> int:
         """Counts the trainable parameters of `g`."""
         return _num_params(self, g)
 
-    def exact_macs(self, g: Any) -> int:
+    def exact_macs(self, g: BaseGenotype) -> int:
         """Counts the multiply-accumulates of what the network computes for one image."""
         return _macs(self, g)
 
@@ -163,7 +164,7 @@ class SimpleSpace(Space[Any]):
         """Refuses: the networks share no weights."""
         raise NotImplementedError(f"{self.name} has no elastic network, only those of `build`.")
 
-    def chain(self, g: Any) -> list[Block]:
+    def chain(self, g: BaseGenotype) -> list[Block]:
         """The whole network as one block."""
         return [Block("", _network(self, g))]
 
@@ -171,7 +172,7 @@ class SimpleSpace(Space[Any]):
         """What initial variables are drawn from, there being none in common: the key's numbers."""
         return {"key": jax.random.key_data(key)}
 
-    def extract(self, variables: Mapping[str, Any], g: Any) -> dict[str, Any]:
+    def extract(self, variables: Mapping[str, Any], g: BaseGenotype) -> dict[str, Any]:
         """Draws the initial variables of `build(g)` from the key."""
         return _draw(self, g)(jnp.asarray(variables["key"]))
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lswag_jax.options import Share
 from lswag_jax.spaces.base import Space, scale_params
 from lswag_jax.spaces.genotype import BaseGenotype, mix
 from lswag_jax.spaces.initial import torch_variables
@@ -146,7 +147,7 @@ class Supernet(Space[OpSets], Generic[Inner]):
         return OpSets.of(edges)
 
     def mutate(
-        self, rng: np.random.Generator, g: OpSets, m_prob: float = 0.2, s_prob: float = 0.4
+        self, rng: np.random.Generator, g: OpSets, m_prob: Share = 0.2, s_prob: Share = 0.4
     ) -> OpSets:
         """Draws each edge's set anew with probability `m_prob`; `s_prob` has no use."""
         del s_prob

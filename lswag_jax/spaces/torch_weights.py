@@ -1,5 +1,6 @@
 """Weights of the published PyTorch models as variables of our networks."""
 
+import os
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from flax import traverse_util
 
 from lswag_jax.extras import extra
 from lswag_jax.files import read_npz
+from lswag_jax.options import typed
 from lswag_jax.spaces.autoformer import network as autoformer_network
 from lswag_jax.spaces.autoformer import torch as autoformer_torch
 from lswag_jax.spaces.darts import network as darts_network
@@ -37,8 +39,9 @@ _CONVERTERS: dict[type[nn.Module], Callable[..., Converted]] = {
 }
 
 
+@typed
 def from_torch(
-    module: nn.Module, state_dict: Mapping[str, np.ndarray] | str | pathlib.Path
+    module: nn.Module, state_dict: Mapping[str, Any] | str | os.PathLike
 ) -> dict[str, Any]:
     """Variables of `module` from a PyTorch state dict.
 
@@ -80,7 +83,8 @@ def from_torch(
     return traverse_util.unflatten_dict({path: jnp.asarray(a) for path, a in flat.items()})
 
 
-def load(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+@typed
+def load(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Arrays of a `.npz` or `.safetensors` file; never unpickles.
 
     Raises:

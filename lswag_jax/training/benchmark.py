@@ -22,6 +22,7 @@ import numpy as np
 
 from lswag_jax.data import Pool
 from lswag_jax.files import write_atomically
+from lswag_jax.options import Count, Seed, typed
 from lswag_jax.runs import Archive
 from lswag_jax.spaces import Space
 from lswag_jax.training.input_pipeline import Pipeline
@@ -39,6 +40,7 @@ ROWS, TABLE = "rows.jsonl", "table.csv"
 Pools = tuple[Pool, Pool]
 
 
+@typed
 def make_benchmark(
     space: Space,
     genotypes: Sequence[Any],
@@ -46,8 +48,8 @@ def make_benchmark(
     options: TrainOptions,
     workdir: str | os.PathLike,
     *,
-    seeds: Sequence[int] = (0,),
-    at_once: int = 4,
+    seeds: Sequence[Seed] = (0,),
+    at_once: Count = 4,
     progress: Callable[[int, str], None] = lambda done, text: None,
 ) -> list[dict[str, Any]]:
     """Trains every genotype on every data set with every seed.
@@ -73,7 +75,7 @@ def make_benchmark(
     Raises:
         ValueError: bad arguments, or a workdir of another benchmark.
     """
-    _check(space, genotypes, options, at_once, data_sets)
+    _check(space, genotypes, options, data_sets)
     config = _describe(space, list(map(space.format, genotypes)), data_sets, options, seeds)
     with Archive(workdir, config, name=ROWS) as archive:
         done = {row["id"] for row in archive}
@@ -96,10 +98,8 @@ def _id(space: Space, genotype: Any, name: str, seed: int) -> str:
     return f"{space.format(genotype)} on {name}, seed {seed}"
 
 
-def _check(space, genotypes, options: TrainOptions, at_once: int, data_sets) -> None:
+def _check(space, genotypes, options: TrainOptions, data_sets) -> None:
     """Raise ValueError for arguments that cannot be."""
-    if at_once < 1:
-        raise ValueError(f"at_once must be at least 1, got {at_once}.")
     if options.init or options.step.accumulate > 1:
         raise ValueError(
             "a benchmark trains from scratch and whole batches: unset init, accumulate."

@@ -19,7 +19,7 @@ from lswag_jax import spaces
 from lswag_jax.data.decode import as_pixels, as_several
 from lswag_jax.extras import extra
 from lswag_jax.files import write_atomically
-from lswag_jax.options import typed
+from lswag_jax.options import typed, typed_methods
 from lswag_jax.spaces import modes
 from lswag_jax.training.augment import AugmentOptions, Crop, evaluation_image
 from lswag_jax.training.checkpoints import saving
@@ -27,6 +27,7 @@ from lswag_jax.training.checkpoints import saving
 DESCRIPTION, WEIGHTS, ORBAX, CARD = "model.json", "model.safetensors", "orbax", "README.md"
 
 
+@typed_methods
 @dataclasses.dataclass(frozen=True)
 class Model:
     """A trained network, or a super-network.
@@ -115,6 +116,7 @@ def _apply(module: nn.Module, variables: Any, images: jax.Array) -> Any:
     return module.apply(variables, images, **modes.arguments(type(module).__call__, 2))
 
 
+@typed
 def save(folder: str | os.PathLike, model: Model) -> None:
     """Writes `model.json`, `model.safetensors`, `orbax/` and a model card, all or nothing.
 
@@ -207,6 +209,7 @@ def load(path: str | os.PathLike, space: spaces.Space | str | None = None) -> Mo
     return Model(own, genotype, variables, crop=crop, **fields)
 
 
+@typed
 def is_known(space: spaces.Space) -> bool:
     """Whether a file can tell all about a space: it is of a class of the package, without code."""
     cls = type(space)
@@ -257,6 +260,7 @@ def _known_space(name: str, fields: Mapping[str, Any]) -> spaces.Space:
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
 
+@typed
 def card(model: Model) -> str:
     """The model card, Markdown."""
     space, g = model.space, model.genotype

@@ -13,7 +13,7 @@ import jax
 from lswag_jax import data
 from lswag_jax.data import Pool
 from lswag_jax.files import dump_row
-from lswag_jax.options import BelowOne, Checked, Count, Natural, Seed
+from lswag_jax.options import BelowOne, Checked, Count, Natural, Seed, typed
 from lswag_jax.runs import Archive
 from lswag_jax.spaces import Space
 from lswag_jax.training import inherit, loop, model_files, supernet
@@ -71,6 +71,7 @@ class TrainOptions(Checked):
             )
 
 
+@typed
 def train(
     space: Space,
     genotype: Any,
@@ -234,7 +235,8 @@ def make_problem(
                 f"{options.drop_path}."
             )
         module = module.clone(drop_path=options.drop_path)
-    mean, std = data.statistics(training, space.channels, normalize, image_size=space.image_size)
+    options_of_data: Any = {"channels": space.channels, "normalize": normalize}
+    mean, std = data.statistics(training, **options_of_data, image_size=space.image_size)
     return Problem(module, space.num_classes, tuple(mean.tolist()), tuple(std.tolist()))
 
 

@@ -166,7 +166,7 @@ def test_failed_networks_and_unmeasured_layers_have_no_say():
 
 
 def test_profile_arguments_are_checked(batch):
-    with pytest.raises(ValueError, match="statistic of layer_profile must be one of"):
+    with pytest.raises(ValueError, match="statistic of profile must be one of"):
         layer_profile.profile(SPACE, *batch, statistic="median")
     with pytest.raises(ValueError, match="at least 1 network, got 0"):
         layer_profile.profile(SPACE, *batch, n=0)

@@ -8,6 +8,8 @@ SMALL = ("--config=configs/quickstart.py:runlocal", "--config.proxies=params")
 SEARCH = (*SMALL, "--config.search.fitness=params")
 TRAIN = ("--config=configs/train_fashion_mnist.py:runlocal",)
 LIBRA, CORRELATE = ("--config=configs/libra.py",), ("--config=configs/correlate.py",)
+PRUNE = ("--config=configs/pruning.py:runlocal", "--config.proxies=params")
+PRUNE += ("--config.search.fitness=params",)
 LONG = "123456789012345678901"  # of a seed
 
 # Binary, arguments ({} is a folder with the files below), and what the sentence must say.
@@ -33,6 +35,11 @@ CASES = {
     "no window": ("score", (*SMALL, "--config.window=no.json"), "there is no window file no.json"),
     "reversed window": ("score", (*SMALL, "--config.window=7,3"), "window must hold bins"),
     "unused proxy": ("search", (*SEARCH, "--config.options.lswag.ddof=-1"), "ddof of lswag must"),
+    "format": (
+        "search",
+        (*SEARCH, "--config.plots.format=png,jpg"),
+        "plots.format must be one or several of png, pdf, svg, got 'jpg'",
+    ),
     "no fitness": ("search", (*SMALL, "--config.search.fitness="), "at least one proxy"),
     "window": (
         "search",
@@ -88,6 +95,12 @@ CASES = {
         (*SMALL, "--config.score.genotypes={}/numbers.json"),
         "genotype 0 of",
     ),
+    "nothing to prune by": (
+        "search",
+        (*PRUNE, "--config.search.decimals=0"),
+        "pruning has nothing to choose by: without any of the 24 operations of nasbench201",
+    ),
+    "prune nothing": ("search", (*PRUNE, "--config.search.prune_number=0"), "prune_number must"),
     "rows without a column": ("report", ("{}/run",), "row 'a' of scores lacks params, macs"),
 }
 

@@ -214,13 +214,16 @@ def test_published_statistics_of_grey_serve_colour():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"batch_size": 0}, "batch_size must be an integer of at least 1, not 0"),
+        (
+            {"batch_size": 0},
+            "an integer of at least 1 or None, got 0",
+        ),
         ({"batch_size": 2.5}, "batch_size"),
         ({"batch_size": 513}, "batch_size 513 is more than the 512 images"),
         ({"batch_size": 512}, "has 51 images where a balanced batch of 512 needs 52"),
         ({"seed": -1}, "seed"),
         ({"image_size": 0}, "image_size"),
-        ({"channels": 2}, "channels must be 1, 3 or None, not 2"),
+        ({"channels": 2}, "channels of load_batch must be one of (1, 3) or None, got 2"),
         ({"normalize": "imagenet"}, "'dataset', 'unit', 'symmetric'"),
         ({"mean": 0.5}, "both mean and std"),
         ({"mean": 0.5, "std": 0.0}, "std must be positive"),

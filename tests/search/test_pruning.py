@@ -68,6 +68,18 @@ def test_three_decimals_make_ties():
     np.testing.assert_array_equal(pruning.removal_scores(pool, TE_NAS, None), [2, 3])
 
 
+def test_nothing_to_choose_by_is_refused():
+    """Where no operation is missed more than another, what goes would be the order of a list."""
+    resolved = proxies.resolve(("ntk", "linear_regions"))
+
+    def equal(genotypes):
+        supernet = spaces.supernet_of(NB201)
+        return (row(supernet.format(g), (100,), (8,)) for g in genotypes)
+
+    with pytest.raises(ValueError, match="nothing to choose by: without any of the 24 operations"):
+        search(NB201, equal, PruningOptions(), [], proxies=resolved, fitness=TE_NAS)
+
+
 def test_zero_cost_scores_by_hand():
     """Relative to |z| of a negative score; a single one is not ranked, a flipped one turns."""
     scores = np.array([[-10.0, 4.0], [-12.0, 3.0], [-9.0, 6.0]])
@@ -186,7 +198,7 @@ def test_edges_of_a_node_compete_one_node_after_another():
         (
             lambda: search(
                 NB201,
-                None,
+                iter,
                 PruningOptions(),
                 [],
                 proxies=TE_NAS.proxies,

@@ -11,6 +11,7 @@ import numpy as np
 from lswag_jax.analysis import correlation, information
 from lswag_jax.analysis.libra.choice import Candidate, LibraOptions, choose
 from lswag_jax.files import dump_row, write_atomically
+from lswag_jax.options import Numbers, typed
 from lswag_jax.scoring.fitness import Fitness
 from lswag_jax.scoring.table import FILL
 
@@ -59,10 +60,11 @@ class Selection:
         write_atomically(path, json.dumps(self.to_json() | about, indent=2) + "\n")
 
 
+@typed
 def select(
-    scores: Mapping[str, np.ndarray],
-    accuracy: np.ndarray,
-    params: np.ndarray,
+    scores: Mapping[str, Numbers],
+    accuracy: Numbers,
+    params: Numbers,
     options: LibraOptions | None = None,
 ) -> Selection:
     """Chooses proxies by Algorithm 1 (see the package).

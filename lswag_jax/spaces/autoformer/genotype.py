@@ -65,7 +65,7 @@ def _numbers(field: str, values: Any, kind: type) -> tuple:
     try:
         numbers = tuple(kind(value) for value in values)
         exact = all(number == float(value) for number, value in zip(numbers, values, strict=True))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         exact = False
     if not exact:
         what = "integers" if kind is int else "numbers"

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax.options import Count
+from lswag_jax.options import Count, Share
 from lswag_jax.spaces.autoformer import network as networks
 from lswag_jax.spaces.autoformer.genotype import AutoFormerGenotype
 from lswag_jax.spaces.autoformer.plan import cream_macs
@@ -150,8 +150,8 @@ class AutoFormer(Space[AutoFormerGenotype]):
         self,
         rng: np.random.Generator,
         g: AutoFormerGenotype,
-        m_prob: float = 0.2,
-        s_prob: float = 0.4,
+        m_prob: Share = 0.2,
+        s_prob: Share = 0.4,
     ) -> AutoFormerGenotype:
         """Makes a mutant of `g` by the rule of AutoFormer's evolution.py.
 

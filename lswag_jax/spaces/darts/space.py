@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax.options import Count
+from lswag_jax.options import Count, Share
 from lswag_jax.spaces.base import Space, scale_params
 from lswag_jax.spaces.darts import network as networks
 from lswag_jax.spaces.darts.genotype import NODES, OPS, DartsGenotype, Edge
@@ -121,8 +121,8 @@ class Darts(Space[DartsGenotype]):
         self,
         rng: np.random.Generator,
         g: DartsGenotype,
-        m_prob: float = 1.0,
-        s_prob: float = 1.0,
+        m_prob: Share = 1.0,
+        s_prob: Share = 1.0,
     ) -> DartsGenotype:
         """Makes a mutant of `g` in which one edge has another op or another input.
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax.options import Bound, Count
+from lswag_jax.options import Bound, Count, Share
 from lswag_jax.spaces.base import Space, scale_params
 from lswag_jax.spaces.layers import centre_scale, unit_mask
 from lswag_jax.spaces.nasbench101 import network as networks
@@ -126,8 +126,8 @@ class NasBench101(Space[NasBench101Genotype]):
         self,
         rng: np.random.Generator,
         g: NasBench101Genotype,
-        m_prob: float = 0.2,
-        s_prob: float = 0.4,
+        m_prob: Share = 0.2,
+        s_prob: Share = 0.4,
     ) -> NasBench101Genotype:
         """Makes a mutant of `g`; m_prob=0.2 and s_prob=1 is the benchmark's own example.
 

@@ -92,7 +92,7 @@ def _digits(field: str, values: Any, low: int, high: int) -> tuple[int, ...]:
     try:
         digits = tuple(int(value) for value in values)
         exact = all(a == b for a, b in zip(digits, values, strict=True))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         exact = False
     if not exact or not all(low <= digit <= high for digit in digits):
         raise ValueError(f"{field} must be integers from {low} to {high}, got {values!r}.")

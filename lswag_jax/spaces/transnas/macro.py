@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
+from lswag_jax.options import Share
 from lswag_jax.spaces.base import Block, scale_params
 from lswag_jax.spaces.genotype import mix
 from lswag_jax.spaces.plan import WEIGHTED, Path, Plan, cut, flat_variables
@@ -90,8 +91,8 @@ class TransNASMacro(TransNAS[TransNASMacroGenotype]):
         self,
         rng: np.random.Generator,
         g: TransNASMacroGenotype,
-        m_prob: float = 0.2,
-        s_prob: float = 0.4,
+        m_prob: Share = 0.2,
+        s_prob: Share = 0.4,
     ) -> TransNASMacroGenotype:
         """Makes a mutant of `g`; draws that leave the space are repeated.
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lswag_jax.options import Share
 from lswag_jax.spaces.base import scale_params
 from lswag_jax.spaces.blocks import edge_of
 from lswag_jax.spaces.layers import centre_scale
@@ -92,8 +93,8 @@ class TransNASMicro(TransNAS[TransNASMicroGenotype]):
         self,
         rng: np.random.Generator,
         g: TransNASMicroGenotype,
-        m_prob: float = 0.2,
-        s_prob: float = 0.4,
+        m_prob: Share = 0.2,
+        s_prob: Share = 0.4,
     ) -> TransNASMicroGenotype:
         """Makes a mutant of `g`.
 
