@@ -5,12 +5,14 @@ standard deviation of sigma" over depth without defining the number; here are th
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lswag_jax.analysis.layer_kinds import TOLD_APART, layer_kinds
 from lswag_jax.capture.tape import Layer
 from lswag_jax.options import Natural, Seed, typed
 from lswag_jax.probe import Probe
@@ -119,6 +121,8 @@ class Profile:
         networks: networks that could be measured.
         statistic: one of `STATISTICS`.
         bins: the rule that cut depth into bins.
+        kinds: the mean [10] over the layers of attention alone, and of the MLPs, where the layers
+            are told apart.
     """
 
     mean: np.ndarray
@@ -126,7 +130,8 @@ class Profile:
     count: np.ndarray
     networks: int
     statistic: str
-    bins: str = "zero_based"
+    bins: BinRule = "zero_based"
+    kinds: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The profile as a dictionary that `json.dumps` takes; empty bins are null."""
@@ -138,6 +143,7 @@ class Profile:
             "mean": plain(self.mean),
             "std": plain(self.std),
             "count": [int(n) for n in self.count],
+            "kinds": {kind: plain(values) for kind, values in self.kinds.items()},
         }
 
 
@@ -180,7 +186,8 @@ def profile(
     """
     proxy = LayerProfile(statistic) if isinstance(statistic, str) else statistic
     genotypes = random_genotypes(space, n, seed)
-    return aggregate(score(space, genotypes, images, labels, proxy, seed=seed, **settings))
+    table = score(space, genotypes, images, labels, proxy, seed=seed, **settings)
+    return aggregate(table, layer_kinds(space, genotypes[0]))
 
 
 @typed
@@ -195,11 +202,16 @@ def random_genotypes(space: Space, n: Natural, seed: Seed = 0) -> list[Any]:
 
 
 @typed
-def aggregate(table: ScoreTable) -> Profile:
+def aggregate(table: ScoreTable, kinds: Sequence[str] = ()) -> Profile:
     """The profile of a table that was scored with `LayerProfile`.
 
     Mean and standard deviation are over all (network, layer) pairs of a bin: a network without a
     layer in it has no say. Networks that failed are left out.
+
+    Args:
+        table: of random networks.
+        kinds: of each weight layer [L] (`layer_kinds`); empty, or of another number of layers,
+            tells none apart.
 
     Raises:
         ValueError: the table has no layer profile, or all its networks failed.
@@ -212,15 +224,25 @@ def aggregate(table: ScoreTable) -> Profile:
         raise ValueError(f"none of the {len(table)} networks of the layer profile could be scored.")
     parts = table.parts[proxy.name]
     values_PxL, bins_PxL = parts["values"][ok], parts["bins"][ok]
-    members = [
-        values_PxL[(bins_PxL == b) & np.isfinite(values_PxL)]
-        for b in range(NUM_BINS + (proxy.bins == "literal"))
-    ]
+    num_bins = NUM_BINS + (proxy.bins == "literal")
+
+    def members(layers: np.ndarray) -> list[np.ndarray]:
+        """The values of some of the layers, bin by bin."""
+        there = np.isfinite(values_PxL) & layers
+        return [values_PxL[there & (bins_PxL == b)] for b in range(num_bins)]
+
+    def means(found: list[np.ndarray]) -> np.ndarray:
+        return np.array([v.mean() if v.size else np.nan for v in found])
+
+    num_layers = values_PxL.shape[1]
+    kinds_L = np.array(kinds if len(kinds) == num_layers else ["other"] * num_layers)
+    found = members(np.ones(num_layers, bool))
     return Profile(
-        mean=np.array([v.mean() if v.size else np.nan for v in members]),
-        std=np.array([v.std() if v.size else np.nan for v in members]),
-        count=np.array([v.size for v in members]),
+        mean=means(found),
+        std=np.array([v.std() if v.size else np.nan for v in found]),
+        count=np.array([v.size for v in found]),
         networks=int(ok.sum()),
         statistic=proxy.statistic,
         bins=proxy.bins,
+        kinds={k: means(members(kinds_L == k)) for k in TOLD_APART if (kinds_L == k).any()},
     )

@@ -236,13 +236,32 @@ def grid(rows: Iterable[Row], key: str = "rho") -> tuple[list[str], list[str], n
         (['b', 'a'], ['x'], array([[0.7],
                [0.1]]))
     """
-    values = {(row["proxy"], row["dataset"]): row[key] for row in rows}
-    proxies, datasets = (list(dict.fromkeys(names)) for names in zip(*values, strict=True))
-    values_KxD = np.array([[values.get((p, d), np.nan) for d in datasets] for p in proxies])
+    rows = list(rows)
+    proxies = list(dict.fromkeys(row["proxy"] for row in rows))
+    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
+    values_KxD = matrix(rows, key, proxies, datasets)
     counts = (~np.isnan(values_KxD)).sum(1)
     mean = np.nansum(values_KxD, axis=1) / np.maximum(counts, 1)
     order = np.argsort(np.where(counts, -mean, np.inf), kind="stable")
     return [proxies[k] for k in order], datasets, values_KxD[order]
+
+
+def matrix(
+    rows: Iterable[Row], key: str, proxies: Sequence[str], datasets: Sequence[str]
+) -> np.ndarray:
+    """One statistic of a report for given proxies and data sets, such as those of `grid`.
+
+    Returns:
+        Values [K, D], NaN where there is none.
+
+    Example:
+        >>> rows = [{"proxy": "a", "dataset": "x", "rho": 0.5, "rho_low": 0.25}]
+        >>> matrix(rows, "rho_low", ["a"], ["x", "y"])
+        array([[0.25,  nan]])
+    """
+    values = {(row["proxy"], row["dataset"]): row[key] for row in rows}
+    found = [[values.get((p, d), np.nan) for d in datasets] for p in proxies]
+    return np.array(found, np.float64)
 
 
 def write(rows: Sequence[Row], folder: str | os.PathLike) -> None:

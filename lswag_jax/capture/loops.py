@@ -47,6 +47,11 @@ class Outer:
 
     atoms: tuple
 
+    @property
+    def varies(self) -> bool:
+        """Whether each turn has its own."""
+        return len(self.atoms) > 1
+
 
 Operand = Inner | Before | Outer
 
@@ -108,7 +113,7 @@ class Loop:
     def scanned(self) -> tuple[Outer, ...]:
         """What comes from outside to each turn by itself."""
         found = (o for row in self.operands for o in row if isinstance(o, Outer))
-        return tuple(dict.fromkeys(o for o in found if len(o.atoms) > 1))
+        return tuple(dict.fromkeys(o for o in found if o.varies))
 
     def begin(self, read: Callable[[Any], Array]) -> list:
         """The carry before the first turn: of each register the values of the turns before.
@@ -169,7 +174,7 @@ class Loop:
 
         def turn(carry: list, now: tuple) -> tuple[list, tuple]:
             slices, deltas = now
-            before = dict(zip(self.registers, carry, strict=True))
+            before: dict[Before, tuple] = dict(zip(self.registers, carry, strict=True))
             outer = dict(zip(self.scanned, slices, strict=True))
             values: dict[Place, Array] = {}
 
@@ -178,7 +183,7 @@ class Loop:
                     return values[o.place]
                 if isinstance(o, Before):
                     return before[o][-1]  # of the turn that lies furthest back
-                return outer[o] if len(o.atoms) > 1 else read(o.atoms[0])
+                return outer[o] if o.varies else read(o.atoms[0])
 
             for number, operands in enumerate(self.operands):
                 outputs = step(self.eqns[number], [operand(o) for o in operands])

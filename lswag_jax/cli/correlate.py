@@ -4,12 +4,11 @@
         --config.correlate.truth=nbsz_json:zc_nasbench201.json
 
 The working directory receives correlation.csv and correlation.parquet, one row per proxy and data
-set, heat_map.png, averages.png, and for each data set the ranks of its best proxy. Nothing is
-written before all of it is there.
+set, heat_map.png, averages.png, and ranks.png, a panel a data set with the ranks of its best proxy.
+Nothing is written before all of it is there.
 """
 
 import pathlib
-import re
 import time
 from typing import Any
 
@@ -17,17 +16,17 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from lswag_jax.cli import common, progress
+from lswag_jax.cli import common, pictures, progress
 
 SHOWN = ("n", "failures", "missing", "rho", "tau", "weighted_tau", "partial_rho", "top_overlap")
 
 
 def main(config: ConfigDict, workdir: str) -> None:
     """Correlates as `config` says and writes the results to `workdir`."""
-    from lswag_jax.analysis import plots
     from lswag_jax.analysis import report as correlation_report
 
     space, options = common.load_space(config), config.correlate
+    kinds = pictures.formats(config.plots.format)
     start = time.perf_counter()
     table = _table(options, space)
     seconds = {"tables": time.perf_counter() - start}
@@ -45,15 +44,11 @@ def main(config: ConfigDict, workdir: str) -> None:
         seed=config.seed,
     )
     seconds["correlation"] = time.perf_counter() - start
-    grid = correlation_report.grid(rows)
-    figures = {"heat_map": plots.heat_map(*grid), "averages": plots.averages(*grid)}
-    for dataset in grid[1]:
-        figures |= _ranks(table, rows, dataset, options)
+    figures = _figures(table, rows, options)
     folder = pathlib.Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
     correlation_report.write(rows, folder)
-    for name, figure in figures.items():
-        plots.save(figure, folder / f"{name}.png")
+    pictures.save(figures, folder, kinds)
     _show(rows)
     progress.log_seconds(seconds)
     logging.info("results in %s", folder.resolve())
@@ -109,17 +104,45 @@ def _scores(options: ConfigDict, space, truth) -> list:
     return found
 
 
-def _ranks(table, rows, dataset: str, options: ConfigDict) -> dict:
-    """The ranks of a data set's best proxy, under the name of its file."""
+def _figures(table, rows, options: ConfigDict) -> dict:
+    """The figures under the names of their files."""
     from lswag_jax.analysis import plots
+    from lswag_jax.analysis import report as correlation_report
 
+    proxies, datasets, values = correlation_report.grid(rows)
+    low, high, n = (
+        correlation_report.matrix(rows, key, proxies, datasets)
+        for key in ("rho_low", "rho_high", "n")
+    )
+    level = f"{100 * options.level:.3g} %"
+    told = f",\n{level} bootstrap intervals" if np.isfinite(low).any() else ""
+    more = {
+        "low_KxD": low,
+        "high_KxD": high,
+        "n_KxD": n,
+        "title": f"rank correlation with {options.metric}{told}",
+    }
+    return {
+        "heat_map": plots.heat_map(proxies, datasets, values, **more),
+        "averages": plots.averages(proxies, datasets, values, **more),
+        "ranks": plots.rank_panels(
+            [_panel(table, rows, dataset, options) for dataset in datasets], options.metric
+        ),
+    }
+
+
+def _panel(table, rows, dataset: str, options: ConfigDict) -> dict:
+    """The best proxy of a data set beside the truth."""
     best = max((row for row in rows if row["dataset"] == dataset), key=lambda row: row["rho"])
-    name = best["proxy"]
     truth = table.values(dataset, options.metric, "drop")
     known = ~np.isnan(truth)
-    scores = table.values(dataset, name, options.nan_policy)[known]
-    file = re.sub(r"[^\w.-]", "_", f"ranks_{dataset}")
-    return {file: plots.ranks(scores, truth[known], name, options.metric)}
+    return {
+        "name": best["proxy"],
+        "dataset": dataset,
+        "scores": table.values(dataset, best["proxy"], options.nan_policy)[known],
+        "truth": truth[known],
+        "interval": (best["rho_low"], best["rho_high"]),
+    }
 
 
 def _show(rows) -> None:

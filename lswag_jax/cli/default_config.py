@@ -50,10 +50,10 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
         "synthetic_targets": False,  # random ones for a task whose labels the data set lacks
     }
     # Computed for every genotype; also the groups all, gradient_based, gradient_free, data_free,
-    # and module:NAME of your own.
+    # latency and memory, measured on this device, and module:NAME of your own.
     config.proxies = "lswag,zico,swap,nwot,params,macs"
     config.window = "all"  # of lswag: all, "first,last" bin 0-9, or a window.json of lswag-profile
-    config.options = {name: _options(name) for name in proxies.names()}
+    config.options = {name: _options(name) for name in proxies.CLASSES}
     config.score = {
         "num": 64,  # random genotypes, where none are given
         "genotypes": "",  # a file of genotypes instead: a JSON list, JSON lines or a best.json
@@ -66,6 +66,7 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
     config.search = _search()
     config.correlate = _correlate()
     config.libra = _libra()
+    config.plots = {"format": "png"}  # png, pdf, svg, or several of them, as in "png,pdf"
     config.profile = {
         "num": 100,  # random genotypes
         "statistic": "mean_log_sigma",  # of a layer, see lswag_jax.analysis.layer_profile
@@ -122,9 +123,14 @@ def _search() -> dict:
     return {
         "strategy": "evolution",  # or random, or pruning
         "fitness": "lswag",  # proxies searched by, several merged by rank, or a selection.json
+        # In place of the fitness two or more objectives, as lswag,latency: those of params, macs,
+        # latency and memory are minimised and others maximised, where no sign (-zen, +macs) says.
+        "objectives": "",
         "merge_rule": "log_rank_sum",  # of named proxies, see lswag_jax.proxies.merge
         "params_window": (0.0, float("inf")),  # allowed parameters, in millions
         "macs_window": (0.0, float("inf")),  # allowed multiply-accumulates, in millions
+        "latency_window": (0.0, float("inf")),  # allowed latency, in milliseconds, if set measured
+        "memory_window": (0.0, float("inf")),  # allowed memory, in millions of bytes, the same
         "num": 1000,  # genotypes of a random search
         "epochs": 20,  # generations of evolution
         "population": 50,  # genotypes a generation
@@ -175,7 +181,7 @@ def _libra() -> dict:
 
 def _options(name: str) -> dict:
     """A proxy's options and their defaults; the window has a separate key."""
-    fields = dataclasses.fields(proxies.VARIANTS.get(name, proxies.PROXIES[name]))
+    fields = dataclasses.fields(proxies.VARIANTS.get(name, proxies.CLASSES[name]))
     return {f.name: f.default for f in fields if f.name not in ("label", "window")}
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from lswag_jax.cli import common
+from lswag_jax.cli import common, pictures
 
 
 def main(config: ConfigDict, workdir: str) -> None:
@@ -25,6 +25,7 @@ def main(config: ConfigDict, workdir: str) -> None:
     from lswag_jax.analysis import libra, plots
 
     options, space = _options(config), common.load_space(config)
+    kinds = pictures.formats(config.plots.format)
     benchmark, source = _benchmark(config, space)
     (scores, accuracy, params), seeds = benchmark[:3], config.libra.seeds
     found = libra.evaluate(scores, accuracy, params, options, seeds)
@@ -36,7 +37,8 @@ def main(config: ConfigDict, workdir: str) -> None:
     selection.save(folder / "selection.json", benchmark=source, rho={"in_sample": found.in_sample})
     _write_csv(folder / "candidates.csv", [c._asdict() for c in selection.candidates])
     _write_csv(folder / "report.csv", report)
-    plots.save(plots.candidates(selection), folder / "candidates.png")
+    where = f"{source['metric']} of {space.name} on {source['dataset']}"
+    pictures.save({"candidates": plots.candidates(selection, where)}, folder, kinds)
     _log(selection, report, benchmark, source)
     logging.info("results in %s", folder.resolve())
 

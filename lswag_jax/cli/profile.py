@@ -14,16 +14,17 @@ from typing import Any
 from absl import logging
 from ml_collections import ConfigDict
 
-from lswag_jax.cli import common, progress
+from lswag_jax.cli import common, pictures, progress
 
 
 def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     """Profiles as `config` says and writes the window to `workdir`, or a shard's rows alone."""
-    from lswag_jax.analysis import layer_profile, plots, window
+    from lswag_jax.analysis import layer_kinds, layer_profile, plots, window
     from lswag_jax.scoring import devices as distributed
     from lswag_jax.scoring.table import ScoreTable
 
     space, scored = common.load_space(config), common.score_options(config)
+    kinds = pictures.formats(config.plots.format)
     pickers = {
         "runs": lambda mean: window.pick(mean, config.profile.tau),
         "hull": lambda mean: window.pick(mean, config.profile.tau, hull=True),
@@ -42,7 +43,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     seconds, timing = {"data": time.perf_counter() - start}, {}
     identity = common.identity(config, space, (proxy,), free={"total": len(genotypes)})
     if shard:
-        genotypes, workdir = shard.of(genotypes), shard.folder(workdir)
+        genotypes, workdir = shard.share(genotypes), shard.folder(workdir)
     rows = common.score_archive(
         "profile", workdir, identity, space, genotypes, batch, (proxy,), scored, timing
     )
@@ -50,11 +51,12 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
         return
     table = ScoreTable(rows, (proxy,))
     progress.log_statuses(table)
-    profile = layer_profile.aggregate(table)
+    profile = layer_profile.aggregate(table, layer_kinds.layer_kinds(space, genotypes[0]))
     picked = pickers[picker](profile.mean)
     folder = pathlib.Path(workdir)
     window.save(folder / "window.json", picked, profile, space=space.name, picker=picker)
-    plots.save(plots.profile(profile, picked), folder / "profile.png")
+    where = pictures.about(space.name, config.data.source)
+    pictures.save({"profile": plots.profile(profile, picked, where)}, folder, kinds)
     means = " ".join(f"{value:.3f}" for value in profile.mean)
     logging.info("%s by depth bin: %s", profile.statistic, means)
     logging.info("window: %s", "all" if picked is None else f"{picked[0]},{picked[1]}")

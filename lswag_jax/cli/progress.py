@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 from absl import logging
 
-# Libraries whose messages a user cannot act on, such as that of a missing TPU.
-QUIET = ("matplotlib", "jax._src.xla_bridge")
+# Libraries whose messages a user cannot act on, such as that of a missing TPU or of fonts in a PDF.
+QUIET = ("matplotlib", "fontTools", "jax._src.xla_bridge")
 
 
 class _Line(python_logging.Formatter):
@@ -64,7 +64,7 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[int, str], None]]
             beside = " ".join(filter(None, (text, time_left(*began, done, total))))
             logging.info("%s", f"{title} {done}/{total} {beside}".rstrip())
 
-    logging.info("%s: %d to do; nothing is said while programs are compiled", title, total)
+    logging.info("%s: %d to do", title, total)
     yield line
 
 

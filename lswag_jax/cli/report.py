@@ -4,23 +4,54 @@
 
 Reads config.json and archive.jsonl of a run of lswag-score, lswag-search or lswag-profile, the rows
 of its shards among them, or metrics.jsonl of lswag-train, and changes neither. The folder receives
-ranking.csv, ranking.parquet, best.json, plots and summary.md; of a training curves and a summary.
+ranking.csv, ranking.parquet, best.json, plots, summary.md, and report.html, which holds all of it
+in one file with tables that can be sorted; of a training curves, summary and page.
 """
 
 import datetime
 import pathlib
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import app, flags, logging
 
 from lswag_jax.cli import common, pictures, progress
 
+if TYPE_CHECKING:
+    from lswag_jax.analysis.page import Table
+
 METRICS = "metrics.jsonl"
 TOP = 10  # networks that the summary lists
+SHOWN = 1000  # networks that the page lists
+CAPTIONS = {
+    "best_so_far": "Fitness of each network in order of evaluation, and the best until then.",
+    "front": "Two objectives, and the networks that no other one dominates.",
+    "score_against_params": "Score of each network over its parameters.",
+    "best_layers": "Both factors of L-SWAG in the best network, layer by layer.",
+    "profile": "Mean and standard deviation of the layers of random networks over depth.",
+    "training": "Loss and top-1 accuracy by epoch.",
+}
 
 
-def main(workdir: str, out: str = "", by: str = "", own: str = "") -> None:
+class Report(NamedTuple):
+    """What there is to tell of a run.
+
+    Attributes:
+        config: of the run.
+        facts: sentences.
+        figures: by the names of their files.
+        tables: of the page.
+        lines: further ones of the summary, Markdown.
+    """
+
+    config: dict[str, Any]
+    facts: list[str]
+    figures: dict[str, Any]
+    tables: "list[Table]"
+    lines: list[str]
+
+
+def main(workdir: str, out: str = "", by: str = "", own: str = "", format: str = "png") -> None:
     """Reports on a run.
 
     Args:
@@ -28,30 +59,58 @@ def main(workdir: str, out: str = "", by: str = "", own: str = "") -> None:
         out: folder of the report; empty for the run's own.
         by: proxies to rank by, or a selection.json; empty for those of the run.
         own: proxies of your own that the run measured, each as module:NAME.
+        format: of the plots, one or several of png, pdf and svg.
     """
     from lswag_jax.files import write_atomically
 
     folder = pathlib.Path(workdir)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}.")
+    kinds = pictures.formats(format, "--format")
     target = pathlib.Path(out or workdir)
     target.mkdir(parents=True, exist_ok=True)
     trained = (folder / METRICS).is_file()
-    lines = _training(folder, target) if trained else _scores(folder, target, by, own)
+    found = _training(folder) if trained else _scores(folder, target, by, own)
+    pictures.save(found.figures, target, kinds)
+    name = folder.resolve().name
+    lines = [f"# {name}", "", *(f"- {fact}" for fact in found.facts), *found.lines]
     text = "\n".join(lines) + "\n"
     write_atomically(target / "summary.md", text)
+    write_atomically(target / "report.html", _page(name, found))
     sys.stdout.write(text)
     logging.info("report in %s", target.resolve())
 
 
-def _scores(folder: pathlib.Path, target: pathlib.Path, by: str, own: str) -> list[str]:
-    """Ranks the networks of an archive; the lines of its summary."""
+def _page(name: str, found: Report) -> str:
+    """The page of a report."""
+    from lswag_jax.analysis import page
+
+    shown = [
+        page.Picture(figure, CAPTIONS.get(key, CAPTIONS["front"]))
+        for key, figure in found.figures.items()
+    ]
+    settings = dict(_flat(found.config))
+    about = page.Table("What was run", {"key": list(settings), "value": list(settings.values())})
+    return page.render(name, found.facts, shown, [*found.tables, about])
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Any:
+    """Keys and texts of a config, dotted where nested."""
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", str(value)
+
+
+def _scores(folder: pathlib.Path, target: pathlib.Path, by: str, own: str) -> Report:
+    """Ranks the networks of an archive."""
     from lswag_jax import proxies as proxy_registry
     from lswag_jax.analysis.layer_profile import LayerProfile
-    from lswag_jax.runs.reading import read_proxies, read_run
+    from lswag_jax.runs.reading import read_proxies, read_run, read_space
     from lswag_jax.scoring.fitness import Fitness
     from lswag_jax.scoring.table import ScoreTable
-    from lswag_jax.search import SearchResult, write_results
+    from lswag_jax.search import Objectives, SearchResult, write_results
     from lswag_jax.training.supernet import InheritedAccuracy
 
     run = read_run(folder)
@@ -59,46 +118,53 @@ def _scores(folder: pathlib.Path, target: pathlib.Path, by: str, own: str) -> li
     others = {cls.name: cls for cls in (InheritedAccuracy, LayerProfile, *named)}
     proxies = read_proxies(run.config, others)
     table = ScoreTable(run.rows, proxies)
-    lines = [f"# {folder.name}", "", *_state(run, table)]
+    facts, space = _state(run, table), read_space(run.config)
+    where = pictures.about(run.config["space"]["name"], run.config.get("data", {}).get("source"))
     if any(isinstance(proxy, LayerProfile) for proxy in proxies):
-        return lines + _profile(table, target)
+        return _profile(table, facts, folder, where, space)._replace(config=run.config)
     if run.config.get("search", {}).get("strategy") == "pruning":
-        return [*lines, "- of pruning: the rows are super-networks, which no ranking is made of"]
+        facts.append("of pruning: the rows are super-networks, which no ranking is made of")
+        return Report(run.config, facts, {}, [], [])
     fitness = _fitness(run.config, by, table) or Fitness((proxies[0].key,))
     missing = [name for name in fitness.proxies if name not in table]
     if missing:
         raise ValueError(
             f"the run in {folder} did not measure {missing[0]}, it has {', '.join(table)}."
         )
-    result = SearchResult(table, fitness(table), fitness.proxies)
+    objectives = fitness if isinstance(fitness, Objectives) else None
+    result = SearchResult(table, fitness(table), fitness.proxies, objectives)
     write_results(result, target, run.config.get("space"))
     if result.refusal:
         raise ValueError(result.refusal)
-    pictures.save_all(result, fitness, target)
-    return lines + _top(result, fitness)
+    figures = pictures.of_search(result, fitness, where, space)
+    ranking = _ranking(result, fitness)
+    return Report(run.config, facts, figures, [ranking], _top(result, fitness))
 
 
 def _fitness(config: dict[str, Any], by: str, table: Any) -> Any:
     """What to rank by: as asked for, or as the run does; None where it does not."""
     from lswag_jax.scoring.fitness import Fitness
+    from lswag_jax.scoring.objectives import Objectives
 
     if by:
         return Fitness.parse(by)
     found = config.get("free", {}).get("fitness") or config.get("fitness")
+    if found and "objectives" in found:
+        return Objectives.from_json(found)
     return Fitness.from_json(found) if found else None
 
 
 def _state(run: Any, table: Any) -> list[str]:
-    """How far a run is, and what became of its networks."""
+    """How far a run is, and what became of its networks, a sentence each."""
     seconds = sum(row.get("seconds", 0.0) for row in run.rows)
     of = f" of {run.total:,}" if run.total else ""
     left = f", {run.total - len(table):,} to come" if run.total > len(table) else ""
     versions = ", ".join(run.config.get("versions", {})) or "before 0.2"
     lines = [
-        f"- {len(table):,}{of} networks of {run.config['space']['name']}{left}",
-        f"- scored in {datetime.timedelta(seconds=round(seconds))}, by lswag_jax {versions}",
+        f"{len(table):,}{of} networks of {run.config['space']['name']}{left}",
+        f"scored in {datetime.timedelta(seconds=round(seconds))}, by lswag_jax {versions}",
     ]
-    return [*lines, *(f"- {text}" for text in progress.statuses(table))]
+    return [*lines, *progress.statuses(table)]
 
 
 def _top(result: Any, fitness: Any) -> list[str]:
@@ -114,19 +180,54 @@ def _top(result: Any, fitness: Any) -> list[str]:
     return lines
 
 
-def _profile(table: Any, target: pathlib.Path) -> list[str]:
-    """Plots the layers of a profile so far."""
-    from lswag_jax.analysis import layer_profile, plots
+def _ranking(result: Any, fitness: Any) -> "Table":
+    """The best networks with all their scores, for the page."""
+    from scipy import stats
 
-    found = layer_profile.aggregate(table)
-    plots.save(plots.profile(found), target / "profile.png")
+    from lswag_jax.analysis.page import Table
+
+    table, shown = result.table, result.order[:SHOWN].tolist()
+    ranks = stats.rankdata(-result.preference)
+    columns: dict[str, list] = {
+        "rank": [ranks[i] for i in shown],
+        "fitness": [result.fitness[i] for i in shown],
+        "params": [table.rows[i]["params"] for i in shown],
+        "macs": [table.rows[i]["macs"] for i in shown],
+    }
+    for name in table:
+        columns.setdefault(name, [table[name][i] for i in shown])
+    columns["status"] = [table.status[i] for i in shown]
+    if "generation" in table.rows[0]:
+        columns["generation"] = [table.rows[i].get("generation") for i in shown]
+    columns["network"] = [table.rows[i]["id"] for i in shown]
+    more = len(table) > SHOWN
+    note = f"the best {SHOWN:,} of {len(table):,}; ranking.csv has all. " if more else ""
+    return Table(f"Ranking by {fitness.name}", columns, f"{note}Click a column to sort by it.")
+
+
+def _profile(table: Any, facts: list[str], folder: pathlib.Path, where: str, space: Any) -> Report:
+    """Plots the layers of a profile so far, and the window where one was picked."""
+    from lswag_jax.analysis import layer_profile, plots, window
+    from lswag_jax.analysis.layer_kinds import layer_kinds
+    from lswag_jax.analysis.page import Table
+
+    kinds = layer_kinds(space, space.from_json(table.rows[0]["genotype"])) if space else ()
+    found = layer_profile.aggregate(table, kinds)
+    file = folder / "window.json"
+    picked = window.load(file, found.bins) if file.is_file() else None
     means = " ".join(f"{value:.3f}" for value in found.mean)
-    return [f"- {found.statistic} by depth bin: {means}"]
+    facts.append(f"{found.statistic} by depth bin: {means}")
+    columns = {"bin": range(len(found.mean)), "mean": found.mean, "std": found.std}
+    columns |= {"layers": found.count} | {f"mean of {k}": v for k, v in found.kinds.items()}
+    figures = {"profile": plots.profile(found, picked, where)}
+    bins = Table(f"{found.statistic} over depth", columns)
+    return Report({}, facts, figures, [bins], [])
 
 
-def _training(folder: pathlib.Path, target: pathlib.Path) -> list[str]:
-    """Plots a training so far; the lines of its summary."""
+def _training(folder: pathlib.Path) -> Report:
+    """Plots a training so far."""
     from lswag_jax.analysis import plots
+    from lswag_jax.analysis.page import Table
     from lswag_jax.runs.archive import read_rows
     from lswag_jax.runs.compare import read_config
 
@@ -136,16 +237,22 @@ def _training(folder: pathlib.Path, target: pathlib.Path) -> list[str]:
     }
     if not kinds["train"]:
         raise ValueError(f"the training in {folder} has no metrics yet.")
-    plots.save(plots.training(**kinds), target / "training.png")
     last = kinds["train"][-1]
-    lines = [f"# {folder.name}", "", f"- {config['genotype']} of {config['space']['name']}"]
+    facts = [f"{config['genotype']} of {config['space']['name']}"]
     epochs = config["options"]["epochs"]
-    lines.append(f"- epoch {last['epoch']:.3g} of {epochs}, step {last['step']}, {_metrics(last)}")
+    facts.append(f"epoch {last['epoch']:.3g} of {epochs}, step {last['step']}, {_metrics(last)}")
     if kinds["eval"]:
         best = max(kinds["eval"], key=lambda row: row.get("top1", 0.0))
-        lines.append(f"- newest validation: {_metrics(kinds['eval'][-1])}")
-        lines.append(f"- best validation, epoch {best['epoch']:.3g}: {_metrics(best)}")
-    return lines
+        facts.append(f"newest validation: {_metrics(kinds['eval'][-1])}")
+        facts.append(f"best validation, epoch {best['epoch']:.3g}: {_metrics(best)}")
+    names = {"eval": "Validation", "train": "Training"}
+    tables = [
+        Table(name, {key: [row.get(key) for row in kinds[kind]] for key in kinds[kind][0]})
+        for kind, name in names.items()
+        if kinds[kind]
+    ]
+    figures = {"training": plots.training(**kinds, about=config["space"]["name"])}
+    return Report(config, facts, figures, tables, [])
 
 
 def _metrics(row: dict[str, Any]) -> str:
@@ -158,9 +265,10 @@ def run() -> None:
     flags.DEFINE_string("out", "", "Folder of the report; empty for the run's own.")
     flags.DEFINE_string("by", "", "Proxies to rank by, or a selection.json; empty for the run's.")
     flags.DEFINE_string("proxies", "", "Proxies of your own that it measured, as module:NAME.")
+    flags.DEFINE_string("format", "png", "Of the plots: png, pdf, svg, or several, as png,pdf.")
     if any(arg in ("--help", "-help", "-h", "--helpfull") for arg in sys.argv[1:]):
         sys.stdout.write(f"{__doc__}\nflags:\n")
-        for key in ("out", "by", "proxies"):
+        for key in ("out", "by", "proxies", "format"):
             sys.stdout.write(f"  --{key}: {flags.FLAGS[key].help}\n")
         sys.exit(0)
     progress.set_up_log()
@@ -173,7 +281,8 @@ def run() -> None:
 
 
 def _run(rest: list[str]) -> None:
-    main(rest[1], flags.FLAGS.out, flags.FLAGS.by, flags.FLAGS.proxies)
+    values = flags.FLAGS
+    main(rest[1], values.out, values.by, values.proxies, values.format)
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -22,7 +22,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from lswag_jax.cli import common, progress
+from lswag_jax.cli import common, pictures, progress
 
 
 def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
@@ -34,6 +34,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     from lswag_jax.scoring.table import ScoreTable
 
     fitness = Fitness.parse(config.score.fitness) if config.score.fitness else None
+    kinds = pictures.formats(config.plots.format)
     needed = fitness.proxies if fitness else ()
     space, proxies = common.load_space(config), common.load_proxies(config, needed)
     options = common.score_options(config)
@@ -46,7 +47,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     free["total"] = len(genotypes)
     identity = common.identity(config, space, proxies, genotypes_sha256=ids, free=free)
     if shard:
-        genotypes, workdir = shard.of(genotypes), shard.folder(workdir)
+        genotypes, workdir = shard.share(genotypes), shard.folder(workdir)
     rows = common.score_archive(
         "score", workdir, identity, space, genotypes, batch, proxies, options, timing
     )
@@ -63,8 +64,9 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
         search.write_results(result, folder, space)
     if result.refusal:
         raise ValueError(result.refusal)
-    figure = plots.score_against_params(table, by.proxies[0], result.best)
-    plots.save(figure, folder / "score_against_params.png")
+    where = pictures.about(space.name, config.data.source)
+    figure = plots.score_against_params(table, by.proxies[0], result.best, where)
+    pictures.save({"score_against_params": figure}, folder, kinds)
     logging.info("best of %d by %s: %s", len(table), by.name, table.ids[result.best])
     progress.log_seconds(seconds | timing)
     logging.info("results in %s", folder.resolve())

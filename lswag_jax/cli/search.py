@@ -3,8 +3,9 @@
     python -m lswag_jax.cli.search --config=configs/quickstart.py --workdir=results/quickstart
 
 The working directory receives config.json, archive.jsonl (one row per genotype, as it is scored),
-ranking.csv, ranking.parquet, best.json and three plots, and benchmark.json where accuracies are
-given: --config.search.truth=FILE:DATASET:METRIC of a table (docs/benchmarks.md), or
+ranking.csv, ranking.parquet, best.json and three plots; with --config.search.objectives=lswag,macs
+front.csv and front.png too; and benchmark.json where accuracies are given:
+--config.search.truth=FILE:DATASET:METRIC of a table (docs/benchmarks.md), or
 FILE:GENOTYPES:ACCURACIES, two columns of any CSV file. A killed run that is started again goes on.
 Of pruning (configs/pruning.py) the archive has super-networks, the other files what is left.
 --shard=k/n works as in lswag_jax.cli.score, for a random search.
@@ -21,7 +22,9 @@ from ml_collections import ConfigDict
 from lswag_jax.cli import common, pictures, progress
 
 STRATEGIES = ("evolution", "random", "pruning")
-WINDOWS = ("params_window", "macs_window")
+# What a unit of each window is: parameters, multiply-accumulates, seconds and bytes.
+WINDOWS = {"params_window": 1e6, "macs_window": 1e6}
+MEASURED = {"latency_window": 1e-3, "memory_window": 1e6}
 # What decides the networks of each; a random search is ranked at its end, by whatever it measured.
 _DECISIVE = {
     "evolution": (
@@ -38,14 +41,15 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     """Searches as `config` says and writes the results to `workdir`, or a shard's rows alone."""
     from lswag_jax import search
     from lswag_jax.scoring import devices as distributed
-    from lswag_jax.scoring.fitness import Fitness
 
-    fitness = Fitness.parse(config.search.fitness, config.search.merge_rule)
+    fitness = _fitness(config)
     if INHERITED in fitness.proxies and not config.search.supernet:
         raise ValueError(
             f"the fitness {INHERITED} needs a trained super-network: set search.supernet."
         )
     measured = [name for name in fitness.proxies if name != INHERITED]
+    measured += [key.removesuffix("_window") for key in MEASURED if _is_set(config.search[key])]
+    kinds = pictures.formats(config.plots.format)
     space, proxies = common.load_space(config), common.load_proxies(config, measured)
     proxies, complete = _with_supernet(config, space, proxies)
     options, accuracies = options_of(config, shard), _accuracies(config, space)
@@ -71,7 +75,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
             fitness=fitness,
             score_options=scored,
             complete=complete,
-            progress=lambda p: show(p.done, f"best {p.fitness:.6g}"),
+            progress=lambda p: show(p.done, _told(fitness, p.fitness)),
         )
     if shard or not distributed.is_first():
         return
@@ -81,12 +85,18 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     progress.log_statuses(result.table)
     if result.refusal:
         raise ValueError(result.refusal)
-    pictures.save_all(result, fitness, folder)
+    where = pictures.about(space.name, config.data.source)
+    pictures.save(pictures.of_search(result, fitness, where, space), folder, kinds)
     row = result.table.rows[best]
+    by = fitness.name
+    if result.objectives:
+        front = len(result.front)
+        logging.info("front of %d by %s: %d networks, front.csv", len(result.table), by, front)
+        by = fitness.proxies[0]
     logging.info(
         "best of %d by %s: %s (%.3f M parameters, %.1f M MACs, fitness %.6g)",
         len(result.table),
-        fitness.name,
+        by,
         row["id"],
         row["params"] / 1e6,
         row["macs"] / 1e6,
@@ -99,6 +109,36 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
         logging.warning("%d networks, not %d: no more were found", len(result.table), asked)
     progress.log_seconds(seconds | {"plots": time.perf_counter() - start})
     logging.info("results in %s", folder.resolve())
+
+
+def _fitness(config: ConfigDict) -> Any:
+    """What networks are searched by: objectives where they are given, else the fitness."""
+    from lswag_jax.scoring.fitness import Fitness
+    from lswag_jax.scoring.objectives import Objectives
+
+    search = config.search
+    if not search.objectives:
+        return Fitness.parse(search.fitness, search.merge_rule)
+    if search.strategy == "pruning":
+        raise ValueError(
+            "search.objectives must be empty for pruning, which has search.fitness, got "
+            f"{search.objectives!r}."
+        )
+    try:
+        return Objectives.parse(search.objectives)
+    except ValueError as error:
+        raise ValueError(f"search.{error}") from None
+
+
+def _told(fitness: Any, value: float) -> str:
+    """The best fitness so far; that of several objectives says nothing."""
+    from lswag_jax.scoring.fitness import Fitness
+
+    return f"best {value:.6g}" if isinstance(fitness, Fitness) else ""
+
+
+def _is_set(window: Any) -> bool:
+    return tuple(window) != (0.0, float("inf"))
 
 
 def _with_supernet(config: ConfigDict, space, proxies: tuple):
@@ -134,6 +174,7 @@ def _decisive(config: ConfigDict, fitness) -> dict:
     """Options that decide which networks are evaluated; a fitness counts by what it holds."""
     options = common.plain(config.search)
     keys = ("strategy", "supernet", *_DECISIVE[options["strategy"]])
+    keys += tuple(key for key in MEASURED if _is_set(config.search[key]))
     if options["supernet"]:
         keys += ("hold_out",)
     found = {key: options[key] for key in keys}
@@ -166,7 +207,7 @@ def _look_up(
     from lswag_jax.analysis import lookup
     from lswag_jax.files import write_atomically
 
-    found = lookup.look_up(result.table.rows, result.fitness, accuracies, space=space)
+    found = lookup.look_up(result.table.rows, result.preference, accuracies, space=space)
     if found is None:
         logging.warning("none of the networks found is in %s", source)
         return
@@ -182,7 +223,7 @@ def _look_up(
 
 
 def options_of(config: ConfigDict, shard: Any):
-    """The search's options; windows come in millions."""
+    """The search's options; windows come in millions, that of latency in milliseconds."""
     from lswag_jax import search
 
     s = config.search
@@ -193,13 +234,19 @@ def options_of(config: ConfigDict, shard: Any):
             f"{s.strategy} proposes networks by all those so far, so --shard is for "
             "search.strategy=random: use --distributed."
         )
-    for key in WINDOWS:
+    units = WINDOWS | MEASURED
+    for key, unit in units.items():
         if len(s[key]) != 2 or not s[key][0] <= s[key][1]:
-            raise ValueError(f"search.{key} must be (smallest, largest) in millions, got {s[key]}.")
-    windows = {key: tuple(1e6 * bound for bound in s[key]) for key in WINDOWS}
+            of = "millions" if unit == 1e6 else "milliseconds"
+            raise ValueError(f"search.{key} must be (smallest, largest) in {of}, got {s[key]}.")
+    # A window of costs that is not set must be none, since one that is has networks measured.
+    windows = {
+        key: tuple(unit * bound for bound in s[key]) if key in WINDOWS or _is_set(s[key]) else None
+        for key, unit in units.items()
+    }
     if s.strategy == "pruning":
-        for key, window in windows.items():
-            if window != (0.0, float("inf")):
+        for key in units:
+            if _is_set(s[key]):
                 raise ValueError(f"search.{key} must not be set for pruning, got {s[key]}.")
         decimals = None if s.decimals < 0 else s.decimals
         return common.load_options(search.PruningOptions, config, "search", decimals=decimals)

@@ -94,7 +94,7 @@ def load_batch(
     """Draws a batch of normalised images from a source.
 
     Args:
-        source: "embedded" (512 images of Fashion-MNIST, 28x28x1), "tfds:NAME[/CONFIG][:VERSION]",
+        source: "embedded" (512 images of Fashion-MNIST, 28x28x1), `tfds:NAME[/CONFIG][:VERSION]`,
             "sphere:SOURCE" for another source's images on a sphere (`lswag_jax.data.sphere`),
             the path of an `.npz` file (`image` or `images` [N, H, W, C], `label` or `labels` [N],
             optional `classes`; another split's keys begin with its name, as in `test_image`),
@@ -355,8 +355,9 @@ def statistics(
         num: images measured, at most.
         seed: of their draw.
 
-    >>> [x.tolist() for x in statistics(open_pool("embedded"), 1, "symmetric")]
-    [[0.5], [0.5]]
+    Example:
+        >>> [x.tolist() for x in statistics(open_pool("embedded"), 1, "symmetric")]
+        [[0.5], [0.5]]
     """
     options = _Options(None, seed, False, image_size, channels, normalize, None, None)
     known = normalize != "dataset" or _published(pool.name, channels)

@@ -8,13 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 from lswag_jax.arrays import alike, rows, source, stacked
 from lswag_jax.capture.tape import Activation, Layer, Loss, Tape
 from lswag_jax.probe import patterns
 from lswag_jax.probe.candidate import Candidate, Draws
-from lswag_jax.probe.minibatches import concatenated, unstacked
 from lswag_jax.probe.moments import (
     Moments,
     Stream,
@@ -24,7 +22,7 @@ from lswag_jax.probe.moments import (
     moments_of,
     stream,
 )
-from lswag_jax.spaces.depth import NUM_BINS, BinRange, Window, can_be_in, depth_bins
+from lswag_jax.spaces.depth import NUM_BINS, BinRange, BinRule, Window, can_be_in, depth_bins
 
 Array = jax.Array
 
@@ -92,11 +90,11 @@ class Probe:
         """Whether the architecture has each weight layer, bool [L]."""
         return jnp.asarray(self.in_units) > 0
 
-    def layer_bins(self, rule: str = "zero_based") -> Array:
+    def layer_bins(self, rule: BinRule = "zero_based") -> Array:
         """Depth bin of each weight layer, int32 [L]; -1 for layers that are not there."""
         return depth_bins(self.present, rule)
 
-    def activation_bins(self, rule: str = "zero_based") -> Array:
+    def activation_bins(self, rule: BinRule = "zero_based") -> Array:
         """Depth bin of each activation layer, int32 [A].
 
         An activation's depth is the number of weight layers before it.
@@ -107,7 +105,7 @@ class Probe:
         last = NUM_BINS if rule == "literal" else NUM_BINS - 1
         return jnp.minimum(before * NUM_BINS // jnp.maximum(self.present.sum(), 1), last)
 
-    def bin_after(self, index: int, rule: str = "zero_based") -> Array:
+    def bin_after(self, index: int, rule: BinRule = "zero_based") -> Array:
         """Depth bin of the next layer that is there, from weight layer `index` on, or the last."""
         depth = jnp.maximum(self.present.sum(), 1)
         place = jnp.minimum(self._present_before()[index], depth - 1) + (rule != "zero_based")
@@ -118,7 +116,7 @@ class Probe:
         """How many weight layers are there before each, int32 [L + 1]."""
         return jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(self.present, dtype=jnp.int32)])
 
-    def can_be_in(self, window: Window | None, rule: str = "zero_based") -> np.ndarray:
+    def can_be_in(self, window: Window | None, rule: BinRule = "zero_based") -> np.ndarray:
         """Whether any architecture of the space has each layer in the window, bool [L]."""
         return can_be_in(self.bin_range(rule), window)
 
@@ -171,19 +169,48 @@ class Probe:
             ValueError: a normalisation layer where mini-batches have their own statistics, or the
                 gradient batch cannot be cut into n equal parts.
         """
-        layers = self.layers
+        names = tuple(names)
         if self._has_batches:
-            layers = self.batches(batches)
-            layer = _same_layer({other.name: other for other in layers}, layer)
-        elif self.requests.samples is not None and self.requests.batches % batches == 0:
+            found = self.once(
+                ("gradients", names, batches), lambda: self._gradients_of_batches(names, batches)
+            )
+            return _same_layer(found, layer)
+        if self.requests.samples is not None and self.requests.batches % batches == 0:
             streams = self._stream(layer, self.requests.samples)
             return {name: _coarser(streams[name].batches, batches) for name in names}
         return self.of_like_layers(
-            ("gradients", tuple(names), batches),
+            ("gradients", names, batches),
             layer,
-            layers,
+            self.layers,
             lambda layer: batch_gradients(layer, names, batches),
         )
+
+    def _gradients_of_batches(self, names: tuple[str, ...], n: int) -> dict[str, dict[str, Array]]:
+        """Gradients [n, ...] by layer of n mini-batches, each with its own statistics.
+
+        Raises:
+            ValueError: the gradient batch cannot be cut into n equal parts.
+        """
+        check_batches(len(self.images), n)
+
+        def compute(layer: Layer) -> dict[str, Array]:
+            return batch_gradients(layer, [name for name in names if name in layer.params], 1)
+
+        def gradients(batch: tuple[Array, Array]) -> dict[str, dict[str, Array]]:
+            layers = [x for x in self._batch_layers(*batch) if self._is_read(x)]
+            return self._over_like_layers(compute, layers)
+
+        if n == 1:
+            return self._over_like_layers(
+                compute, [x for x in self.batch_layers() if self._is_read(x)]
+            )
+        batches = [a.reshape(n, -1, *a.shape[1:]) for a in (self.images, self.labels)]
+        return jax.tree.map(lambda g: g[:, 0], jax.lax.map(gradients, tuple(batches)))
+
+    def _batch_layers(self, images: Array, labels: Array) -> list[Layer]:
+        """Weight layers of a batch with its own statistics."""
+        network = self.candidate.network(self.candidate.batch_mode)
+        return self.record(network, images, labels).layers
 
     def _stream(self, layer: Layer, absolute: bool) -> dict[str, Stream]:
         """The pass over the samples' gradients of a layer, for all who read it."""
@@ -210,25 +237,38 @@ class Probe:
             compute: of a layer.
         """
         if (key, layer.name) not in self._cache:
-            group = self._like(layer, layers)
-            arrays = [one.anonymous() for one in group.values()]
-            results = map_present(compute, arrays, self._are_present(list(group)))
-            self._cache |= {(key, name): one for name, one in zip(group, results, strict=True)}
+            some = [other for other in layers if self._is_read(other) or other is layer]
+            results = self._over_like_layers(compute, some)
+            self._cache |= {(key, name): result for name, result in results.items()}
         return self._cache[key, layer.name]
 
-    def _like(self, layer: Layer, layers: Sequence[Layer]) -> dict[str, Layer]:
-        """Layers by name that are read and differ from a layer in their arrays alone."""
-        read, kind = self.layers_read, _kind(layer)
-        if read is not None and layer.kind == "weight":
-            layers = [other for i, other in enumerate(layers) if read[i] or other is layer]
-        return {other.name: other for other in layers if _kind(other) == kind}
+    def _is_read(self, layer: Layer) -> bool:
+        """Whether a proxy reads the gradient of a weight layer; normalisations are taken to be."""
+        place = self._places.get(layer.name)
+        return place is None or self.layers_read is None or bool(self.layers_read[place])
+
+    @functools.cached_property
+    def _places(self) -> dict[str, int]:
+        """Place of each weight layer by its name."""
+        return {layer.name: i for i, layer in enumerate(self.layers)}
+
+    def _over_like_layers(
+        self, compute: Callable[[Layer], Any], layers: Sequence[Layer]
+    ) -> dict[str, Any]:
+        """What `compute` returns for each layer, by name; like layers are taken in one loop."""
+        found: dict[str, Any] = {}
+        for group in alike(map(_kind, layers)):
+            some = [layers[i] for i in group]
+            names = [layer.name for layer in some]
+            arrays = [layer.anonymous() for layer in some]
+            found |= zip(names, map_present(compute, arrays, self._are_present(names)), strict=True)
+        return found
 
     def _are_present(self, names: Sequence[str]) -> Array | None:
         """Whether each layer is there, bool [n]; None for an exact network or normalisations."""
-        place = {layer.name: i for i, layer in enumerate(self.layers)}
-        if isinstance(self.in_units, np.ndarray) or names[0] not in place:
+        if isinstance(self.in_units, np.ndarray) or names[0] not in self._places:
             return None
-        return self.present[np.array([place[name] for name in names])]
+        return self.present[np.array([self._places[name] for name in names])]
 
     def if_present(self, i: int, compute: Callable[[], Any]) -> Any:
         """What `compute` returns, or zeros where the architecture does not have weight layer i."""
@@ -255,30 +295,11 @@ class Probe:
         """Whether mini-batches have statistics of their own."""
         return self.candidate.has_batch_norm and self.candidate.batch_norm != "eval"
 
-    def batches(self, n: int) -> list[Layer]:
-        """Weight layers of n mini-batches, each with its own statistics, as of one batch.
-
-        Raises:
-            ValueError: the gradient batch cannot be cut into n equal parts.
-        """
-        check_batches(len(self.images), n)
-
-        def compute() -> list[Layer]:
-            network = self.candidate.network(self.candidate.batch_mode)
-
-            def layers_of(batch: tuple[Array, Array]) -> list[Layer]:
-                return self.record(network, *batch).layers
-
-            batches = [a.reshape(n, -1, *a.shape[1:]) for a in (self.images, self.labels)]
-            if n > 1 and isinstance(self.images, Tracer):
-                return unstacked(jax.lax.map(layers_of, tuple(batches)))
-            return concatenated([layers_of(batch) for batch in zip(*batches, strict=True)])
-
-        return self.once(("batches", n), compute)
-
     def batch_layers(self) -> list[Layer]:
         """Weight layers with the cotangents of the gradient batch's summed loss, training mode."""
-        return self.batches(1) if self._has_batches else self.layers
+        if not self._has_batches:
+            return self.layers
+        return self.once("batch layers", lambda: self._batch_layers(self.images, self.labels))
 
     def sample_layers(self, batch_norm: str) -> list[Layer]:
         """Weight layers with each sample's cotangents, in a mode of BatchNorm."""
@@ -290,10 +311,6 @@ class Probe:
                 self.record(self.candidate.network(batch_norm), self.images, self.labels).layers
             ),
         )
-
-    def batch_gradient(self, i: int) -> Array:
-        """Gradient of the batch's mean loss with respect to the kernel of weight layer i."""
-        return self.gradients(self.layers[i], ("kernel",), 1)["kernel"][0]
 
     def values(self, token_reduce: str = "none") -> list[Array]:
         """Unit values [B, U_a] of each activation layer.

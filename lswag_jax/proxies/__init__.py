@@ -10,6 +10,7 @@ from lswag_jax.options import typed
 from lswag_jax.proxies.activation_proxies import Nwot, Swap
 from lswag_jax.proxies.az_nas import AzExpressivity, AzNas, AzProgressivity, AzTrainability
 from lswag_jax.proxies.base import COLUMNS, NotApplicable, Proxy, finish
+from lswag_jax.proxies.costs import Cost, Latency, Memory
 from lswag_jax.proxies.dextr import Dextr
 from lswag_jax.proxies.dss import AutoProxA, Dss
 from lswag_jax.proxies.fisher import Fisher
@@ -40,6 +41,9 @@ _ALL = (
     *(Params, Macs),
 )
 PROXIES: dict[str, type[Proxy]] = {proxy.name: proxy for proxy in _ALL}
+# Measured on the device at hand, only where they are named: no group holds them.
+COSTS: dict[str, type[Proxy]] = {cost.name: cost for cost in (Latency, Memory)}
+CLASSES = PROXIES | COSTS
 # Classes with all options of a proxy whose own class has only the common ones.
 VARIANTS: dict[str, type[Proxy]] = {"lswag": LSwagVariant}
 OWN: dict[str, Proxy] = {}  # a user's, once they were named as `module:NAME`
@@ -54,7 +58,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 
 def names() -> tuple[str, ...]:
-    """Names that `get` knows, besides `module:NAME` of a proxy of your own."""
+    """Names of the zero-cost proxies; `get` also knows `COSTS`, and `module:NAME` of your own."""
     return tuple(PROXIES)
 
 
@@ -63,8 +67,8 @@ def get(name: str, **options: Any) -> Proxy:
     """The proxy called `name` with these options.
 
     Args:
-        name: one of `names()`; or `module:NAME` of a proxy of your own, or of a class or function
-            that makes one, which then has its own name here too.
+        name: one of `names()` or `COSTS`; or `module:NAME` of a proxy of your own, or of a class
+            or function that makes one, which then has its own name here too.
         **options: of one of the package.
 
     Raises:
@@ -83,22 +87,22 @@ def get(name: str, **options: Any) -> Proxy:
             f"proxy {name} is your own: name it as module:NAME with its options, got "
             f"{', '.join(options)}."
         )
-    if name not in PROXIES:
-        near = difflib.get_close_matches(str(name), PROXIES, n=len(PROXIES), cutoff=0.0)
+    if name not in CLASSES:
+        near = difflib.get_close_matches(str(name), CLASSES, n=len(CLASSES), cutoff=0.0)
         raise ValueError(
             f"unknown proxy {name!r}, known are {', '.join(near)}, and module:NAME of your own."
         )
-    variant = VARIANTS.get(name, PROXIES[name])
+    variant = VARIANTS.get(name, CLASSES[name])
     known = [field.name for field in dataclasses.fields(variant)]
     for option in options:
         if option not in known:
             raise ValueError(
                 f"proxy {name} has no option {option!r}, known are {', '.join(known) or 'none'}."
             )
-    chosen, few = variant(**options), {field.name for field in dataclasses.fields(PROXIES[name])}
+    chosen, few = variant(**options), {field.name for field in dataclasses.fields(CLASSES[name])}
     changed = {f.name for f in dataclasses.fields(variant) if getattr(chosen, f.name) != f.default}
     if changed <= few:  # the proxy's own class can say it
-        return PROXIES[name](**{key: value for key, value in options.items() if key in few})
+        return CLASSES[name](**{key: value for key, value in options.items() if key in few})
     return chosen
 
 
@@ -123,7 +127,7 @@ def named(text: str) -> str:
     proxy = own.make(text, Proxy)
     if not isinstance(getattr(proxy, "name", None), str):
         raise ValueError(f"the proxy {text} has no name: give its class one.")
-    if proxy.key in PROXIES or proxy.key in GROUPS:
+    if proxy.key in CLASSES or proxy.key in GROUPS:
         raise ValueError(f"{text} is called {proxy.key!r}, as one of the package: rename it.")
     OWN[proxy.key] = proxy
     return proxy.key
@@ -193,6 +197,8 @@ def expand(items: Iterable[str | Proxy]) -> list[str | Proxy]:
 
 
 __all__ = [
+    "CLASSES",
+    "COSTS",
     "GROUPS",
     "OWN",
     "PROXIES",
@@ -202,6 +208,7 @@ __all__ = [
     "AzNas",
     "AzProgressivity",
     "AzTrainability",
+    "Cost",
     "Dextr",
     "Dss",
     "EpeNas",
@@ -216,10 +223,12 @@ __all__ = [
     "LSwag",
     "LSwagKernel",
     "LSwagVariant",
+    "Latency",
     "LinearRegions",
     "LogSynFlow",
     "Macs",
     "MeCo",
+    "Memory",
     "NotApplicable",
     "Ntk",
     "Nwot",

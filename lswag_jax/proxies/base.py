@@ -12,8 +12,9 @@ from lswag_jax.proxies.merge import merge
 from lswag_jax.spaces.depth import BinRange
 
 Parts = dict[str, Any]
-# Columns of tables besides those of proxies; `params` and `macs` are also proxies of these names.
+# Columns of tables besides those of proxies; some are also proxies of these names.
 COLUMNS = ("id", "genotype", "params", "macs", "seconds", "status", "rank", "fitness")
+COLUMNS += ("latency", "memory")
 
 
 class NotApplicable(Exception):

@@ -51,8 +51,9 @@ class Fisher(LayerSum):
         products = probe.of_like_layers("channel_products", layers[i], layers, _layer_products)
         return products, probe.fan_in(i, products.shape[1])
 
-    def summand(self, products_BxC: Array, fan_in: Array) -> Array:
+    def summand(self, *arrays: Array) -> Array:
         """fan_in sum_c F_c."""
+        products_BxC, fan_in = arrays
         q_BxC = products_BxC / len(products_BxC)  # dL/da is of the mean loss
         f_C = 0.5 * (q_BxC**2).mean(0)
         return (f_C * fan_in).sum() if self.aggregate == "weights" else f_C.sum()

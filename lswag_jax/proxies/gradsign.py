@@ -40,18 +40,17 @@ class GradSign(Proxy):
 
     def measure(self, probe: Probe) -> Parts:
         """The score, its layers [L] and the number of weights."""
-        sums = [
-            probe.if_present(i, lambda layer=layer: jnp.abs(_sign_sums(layer)).sum())
-            for i, layer in enumerate(probe.sample_layers(self.batch_norm))
-        ]
-        return {"score": jnp.stack(sums).sum(), "layers": jnp.stack(sums)}
+        layers, key = probe.sample_layers(self.batch_norm), ("sign_sums", self.batch_norm)
+        sums = jnp.stack([probe.of_like_layers(key, x, layers, _sign_sums) for x in layers])
+        return {"score": sums.sum(), "layers": sums}
 
 
 def _sign_sums(layer: Layer) -> Array:
-    """sum_i sign(g_w(i)) in the shape of the kernel, one sample at a time."""
+    """sum_w |sum_i sign(g_w(i))| of a layer, one sample at a time."""
     pairs = [(call.inputs[:, None], call.output_cotangent[:, None]) for call in layer.calls]
 
     def step(total: Array, pairs: list) -> tuple[Array, None]:
         return total + jnp.sign(layer.gradient(("kernel",), pairs)["kernel"]), None
 
-    return jax.lax.scan(step, jnp.zeros_like(layer.params["kernel"]), pairs)[0]
+    sums, _ = jax.lax.scan(step, jnp.zeros_like(layer.params["kernel"]), pairs)
+    return jnp.abs(sums).sum()

@@ -54,8 +54,9 @@ class Gsnr(LayerSum):
         """Gradients [K, ...] of the mini-batches."""
         return (probe.gradients(probe.layers[i], ("kernel",), self.n_batches)["kernel"],)
 
-    def summand(self, gradients_K: Array) -> Array:
+    def summand(self, *arrays: Array) -> Array:
         """sum mean^2 / (var + xi)."""
+        (gradients_K,) = arrays
         if self.accumulate:
             sums_K = jnp.cumsum(gradients_K, axis=0)
             return (sums_K.mean(0) ** 2 / (sums_K.var(0) + self.xi)).sum()

@@ -26,9 +26,10 @@ from lswag_jax.arrays import each
 from lswag_jax.capture.tape import Layer
 from lswag_jax.options import Several
 from lswag_jax.probe import Probe, patterns
+from lswag_jax.probe.moments import moments_of
 from lswag_jax.proxies.base import Parts, Proxy
 from lswag_jax.proxies.lambda_terms import Term, log_sum, total
-from lswag_jax.spaces.depth import NUM_BINS, BinRange, Window, can_be_in
+from lswag_jax.spaces.depth import NUM_BINS, BinRange, BinRule, Window, can_be_in
 
 Array = jax.Array
 
@@ -59,7 +60,7 @@ class LSwag(Proxy):
     weakness: ClassVar[str] = "dominated by the smallest gradients"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients", "patterns"})
     # Fixed here, options of `LSwagVariant`.
-    bins: ClassVar[str] = "zero_based"
+    bins: ClassVar[BinRule] = "zero_based"
     combine: ClassVar[str] = "product"
 
     window: Window | None = None
@@ -115,23 +116,28 @@ class LSwag(Proxy):
         """lambda_l of each weight layer that can be in the window, in order of execution."""
         bins_L = probe.layer_bins(self.bins)  # equation 6
         reachable = np.flatnonzero(probe.can_be_in(self.window, self.bins))
-        moments = [self.layer_moments(probe, probe.layers[i]) for i in reachable]
-        if not moments:
+        arrays = [self.layer_arrays(probe, probe.layers[i]) for i in reachable]
+        if not arrays:
             return []
-        lambda_n = each(self.layer_term, moments)
+        lambda_n = each(self.layer_term, arrays)
         names = [probe.layers[i].name for i in reachable]
         return list(map(Term, names, bins_L[reachable], lambda_n))
 
-    def layer_moments(self, probe: Probe, layer: Layer) -> tuple[Array, ...]:
-        """var_i |dL_i / dw| of each weight w, and where the sum is weighted mean_i |dL_i / dw|."""
-        batches = self.n_batches if self.var_over == "minibatch" else None
-        moments = probe.moments(layer, batches=batches, absolute=self.grad_abs)["kernel"]
-        weight = (moments.mean_abs,) if self.lambda_kind == "zico" else ()
-        return moments.variance, *weight
+    def layer_arrays(self, probe: Probe, layer: Layer) -> tuple[Array, ...]:
+        """What is read of a layer: gradients [n, ...] of mini-batches, or moments over samples."""
+        if self.var_over == "minibatch":
+            return (probe.gradients(layer, ("kernel",), self.n_batches)["kernel"],)
+        moments = probe.moments(layer, absolute=self.grad_abs)["kernel"]
+        return moments.variance, moments.mean_abs
 
-    def layer_term(self, variance: Array, *weight: Array) -> Array:
+    def layer_term(self, *arrays: Array) -> Array:
         """lambda_l = log sum_{w in theta_l} 1 / sigma_w, with sigma_w = std_i |dL_i / dw|."""
-        return log_sum(jnp.sqrt(variance), *weight)
+        variance, mean_abs = arrays if len(arrays) > 1 else self._over_batches(*arrays)
+        return log_sum(jnp.sqrt(variance), mean_abs if self.lambda_kind == "zico" else None)
+
+    def _over_batches(self, gradients_n: Array) -> tuple[Array, Array]:
+        moments = moments_of(gradients_n, self.grad_abs)
+        return moments.variance, moments.mean_abs
 
     def pattern_factor(self, probe: Probe) -> Parts:
         """Psi, the number of distinct patterns of all units that take part (equations 7 and 8)."""

@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lswag_jax.arrays import each
+from lswag_jax.capture.tape import Layer
 from lswag_jax.probe import Probe, patterns
 from lswag_jax.proxies.base import Parts, Proxy, log_determinants
 
@@ -44,9 +46,13 @@ class TCet(Proxy):
 
     def measure(self, probe: Probe) -> Parts:
         """Kernels of the layers [L, B, B] and their SNR [L]; determinants are the host's work."""
+        is_exact = jnp.asarray(probe.candidate.sizes is None)
+        gradients = [probe.gradients(x, ("kernel",), 1)["kernel"] for x in probe.layers]
+        pairs = zip(probe.layers, gradients, strict=True)
+        snr = each(_snr, [(layer.params["kernel"], g, is_exact) for layer, g in pairs])
         layers = probe.batch_layers()
-        snr = jnp.stack([_snr(probe, i) for i in range(len(layers))])
-        kernels = jnp.stack([_kernel(probe, i) for i in range(len(layers))])
+        differ = [probe.of_like_layers("differ", x, layers, _minus_differing) for x in layers]
+        kernels = jnp.stack(differ) + jnp.asarray(probe.out_units, jnp.int32)[:, None, None]
         return {"score": snr.sum(), "snr": snr, "kernels": kernels}
 
     def finish(self, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -61,24 +67,18 @@ class TCet(Proxy):
         return {"score": total, "layers": layers}
 
 
-def _snr(probe: Probe, i: int) -> Array:
-    """sum s / std s of weight layer i, over the weights that are there."""
-    w, s = probe.kernel(i), jnp.abs(probe.batch_gradient(i) * probe.kernel(i))
-    is_there = (w != 0).astype(s.dtype) if probe.candidate.sizes is not None else jnp.ones_like(s)
+def _snr(w: Array, gradient: Array, is_exact: Array) -> Array:
+    """sum s / std s of a weight layer, over the weights that are there, of a gradient [1, ...]."""
+    s = jnp.abs(gradient[0] * w)
+    is_there = ((w != 0) | is_exact).astype(s.dtype)  # an elastic kernel is 0 where there is none
     n = is_there.sum()
     mean = s.sum() / jnp.maximum(n, 1)
     variance = (is_there * (s - mean) ** 2).sum() / jnp.maximum(n - 1, 1)
     return s.sum() / jnp.where(variance > 0, jnp.sqrt(variance), 1)
 
 
-def _kernel(probe: Probe, i: int) -> Array:
-    """K of weight layer i's output, int32 [B, B]; zeros for an absent layer."""
-
-    call = probe.batch_layers()[i].calls[0]
-
-    def compute() -> Array:
-        output = call.run(call.params, call.inputs)
-        values_BxU = output.reshape(len(output), -1)
-        return patterns.hamming_kernel([values_BxU], [probe.out_units[i]])
-
-    return probe.if_present(i, compute)
+def _minus_differing(layer: Layer) -> Array:
+    """Minus the number of outputs whose signs differ, int32 [B, B]: K without the units."""
+    (call, *_) = layer.calls
+    output = call.run(call.params, call.inputs)
+    return patterns.hamming_kernel([output.reshape(len(output), -1)], [0])

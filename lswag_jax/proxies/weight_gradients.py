@@ -63,8 +63,9 @@ class Snip(GradientSum):
     weakness: ClassVar[str] = "grows with size"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
 
-    def summand(self, weight: Array, gradient: Array) -> Array:
+    def summand(self, *arrays: Array) -> Array:
         """sum |g w|."""
+        weight, gradient = arrays
         return jnp.abs(gradient[0] * weight).sum()
 
 
@@ -77,8 +78,9 @@ class Plain(GradientSum):
     weakness: ClassVar[str] = "its sign is noise of the data"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
 
-    def summand(self, weight: Array, gradient: Array) -> Array:
+    def summand(self, *arrays: Array) -> Array:
         """sum g w."""
+        weight, gradient = arrays
         return (gradient[0] * weight).sum()
 
 
@@ -91,8 +93,9 @@ class GradNorm(GradientSum):
     weakness: ClassVar[str] = "grows with the scale of the loss"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
 
-    def summand(self, weight: Array, gradient: Array) -> Array:
+    def summand(self, *arrays: Array) -> Array:
         """||g||."""
+        _, gradient = arrays
         return jnp.linalg.norm(gradient.ravel())
 
 
@@ -113,6 +116,7 @@ class L2Norm(LayerSum):
         """The kernel."""
         return (probe.kernel(i),)
 
-    def summand(self, weight: Array) -> Array:
+    def summand(self, *arrays: Array) -> Array:
         """||w||."""
+        (weight,) = arrays
         return jnp.linalg.norm(weight.ravel())

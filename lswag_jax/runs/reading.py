@@ -5,11 +5,12 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from lswag_jax import proxies
+from lswag_jax import proxies, spaces
 from lswag_jax.proxies import Proxy
 from lswag_jax.runs.archive import ARCHIVE, read_rows
 from lswag_jax.runs.compare import read_config
 from lswag_jax.scoring.rows import Row
+from lswag_jax.spaces import Space
 
 
 class Run(NamedTuple):
@@ -49,6 +50,17 @@ def read_run(workdir: str | os.PathLike) -> Run:
     return Run(config, list(rows.values()), int(free.get("total", 0)))
 
 
+def read_space(config: Mapping[str, Any]) -> Space | None:
+    """The space of a run's config; None where it is of your own, whose code is not imported."""
+    fields = {key: _tuples(value) for key, value in config["space"].items()}
+    if fields["name"] not in spaces.names():
+        return None
+    try:
+        return spaces.get(**fields)
+    except ValueError:  # a space of your own that is called as one of the package
+        return None
+
+
 def read_proxies(config: Mapping[str, Any], others: Mapping[str, type[Proxy]]) -> list[Proxy]:
     """The configured proxies of a run's config.
 
@@ -64,7 +76,7 @@ def read_proxies(config: Mapping[str, Any], others: Mapping[str, type[Proxy]]) -
         options = {key: _tuples(value) for key, value in entry.items() if key != "name"}
         name = entry["name"]
         make = others.get(name)
-        if make is None and name not in proxies.PROXIES:
+        if make is None and name not in proxies.CLASSES:
             raise ValueError(
                 f"the run measured {name}, a proxy of your own: name it, as --proxies=module:NAME."
             )

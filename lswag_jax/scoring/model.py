@@ -21,7 +21,7 @@ from lswag_jax.capture.record import Program
 from lswag_jax.options import Seed, Several, typed
 from lswag_jax.probe.candidate import Candidate, Draws
 from lswag_jax.probe.patterns import PATTERN_LIMIT
-from lswag_jax.proxies import Proxy
+from lswag_jax.proxies import Cost, Proxy
 from lswag_jax.scoring.inputs import check_inputs, in_one_dtype
 from lswag_jax.scoring.measure import measure
 from lswag_jax.scoring.options import BatchNormMode, Precision
@@ -105,6 +105,11 @@ def score_model(
         (323, 'ok')
     """
     resolved = proxy_registry.resolve(proxies)
+    for proxy in resolved:
+        if isinstance(proxy, Cost):
+            raise ValueError(
+                f"{proxy.key} is measured of a space's networks alone, by score and search."
+            )
     options = {"method": method, "rngs": rngs, "output": output}
     model, weights, images, labels = _prepared(
         module, variables, images, labels, args, kwargs, batch_norm, gradient_batch, options

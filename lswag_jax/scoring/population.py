@@ -12,6 +12,7 @@ from lswag_jax.options import typed
 from lswag_jax.probe.patterns import PATTERN_LIMIT
 from lswag_jax.proxies import Proxy
 from lswag_jax.scoring import devices, programs
+from lswag_jax.scoring.costs import Costs
 from lswag_jax.scoring.inputs import check_inputs
 from lswag_jax.scoring.options import ScoreOptions
 from lswag_jax.scoring.rows import Row, population_rows
@@ -118,6 +119,7 @@ def stream(
     proxies: Proxies = ("lswag",),
     *,
     timing: dict[str, float] | None = None,
+    costs: Costs | None = None,
     **options: Any,
 ) -> Iterator[Row]:
     """Rows of `score` as they come, so that a caller can append each to a file.
@@ -125,6 +127,7 @@ def stream(
     Args:
         space, genotypes, images, labels, proxies: as in `score`.
         timing: receives the seconds spent as `compile` and `score`.
+        costs: tells what networks cost, some of which it may know; None measures all.
         **options: as in `score`.
 
     Yields:
@@ -147,6 +150,7 @@ def stream(
         space.check(genotype)
     timing = {} if timing is None else timing
     timing |= {"compile": 0.0, "score": 0.0}
+    costs = Costs(space, resolved) if costs is None else costs
     hardware, each = devices.Devices.of(settings.devices), max(len(genotypes), 1)
     run, initial = None, []
     if genotypes and any(proxy.passes for proxy in resolved):
@@ -168,8 +172,12 @@ def stream(
         elapsed = time.perf_counter() - began
         timing["score"] += elapsed
         each_took = elapsed / max(len(members), 1)
-        rows = population_rows(space, members, results, resolved, each_took)
-        yield from hardware.gather(list(rows))
+        rows = list(population_rows(space, members, results, resolved, each_took))
+        if costs.proxies:
+            began = time.perf_counter()
+            rows = [{**row, "costs": costs(g)} for row, g in zip(rows, members, strict=True)]
+            timing["score"] += time.perf_counter() - began
+        yield from hardware.gather(rows)
 
 
 def _placed(space: Space, seeds: Sequence[int], images: Array, labels: Array, local: Any) -> Any:

@@ -16,6 +16,7 @@ from lswag_jax.proxies import Proxy
 from lswag_jax.scoring import devices
 from lswag_jax.scoring.measure import measure
 from lswag_jax.scoring.options import ScoreOptions
+from lswag_jax.scoring.waiting import said
 from lswag_jax.spaces import Space, initial
 
 Array = jax.Array
@@ -116,7 +117,8 @@ def _compiled(space, proxies, options, images, labels, each, local_devices, prec
         key: jax.ShapeDtypeStruct((each * len(local_devices), *value.shape[1:]), value.dtype)
         for key, value in space.encode(space.sample(np.random.default_rng(0), 1)).items()
     }
-    with jax.default_matmul_precision(precision):
+    names = ", ".join(proxy.key for proxy in proxies)
+    with said(f"compiling {names} for {space.name}"), jax.default_matmul_precision(precision):
         key = jax.eval_shape(lambda: jax.random.key(0))
         run = devices.over_devices(scorer, local_devices)
         return run.lower(variables, encoded, images, labels, key).compile()

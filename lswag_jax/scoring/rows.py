@@ -20,8 +20,10 @@ class Row(TypedDict):
         seconds: that scoring took, compilation left out.
         degenerate: of each repeat [R], whether the logits do not depend on the input.
         parts: for each proxy its parts, lists with leading axis R.
+        costs: of each measured cost (`proxies.Cost`) the seconds or bytes, by its key.
         coverage: of a user's model, what proxies see of it (`Coverage`).
-        error: in place of the last two, why the architecture could not be run.
+        generation: of evolution, from 0; absent elsewhere.
+        error: in place of `degenerate` and `parts`, why the architecture could not be run.
     """
 
     id: str
@@ -31,7 +33,9 @@ class Row(TypedDict):
     seconds: float
     degenerate: NotRequired[list[bool]]
     parts: NotRequired[dict[str, dict[str, list]]]
+    costs: NotRequired[dict[str, float]]
     coverage: NotRequired[dict[str, Any]]
+    generation: NotRequired[int]
     error: NotRequired[str]
 
 

@@ -12,7 +12,7 @@ import scipy
 
 from lswag_jax.files import dump_row, write_atomically, write_csv, write_parquet
 from lswag_jax.options import typed, typed_methods
-from lswag_jax.proxies.base import Proxy
+from lswag_jax.proxies import Cost, Proxy
 from lswag_jax.scoring.rows import Row
 
 # Mildest first; all but the first two are failures.
@@ -77,8 +77,10 @@ class ScoreTable:
     def _check_rows(self) -> None:
         """Raises ValueError where a row lacks what its scores are made of."""
         probed = [proxy.key for proxy in self.proxies if proxy.passes]
+        costs = [proxy.key for proxy in self.proxies if isinstance(proxy, Cost)]
         for row in self.rows:
             missing = [key for key in ("id", "params", "macs") if key not in row]
+            missing += [key for key in costs if key not in row.get("costs", ())]
             if probed and "error" not in row:
                 missing += [key for key in ("degenerate", "parts") if key not in row]
                 missing += [name for name in probed if name not in row.get("parts", {name: 0})]
@@ -88,8 +90,9 @@ class ScoreTable:
     def _score(self, proxy: Proxy) -> None:
         name, failed = proxy.key, np.array(["error" in row for row in self.rows], bool)
         if not proxy.passes:
-            raw = self.column(proxy.name).astype(np.float64)[:, None]
-            scores, status, rule = raw, np.full(raw.shape, "ok", object), "score"
+            raw = self._sizes(proxy)[:, None]
+            scores, rule = raw, "score"
+            status = np.where(np.isnan(raw), "nan", "ok").astype(object)
         elif failed.all():
             raw = scores = np.full((len(self.rows), 1), np.nan)
             status, rule = np.full(raw.shape, "error", object), "score"
@@ -111,6 +114,12 @@ class ScoreTable:
             self.scores[name], self.std[name] = scores.mean(1), scores.std(1)
             self.raw[name] = raw.mean(1)
         self.statuses[name] = np.array([STATUSES[s] for s in severity.max(1, initial=0)], object)
+
+    def _sizes(self, proxy: Proxy) -> np.ndarray:
+        """What a proxy without passes reads of the rows [P]: a column, or a measured cost."""
+        if isinstance(proxy, Cost):
+            return np.array([row["costs"][proxy.key] for row in self._plain], np.float64)
+        return self.column(proxy.name).astype(np.float64)
 
     @property
     def _plain(self) -> list[dict[str, Any]]:

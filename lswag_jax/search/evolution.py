@@ -13,6 +13,7 @@ import numpy as np
 
 from lswag_jax.options import Count, Natural, Share
 from lswag_jax.runs.archive import Archive, Evaluate, check_complete, extend
+from lswag_jax.scoring.costs import Costs
 from lswag_jax.scoring.rows import Row
 from lswag_jax.search.random_search import SearchOptions, is_legal, require_legal, sample_legal
 from lswag_jax.spaces import Space
@@ -72,6 +73,7 @@ def search(
     fitness: Callable[[Sequence[Row]], np.ndarray],
     options: EvolutionOptions,
     archive: list[Row] | Archive,
+    costs: Costs | None = None,
 ) -> None:
     """Evaluates generation after generation; resumes where the archive ends.
 
@@ -81,6 +83,7 @@ def search(
         fitness: from all rows so far the fitness of each [P], larger is better.
         options: see `EvolutionOptions`.
         archive: receives the rows.
+        costs: measures for the windows of latency and memory.
 
     Raises:
         ValueError: the windows cannot be met, or the archive is of another search.
@@ -99,9 +102,20 @@ def search(
     size = 0
     for generation in range(options.generations):
         rows = archive[:size]  # a resumed search must not see what came later
-        genotypes = propose(space, options, generation, rows, fitness(rows) if rows else None)
-        size = extend(archive, size, space, genotypes, evaluate)
+        values = fitness(rows) if rows else None
+        genotypes = propose(space, options, generation, rows, values, costs)
+        size = extend(archive, size, space, genotypes, _of_generation(generation, evaluate))
     check_complete(archive, size)
+
+
+def _of_generation(generation: int, evaluate: Evaluate) -> Evaluate:
+    """`evaluate`, its rows telling the generation."""
+
+    def evaluated(genotypes: Sequence[Any]) -> Iterator[Row]:
+        for row in evaluate(genotypes):
+            yield {**row, "generation": generation}
+
+    return evaluated
 
 
 def propose(
@@ -110,6 +124,7 @@ def propose(
     generation: int,
     rows: Sequence[Row],
     fitness: np.ndarray | None,
+    costs: Costs | None = None,
 ) -> list[Any]:
     """Genotypes of a generation: random ones at first, then mutants, crossovers and random ones.
 
@@ -119,26 +134,27 @@ def propose(
         generation: 0 is the first population.
         rows: of all generations before.
         fitness: of the rows [P]; of equals the earlier row is the better.
+        costs: measures for the windows of latency and memory.
 
     Raises:
         ValueError: the first population cannot be found within the windows.
     """
     rng = np.random.default_rng([options.seed, generation])
     if generation == 0:
-        return require_legal(space, rng, options.population, options)
+        return require_legal(space, rng, options.population, options, costs)
     best = np.argsort(-np.asarray(fitness), kind="stable")[: options.select]
     parents = [space.from_json(rows[i]["genotype"]) for i in best]
     seen = {row["id"] for row in rows}
 
     def children(proposals: Iterator[Any], num: int) -> list[Any]:
         tried = islice(proposals, num * options.tries)
-        legal = (g for g in tried if g is not None and is_legal(space, g, options, seen))
+        legal = (g for g in tried if g is not None and is_legal(space, g, options, seen, costs))
         return list(islice(legal, num))
 
     mutants = children(_mutants(space, rng, parents, options), options.mutation)
     crossed = children(_crossovers(space, rng, parents), options.crossover)
     num_random = options.population - len(mutants) - len(crossed)
-    return mutants + crossed + sample_legal(space, rng, num_random, options, seen)
+    return mutants + crossed + sample_legal(space, rng, num_random, options, seen, costs)
 
 
 def _mutants(

@@ -10,10 +10,12 @@ from lswag_jax.options import Checked, Count, Seed
 from lswag_jax.runs.archive import Archive, Evaluate, check_complete, extend
 from lswag_jax.runs.draw import draw, shortage
 from lswag_jax.runs.shards import Shard
+from lswag_jax.scoring.costs import Costs
 from lswag_jax.scoring.rows import Row
 from lswag_jax.spaces import Space
 
 Window = tuple[float, float]
+MEASURED = ("latency", "memory")  # whose windows need measurements
 _NUM_PROBES = 1000  # random genotypes whose sizes an error reports
 
 
@@ -25,6 +27,9 @@ class SearchOptions(Checked):
         seed: of the proposals.
         params_window: smallest and largest number of parameters, inclusive; None sets no limit.
         macs_window: the same of multiply-accumulates.
+        latency_window: the same of the proxy `latency`, in seconds. A proposal within the other
+            windows is compiled and measured before it is scored.
+        memory_window: the same of the proxy `memory`, in bytes.
         patience: random proposals that may fail in a row, as duplicates or outside a window.
 
     Raises:
@@ -34,10 +39,13 @@ class SearchOptions(Checked):
     seed: Seed = 0
     params_window: Window | None = None
     macs_window: Window | None = None
+    latency_window: Window | None = None
+    memory_window: Window | None = None
     patience: Count = 10_000
 
     def __post_init__(self) -> None:
-        for field in ("params_window", "macs_window"):
+        for field in ("params", "macs", *MEASURED):
+            field = f"{field}_window"
             window = getattr(self, field)
             if window is None:
                 continue
@@ -46,6 +54,12 @@ class SearchOptions(Checked):
             object.__setattr__(self, field, tuple(window))
         super().__post_init__()
 
+    @property
+    def measured(self) -> dict[str, Window]:
+        """The windows that need measurements, by the names of their proxies."""
+        windows = {name: getattr(self, f"{name}_window") for name in MEASURED}
+        return {name: window for name, window in windows.items() if window is not None}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RandomOptions(SearchOptions):
@@ -53,7 +67,8 @@ class RandomOptions(SearchOptions):
 
     Args:
         num: genotypes to evaluate, all different.
-        shard: this worker's share of them; None takes all.
+        shard: this worker's share of them; None takes all. Workers would measure differently, so
+            there is none with a window of latency or memory.
 
     Example:
         >>> RandomOptions(num=500, params_window=(4e6, 9e6)).total
@@ -63,6 +78,14 @@ class RandomOptions(SearchOptions):
     num: Count = 1000
     shard: Shard | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shard and self.measured:
+            raise ValueError(
+                f"{next(iter(self.measured))}_window must not be set with a shard, since workers "
+                "would measure differently."
+            )
+
     @property
     def total(self) -> int:
         """Genotypes to evaluate."""
@@ -70,11 +93,15 @@ class RandomOptions(SearchOptions):
 
     def own(self, genotypes: Sequence[Any]) -> Sequence[Any]:
         """Of all genotypes those of the shard."""
-        return self.shard.of(genotypes) if self.shard else genotypes
+        return self.shard.share(genotypes) if self.shard else genotypes
 
 
 def search(
-    space: Space, evaluate: Evaluate, options: RandomOptions, archive: list[Row] | Archive
+    space: Space,
+    evaluate: Evaluate,
+    options: RandomOptions,
+    archive: list[Row] | Archive,
+    costs: Costs | None = None,
 ) -> None:
     """Evaluates `options.total` random legal genotypes; resumes where the archive ends.
 
@@ -83,6 +110,7 @@ def search(
         evaluate: yields a row for each genotype, in order.
         options: see `RandomOptions`.
         archive: receives the rows.
+        costs: measures for the windows of latency and memory.
 
     Raises:
         ValueError: the windows cannot be met, or the archive is of another search.
@@ -95,11 +123,18 @@ def search(
         >>> len(archive)
         7
     """
-    genotypes = require_legal(space, np.random.default_rng([options.seed, 0]), options.num, options)
+    rng = np.random.default_rng([options.seed, 0])
+    genotypes = require_legal(space, rng, options.num, options, costs)
     check_complete(archive, extend(archive, 0, space, options.own(genotypes), evaluate))
 
 
-def is_legal(space: Space, genotype: Any, options: SearchOptions, seen: set[str]) -> bool:
+def is_legal(
+    space: Space,
+    genotype: Any,
+    options: SearchOptions,
+    seen: set[str],
+    costs: Costs | None = None,
+) -> bool:
     """Whether a genotype is new and within the windows; a legal one is added to `seen`.
 
     Args:
@@ -107,12 +142,14 @@ def is_legal(space: Space, genotype: Any, options: SearchOptions, seen: set[str]
         genotype: proposed.
         options: the windows.
         seen: names (`Space.format`) of the genotypes proposed before.
+        costs: measures for the windows of latency and memory.
     """
     name = space.format(genotype)
     legal = (
         name not in seen
         and _inside(options.params_window, space.num_params, genotype)
         and _inside(options.macs_window, space.macs, genotype)
+        and _costs_inside(options, genotype, costs)
     )
     if legal:
         seen.add(name)
@@ -123,8 +160,23 @@ def _inside(window: Window | None, size, genotype: Any) -> bool:
     return window is None or window[0] <= size(genotype) <= window[1]
 
 
+def _costs_inside(options: SearchOptions, genotype: Any, costs: Costs | None) -> bool:
+    """Whether measured costs are within their windows; measured last, as it takes longest."""
+    if not options.measured:
+        return True
+    if costs is None:
+        raise ValueError(f"{next(iter(options.measured))}_window needs what measures costs.")
+    found = costs.agreed(genotype)
+    return all(_inside(w, lambda _, n=n: found[n], genotype) for n, w in options.measured.items())
+
+
 def sample_legal(
-    space: Space, rng: np.random.Generator, num: int, options: SearchOptions, seen: set[str]
+    space: Space,
+    rng: np.random.Generator,
+    num: int,
+    options: SearchOptions,
+    seen: set[str],
+    costs: Costs | None = None,
 ) -> list[Any]:
     """Up to `num` random legal genotypes; fewer if `options.patience` runs out (`runs.draw`).
 
@@ -133,40 +185,63 @@ def sample_legal(
         rng: source of randomness.
         num: genotypes wanted.
         options: the windows and the patience.
-        seen: see `is_legal`.
+        seen, costs: see `is_legal`.
     """
-    return draw(space, rng, num, lambda g: is_legal(space, g, options, seen), options.patience)
+
+    def is_wanted(genotype: Any) -> bool:
+        return is_legal(space, genotype, options, seen, costs)
+
+    return draw(space, rng, num, is_wanted, options.patience)
 
 
 def require_legal(
-    space: Space, rng: np.random.Generator, num: int, options: SearchOptions
+    space: Space,
+    rng: np.random.Generator,
+    num: int,
+    options: SearchOptions,
+    costs: Costs | None = None,
 ) -> list[Any]:
     """Exactly `num` random legal genotypes.
 
     Args:
-        space, rng, num, options: as in `sample_legal`.
+        space, rng, num, options, costs: as in `sample_legal`.
 
     Raises:
         ValueError: the patience ran out.
     """
-    found = sample_legal(space, rng, num, options, set())
+    found = sample_legal(space, rng, num, options, set(), costs)
     if len(found) == num:
         return found
-    if all(w is None or w == (0, np.inf) for w in (options.params_window, options.macs_window)):
+    windows = {"params": options.params_window, "macs": options.macs_window} | options.measured
+    if all(w is None or w == (0, np.inf) for w in windows.values()):
         raise ValueError(shortage(space, len(found), num))
     probes = space.sample(np.random.default_rng([options.seed, 0]), _NUM_PROBES)
+    extremes = {
+        "params": _extremes([space.num_params(g) for g in probes]),
+        "macs": _extremes([space.macs(g) for g in probes]),
+    }
+    for name in options.measured:
+        measured = [known[name] for known in costs.known.values()] if costs else []
+        extremes[name] = _extremes([m for m in measured if np.isfinite(m)])
+    asked = _listed([f"{name} in {_show(window)}" for name, window in windows.items()])
     raise ValueError(
-        f"only {len(found)} of {num} different genotypes of {space.name} were found with params in "
-        f"{_show(options.params_window)} and macs in {_show(options.macs_window)}, then "
-        f"{options.patience} random ones in a row failed: they have "
-        f"{_extremes([space.num_params(g) for g in probes])} params and "
-        f"{_extremes([space.macs(g) for g in probes])} macs."
+        f"only {len(found)} of {num} different genotypes of {space.name} were found with {asked}, "
+        f"then {options.patience} random ones in a row failed: they have "
+        f"{_listed([f'{value} {name}' for name, value in extremes.items()])}."
     )
+
+
+def _listed(items: Sequence[str]) -> str:
+    return " and ".join([", ".join(items[:-1]), items[-1]])
 
 
 def _show(window: Window | None) -> str:
     return "[0, inf]" if window is None else f"[{window[0]:.10g}, {window[1]:.10g}]"
 
 
-def _extremes(sizes: Sequence[int]) -> str:
-    return f"{min(sizes)} to {max(sizes)}"
+def _extremes(sizes: Sequence[float]) -> str:
+    """The smallest and largest; a measured size to four digits."""
+    if not sizes:
+        return "unknown"
+    low, high = (s if isinstance(s, int) else f"{s:.4g}" for s in (min(sizes), max(sizes)))
+    return f"{low} to {high}"

@@ -1,6 +1,7 @@
 """The result of a search, and the files it is written to."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ import scipy
 
 from lswag_jax.files import dump_row, write_atomically, write_csv, write_parquet
 from lswag_jax.options import typed
+from lswag_jax.scoring.objectives import Objectives
 from lswag_jax.scoring.table import STATUSES, ScoreTable
 from lswag_jax.spaces import Space
 
@@ -25,37 +27,60 @@ class SearchResult:
             seconds of this process, `compile` and `score`.
         fitness: of each [P], larger is better, ranked over all of them.
         by: the proxies that the fitness is made of.
+        objectives: that the fitness compares by, where there are several.
     """
 
     table: ScoreTable
     fitness: np.ndarray
     by: tuple[str, ...] = ()
+    objectives: Objectives | None = None
+
+    @functools.cached_property
+    def front(self) -> np.ndarray:
+        """Indices of the networks that no other one dominates, best of the first objective first.
+
+        Without objectives there are none.
+        """
+        return self.objectives.front(self.table) if self.objectives else np.zeros(0, int)
+
+    @property
+    def preference(self) -> np.ndarray:
+        """What networks are listed by [P], larger is better.
+
+        That is the fitness; of several objectives the front comes first, in its own order.
+        """
+        front, values = self.front, np.array(self.fitness)
+        values[front] = np.arange(len(front), 0, -1)  # the fitness of all others is negative
+        return values
 
     @property
     def order(self) -> np.ndarray:
         """Indices, best first; of equals the one evaluated first."""
-        return np.argsort(-self.fitness, kind="stable")
+        return np.argsort(-self.preference, kind="stable")
 
     @property
     def best(self) -> int:
-        """Index of the best."""
+        """Index of the best, of several objectives by the first of them on the front."""
         return int(self.order[0])
 
     @property
     def refusal(self) -> str:
         """Why no network is the best: none has a usable score; empty where one has."""
-        return unusable(self.table, self.by)
+        return unusable(self.table, self.by, together=self.objectives is not None)
 
 
-def unusable(table: ScoreTable, proxies: Sequence[str]) -> str:
+def unusable(table: ScoreTable, proxies: Sequence[str], together: bool = False) -> str:
     """What to say where every network failed by every one of some proxies; else empty.
 
     Args:
         table: of the networks.
         proxies: that they are ranked by; none says nothing.
+        together: whether a network needs a score by all of them, as one of several objectives.
     """
-    failed = [np.isin(table.statuses[name], STATUSES[2:]).all() for name in proxies]
-    if not len(table) or not failed or not all(failed):
+    failed_KxP = [np.isin(table.statuses[name], STATUSES[2:]) for name in proxies]
+    if not len(table) or not failed_KxP:
+        return ""
+    if not (np.any if together else np.all)(failed_KxP, axis=0).all():
         return ""
     counts = "; ".join(f"{name} {count_statuses(table, name)}" for name in proxies)
     errors = [row["error"] for row in table.rows if "error" in row]
@@ -77,7 +102,8 @@ def write_results(
 ) -> None:
     """Writes `ranking.csv`, `ranking.parquet` (best first) and `best.json`, each atomically.
 
-    Where no network has a usable score there is no `best.json`, and an older one goes.
+    Of several objectives it also writes `front.csv`, in which the front's networks are as in
+    the ranking. Where no network has a usable score there is no `best.json`, and an older one goes.
 
     Args:
         result: of a search.
@@ -86,13 +112,16 @@ def write_results(
     """
     workdir, order = pathlib.Path(workdir), result.order
     columns = {
-        "rank": scipy.stats.rankdata(-result.fitness)[order],
+        "rank": scipy.stats.rankdata(-result.preference)[order],
         "fitness": result.fitness[order],
     }
     for name, values in result.table.flat().items():
         columns[name] = [values[i] for i in order]
     write_csv(workdir / "ranking.csv", columns)
     write_parquet(workdir / "ranking.parquet", columns)
+    if result.objectives:
+        size = len(result.front)
+        write_csv(workdir / "front.csv", {key: values[:size] for key, values in columns.items()})
     if result.refusal:
         (workdir / "best.json").unlink(missing_ok=True)
         return

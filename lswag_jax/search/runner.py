@@ -1,5 +1,6 @@
 """A search from images to result files, resumed by its working directory."""
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,22 +12,25 @@ from lswag_jax import proxies as proxy_registry
 from lswag_jax.options import typed
 from lswag_jax.proxies import Proxy
 from lswag_jax.runs.archive import Archive, Evaluate
-from lswag_jax.runs.identity import data_sha256, describe
+from lswag_jax.runs.identity import data_sha256, describe, device
 from lswag_jax.runs.shards import open_archive, reuse
 from lswag_jax.scoring import devices as distributed
 from lswag_jax.scoring import population as scoring
+from lswag_jax.scoring.costs import Costs
 from lswag_jax.scoring.fitness import Fitness
+from lswag_jax.scoring.objectives import Objectives
 from lswag_jax.scoring.options import ScoreOptions
 from lswag_jax.scoring.rows import Row
 from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.search import evolution, pruning, random_search
 from lswag_jax.search.evolution import EvolutionOptions
 from lswag_jax.search.pruning import PruningOptions
-from lswag_jax.search.random_search import RandomOptions
+from lswag_jax.search.random_search import MEASURED, RandomOptions
 from lswag_jax.search.results import SearchResult, unusable, write_results
 from lswag_jax.spaces import Space, supernet_of
 
 Options = EvolutionOptions | RandomOptions | PruningOptions
+COSTS = "costs"  # folder of what was measured for windows
 
 
 class Progress(NamedTuple):
@@ -50,8 +54,9 @@ def search(
     archive: list[Row] | Archive,
     *,
     proxies: scoring.Proxies = ("lswag",),
-    fitness: str | Sequence[str] | Fitness = ("lswag",),
+    fitness: str | Sequence[str] | Fitness | Objectives = ("lswag",),
     progress: Callable[[Progress], None] | None = None,
+    costs: Costs | None = None,
 ) -> SearchResult:
     """Searches by evolution, at random or by pruning, whichever the options are of.
 
@@ -62,8 +67,10 @@ def search(
         archive: rows evaluated before, from which the search resumes; receives the new ones.
         proxies: the proxies that the rows hold.
         fitness: those searched by, see `Fitness.parse`; several are merged over the whole
-            archive, anew in each generation, or over the removals of a round.
+            archive, anew in each generation, or over the removals of a round. `Objectives` in its
+            place compares networks as NSGA-II does.
         progress: called after each new row, and once for an archive that is resumed.
+        costs: measures for windows of latency and memory, and remembers; None measures anew.
 
     Returns:
         All that was evaluated, `refusal` telling where none of it can be ranked; of pruning the
@@ -83,7 +90,10 @@ def search(
         >>> result.table["params"].max() == result.fitness[result.best] <= 6e6
         np.True_
     """
-    resolved, fitness = proxy_registry.resolve(proxies), Fitness.parse(fitness)
+    resolved, fitness = proxy_registry.resolve(proxies), _parsed(fitness)
+    objectives = fitness if isinstance(fitness, Objectives) else None
+    costs = Costs(space, resolved) if costs is None else costs
+    _check_windows(options, resolved)
 
     def rank(rows: Sequence[Row]) -> np.ndarray:
         return fitness(ScoreTable(rows, resolved))
@@ -94,13 +104,25 @@ def search(
     rows: Sequence[Row] = archive
     by = fitness.proxies
     if isinstance(options, EvolutionOptions):
-        evolution.search(space, evaluate, rank, options, archive)
+        evolution.search(space, evaluate, rank, options, archive, costs)
     elif isinstance(options, RandomOptions):
-        random_search.search(space, evaluate, options, archive)
+        random_search.search(space, evaluate, options, archive, costs)
     else:
         by = ()  # what is left was not scored itself, but as the last super-network
         rows = [_prune(space, evaluate, options, archive, resolved, fitness)]
-    return SearchResult(ScoreTable(rows, resolved), rank(rows), by)
+    return SearchResult(ScoreTable(rows, resolved), rank(rows), by, objectives)
+
+
+def _parsed(fitness: str | Sequence[str] | Fitness | Objectives) -> Fitness | Objectives:
+    return fitness if isinstance(fitness, Objectives) else Fitness.parse(fitness)
+
+
+def _check_windows(options: Options, proxies: Sequence[Proxy]) -> None:
+    """Raise ValueError for a window of a cost that is not measured."""
+    windows = () if isinstance(options, PruningOptions) else options.measured
+    for name in windows:
+        if name not in [proxy.key for proxy in proxies]:
+            raise ValueError(f"{name}_window needs {name} among the proxies.")
 
 
 def _prune(
@@ -109,9 +131,11 @@ def _prune(
     options: PruningOptions,
     archive: list[Row] | Archive,
     proxies: Sequence[Proxy],
-    fitness: Fitness,
+    fitness: Fitness | Objectives,
 ) -> Row:
     """The row of the network that is left, as one of `space`."""
+    if isinstance(fitness, Objectives):
+        raise ValueError("pruning has one fitness, of one or several proxies, and no objectives.")
     if fitness.rule == "product" and len(fitness.proxies) > 1:
         raise ValueError("pruning merges losses, which may be negative: not by rule 'product'.")
 
@@ -205,7 +229,7 @@ def run(
     *,
     config: Mapping[str, Any] | None = None,
     exempt: Sequence[str] = (),
-    fitness: str | Sequence[str] | Fitness = ("lswag",),
+    fitness: str | Sequence[str] | Fitness | Objectives = ("lswag",),
     score_options: ScoreOptions | None = None,
     complete: Callable[[Iterable[Row]], Iterable[Row]] = iter,
     progress: Callable[[Progress], None] | None = None,
@@ -214,8 +238,10 @@ def run(
 
     Killed at any moment and called again with the same arguments it goes on where it was, and
     ends with the same archive. `workdir` receives `config.json`, `archive.jsonl` (a row an
-    evaluated genotype), and at the end `ranking.csv`, `ranking.parquet` and `best.json`. In a job
-    of several processes (`jax.distributed`) all of them make the same call; the first writes.
+    evaluated genotype), and at the end `ranking.csv`, `ranking.parquet` and `best.json`, with
+    several objectives also `front.csv`. In a job of several processes (`jax.distributed`) all of
+    them make the same call; the first writes. What was measured for windows of latency and memory
+    is kept in `workdir/costs`, of networks outside of them too, and not measured again.
 
     A random search with a `shard` writes its rows to `workdir/shard-k-of-n` and no results; the
     same search without one, when the workers have ended, takes their rows.
@@ -241,7 +267,7 @@ def run(
     Raises:
         ValueError: bad arguments, a workdir of another config, windows that cannot be met.
     """
-    resolved, fitness = proxy_registry.resolve(proxies), Fitness.parse(fitness)
+    resolved, fitness = proxy_registry.resolve(proxies), _parsed(fitness)
     settings = score_options or ScoreOptions()
     timing = {"compile": 0.0, "score": 0.0}
     if config is None:
@@ -254,7 +280,14 @@ def run(
         probed = [proxy for proxy in resolved if proxy.is_zero_cost]
         yield from complete(
             scoring.stream(
-                scored, genotypes, images, labels, probed, timing=spent, **settings.keywords()
+                scored,
+                genotypes,
+                images,
+                labels,
+                probed,
+                timing=spent,
+                costs=costs,
+                **settings.keywords(),
             )
         )
         for key in timing:
@@ -262,7 +295,8 @@ def run(
 
     shard = options.shard if isinstance(options, RandomOptions) else None
     folder = shard.folder(workdir) if shard else workdir
-    with open_archive(folder, config, exempt) as (archive, found):
+    with open_archive(folder, config, exempt) as (archive, found), contextlib.ExitStack() as stack:
+        costs = _costs(space, resolved, options, folder, stack)
         result = search(
             space,
             reuse(scored, found, evaluate),
@@ -271,6 +305,7 @@ def run(
             proxies=resolved,
             fitness=fitness,
             progress=progress,
+            costs=costs,
         )
     result.table.timing |= timing
     if not shard:
@@ -278,9 +313,30 @@ def run(
     return result
 
 
+def _costs(
+    space: Space,
+    proxies: Sequence[Proxy],
+    options: Options,
+    folder: str | os.PathLike,
+    stack: contextlib.ExitStack,
+) -> Costs:
+    """What measures the costs of a run; with windows of them it goes on from the run's folder."""
+    costs = Costs(searched(space, options), proxies)
+    if isinstance(options, PruningOptions) or not options.measured:
+        return costs
+    described = {proxy.key: dataclasses.asdict(proxy) for proxy in costs.proxies}
+    config = {"space": space.describe(), "proxies": described, **device(proxies)}
+    opened = open_archive(os.path.join(folder, COSTS), config)
+    archive, _ = stack.enter_context(opened)
+    return Costs(space, proxies, archive)
+
+
 def _describe(space, proxies: Iterable[Proxy], options, fitness, settings) -> dict:
     """The arguments of a run as plain values, but for those that say where it runs."""
-    decisive = {k: v for k, v in dataclasses.asdict(options).items() if k != "shard"}
+    unset = {f"{n}_window" for n in MEASURED if getattr(options, f"{n}_window", None) is None}
+    decisive = {
+        k: v for k, v in dataclasses.asdict(options).items() if k != "shard" and k not in unset
+    }
     more: dict[str, Any] = {"search": {"kind": type(options).__name__} | decisive}
     if not isinstance(options, RandomOptions):  # which is ranked at its end
         more["fitness"] = fitness.to_json()

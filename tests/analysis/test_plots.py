@@ -1,36 +1,26 @@
-"""Figures show the numbers they are given, and leave matplotlib's global state alone."""
+"""Figures of runs show the numbers they are given, and leave matplotlib's global state alone."""
 
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from lswag_jax import proxies
 from lswag_jax.analysis import plots
-from lswag_jax.analysis.layer_profile import STATISTICS, Profile
+from lswag_jax.analysis.plots import style
 from lswag_jax.scoring.table import ScoreTable
+from tests.helpers.figures import check_outside, dots, drawn, legend
 
 
-def table_of(swap) -> ScoreTable:
+def table_of(swap, params=10**6) -> ScoreTable:
     """A table of `swap` scores with parameter counts 1, 2, ... millions."""
     rows = [
-        {"id": str(i), "genotype": None, "params": (i + 1) * 10**6, "macs": 1, "seconds": 0.0}
+        {"id": str(i), "genotype": None, "params": (i + 1) * params, "macs": 1, "seconds": 0.0}
         | {"degenerate": [False], "parts": {"swap": {"score": [score]}}}
         for i, score in enumerate(swap)
     ]
     return ScoreTable(rows, proxies.resolve("swap"))
-
-
-def dots(axes, index: int = 0) -> list:
-    return np.asarray(axes.collections[index].get_offsets()).tolist()
-
-
-def drawn(figure) -> Figure:
-    """The figure, after it was laid out without a warning."""
-    figure.draw_without_rendering()
-    return figure
 
 
 def test_score_against_params():
@@ -40,9 +30,31 @@ def test_score_against_params():
     assert dots(axes) == [[1, 3], [3, 5]]
     assert dots(axes, 1) == [[3, 5]]
     assert axes.get_title() == "swap against size (n = 3, 1 failed)"
-    assert "millions" in axes.get_xlabel()
+    assert axes.get_xlabel() == "parameters (millions)"
     failed_best = drawn(plots.score_against_params(table, "swap", best=1))
     assert len(failed_best.axes[0].collections) == 1
+
+
+def test_sizes_are_thousands_or_millions_as_fits():
+    figure = plots.score_against_params(table_of([1.0, 3.0, 2.0], 7000), "swap", 1, "darts on svhn")
+    (axes,) = figure.axes
+    assert axes.get_xlabel() == "parameters (thousands)"
+    assert dots(axes) == [[7, 1], [14, 3], [21, 2]]
+    first, second = axes.get_title().splitlines()
+    assert r"Spearman $\rho$ with size = 0.50" in first
+    assert second == "darts on svhn"
+    check_outside(figure)
+
+
+def test_many_dots_are_small_and_an_image():
+    """3,000 of them a tenth of the area of few; in a vector file they are an image."""
+    few, many = style.dots(100), style.dots(3000)
+    assert many["s"] < few["s"] / 4
+    assert many["alpha"] < few["alpha"]
+    assert (few["rasterized"], many["rasterized"]) == (False, True)
+    figure = plots.score_against_params(table_of(np.arange(3000.0)), "swap", 5)
+    assert figure.axes[0].collections[0].get_sizes()[0] == many["s"]
+    assert len(style.as_bytes(figure, "svg")) < 400_000
 
 
 def test_best_so_far():
@@ -56,74 +68,82 @@ def test_best_so_far():
     assert "2 failed" in axes.get_title()
 
 
+def test_generations_are_marked():
+    """Every second one is shaded, whatever its size; their numbers stand above."""
+    figure = plots.best_so_far(np.arange(10.0), "lswag", [0, 0, 0, 1, 1, 2, 2, 2, 2, 3])
+    check_outside(figure)
+    (axes,) = figure.axes
+    spans = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in axes.patches]
+    assert spans == [(3.5, 5.5), (9.5, 10.5)]
+    (above,) = axes.child_axes
+    assert above.get_xlabel() == "generation"
+    assert [text.get_text() for text in above.get_xticklabels()] == ["0", "1", "2", "3"]
+    np.testing.assert_allclose(above.get_xticks(), [2, 4.5, 7.5, 10])
+    with pytest.raises(ValueError, match="there are 2 evaluations, but 1 generations"):
+        plots.best_so_far([1.0, 2.0], generations=[0])
+
+
+def test_front():
+    columns = {"macs": [4, 1, 2, 3, 5], "accuracy": [6.0, 1.0, np.nan, 3.0, 5.0]}
+    figure = plots.front(columns, "macs", "accuracy", about="darts on svhn")
+    check_outside(figure)
+    (axes,) = figure.axes
+    assert dots(axes) == [[4, 6], [1, 1], [3, 3], [5, 5]]
+    assert np.transpose(axes.lines[0].get_data()).tolist() == [[1, 1], [3, 3], [4, 6]]
+    assert axes.lines[0].get_drawstyle() == "steps-post"
+    assert axes.get_title() == "Front of 3 (n = 5, 1 failed)\ndarts on svhn"
+    assert axes.get_xlabel() == "macs (smaller is better)"
+    (axes,) = drawn(plots.front(columns, "+macs", "-accuracy")).axes
+    assert np.transpose(axes.lines[0].get_data()).tolist() == [[1, 1], [3, 3], [5, 5]]
+    assert axes.lines[0].get_drawstyle() == "steps-pre"
+    assert axes.get_ylabel() == "accuracy (smaller is better)"
+    (axes,) = drawn(plots.front(columns, "macs", "accuracy", members=[4, 0])).axes
+    assert np.transpose(axes.lines[0].get_data()).tolist() == [[4, 6], [5, 5]]
+    with pytest.raises(ValueError, match="no column 'speed', it has macs, accuracy"):
+        plots.front(columns, "speed", "accuracy")
+
+
+def test_front_of_scores():
+    table = table_of([3.0, np.nan, 5.0, 4.0])
+    (axes,) = drawn(plots.front(table, "params", "swap")).axes
+    assert np.transpose(axes.lines[0].get_data()).tolist() == [[1, 3], [3, 5]]
+    assert axes.get_xlabel() == "params (millions, smaller is better)"
+    drawn(plots.front(table_of([np.nan]), "params", "swap"))
+    with pytest.raises(ValueError, match="no column 'zico', it has swap"):
+        plots.front(table, "params", "zico")
+
+
 @pytest.mark.parametrize("fitness", [[], [-np.inf]])
 def test_best_so_far_of_nothing(fitness):
     drawn(plots.best_so_far(fitness))
 
 
-PARTS = {
-    "lambda_l": np.array([[9.0] * 5, [1.0, 2.0, 3.0, 0.0, 4.0]]),
-    "bins": np.array([[0.0] * 5, [0.0, 2.0, 5.0, -1.0, 7.0]]),
-    "in_window": np.array([[1.0] * 5, [0.0, 1.0, 1.0, 0.0, 0.0]]),
-    "psi_l": np.array([[1.0, 1.0, 1.0], [7.0, 0.0, 8.0]]),
-    "psi": np.array([3.0, 13.0]),
-}
-
-
-def test_layer_factors():
-    upper, lower = drawn(plots.layer_factors(PARTS, 1)).axes
-    inside, outside = upper.containers
-    assert [bar.get_height() for bar in inside] == [2, 3]
-    assert [bar.get_height() for bar in outside] == [1, 4]
-    assert [label.get_text() for label in upper.get_xticklabels()] == [
-        "0 %",
-        "20 %",
-        "50 %",
-        "70 %",
+def test_training_marks_the_best_epoch():
+    rows = [
+        {"epoch": e, "loss": 2.0 / e, "top1": top1} for e, top1 in ((1, 0.4), (2, 0.6), (3, 0.5))
     ]
-    assert upper.get_title(loc="left") == r"$\Lambda$ = 5 over 2 layers"
-    assert [bar.get_height() for bar in lower.containers[0]] == [7, 8]
-    assert lower.get_title(loc="left").startswith(r"$\Psi$ = 13;")
-    assert drawn(plots.layer_factors(PARTS, 0)).axes[0].get_legend() is None
+    figure = plots.training(rows, rows, "darts")
+    check_outside(figure)
+    assert dots(figure.axes[1]) == [[2, 0.6]]
+    assert legend(figure) == ["training", "validation", "best, 0.6000"]
+    drawn(plots.training(rows))
 
 
-def test_layer_factors_of_a_failed_network_and_of_too_few_parts():
-    nothing = {key: np.full((1, *value.shape[1:]), np.nan) for key, value in PARTS.items()}
-    drawn(plots.layer_factors(nothing))
-    parts = {key: PARTS[key] for key in ("psi", "psi_l")}
-    with pytest.raises(ValueError, match=r"missing are \['lambda_l', 'bins', 'in_window'\]"):
-        plots.layer_factors(parts)
+@pytest.mark.parametrize(
+    ("kind", "start"), [("png", b"\x89PNG\r\n"), ("pdf", b"%PDF-"), ("svg", b"<?xml")]
+)
+def test_save_writes_what_the_name_says_and_the_same_twice(kind, start, tmp_path):
+    path, again = tmp_path / f"a.{kind}", tmp_path / f"b.{kind}"
+    for each in (path, again):
+        plots.save(plots.best_so_far([1.0, 2.0]), each)
+    assert path.read_bytes().startswith(start)
+    assert path.read_bytes() == again.read_bytes()
+    assert sorted(tmp_path.iterdir()) == [path, again]
 
 
-def test_profile():
-    mean = np.array([1.0, np.nan, 3.0] + [2.0] * 7)
-    count = np.array([4, 0] + [4] * 8)
-    for statistic in STATISTICS:
-        profile = Profile(mean, mean / 10, count, 4, statistic)
-        (axes,) = drawn(plots.profile(profile, (2, 6))).axes
-        x, y = axes.lines[0].get_data()
-        assert list(x) == [5, 25, 35, 45, 55, 65, 75, 85, 95]
-        assert list(y) == [1, 3, 2, 2, 2, 2, 2, 2, 2]
-        shade = axes.patches[0].get_extents().transformed(axes.transData.inverted())
-        np.testing.assert_allclose((shade.x0, shade.x1), (20, 70))
-    (axes,) = drawn(plots.profile(profile)).axes
-    assert not axes.patches
-    assert axes.get_title() == "Layer profile (n = 4 networks), no window"
-
-
-def test_ranks():
-    (axes,) = drawn(plots.ranks([9.0, -np.inf, 5.0, np.nan], [0.3, 0.1, 0.2, 0.9], "lswag")).axes
-    assert dots(axes) == [[1, 1], [2, 2]]
-    assert dots(axes, 1) == [[3, 3]]
-    assert axes.get_title() == r"Spearman $\rho$ = 1.000, Kendall $\tau$ = 1.000, n = 3"
-    assert axes.get_xlabel() == "rank by lswag (1 is best)"
-
-
-def test_save_writes_a_png(tmp_path):
-    path = tmp_path / "a.png"
-    plots.save(plots.best_so_far([1.0, 2.0]), path)
-    assert path.read_bytes().startswith(b"\x89PNG\r\n")
-    assert list(tmp_path.iterdir()) == [path]
+def test_save_refuses_other_formats(tmp_path):
+    with pytest.raises(ValueError, match=r"written as \.png, \.pdf or \.svg, got '.*a\.jpg'"):
+        plots.save(plots.best_so_far([1.0, 2.0]), tmp_path / "a.jpg")
 
 
 def test_pyplot_is_never_imported(tmp_path):
@@ -133,17 +153,3 @@ def test_pyplot_is_never_imported(tmp_path):
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_heat_map_and_averages():
-    """A cell a value, grey where there is none; bars of the means of what there is."""
-    values = np.array([[0.9, 0.7], [0.5, np.nan], [-0.25, 0.05]])
-    names = ["nwot", "synflow", "plain"], ["scene", "normal"]
-    axes, bar = drawn(plots.heat_map(*names, values)).axes
-    assert [text.get_text() for text in axes.texts] == ["0.90", "0.70", "0.50", "-0.25", "0.05"]
-    assert [tick.get_text() for tick in axes.get_yticklabels()] == names[0]
-    assert bar.get_ylabel() == "rho"
-    (axes,) = drawn(plots.averages(*names, values, "tau")).axes
-    assert [b.get_width() for b in axes.patches] == pytest.approx([0.8, 0.5, -0.1])
-    assert axes.get_yticklabels()[1].get_text() == "synflow (1 of 2)"
-    assert axes.get_xlabel() == "mean tau over 2 data sets"

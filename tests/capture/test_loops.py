@@ -114,6 +114,11 @@ TURNS = {
 }  # fmt: skip
 
 
+same = functools.partial(
+    jax.tree.map, functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12)
+)
+
+
 def record(function, variables, images, unrolled, first_layer=0):
     """Everything on the tape, of a bare function."""
 
@@ -137,10 +142,10 @@ def test_same_as_unrolled(x64, rng, function, first_layer):
     looped = run(variables, images, False, first_layer)
     unrolled = run(variables, images, True, first_layer)
     assert jax.tree.structure(looped) == jax.tree.structure(unrolled)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12), looped, unrolled)
+    same(looped, unrolled)
 
 
-@pytest.mark.parametrize(("function", "turns"), TURNS.items(), ids=lambda f: str(f))
+@pytest.mark.parametrize(("function", "turns"), TURNS.items(), ids=[f.__name__ for f in TURNS])
 def test_what_repeats(rng, function, turns):
     def apply(variables, images, hook):
         return function(variables["params"], images)
@@ -189,4 +194,4 @@ def test_norms_of_cells(x64, rng, mode):
         jax.jit(norms, static_argnums=0)(False),
         jax.jit(norms, static_argnums=0)(True),
     )
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12), looped, unrolled)
+    same(looped, unrolled)

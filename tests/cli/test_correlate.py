@@ -50,7 +50,7 @@ def test_a_table_by_itself(rng, tmp_path):
     table.write(tmp_path / "truth.csv.gz")
     correlate.main(settings(tmp_path / "truth.csv.gz"), str(tmp_path / "out"))
     names = {"correlation.csv", "correlation.parquet", "heat_map.png", "averages.png"}
-    names |= {"ranks_cifar10.png", "ranks_cifar100.png"}
+    names |= {"ranks.png"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     rows = rows_of(tmp_path / "out")
     # Parameter counts are the space's; what only one data set has is reported for it alone.

@@ -44,6 +44,7 @@ def test_files(config, tmp_path):
     save(config)
     config.libra.proxies = "swap,nwot,macs=flops,params"
     config.libra.options.n_bins = "5"
+    config.plots.format = "png,pdf"
     libra.main(config, str(tmp_path / "out"))
     selection = json.loads((tmp_path / "out" / "selection.json").read_text())
     fitness = Fitness.load(tmp_path / "out" / "selection.json")
@@ -61,6 +62,7 @@ def test_files(config, tmp_path):
         names = [row["name"] for row in csv.DictReader(file)]
     assert names == ["macs", "nwot", "params", "swap"]
     assert (tmp_path / "out" / "candidates.png").stat().st_size > 10_000
+    assert (tmp_path / "out" / "candidates.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_scores_of_ones_own_are_joined(config, tmp_path):

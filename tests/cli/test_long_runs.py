@@ -7,6 +7,7 @@ import pytest
 
 from lswag_jax import __version__
 from tests.helpers.binaries import run
+from tests.helpers.pages import Page
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +131,18 @@ def test_report_of_an_unfinished_run(config, tmp_path):
     for name in ("best_so_far.png", "score_against_params.png"):
         assert (cut / name).stat().st_size > 1000
     assert (cut / "summary.md").read_text() == result.stdout
-    run("report", str(cut), f"--out={tmp_path}/elsewhere", "--by=macs,params")
-    assert (tmp_path / "elsewhere" / "ranking.csv").is_file()
+    page = Page((cut / "report.html").read_text())
+    head, *rows = page.tables[0]
+    assert [row[head.index("network")] for row in rows] == [row["id"] for row in ranking]
+    assert [row[head.index("generation")] for row in rows].count("0") == 4
+    assert len(page.images) == 2
+    assert ["space.image_size", "28"] in page.tables[1]
+    flags = (f"--out={tmp_path}/elsewhere", "--by=macs,params", "--format=pdf,svg")
+    result = run("report", str(cut), *flags)
+    assert "subset" not in result.stderr  # of the fonts in a PDF nothing is said
+    names = {path.name for path in (tmp_path / "elsewhere").iterdir()}
+    assert {"ranking.csv", "best_so_far.pdf", "best_so_far.svg", "report.html"} <= names
+    assert "best_so_far.png" not in names
 
 
 def test_report_of_shards(config, tmp_path):
@@ -153,6 +164,7 @@ MISTAKES = {
     "no config": (("{}/lost",), "holds a run but no readable config.json"),
     "not measured": (("{}/run", "--by=zico"), "did not measure zico, it has params, macs"),
     "unknown flag": (("{}/run", "--bye=zico"), "Unknown command line flag 'bye'"),
+    "format": (("{}/run", "--format=jpg"), "--format must be one or several of png, pdf, svg, got"),
 }
 
 

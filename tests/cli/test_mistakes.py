@@ -35,11 +35,44 @@ CASES = {
     "no window": ("score", (*SMALL, "--config.window=no.json"), "there is no window file no.json"),
     "reversed window": ("score", (*SMALL, "--config.window=7,3"), "window must hold bins"),
     "unused proxy": ("search", (*SEARCH, "--config.options.lswag.ddof=-1"), "ddof of lswag must"),
+    "format": (
+        "search",
+        (*SEARCH, "--config.plots.format=png,jpg"),
+        "plots.format must be one or several of png, pdf, svg, got 'jpg'",
+    ),
     "no fitness": ("search", (*SMALL, "--config.search.fitness="), "at least one proxy"),
     "window": (
         "search",
         (*SEARCH, "--config.search.params_window=(9.0,1.0)"),
         "search.params_window must be (smallest, largest)",
+    ),
+    "latency window": (
+        "search",
+        (*SEARCH, "--config.search.latency_window=(9.0,1.0)"),
+        "search.latency_window must be (smallest, largest) in milliseconds",
+    ),
+    "shard and latency": (
+        "search",
+        (
+            *(*SEARCH, "--config.search.strategy=random", "--shard=0/2"),
+            "--config.search.latency_window=(0.0,1.0)",
+        ),
+        "search.latency_window must not be set with a shard",
+    ),
+    "one objective": (
+        "search",
+        (*SMALL, "--config.search.objectives=params"),
+        "search.objectives must be two or more, got 'params'",
+    ),
+    "objectives of pruning": (
+        "search",
+        ("--config=configs/pruning.py:runlocal", "--config.search.objectives=ntk,macs"),
+        "search.objectives must be empty for pruning",
+    ),
+    "unknown objective": (
+        "search",
+        (*SMALL, "--config.search.objectives=params,-lateny"),
+        "unknown proxy 'lateny', known are latency",
     ),
     "no text": (
         "correlate",

@@ -20,6 +20,7 @@ SMALL = "--config.space.depths=(2,) "  # of 12 to 14 blocks, which take minutes 
 TINY = SMALL + "--config.proxies=params,zico --config.search.epochs=1 --config.search.population=4 "
 TINY += "--config.search.select=2 --config.search.crossover=2 --config.search.mutation=2 "
 TINY += "--config.search.params_window=(0.0,9.0)"
+TWO = f"{TINY} --config.search.strategy=random --config.search.num=2 --config.proxies=params"
 EPOCH = SMALL + "--config.train.epochs=1 --config.optimizer.warmup_epochs=0"
 
 # Lines that are run, in this order and in one folder, and what makes each small; "" runs it as it
@@ -33,6 +34,8 @@ RUN = {
     },
     "README.md": {
         ".venv/bin/python -m lswag_jax.cli.search": TINY,
+    },
+    "tutorial.md": {
         "lswag-score": f"{SMALL} --config.score.num=3",
         "lswag-search": f"{SMALL} --config.search.num=3 --config.search.params_window=(0.0,9.0)",
         "lswag-train": EPOCH,
@@ -49,7 +52,12 @@ RUN = {
         "lswag-score": "--config.proxies=params --config.score.num=3",
         "lswag-train": "--config.train.epochs=1",
     },
-    "search.md": {"--config.search.strategy=evolution": TINY},
+    "search.md": {
+        "--config.search.strategy=evolution": TINY,
+        "objectives=lswag,macs": f"{TWO} --config.search.objectives=+params,macs",
+        "objectives=lswag,latency": f"{TWO} --config.search.objectives=+params,latency "
+        "'--config.search.latency_window=(0.0, 9999.0)'",
+    },
 }
 # Lines that are not run by a test, and why; those of our binaries are checked key by key.
 NEEDS = {

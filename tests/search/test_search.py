@@ -50,9 +50,9 @@ def test_more_epochs_continue_a_search():
 def test_merged_fitness_is_ranked_anew_over_the_whole_archive(monkeypatch):
     seen = []
 
-    def spy(space, options, generation, rows, fitness):
+    def spy(space, options, generation, rows, fitness, costs):
         seen.append((list(rows), None if fitness is None else fitness.copy()))
-        return propose(space, options, generation, rows, fitness)
+        return propose(space, options, generation, rows, fitness, costs)
 
     propose = evolution.propose
     monkeypatch.setattr(evolution, "propose", spy)

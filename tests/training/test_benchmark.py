@@ -130,5 +130,7 @@ def test_table_of_the_repository():
 def test_bad_arguments(tmp_path):
     with pytest.raises(ValueError, match="genotypes must be distinct"):
         run(tmp_path, GENOTYPES[:1] * 2)
-    with pytest.raises(ValueError, match="at_once of make_benchmark must be an integer of at least 1"):
+    with pytest.raises(
+        ValueError, match="at_once of make_benchmark must be an integer of at least 1"
+    ):
         run(tmp_path, at_once=0)

@@ -431,7 +431,7 @@ def active(variables: Mapping[str, Any], encoded: Mapping[str, Array], head_dim:
 
 def _masked(params: Mapping[str, Any], head_dim: int | None, dim, heads, hidden) -> dict[str, Any]:
     """Parameters, zero where there are no units."""
-    flat = dict(traverse_util.flatten_dict(dict(params)))
+    flat = flat_variables(dict(params))
     for path, value in flat.items():
         for axis, size in _active_axes(path[-2:], head_dim, dim, heads, hidden).items():
             shape = [1] * value.ndim
