@@ -145,9 +145,9 @@ def typed(function: Function) -> Function:
         ValueError: times of repeat must be an integer of at least 1, got 0.
     """
     signature = inspect.signature(function)
-    owner = (
-        function.__qualname__.removesuffix(".__init__").removesuffix(".__call__").rpartition(".")[2]
-    )
+    outer, _, owner = function.__qualname__.rpartition(".")
+    if owner in ("__init__", "__call__"):
+        owner = outer.rpartition(".")[2]
 
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:

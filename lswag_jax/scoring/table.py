@@ -157,9 +157,8 @@ class ScoreTable:
     def column(self, name: str) -> np.ndarray:
         """A field of the rows, such as `id`, `params`, `macs` or `seconds`, as an array [P]."""
         if any(name not in row for row in self.rows):
-            raise ValueError(
-                f"the rows have no field {name!r}, they have {', '.join(self.rows[0])}."
-            )
+            known = ", ".join(self.rows[0])
+            raise ValueError(f"the rows have no field {name!r}, they have {known}.")
         return np.array([row[name] for row in self.rows])
 
     @property
