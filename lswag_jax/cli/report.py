@@ -4,8 +4,8 @@
 
 Reads config.json and archive.jsonl of a run of lswag-score, lswag-search or lswag-profile, the rows
 of its shards among them, or metrics.jsonl of lswag-train, and changes neither. The folder receives
-ranking.csv, ranking.parquet, best.json, plots, summary.md, and report.html, which holds all of it
-in one file with tables that can be sorted; of a training curves, summary and page.
+ranking.csv, ranking.parquet, best.json, diagnosis.csv, plots, summary.md, and report.html, which
+holds all of it in one file with tables that can be sorted; of a training curves, summary and page.
 """
 
 import datetime
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import app, flags, logging
 
-from lswag_jax.cli import common, pictures, progress
+from lswag_jax.cli import common, pictures, progress, trust
 
 if TYPE_CHECKING:
     from lswag_jax.analysis.page import Table
@@ -51,7 +51,15 @@ class Report(NamedTuple):
     lines: list[str]
 
 
-def main(workdir: str, out: str = "", by: str = "", own: str = "", format: str = "png") -> None:
+def main(
+    workdir: str,
+    out: str = "",
+    by: str = "",
+    own: str = "",
+    format: str = "png",
+    again: str = "",
+    accuracies: str = "",
+) -> None:
     """Reports on a run.
 
     Args:
@@ -60,6 +68,8 @@ def main(workdir: str, out: str = "", by: str = "", own: str = "", format: str =
         by: proxies to rank by, or a selection.json; empty for those of the run.
         own: proxies of your own that the run measured, each as module:NAME.
         format: of the plots, one or several of png, pdf and svg.
+        again: folder of a run that scored the same networks once more; empty for none.
+        accuracies: CSV file of accuracies of some of its networks; empty for none.
     """
     from lswag_jax.files import write_atomically
 
@@ -70,7 +80,8 @@ def main(workdir: str, out: str = "", by: str = "", own: str = "", format: str =
     target = pathlib.Path(out or workdir)
     target.mkdir(parents=True, exist_ok=True)
     trained = (folder / METRICS).is_file()
-    found = _training(folder) if trained else _scores(folder, target, by, own)
+    asked = (by, own, again, accuracies)
+    found = _training(folder) if trained else _scores(folder, target, *asked)
     pictures.save(found.figures, target, kinds)
     name = folder.resolve().name
     lines = [f"# {name}", "", *(f"- {fact}" for fact in found.facts), *found.lines]
@@ -103,7 +114,9 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Any:
             yield f"{prefix}{key}", str(value)
 
 
-def _scores(folder: pathlib.Path, target: pathlib.Path, by: str, own: str) -> Report:
+def _scores(
+    folder: pathlib.Path, target: pathlib.Path, by: str, own: str, again: str, accuracies: str
+) -> Report:
     """Ranks the networks of an archive."""
     from lswag_jax import proxies as proxy_registry
     from lswag_jax.analysis.layer_profile import LayerProfile
@@ -138,7 +151,9 @@ def _scores(folder: pathlib.Path, target: pathlib.Path, by: str, own: str) -> Re
         raise ValueError(result.refusal)
     figures = pictures.of_search(result, fitness, where, space)
     ranking = _ranking(result, fitness)
-    return Report(run.config, facts, figures, [ranking], _top(result, fitness))
+    trusted, diagnosis = trust.diagnose(table, again, target)
+    lines = _top(result, fitness) + trusted + trust.predictions(result, accuracies, target)
+    return Report(run.config, facts, figures, [ranking, diagnosis], lines)
 
 
 def _fitness(config: dict[str, Any], by: str, table: Any) -> Any:
@@ -266,9 +281,13 @@ def run() -> None:
     flags.DEFINE_string("by", "", "Proxies to rank by, or a selection.json; empty for the run's.")
     flags.DEFINE_string("proxies", "", "Proxies of your own that it measured, as module:NAME.")
     flags.DEFINE_string("format", "png", "Of the plots: png, pdf, svg, or several, as png,pdf.")
+    flags.DEFINE_string("again", "", "Folder of a run that scored the same networks once more.")
+    flags.DEFINE_string(
+        "trained", "", "CSV file, columns id and accuracy, of networks you trained."
+    )
     if any(arg in ("--help", "-help", "-h", "--helpfull") for arg in sys.argv[1:]):
         sys.stdout.write(f"{__doc__}\nflags:\n")
-        for key in ("out", "by", "proxies", "format"):
+        for key in ("out", "by", "proxies", "format", "again", "trained"):
             sys.stdout.write(f"  --{key}: {flags.FLAGS[key].help}\n")
         sys.exit(0)
     progress.set_up_log()
@@ -282,7 +301,15 @@ def run() -> None:
 
 def _run(rest: list[str]) -> None:
     values = flags.FLAGS
-    main(rest[1], values.out, values.by, values.proxies, values.format)
+    main(
+        rest[1],
+        values.out,
+        values.by,
+        values.proxies,
+        values.format,
+        values.again,
+        values.trained,
+    )
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import scipy
@@ -14,6 +14,9 @@ from lswag_jax.files import dump_row, write_atomically, write_csv, write_parquet
 from lswag_jax.options import typed, typed_methods
 from lswag_jax.proxies import Cost, Proxy
 from lswag_jax.scoring.rows import Row
+
+if TYPE_CHECKING:
+    from lswag_jax.scoring.diagnosis import Diagnosis
 
 # Mildest first; all but the first two are failures.
 STATUSES = ("ok", "negative_lambda", "not_applicable", "degenerate", "nan", "inf", "error")
@@ -211,6 +214,31 @@ class ScoreTable:
     def best(self, proxy: str) -> int:
         """Index of the best architecture; the first of equals."""
         return int(np.argmax(self.values(proxy)))
+
+    def diagnose(self, again: "ScoreTable | None" = None) -> "dict[str, Diagnosis]":
+        """Whether there is anything to trust in the scores, without accuracies.
+
+        Args:
+            again: the same networks measured once more: by another seed, on other images, or on
+                the other half of the batch. Without it and with one repeat stability is unknown.
+
+        Returns:
+            Of each proxy its failures, ties, saturation, stability over seeds and tables, rank
+            correlation with size, and a `sentence` that says what follows.
+
+        Raises:
+            ValueError: the second table has none of the networks, or not a proxy of this one.
+
+        Example:
+            >>> from lswag_jax import proxies
+            >>> rows = [{"id": str(n), "genotype": {}, "params": n, "macs": 9} for n in range(12)]
+            >>> found = ScoreTable(rows, proxies.resolve("params")).diagnose()["params"]
+            >>> found.with_params, found.failed
+            (1.0, 0.0)
+        """
+        from lswag_jax.scoring.diagnosis import diagnose  # SciPy's statistics are slow to load
+
+        return diagnose(self, again)
 
     def flat(self) -> dict[str, list]:
         """Columns of plain values: what CSV and Parquet hold."""

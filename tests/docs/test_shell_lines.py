@@ -20,6 +20,7 @@ SMALL = "--config.space.depths=(2,) "  # of 12 to 14 blocks, which take minutes 
 TINY = SMALL + "--config.proxies=params,zico --config.search.epochs=1 --config.search.population=4 "
 TINY += "--config.search.select=2 --config.search.crossover=2 --config.search.mutation=2 "
 TINY += "--config.search.params_window=(0.0,9.0)"
+COUNTS = SMALL + "--config.proxies=params,macs --config.score.num=12"
 TWO = f"{TINY} --config.search.strategy=random --config.search.num=2 --config.proxies=params"
 EPOCH = SMALL + "--config.train.epochs=1 --config.optimizer.warmup_epochs=0"
 
@@ -52,6 +53,11 @@ RUN = {
         "lswag-score": "--config.proxies=params --config.score.num=3",
         "lswag-train": "--config.train.epochs=1",
     },
+    "trust_a_score.md": {
+        "--workdir=results/once": COUNTS,
+        "--workdir=results/again": COUNTS,
+        "--again=results/again": "",
+    },
     "search.md": {
         "--config.search.strategy=evolution": TINY,
         "objectives=lswag,macs": f"{TWO} --config.search.objectives=+params,macs",
@@ -76,6 +82,7 @@ NEEDS = {
     "srun": "a Slurm cluster",
     "sbatch": "a Slurm cluster",
     "#SBATCH": "a Slurm cluster",
+    "--trained=": "trained networks",
     "million": "a Slurm cluster",
     "autoformer.py:small": "hours",
     "=my_": "files of one's own; tests/cli/test_own.py calls all binaries with such",
