@@ -45,7 +45,7 @@ class ScoreOptions(Checked):
     batch_norm: BatchNormMode = "frozen"
     loss: Callable | None = None
     precision: Precision = "highest"
-    devices: Sequence[jax.Device] | None = None
+    devices: Sequence[jax.Device] | None = None  # pyright: ignore[reportInvalidTypeForm]
 
     @classmethod
     def parse(cls, keywords: dict[str, Any]) -> Self:
