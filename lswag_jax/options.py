@@ -21,7 +21,7 @@ import numpy as np
 Function = TypeVar("Function", bound=Callable[..., Any])
 Class = TypeVar("Class", bound=type)
 # Beginnings of the modules whose classes say something; arrays come in many, and are left out.
-_CLASSES = ("lswag_jax.", "flax.linen.", "numpy.random.")
+_CLASSES = ("lswag_jax.", "flax.linen.", "jaxlib.", "numpy.random.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +145,9 @@ def typed(function: Function) -> Function:
         ValueError: times of repeat must be an integer of at least 1, got 0.
     """
     signature = inspect.signature(function)
-    owner = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+    outer, _, owner = function.__qualname__.rpartition(".")
+    if owner in ("__init__", "__call__"):
+        owner = outer.rpartition(".")[2]
 
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:

@@ -91,6 +91,8 @@ class Task(Checked):
         Raises:
             ValueError: one sentence that says what is wrong and what is allowed.
         """
+        if not hasattr(images, "ndim"):
+            raise ValueError(f"images must be an array, got {type(images).__name__}.")
         is_tiled = images.ndim == 5 and images.shape[1] == self.tiles
         if (self.tiles > 1 and not is_tiled) or (self.dense and images.ndim != 4):
             shape = "[B, H, W, C]" if self.dense else "[B, 9, h, w, C] (make them by from_images)"
@@ -208,8 +210,10 @@ def synthetic_targets(task: Task, images: Numbers, seed: Seed) -> np.ndarray:
     """
     if task.makes_labels:
         raise ValueError(f"{task.name} makes its labels from images: use from_images.")
+    if np.ndim(images) != 4:
+        raise ValueError(f"images must be [B, H, W, C], got shape {np.shape(images)}.")
     rng = np.random.default_rng(seed)
-    batch, height, width = images.shape[:3]
+    batch, height, width = np.shape(images)[:3]
     if task.target == "class":
         return rng.integers(task.outputs, size=batch).astype(np.int32)
     if task.target == "probabilities":

@@ -182,6 +182,8 @@ def test_a_wrong_argument_of_a_space(name, method, value):
         message(error)
 
 
+ROW = {"id": "a", "genotype": {}, "params": 1, "macs": 1, "seconds": 0.0}
+TABLES = ScoreTable([ROW], TABLE.proxies)
 MODEL = model_files.Model(WIDE, GENOTYPES[0], {}, (0.5,), (0.5,), "pad", (), {}, {})
 OTHERS = {
     "a genotype alone": (lambda: score(genotypes=GENOTYPES[0]), "genotypes of score must be a seq"),
@@ -206,6 +208,13 @@ OTHERS = {
         lambda: WIDE.from_json({"embed_dim": np.inf, "num_heads": [1], "mlp_ratio": [2.0]}),
         "embed_dim must be integers",
     ),
+    "devices": (lambda: score(devices=3), "devices must be a sequence of Device objects or None"),
+    "nothing to encode": (lambda: WIDE.encode([]), "genotypes of encode must be at least one"),
+    "no field": (lambda: TABLES.column("x"), "the rows have no field 'x', they have id, genotype"),
+    "no proxy": (lambda: TABLES[[]], "the table has no proxy"),
+    "no table": (lambda: Fitness("params")(None), "table of Fitness must be a ScoreTable"),
+    "no scores": (lambda: Fitness("params").merge({"a": [1]}), "must have 'params', got a"),
+    "no array": (lambda: tasks.classification(3).check(None, [0]), "images must be an array, got"),
     "rows without ids": (lambda: ScoreTable([{}], TABLE.proxies), "lacks id, params, macs"),
     "no image": (lambda: MODEL.predict([]), "there is no image to predict"),
     "no images": (lambda: MODEL.predict(None), "image 0 of the input must be a path"),

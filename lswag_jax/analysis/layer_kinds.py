@@ -3,7 +3,7 @@
 from typing import Any
 
 from lswag_jax.spaces import Space
-from lswag_jax.spaces.depth import Window, can_be_in
+from lswag_jax.spaces.depth import BinRule, Window, can_be_in
 from lswag_jax.spaces.plan import WEIGHTED
 
 TOLD_APART = ("attention", "MLP")
@@ -11,7 +11,7 @@ _MODULES = {"attn": "attention", "mlp": "MLP"}
 
 
 def layer_kinds(
-    space: Space, g: Any, window: Window | None = None, rule: str = "zero_based"
+    space: Space, g: Any, window: Window | None = None, rule: BinRule = "zero_based"
 ) -> tuple[str, ...]:
     """The kind of each weight layer that L-SWAG or a layer profile measures in a space.
 

@@ -130,7 +130,7 @@ class Profile:
     count: np.ndarray
     networks: int
     statistic: str
-    bins: str = "zero_based"
+    bins: BinRule = "zero_based"
     kinds: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     seconds, timing = {"data": time.perf_counter() - start}, {}
     identity = common.identity(config, space, (proxy,), free={"total": len(genotypes)})
     if shard:
-        genotypes, workdir = shard.of(genotypes), shard.folder(workdir)
+        genotypes, workdir = shard.share(genotypes), shard.folder(workdir)
     rows = common.score_archive(
         "profile", workdir, identity, space, genotypes, batch, (proxy,), scored, timing
     )

@@ -47,7 +47,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     free["total"] = len(genotypes)
     identity = common.identity(config, space, proxies, genotypes_sha256=ids, free=free)
     if shard:
-        genotypes, workdir = shard.of(genotypes), shard.folder(workdir)
+        genotypes, workdir = shard.share(genotypes), shard.folder(workdir)
     rows = common.score_archive(
         "score", workdir, identity, space, genotypes, batch, proxies, options, timing
     )

@@ -22,7 +22,7 @@ from lswag_jax.probe.moments import (
     moments_of,
     stream,
 )
-from lswag_jax.spaces.depth import NUM_BINS, BinRange, Window, can_be_in, depth_bins
+from lswag_jax.spaces.depth import NUM_BINS, BinRange, BinRule, Window, can_be_in, depth_bins
 
 Array = jax.Array
 
@@ -90,11 +90,11 @@ class Probe:
         """Whether the architecture has each weight layer, bool [L]."""
         return jnp.asarray(self.in_units) > 0
 
-    def layer_bins(self, rule: str = "zero_based") -> Array:
+    def layer_bins(self, rule: BinRule = "zero_based") -> Array:
         """Depth bin of each weight layer, int32 [L]; -1 for layers that are not there."""
         return depth_bins(self.present, rule)
 
-    def activation_bins(self, rule: str = "zero_based") -> Array:
+    def activation_bins(self, rule: BinRule = "zero_based") -> Array:
         """Depth bin of each activation layer, int32 [A].
 
         An activation's depth is the number of weight layers before it.
@@ -105,7 +105,7 @@ class Probe:
         last = NUM_BINS if rule == "literal" else NUM_BINS - 1
         return jnp.minimum(before * NUM_BINS // jnp.maximum(self.present.sum(), 1), last)
 
-    def bin_after(self, index: int, rule: str = "zero_based") -> Array:
+    def bin_after(self, index: int, rule: BinRule = "zero_based") -> Array:
         """Depth bin of the next layer that is there, from weight layer `index` on, or the last."""
         depth = jnp.maximum(self.present.sum(), 1)
         place = jnp.minimum(self._present_before()[index], depth - 1) + (rule != "zero_based")
@@ -116,7 +116,7 @@ class Probe:
         """How many weight layers are there before each, int32 [L + 1]."""
         return jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(self.present, dtype=jnp.int32)])
 
-    def can_be_in(self, window: Window | None, rule: str = "zero_based") -> np.ndarray:
+    def can_be_in(self, window: Window | None, rule: BinRule = "zero_based") -> np.ndarray:
         """Whether any architecture of the space has each layer in the window, bool [L]."""
         return can_be_in(self.bin_range(rule), window)
 

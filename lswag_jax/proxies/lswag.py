@@ -29,7 +29,7 @@ from lswag_jax.probe import Probe, patterns
 from lswag_jax.probe.moments import moments_of
 from lswag_jax.proxies.base import Parts, Proxy
 from lswag_jax.proxies.lambda_terms import Term, log_sum, total
-from lswag_jax.spaces.depth import NUM_BINS, BinRange, Window, can_be_in
+from lswag_jax.spaces.depth import NUM_BINS, BinRange, BinRule, Window, can_be_in
 
 Array = jax.Array
 
@@ -60,7 +60,7 @@ class LSwag(Proxy):
     weakness: ClassVar[str] = "dominated by the smallest gradients"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients", "patterns"})
     # Fixed here, options of `LSwagVariant`.
-    bins: ClassVar[str] = "zero_based"
+    bins: ClassVar[BinRule] = "zero_based"
     combine: ClassVar[str] = "product"
 
     window: Window | None = None

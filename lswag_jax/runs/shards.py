@@ -34,7 +34,7 @@ class Shard(Checked):
 
     Example:
         >>> shard = Shard.parse("1/3")
-        >>> shard.of("abcdefgh"), shard.folder("results").name
+        >>> shard.share("abcdefgh"), shard.folder("results").name
         ('beh', 'shard-1-of-3')
     """
 
@@ -54,7 +54,7 @@ class Shard(Checked):
             raise ValueError(f"a shard is written k/n, such as 0/8, got {text!r}.")
         return cls(*map(int, text.split("/")))
 
-    def of(self, items: Sequence[Any]) -> Sequence[Any]:
+    def share(self, items: Sequence[Any]) -> Sequence[Any]:
         """The items of this worker."""
         return items[self.k :: self.n]
 

@@ -9,7 +9,7 @@ from typing import Any, Self, cast
 
 import numpy as np
 
-from lswag_jax.options import check, typed_methods
+from lswag_jax.options import check, typed, typed_methods
 from lswag_jax.proxies import named
 from lswag_jax.proxies.merge import check_rule, merge
 from lswag_jax.scoring.table import ScoreTable
@@ -61,6 +61,7 @@ class Fitness:
         """The proxies in one word, for titles."""
         return "+".join("-" * (name in self.flipped) + name for name in self.proxies)
 
+    @typed
     def __call__(self, table: ScoreTable) -> np.ndarray:
         """Fitness [P] of the architectures of a table, which is the pool; larger is better."""
         return self.merge({name: table.values(name) for name in self.proxies})
@@ -74,6 +75,8 @@ class Fitness:
         Raises:
             ValueError: as `lswag_jax.proxies.merge.merge`.
         """
+        if missing := [name for name in self.proxies if name not in values]:
+            raise ValueError(f"values of merge must have {missing[0]!r}, got {', '.join(values)}.")
         values_KxP = np.array([self._oriented(name, values[name]) for name in self.proxies])
         return values_KxP[0] if len(self.proxies) == 1 else merge(values_KxP, self.rule)
 

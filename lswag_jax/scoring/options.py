@@ -1,7 +1,7 @@
 """How a population is scored: one set of options for every way of asking."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self, get_args
 
 import jax
@@ -45,7 +45,7 @@ class ScoreOptions(Checked):
     batch_norm: BatchNormMode = "frozen"
     loss: Callable | None = None
     precision: Precision = "highest"
-    devices: Any = None
+    devices: Sequence[jax.Device] | None = None  # pyright: ignore[reportInvalidTypeForm]
 
     @classmethod
     def parse(cls, keywords: dict[str, Any]) -> Self:

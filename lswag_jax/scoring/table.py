@@ -147,7 +147,7 @@ class ScoreTable:
         return len(self.rows)
 
     def __getitem__(self, proxy: str) -> np.ndarray:
-        if proxy not in self.scores:
+        if not isinstance(proxy, str) or proxy not in self.scores:
             raise ValueError(f"the table has no proxy {proxy!r}, it has {', '.join(self.scores)}.")
         return self.scores[proxy]
 
@@ -159,6 +159,9 @@ class ScoreTable:
 
     def column(self, name: str) -> np.ndarray:
         """A field of the rows, such as `id`, `params`, `macs` or `seconds`, as an array [P]."""
+        if any(name not in row for row in self.rows):
+            known = ", ".join(self.rows[0])
+            raise ValueError(f"the rows have no field {name!r}, they have {known}.")
         return np.array([row[name] for row in self.rows])
 
     @property

@@ -93,7 +93,7 @@ class RandomOptions(SearchOptions):
 
     def own(self, genotypes: Sequence[Any]) -> Sequence[Any]:
         """Of all genotypes those of the shard."""
-        return self.shard.of(genotypes) if self.shard else genotypes
+        return self.shard.share(genotypes) if self.shard else genotypes
 
 
 def search(

@@ -203,6 +203,8 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
         """
         for g in genotypes:
             self.check(g)
+        if not len(genotypes):
+            raise ValueError("genotypes of encode must be at least one, got none.")
         rows = [self.codes(g) | self._active_sizes(g) for g in genotypes]
         return {key: np.stack([row[key] for row in rows]).astype(np.int32) for key in rows[0]}
 

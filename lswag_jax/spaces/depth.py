@@ -13,7 +13,7 @@ BinRule = Literal["zero_based", "one_based", "literal"]
 BIN_RULES = get_args(BinRule)
 Window = tuple[int, int]
 # Lowest and highest bin [2, L] that each layer of a space can have, by the rule.
-BinRange = Callable[[str], np.ndarray]
+BinRange = Callable[[BinRule], np.ndarray]
 
 
 def depth_bins(present: Array | np.ndarray, rule: str = "zero_based") -> Array:

@@ -235,7 +235,8 @@ def make_problem(
                 f"{options.drop_path}."
             )
         module = module.clone(drop_path=options.drop_path)
-    mean, std = data.statistics(training, space.channels, normalize, image_size=space.image_size)
+    options_of_data: Any = {"channels": space.channels, "normalize": normalize}
+    mean, std = data.statistics(training, **options_of_data, image_size=space.image_size)
     return Problem(module, space.num_classes, tuple(mean.tolist()), tuple(std.tolist()))
 
 

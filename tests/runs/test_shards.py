@@ -34,7 +34,7 @@ def test_worker_that_does_not_exist_is_refused(text):
 
 @pytest.mark.parametrize("n", [1, 2, 3, 13])
 def test_shards_part_the_items(n):
-    parts = [Shard(k, n).of(range(12)) for k in range(n)]
+    parts = [Shard(k, n).share(range(12)) for k in range(n)]
     assert sorted(i for part in parts for i in part) == list(range(12))
     assert [len(part) for part in parts] == [
         RandomOptions(num=12, shard=Shard(k, n)).total for k in range(n)

@@ -7,6 +7,7 @@ import numpy as np
 
 from lswag_jax.analysis.plots import style
 from lswag_jax.analysis.plots.style import BLUE, PALE
+from lswag_jax.extras import extra
 
 _SLANTED = 4  # data sets, above which their names are slanted
 
@@ -93,7 +94,8 @@ def _range(values: np.ndarray) -> tuple[float, float]:
 
 def _colours(values: np.ndarray) -> tuple[str, Any]:
     """A map of colours and what of it the values take."""
-    from matplotlib.colors import Normalize
+    with extra("analysis"):
+        from matplotlib.colors import Normalize
 
     if not np.isfinite(values).any():
         return "YlGnBu", Normalize(0, 1)

@@ -51,7 +51,8 @@ def save(figure: Any, path: str | os.PathLike) -> None:
 
 def as_bytes(figure: Any, kind: str) -> bytes:
     """The content of a figure's file of one of `FORMATS`."""
-    import matplotlib
+    with extra("analysis"):
+        import matplotlib
 
     buffer = io.BytesIO()
     dpi = 150 if kind == "png" else 300  # of a vector file's dots where there are many

@@ -40,7 +40,7 @@ class AutoFormerGenotype(BaseGenotype):
                 f"{len(self.num_heads)} and {len(self.mlp_ratio)} entries."
             )
         for field in ("embed_dim", "num_heads", "mlp_ratio"):
-            values = np.atleast_1d(getattr(self, field))
+            values = np.atleast_1d(np.asarray(getattr(self, field), float))
             if not (np.isfinite(values).all() and (values > 0).all()):
                 raise ValueError(f"{field} must be positive, got {getattr(self, field)}.")
 
