@@ -27,6 +27,7 @@ def folder(tmp_path):
                 "genotype": {},
                 "params": 100 + i,
                 "macs": 7 * i,
+                "seconds": 0.1,
                 "degenerate": [False],
                 "parts": {"snip": {"score": [float(score)]}, "params": {}},
             }
