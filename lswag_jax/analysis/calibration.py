@@ -66,7 +66,7 @@ def calibrate(scores: np.ndarray, accuracies: np.ndarray, level: float = 0.8) ->
         >>> found.predicted[[1, 3]].tolist(), found.next
         ([61.75, 63.5], 7)
         >>> found.low[3].item(), found.high[3].item()
-        (60.0, 67.0)
+        (59.75, 71.0)
     """
     scores, accuracies = np.asarray(scores, np.float64), np.asarray(accuracies, np.float64)
     if scores.shape != accuracies.shape or scores.ndim != 1:
