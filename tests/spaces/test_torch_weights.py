@@ -1,5 +1,6 @@
 """Weights of PyTorch models: files, and sentences for those that do not fit."""
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -40,4 +41,6 @@ def test_weights_that_do_not_fit():
     with pytest.raises(ValueError, match=r"no weight 'blocks.0.attn.rel_pos_embed_k.sample_embed"):
         lswag_jax.from_torch(WIDE.build(WIDE.parse("12/1,1,1/2,2,2")), weights)
     with pytest.raises(ValueError, match="from_torch knows the networks VisionTransformer"):
+        lswag_jax.from_torch(nn.Dense(2), weights)
+    with pytest.raises(ValueError, match="module of from_torch must be a Module"):
         lswag_jax.from_torch(object(), weights)
