@@ -193,8 +193,14 @@ def typed_methods(cls: Class) -> Class:
 
 @functools.cache
 def _parameters(function: Callable[..., Any]) -> dict[str, Any]:
-    """Types of a function's parameters, looked up when it is first called."""
-    return typing.get_type_hints(function, include_extras=True)
+    """Types of a function's parameters, looked up when it is first called.
+
+    That of what it returns is left out: it may be known to type checkers alone.
+    """
+    own = inspect.unwrap(function)
+    parameters = types.FunctionType(own.__code__, own.__globals__, closure=own.__closure__)
+    parameters.__annotations__ = {k: v for k, v in own.__annotations__.items() if k != "return"}
+    return typing.get_type_hints(parameters, include_extras=True)
 
 
 @functools.cache

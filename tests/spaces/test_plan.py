@@ -139,14 +139,18 @@ CASES = [
 ]
 
 
+RECORDED = (WIDE, SPLIT, NASBENCH201, AFFINE)  # each layer compiles again
+
+
 @pytest.mark.parametrize(
     ("space", "mode"), CASES, ids=[*ELASTIC, "nasbench101_eval", "nasbench201_eval", *SLOW]
 )
 def test_elastic_is_exact(x64, space, mode):
     """Outputs of the elastic network are those of the exact one with the cut variables.
 
-    Those of each layer too, and they are zero where the elastic one has more.
+    Those of each layer too, for some spaces, and they are zero where the elastic one has more.
     """
+    is_recorded = mode == "frozen" and space in RECORDED
     rng = np.random.default_rng(2)
     images = rng.normal(size=(3, *space.image_shape))
     start = jax.jit(space.init)(jax.random.key(0))
@@ -157,6 +161,8 @@ def test_elastic_is_exact(x64, space, mode):
 
     def output(module, variables, *encoded):
         network = adapters.linen_network(module, variables, *encoded, batch_norm=mode)
+        if not is_recorded:
+            return network(images, adapters.no_hook), jnp.zeros(0)
         recorded = tape.record(network, images)
         calls = [call for layer in (*recorded.layers, *recorded.norms) for call in layer.calls]
         outputs = [call.run(call.params, call.inputs) for call in calls]
