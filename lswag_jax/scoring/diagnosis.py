@@ -12,7 +12,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from lswag_jax.proxies.base import Proxy
 
@@ -183,7 +183,7 @@ def _rho(a: np.ndarray, b: np.ndarray) -> float | None:
     """Spearman's rho; None where there is nothing to correlate."""
     if len(a) < FEWEST or (a == a[0]).all() or (b == b[0]).all():
         return None
-    return float(stats.spearmanr(a, b).statistic)
+    return float(scipy.stats.spearmanr(a, b).statistic)
 
 
 def _known(*values: float | None) -> list[float]:

@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import scipy
@@ -13,10 +13,8 @@ import scipy
 from lswag_jax.files import dump_row, write_atomically, write_csv, write_parquet
 from lswag_jax.options import typed, typed_methods
 from lswag_jax.proxies import Cost, Proxy
+from lswag_jax.scoring.diagnosis import Diagnosis, diagnose
 from lswag_jax.scoring.rows import Row
-
-if TYPE_CHECKING:
-    from lswag_jax.scoring.diagnosis import Diagnosis
 
 # Mildest first; all but the first two are failures.
 STATUSES = ("ok", "negative_lambda", "not_applicable", "degenerate", "nan", "inf", "error")
@@ -215,7 +213,7 @@ class ScoreTable:
         """Index of the best architecture; the first of equals."""
         return int(np.argmax(self.values(proxy)))
 
-    def diagnose(self, again: "ScoreTable | None" = None) -> "dict[str, Diagnosis]":
+    def diagnose(self, again: "ScoreTable | None" = None) -> dict[str, Diagnosis]:
         """Whether there is anything to trust in the scores, without accuracies.
 
         Args:
@@ -236,8 +234,6 @@ class ScoreTable:
             >>> found.with_params, found.failed
             (1.0, 0.0)
         """
-        from lswag_jax.scoring.diagnosis import diagnose  # SciPy's statistics are slow to load
-
         return diagnose(self, again)
 
     def flat(self) -> dict[str, list]:
