@@ -313,12 +313,12 @@ def _representative(step: _Step) -> int | None:
 
     Of an activation times a number, as GELU is written, it is that of slope one where there is one.
     """
-    same, todo = [step], [step]
-    while todo:
-        for child in todo.pop().children:
+    same, unseen = [step], [step]
+    while unseen:
+        for child in unseen.pop().children:
             if _line(step.y, child.y) and not any(child is other for other in same):
                 same.append(child)
-                todo.append(child)
+                unseen.append(child)
     if any(is_gate(other.y) or is_softcap(other.y) for other in same):
         return None
     if not any(other.escapes for other in same):

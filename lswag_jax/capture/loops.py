@@ -324,7 +324,9 @@ class Keys:
         elif plain:
             own = self._program(eqn.params.get("call_jaxpr") or eqn.params["fun_jaxpr"], plain)
         else:
-            own = self._program(_with_gradient(eqn), plain=True)
+            with_gradient = _with_gradient(eqn)
+            # A rule that cannot be traced is like no other one.
+            own = id(eqn) if with_gradient is None else self._program(with_gradient, plain=True)
         return eqn.primitive.name, own, operands, outputs
 
     def _value(self, value: Any, plain: bool) -> Any:
@@ -361,11 +363,17 @@ class Keys:
         return self._programs[id(jaxpr), plain]
 
 
-def _with_gradient(eqn: core.JaxprEqn) -> core.ClosedJaxpr:
-    """A program of an equation's outputs and of the gradients that its rule gives."""
+def _with_gradient(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
+    """A program of an equation's outputs and of the gradients that its rule gives.
+
+    None where the rule has none, or does not go through: a pass forward needs no rule.
+    """
 
     def run(*values: Any) -> Any:
         outputs, pull = jax.vjp(lambda *args: bind(eqn, args), *values)
         return outputs, pull([jnp.ones_like(y) for y in outputs])
 
-    return jax.make_jaxpr(run)(*(shaped(v) for v in eqn.invars))
+    try:
+        return jax.make_jaxpr(run)(*(shaped(v) for v in eqn.invars))
+    except Exception:  # whatever the user's rule raises
+        return None

@@ -125,7 +125,7 @@ class Program:
     def run(
         self, perturbations: dict[int, Array], images: Any
     ) -> tuple[Array, list[Call], list[Activation]]:
-        """The output, and what was recorded on the way."""
+        """The output, and what was recorded on the way; no gradient passes through the latter."""
         params, others, _ = leaves(self.network.variables)
         if self.loops:
             params = dict(zip(params, as_rows(list(params.values())), strict=True))
@@ -140,31 +140,32 @@ class Program:
             return atom.val if isinstance(atom, core.Literal) else env[atom]
 
         def recorded(atom: Any) -> Any:
-            return kept[atom] if not isinstance(atom, core.Literal) and atom in kept else read(atom)
+            if isinstance(atom, core.Literal):
+                return atom.val
+            if atom in kept:
+                return kept[atom]
+            is_of_samples = self.flat.kind(atom) == "images"
+            return jax.lax.stop_gradient(env[atom]) if is_of_samples else env[atom]
 
         recorder = _Recorder(self.names, self.batch)
         planned: dict[int, list] = {}
         for call in self.calls:
             planned.setdefault(call.eqn, []).append(call)
-        starts = {loop.start: loop for loop in self.loops}
-        i = 0
-        while i < len(jaxpr.eqns):
-            if i in starts:
-                self._run_loop(starts[i], perturbations, read, env, kept)
-                stop = starts[i].stop
-            else:
-                outputs = _step(jaxpr.eqns[i], [read(atom) for atom in jaxpr.eqns[i].invars])
+        inside = {i: loop for loop in self.loops for i in range(loop.start, loop.stop)}
+        for i, eqn in enumerate(jaxpr.eqns):
+            loop = inside.get(i)
+            if loop is None:
+                outputs = _step(eqn, [read(atom) for atom in eqn.invars])
                 if i in perturbations:
                     outputs[0] = outputs[0] + perturbations[i]
-                env.update(zip(jaxpr.eqns[i].outvars, outputs, strict=True))
-                stop = i + 1
-            for i in range(i, stop):  # noqa: B020
-                for call in planned.get(i, ()):
-                    recorder.add(call, recorded, params, jaxpr.eqns[i].invars)
-                if i in self.activations:
-                    post = recorded(jaxpr.eqns[i].outvars[0])
-                    recorder.activation(self.activations[i].first(post, self.batch))
-            i = stop
+                env.update(zip(eqn.outvars, outputs, strict=True))
+            elif i == loop.start:  # all of its turns, of which each equation is recorded in turn
+                self._run_loop(loop, perturbations, read, env, kept)
+            for call in planned.get(i, ()):
+                recorder.add(call, recorded, params, eqn.invars)
+            if i in self.activations:
+                post = recorded(eqn.outvars[0])
+                recorder.activation(self.activations[i].first(post, self.batch))
         return read(jaxpr.outvars[0]), recorder.calls, recorder.activations
 
     def _run_loop(

@@ -65,7 +65,8 @@ def record(
 ) -> Tape:
     """Runs `network` forward and, where labels are given, back.
 
-    Everything recorded has the samples as its leading axis, as proxies read it. Where the network
+    Everything recorded has the samples as its leading axis, as proxies read it; no gradient passes
+    through it, but through the logits and losses. Where the network
     folds windows, tokens or pixels into that axis, [B * k, ...] is recorded as [B, k, ...]: a
     sample's k rows must lie together. Rows in another order, as of [k, B, ...] flattened, have the
     same shape, cannot be told apart, and give wrong numbers.

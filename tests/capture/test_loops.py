@@ -156,6 +156,51 @@ def test_what_repeats(rng, function, turns):
     assert [loop.turns for loop in program.loops] == turns
 
 
+@jax.custom_jvp
+def without_rule(x):
+    return jnp.tanh(x)
+
+
+@without_rule.defjvp
+def _refuse(primals, tangents):
+    raise NotImplementedError("forward only")
+
+
+def test_a_rule_that_cannot_be_traced(rng):
+    """A pass forward needs no gradient; blocks with such a function are not taken for alike."""
+
+    def blocks(params, x):
+        for i in range(4):
+            x = block(params[f"blocks_{i:02}"], x, kept=without_rule)
+        return x @ params["head"]["kernel"]
+
+    def apply(variables, images, hook):
+        return blocks(variables["params"], images)
+
+    variables = jax.tree.map(lambda x: x.astype(jnp.float32), weights(6, rng))
+    images = jnp.ones((SAMPLES, WIDTH), jnp.float32)
+    network = tape.Network(apply, variables)
+    assert Program.trace(network, images).loops == ()
+    np.testing.assert_allclose(
+        tape.record(network, images).logits, blocks(variables["params"], images), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("unrolled", [False, True])
+def test_no_gradient_passes_through_what_is_recorded(rng, unrolled):
+    """In a loop or not: a score that is differentiated is refused its gradient in the same way."""
+    variables = jax.tree.map(lambda x: x.astype(jnp.float32), weights(6, rng))
+    images = jnp.ones((SAMPLES, WIDTH), jnp.float32)
+
+    def total(params):
+        _, _, layers, activations = record(plain, {"params": params}, images, unrolled)
+        recorded = [*(layer.calls[0].inputs for layer in layers), *(a.post for a in activations)]
+        return sum(x.sum() for x in recorded)
+
+    gradients = jax.grad(total)(variables["params"])
+    assert all((g == 0).all() for g in jax.tree.leaves(gradients))
+
+
 class Cell(nn.Module):
     @nn.compact
     def __call__(self, x):
