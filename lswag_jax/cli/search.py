@@ -81,14 +81,25 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
         return
     seconds |= result.table.timing
     start = time.perf_counter()
-    folder, best = pathlib.Path(workdir), result.best
+    folder = pathlib.Path(workdir)
     progress.log_statuses(result.table)
     if result.refusal:
         raise ValueError(result.refusal)
     where = pictures.about(space.name, config.data.source)
     pictures.save(pictures.of_search(result, fitness, where, space), folder, kinds)
-    row = result.table.rows[best]
-    by = fitness.name
+    _log_best(result, fitness)
+    if accuracies is not None:
+        _look_up(result, accuracies, space, config.search.truth, folder)
+    if len(result.table) < search.total(space, options) and config.search.strategy == "evolution":
+        asked = search.total(space, options)
+        logging.warning("%d networks, not %d: no more were found", len(result.table), asked)
+    progress.log_seconds(seconds | {"plots": time.perf_counter() - start})
+    logging.info("results in %s", folder.resolve())
+
+
+def _log_best(result: Any, fitness: Any) -> None:
+    """Logs the best network; of several objectives the front first, and its best by the first."""
+    row, by = result.table.rows[result.best], fitness.name
     if result.objectives:
         front = len(result.front)
         logging.info("front of %d by %s: %d networks, front.csv", len(result.table), by, front)
@@ -100,15 +111,8 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
         row["id"],
         row["params"] / 1e6,
         row["macs"] / 1e6,
-        result.fitness[best],
+        result.fitness[result.best],
     )
-    if accuracies is not None:
-        _look_up(result, accuracies, space, config.search.truth, folder)
-    if len(result.table) < search.total(space, options) and config.search.strategy == "evolution":
-        asked = search.total(space, options)
-        logging.warning("%d networks, not %d: no more were found", len(result.table), asked)
-    progress.log_seconds(seconds | {"plots": time.perf_counter() - start})
-    logging.info("results in %s", folder.resolve())
 
 
 def _fitness(config: ConfigDict) -> Any:

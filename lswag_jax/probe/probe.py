@@ -13,6 +13,7 @@ from lswag_jax.arrays import alike, rows, source, stacked
 from lswag_jax.capture.tape import Activation, Layer, Loss, Tape
 from lswag_jax.probe import patterns
 from lswag_jax.probe.candidate import Candidate, Draws
+from lswag_jax.probe.like_layers import kind_of, map_present, or_zeros
 from lswag_jax.probe.moments import (
     Moments,
     Stream,
@@ -257,7 +258,7 @@ class Probe:
     ) -> dict[str, Any]:
         """What `compute` returns for each layer, by name; like layers are taken in one loop."""
         found: dict[str, Any] = {}
-        for group in alike(map(_kind, layers)):
+        for group in alike(map(kind_of, layers)):
             some = [layers[i] for i in group]
             names = [layer.name for layer in some]
             arrays = [layer.anonymous() for layer in some]
@@ -274,7 +275,7 @@ class Probe:
         """What `compute` returns, or zeros where the architecture does not have weight layer i."""
         if isinstance(self.in_units, np.ndarray):
             return compute()
-        return _or_zeros(self.present[i], compute)
+        return or_zeros(self.present[i], compute)
 
     def kernel(self, i: int) -> Array:
         """Kernel of weight layer i; of an elastic network as the architecture has it."""
@@ -383,40 +384,6 @@ class Probe:
         if key not in self._cache:
             self._cache[key] = compute()
         return self._cache[key]
-
-
-def _or_zeros(is_wanted: Array, compute: Callable[[], Any]) -> Any:
-    """What `compute` returns, or zeros at no cost."""
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(compute))
-    return jax.lax.cond(is_wanted, compute, lambda: zeros)
-
-
-def _kind(layer: Layer) -> tuple:
-    """What like layers have in common: all but their arrays, which are rows of the same ones."""
-    leaves, structure = jax.tree.flatten(layer.anonymous())
-    shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
-    return structure, shapes, source(layer.calls[0].inputs)
-
-
-def map_present(compute: Callable[[Any], Any], trees: Sequence[Any], present: Array | None) -> list:
-    """`compute` of trees that differ in their arrays alone, one by one in one loop.
-
-    Args:
-        compute: of one of them.
-        trees: like ones.
-        present: bool [n], zeros are given for the others; None for all.
-    """
-
-    def one(pair: tuple[Any, Array | None]) -> Any:
-        tree, is_there = pair
-        return compute(tree) if is_there is None else _or_zeros(is_there, lambda: compute(tree))
-
-    if len(trees) == 1:
-        return [one((trees[0], None if present is None else present[0]))]
-    stack = jax.tree.map(lambda *leaves: stacked(leaves), *trees)
-    results = jax.lax.map(one, (stack, present))
-    leaves, structure = jax.tree.flatten(results)
-    return [structure.unflatten(row) for row in zip(*map(rows, leaves), strict=True)]
 
 
 def _coarser(gradients_m: Array, n: int) -> Array:

@@ -16,6 +16,7 @@ import numpy as np
 
 from lswag_jax.options import Count, Share
 from lswag_jax.spaces.autoformer import network as networks
+from lswag_jax.spaces.autoformer import variables as network_variables
 from lswag_jax.spaces.autoformer.genotype import AutoFormerGenotype
 from lswag_jax.spaces.autoformer.plan import cream_macs
 from lswag_jax.spaces.autoformer.plan import network as network_plan
@@ -255,12 +256,12 @@ class AutoFormer(Space[AutoFormerGenotype]):
         self, variables: Mapping[str, Any], encoded: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Zeroes kernels where the genotype has no units or no block."""
-        return networks.active(variables, encoded, self.head_dim)
+        return network_variables.active(variables, encoded, self.head_dim)
 
     def extract(self, variables: Mapping[str, Any], g: AutoFormerGenotype) -> dict[str, Any]:
         """Cuts the variables of `build(g)` from those of the elastic module."""
         if self.head_dim is None:
-            variables = networks.split_heads(variables, g)
+            variables = network_variables.split_heads(variables, g)
         return cut(self.plan(g), variables)
 
 

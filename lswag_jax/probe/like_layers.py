@@ -1,0 +1,46 @@
+"""Layers that differ in their arrays alone: one loop over them compiles what is asked of all."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lswag_jax.arrays import rows, source, stacked
+from lswag_jax.capture.tape import Layer
+
+Array = jax.Array
+
+
+def or_zeros(is_wanted: Array, compute: Callable[[], Any]) -> Any:
+    """What `compute` returns, or zeros at no cost."""
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(compute))
+    return jax.lax.cond(is_wanted, compute, lambda: zeros)
+
+
+def kind_of(layer: Layer) -> tuple:
+    """What like layers have in common: all but their arrays, which are rows of the same ones."""
+    leaves, structure = jax.tree.flatten(layer.anonymous())
+    shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    return structure, shapes, source(layer.calls[0].inputs)
+
+
+def map_present(compute: Callable[[Any], Any], trees: Sequence[Any], present: Array | None) -> list:
+    """`compute` of trees that differ in their arrays alone, one by one in one loop.
+
+    Args:
+        compute: of one of them.
+        trees: like ones.
+        present: bool [n], zeros are given for the others; None for all.
+    """
+
+    def one(pair: tuple[Any, Array | None]) -> Any:
+        tree, is_there = pair
+        return compute(tree) if is_there is None else or_zeros(is_there, lambda: compute(tree))
+
+    if len(trees) == 1:
+        return [one((trees[0], None if present is None else present[0]))]
+    stack = jax.tree.map(lambda *leaves: stacked(leaves), *trees)
+    results = jax.lax.map(one, (stack, present))
+    leaves, structure = jax.tree.flatten(results)
+    return [structure.unflatten(row) for row in zip(*map(rows, leaves), strict=True)]
