@@ -1,0 +1,364 @@
+"""A merge without labels: chosen once on half of the spaces, read once on the other half.
+
+    python benchmarks/run.py --save universal --data=../shared/data
+
+No network is scored: our kept scores (`benchmarks/scores/`) and the values that
+NAS-Bench-Suite-Zero published decide, each by itself. What follows was written down and committed
+before the first run.
+
+Halves. Whole spaces, by turns from one list, that of `calibration` with the vision transformers
+last: NAS-Bench-201, -101, -301, TransNAS micro, macro, ViT-Bench-101. The first, third and fifth
+are the development half, the second, fourth and sixth are held out, of both kinds of values. It
+is not blind: rho of single proxies and of some pairs had been looked at on all tables before.
+
+Merges. One to four of the columns that every table of the development half has (of ours those that
+every table of ours has), as they are oriented, by four rules of `proxies.merge`: the sum of log
+ranks (AZ-NAS's), the mean rank, the smallest rank, and the sum of standardised values (a geometric
+mean of these does not exist, as half of them are negative; that of ranks is the first rule).
+
+Choice. Of each number of columns and rule: with one space left out, the merge with the best mean
+over the other spaces that is nowhere more than .02 below #params there, read on the space left out.
+The fewest columns, then the earliest rule, within .01 of the best such mean are taken, and of
+these merges the best on the whole half, under the same condition.
+
+Preset. `fitness="universal"` is the merge chosen on our scores if its held-out mean is above those
+of MACs + NWOT and of L-SWAG + MACs; else the one chosen on public values if its held-out mean is
+above that of MACs + NWOT there; else MACs + NWOT, the simplest of them.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+
+import calibration
+import libra_cases
+import numpy as np
+import tables as result_tables
+
+from lswag_jax import spaces
+from lswag_jax.analysis import correlation, correlation_parts, libra
+from lswag_jax.analysis import tables as score_tables
+from lswag_jax.scoring import Fitness
+
+ORDER = ("nb201", "nb101", "nb301", "micro", "macro", "vitbench")
+DEVELOPMENT, HELD_OUT = ORDER[::2], ORDER[1::2]
+RULES = ("log_rank_sum", "rank_sum", "min_rank", "z_sum")
+MOST = 4  # columns of a merge
+BELOW = 0.02  # how far a merge may be below #params on a table
+NEAR = 0.01  # of left-out means, within which fewer columns are better
+RESAMPLES = 1000
+VITS = ("c100_kd_acc", "flower_kd_acc", "chaoyang_kd_acc")
+YARDSTICKS = {
+    "#params": Fitness("params"),
+    "MACs": Fitness("macs"),
+    "MACs + NWOT": Fitness(("macs", "nwot")),
+    "L-SWAG + MACs": Fitness(("lswag", "macs")),
+    "AZ-NAS's merge": Fitness(libra_cases.AZ_NAS),
+}
+LIBRA = "LIBRA, split halves (uses labels)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """One task of a space.
+
+    Attributes:
+        name, space: of the task; the space is one of `ORDER`.
+        networks: texts, P of them.
+        columns: scores [P] by proxy, larger is better; -inf where it failed.
+        accuracy: [P], in percent where it is one.
+    """
+
+    name: str
+    space: str
+    networks: Sequence[str]
+    columns: Mapping[str, np.ndarray]
+    accuracy: np.ndarray
+
+
+def own(root: pathlib.Path) -> list[Table]:
+    """Tables of our own scores, with the columns that each network has."""
+    found = [_own(n, calibration.cnn(n, root), n) for n in (*calibration.CNNS, "macro_jigsaw")]
+    return found + [_own(target, calibration.vit(target, root), "vitbench") for target in VITS]
+
+
+def _own(name: str, truth: Mapping[str, float], file: str) -> Table:
+    kept = score_tables.read(calibration.SCORES / f"{file}.csv.gz")
+    accuracy = np.array([truth.get(text, np.nan) for text in kept.genotypes])
+    there = np.isfinite(accuracy)
+    case = calibration.rank_cnns.CASES.get(file)
+    space = spaces.get(**(case.space if case else {"name": "vitbench_autoformer"}))
+    texts = [text for text, is_there in zip(kept.genotypes, there, strict=True) if is_there]
+    columns = {m: v[there] for m, v in kept.select(kept.datasets[0]).items()}
+    networks = [space.parse(text) for text in texts]
+    columns["params"] = np.array([space.num_params(g) for g in networks], float)
+    columns["macs"] = np.array([space.macs(g) for g in networks], float)
+    columns = {m: v for m, v in columns.items() if not np.isnan(v).any()}
+    return Table(name, _space_of(file), texts, columns, _percent(accuracy[there]))
+
+
+def public(root: pathlib.Path) -> list[Table]:
+    """Tables of NAS-Bench-Suite-Zero's values; its FLOPs are called `macs`."""
+    found = []
+    for name, case in libra_cases.CASES.items():
+        values = libra_cases.benchmark(libra_cases.published(case, root / "tables"), case.dataset)
+        columns = {"macs" if m == "flops" else m: v for m, v in values.scores.items()}
+        accuracy = _percent(values.accuracy)
+        found.append(Table(name, _space_of(name), values.genotypes, columns, accuracy))
+    return found
+
+
+def _space_of(name: str) -> str:
+    return next(space for space in ORDER if name.startswith(space))
+
+
+def _percent(accuracy: np.ndarray) -> np.ndarray:
+    return accuracy * 100 if 0 <= accuracy.min() and accuracy.max() <= 1 else accuracy
+
+
+def of_spaces(found: Iterable[Table], names: Sequence[str]) -> list[Table]:
+    """The tables of some spaces."""
+    return [table for table in found if table.space in names]
+
+
+def shared_columns(found: Sequence[Table]) -> list[str]:
+    """Columns that all tables have, by name."""
+    return sorted(set.intersection(*(set(table.columns) for table in found)))
+
+
+def merges(columns: Sequence[str]) -> list[Fitness]:
+    """Every set of one to four columns by every rule; of one column alone the rule is no matter."""
+    sets = [s for k in range(1, MOST + 1) for s in itertools.combinations(columns, k)]
+    return [Fitness(s, rule) for s in sets for rule in RULES if len(s) > 1 or rule == RULES[0]]
+
+
+def merged(fitness: Fitness, table: Table) -> np.ndarray | None:
+    """Scores [P]; a column that the table lacks is left out, and None where it lacks them all."""
+    there = tuple(name for name in fitness.proxies if name in table.columns)
+    return Fitness(there, fitness.rule).merge(table.columns) if there else None
+
+
+def rhos(found: Sequence[Table], candidates: Sequence[Fitness]) -> np.ndarray:
+    """Spearman's rho [M, T]; NaN where a table has none of the columns."""
+    rho = np.full((len(candidates), len(found)), np.nan)
+    for t, table in enumerate(found):
+        for m, fitness in enumerate(candidates):
+            scores = merged(fitness, table)
+            if scores is not None:
+                rho[m, t] = correlation.spearman(scores, table.accuracy)
+    return rho
+
+
+def mean_of_spaces(rho: np.ndarray, found: Sequence[Table]) -> np.ndarray:
+    """Mean over spaces [...] of the mean over each one's tables [..., T]."""
+    names = np.array([table.space for table in found])
+    parts = [rho[..., names == name].mean(-1) for name in dict.fromkeys(names.tolist())]
+    return np.mean(parts, axis=0)
+
+
+def best(rho: np.ndarray, size: np.ndarray, found: Sequence[Table]) -> tuple[int, bool]:
+    """The merge with the best mean that is nowhere far below #params, and whether there is one.
+
+    Args:
+        rho: of the merges [M, T].
+        size: of #params [T].
+        found: the tables.
+    """
+    allowed = (rho - size).min(1) >= -BELOW
+    mean = mean_of_spaces(rho, found)
+    return int(np.argmax(np.where(allowed | ~allowed.any(), mean, -np.inf))), bool(allowed.any())
+
+
+def left_out(
+    rho: np.ndarray, size: np.ndarray, found: Sequence[Table], own_class: np.ndarray
+) -> float:
+    """Mean over spaces of what the best of a class on the other spaces has on the one left out."""
+    names, means = np.array([table.space for table in found]), []
+    for name in dict.fromkeys(names.tolist()):
+        rest = names != name
+        others = [table for table in found if table.space != name]
+        chosen, _ = best(rho[own_class][:, rest], size[rest], others)
+        means.append(rho[own_class][chosen, ~rest].mean())
+    return float(np.mean(means))
+
+
+def choose(found: Sequence[Table], candidates: Sequence[Fitness]) -> tuple[Fitness, list[dict]]:
+    """The merge of the development half, and the left-out means by which its class was taken."""
+    rho = rhos(found, candidates)
+    size = rhos(found, [YARDSTICKS["#params"]])[0]
+    classes = {
+        (k, rule): np.array(
+            [len(f.proxies) == k and (rule == f.rule or k == 1) for f in candidates]
+        )
+        for k in range(1, MOST + 1)
+        for rule in RULES
+    }
+    means = {key: left_out(rho, size, found, own_class) for key, own_class in classes.items()}
+    good = [key for key, mean in means.items() if mean >= max(means.values()) - NEAR]
+    own_class = np.flatnonzero(classes[good[0]])  # of the fewest columns, by the earliest rule
+    chosen, _ = best(rho[own_class], size, found)
+    rows = [{"columns": k} | {rule: means[k, rule] for rule in RULES} for k in range(1, MOST + 1)]
+    return candidates[own_class[chosen]], rows
+
+
+def resampled(found: Sequence[Table], scores: np.ndarray) -> np.ndarray:
+    """Rho [R, M, T] of resamples: the networks of a space are drawn together for all its tables.
+
+    Args:
+        found: the tables.
+        scores: [T] of arrays [M, P].
+    """
+    rng, values = np.random.default_rng(0), []
+    draws: dict[str, tuple[dict[str, int], np.ndarray]] = {}
+    for table, scores_MxP in zip(found, scores, strict=True):
+        if table.space not in draws:
+            texts = dict.fromkeys(
+                text for t in found if t.space == table.space for text in t.networks
+            )
+            place = {text: i for i, text in enumerate(texts)}
+            draws[table.space] = place, rng.integers(len(place), size=(RESAMPLES, len(place)))
+        place, drawn = draws[table.space]
+        index = np.full(len(place), -1)
+        index[[place[text] for text in table.networks]] = np.arange(len(table.networks))
+        rows = []
+        for draw in drawn:
+            at = index[draw]
+            at = at[at >= 0]  # a task may lack some of its space's networks
+            accuracy = np.broadcast_to(table.accuracy[at], (len(scores_MxP), len(at)))
+            rows.append(correlation.spearman(scores_MxP[:, at], accuracy))
+        values.append(rows)
+    return np.moveaxis(np.array(values), 0, -1)
+
+
+def half(found: Sequence[Table], chosen: Fitness, fits: Mapping[str, Fitness]) -> list[dict]:
+    """A row of each merge: its rho on each table, and what it is worth together.
+
+    Args:
+        found: the tables of a half.
+        chosen: what "chosen" is.
+        fits: the others by name; one that a table has no column of is left out.
+    """
+    there = {"chosen": chosen} | {
+        name: fitness
+        for name, fitness in fits.items()
+        if all(len(_held(fitness, t)) >= min(2, len(fitness.proxies)) or _nb101(t) for t in found)
+    }
+    if any(merged(fitness, table) is None for fitness in there.values() for table in found):
+        raise ValueError("a table has no column of a merge.")
+    scores = [np.array([merged(f, table) for f in there.values()]) for table in found]
+    rho, names = rhos(found, list(there.values())), list(there)
+    drawn = resampled(found, scores)
+    mean, means = mean_of_spaces(rho, found), mean_of_spaces(drawn, found)
+    size, rows = names.index("#params"), []
+    for m, name in enumerate(names):
+        margin = rho[m] - rho[size]
+        worst = int(np.argmin(margin))
+        of_worst = drawn[:, m, worst] - drawn[:, size, worst]
+        rows.append(
+            {"merge": name, "of": _of(there[name])}
+            | {table.name: float(rho[m, t]) for t, table in enumerate(found)}
+            | {
+                "mean of spaces": float(mean[m]),
+                "95 % interval": _interval(means[:, m]),
+                "chosen minus it": float(mean[0] - mean[m]) if m else None,
+                "its interval": _interval(means[:, 0] - means[:, m]) if m else None,
+                "worst margin to #params": float(margin[worst]) if m != size else None,
+                "where": found[worst].name if m != size else None,
+                "that margin's interval": _interval(of_worst) if m != size else None,
+                **_more([s[m] for s in scores], found, is_size=m == size),
+            }
+        )
+    return [*rows, _libra(found, list(rows[0]))]
+
+
+def _held(fitness: Fitness, table: Table) -> list[str]:
+    return [name for name in fitness.proxies if name in table.columns]
+
+
+def _nb101(table: Table) -> bool:
+    """NAS-Bench-101's public table has no NWOT: there MACs + NWOT is MACs, as in METHODS."""
+    return table.space == "nb101"
+
+
+def _of(fitness: Fitness) -> str:
+    rule = "" if len(fitness.proxies) == 1 else f" ({fitness.rule})"
+    return f"{', '.join(fitness.proxies)}{rule}"
+
+
+def _interval(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(values, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _more(scores: Sequence[np.ndarray], found: Sequence[Table], is_size: bool) -> dict:
+    """Means over spaces of nDCG of the best tenth, and of rho given #params."""
+    gains, given = [], []
+    for values, table in zip(scores, found, strict=True):
+        y = table.accuracy
+        y = y - min(y.min(), 0.0)  # some tasks have negative values, which nDCG cannot take
+        gains.append(correlation_parts.ndcg(values, y, max(len(y) // 10, 1)))
+        params = table.columns["params"]
+        given.append(correlation.partial_spearman(values, table.accuracy, params))
+    return {
+        "nDCG@10 %": float(mean_of_spaces(np.array(gains), found)),
+        "given #params": None if is_size else float(mean_of_spaces(np.array(given), found)),
+    }
+
+
+def _libra(found: Sequence[Table], keys: Sequence[str]) -> dict:
+    """LIBRA's rho on halves of each table that it was not chosen on."""
+    rho = []
+    for table in found:
+        scores = {n: v for n, v in table.columns.items() if not n.startswith(("az_", "te_nas"))}
+        options = libra.PRESETS["split_half"]
+        result = libra.evaluate(scores, table.accuracy, table.columns["params"], options)
+        rho.append(float(np.mean(result.split_half)))
+    row = dict.fromkeys(keys) | {"merge": LIBRA, "of": "another choice on each table"}
+    row |= {table.name: r for table, r in zip(found, rho, strict=True)}
+    return row | {"mean of spaces": float(mean_of_spaces(np.array(rho), found))}
+
+
+def hindsight(found: Sequence[Table], candidates: Sequence[Fitness], chosen: Fitness) -> list[dict]:
+    """What looking at all tables would have chosen, which nobody can."""
+    rho, size = rhos(found, candidates), rhos(found, [YARDSTICKS["#params"]])[0]
+    mean, margin = mean_of_spaces(rho, found), (rho - size).min(1)
+    picks = {
+        "best mean": int(np.argmax(mean)),
+        f"best mean, nowhere more than {BELOW} below #params": best(rho, size, found)[0],
+        "best worst margin": int(np.argmax(margin)),
+        "the chosen": candidates.index(chosen),
+    }
+    return [
+        {"in hindsight": name, "of": _of(candidates[m]), "mean of spaces": float(mean[m]),
+         "worst margin to #params": float(margin[m])}
+        for name, m in picks.items()
+    ]  # fmt: skip
+
+
+def judge(kind: str, found: list[Table], candidates: Sequence[Fitness]) -> None:
+    """Chooses, reads and shows one kind of values."""
+    development, held_out = of_spaces(found, DEVELOPMENT), of_spaces(found, HELD_OUT)
+    chosen, rows = choose(development, candidates)
+    result_tables.show(f"{kind}, left out", rows, 3, len(development))
+    singles = [Fitness(name) for name in shared_columns(development)]
+    single = singles[int(np.argmax(mean_of_spaces(rhos(development, singles), development)))]
+    fits = {**YARDSTICKS, "best single proxy of the development half": single}
+    result_tables.show(f"{kind}, development half", half(development, chosen, fits))
+    result_tables.show(f"{kind}, held-out half", half(held_out, chosen, fits))
+    result_tables.show(f"{kind}, in hindsight", hindsight(found, candidates, chosen))
+
+
+def main() -> None:
+    """Judges our own scores and the public values."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="../shared/data")
+    root = pathlib.Path(parser.parse_args().data)
+    ours, theirs = own(root), public(root)
+    judge("own", ours, merges(shared_columns(ours)))
+    judge("public", theirs, merges(shared_columns(of_spaces(theirs, DEVELOPMENT))))
+
+
+if __name__ == "__main__":
+    main()
