@@ -58,6 +58,9 @@ YARDSTICKS = {
     "AZ-NAS's merge": Fitness(libra_cases.AZ_NAS),
 }
 LIBRA = "LIBRA, split halves (uses labels)"
+# Columns of a merge that the tables of a space lack, and do without: the published NWOT, and a
+# measure that vision transformers do not have.
+LACKING = {("nb101", "nwot"), ("vitbench", "az_progressivity")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +118,7 @@ def _space_of(name: str) -> str:
 
 
 def _percent(accuracy: np.ndarray) -> np.ndarray:
-    return accuracy * 100 if 0 <= accuracy.min() and accuracy.max() <= 1 else accuracy
+    return accuracy * 100 if accuracy.min() >= 0 and accuracy.max() <= 1 else accuracy
 
 
 def of_spaces(found: Iterable[Table], names: Sequence[str]) -> list[Table]:
@@ -135,13 +138,16 @@ def merges(columns: Sequence[str]) -> list[Fitness]:
 
 
 def merged(fitness: Fitness, table: Table) -> np.ndarray | None:
-    """Scores [P]; a column that the table lacks is left out, and None where it lacks them all."""
+    """Scores [P] by the columns that the table has; None where it lacks one that it must have."""
     there = tuple(name for name in fitness.proxies if name in table.columns)
-    return Fitness(there, fitness.rule).merge(table.columns) if there else None
+    lacking = {(table.space, name) for name in fitness.proxies} - {(table.space, n) for n in there}
+    if not there or not lacking <= LACKING:
+        return None
+    return Fitness(there, fitness.rule).merge(table.columns)
 
 
 def rhos(found: Sequence[Table], candidates: Sequence[Fitness]) -> np.ndarray:
-    """Spearman's rho [M, T]; NaN where a table has none of the columns."""
+    """Spearman's rho [M, T]; NaN where a table lacks a column."""
     rho = np.full((len(candidates), len(found)), np.nan)
     for t, table in enumerate(found):
         for m, fitness in enumerate(candidates):
@@ -240,13 +246,9 @@ def half(found: Sequence[Table], chosen: Fitness, fits: Mapping[str, Fitness]) -
         chosen: what "chosen" is.
         fits: the others by name; one that a table has no column of is left out.
     """
-    there = {"chosen": chosen} | {
-        name: fitness
-        for name, fitness in fits.items()
-        if all(len(_held(fitness, t)) >= min(2, len(fitness.proxies)) or _nb101(t) for t in found)
-    }
-    if any(merged(fitness, table) is None for fitness in there.values() for table in found):
-        raise ValueError("a table has no column of a merge.")
+    there = {"chosen": chosen, **fits}
+    known = {n: np.array([merged(f, t) is not None for t in found]) for n, f in there.items()}
+    partly = {n: there.pop(n) for n, is_known in known.items() if not is_known.all()}
     scores = [np.array([merged(f, table) for f in there.values()]) for table in found]
     rho, names = rhos(found, list(there.values())), list(there)
     drawn = resampled(found, scores)
@@ -270,16 +272,19 @@ def half(found: Sequence[Table], chosen: Fitness, fits: Mapping[str, Fitness]) -
                 **_more([s[m] for s in scores], found, is_size=m == size),
             }
         )
-    return [*rows, _libra(found, list(rows[0]))]
+    keys = list(rows[0])
+    for name, fitness in partly.items():
+        if known[name].any():
+            rows.append(_bare(keys, name, _of(fitness), found, rhos(found, [fitness])[0]))
+    return [*rows, _libra(found, keys)]
 
 
-def _held(fitness: Fitness, table: Table) -> list[str]:
-    return [name for name in fitness.proxies if name in table.columns]
-
-
-def _nb101(table: Table) -> bool:
-    """NAS-Bench-101's public table has no NWOT: there MACs + NWOT is MACs, as in METHODS."""
-    return table.space == "nb101"
+def _bare(keys: Sequence[str], name: str, of: str, found: Sequence[Table], rho: np.ndarray) -> dict:
+    """A row of what has rho alone, NaN where it is not known."""
+    row = dict.fromkeys(keys) | {"merge": name, "of": of}
+    row |= {t.name: float(r) for t, r in zip(found, rho, strict=True) if not np.isnan(r)}
+    mean = mean_of_spaces(rho, found)
+    return row | {"mean of spaces": None if np.isnan(mean) else float(mean)}
 
 
 def _of(fitness: Fitness) -> str:
@@ -314,10 +319,8 @@ def _libra(found: Sequence[Table], keys: Sequence[str]) -> dict:
         scores = {n: v for n, v in table.columns.items() if not n.startswith(("az_", "te_nas"))}
         options = libra.PRESETS["split_half"]
         result = libra.evaluate(scores, table.accuracy, table.columns["params"], options)
-        rho.append(float(np.mean(result.split_half)))
-    row = dict.fromkeys(keys) | {"merge": LIBRA, "of": "another choice on each table"}
-    row |= {table.name: r for table, r in zip(found, rho, strict=True)}
-    return row | {"mean of spaces": float(mean_of_spaces(np.array(rho), found))}
+        rho.append(np.mean(result.split_half))
+    return _bare(keys, LIBRA, "another choice on each table", found, np.array(rho))
 
 
 def hindsight(found: Sequence[Table], candidates: Sequence[Fitness], chosen: Fitness) -> list[dict]:
