@@ -48,7 +48,7 @@ RULES = ("log_rank_sum", "rank_sum", "min_rank", "z_sum")
 MOST = 4  # columns of a merge
 BELOW = 0.02  # how far a merge may be below #params on a table
 NEAR = 0.01  # of left-out means, within which fewer columns are better
-RESAMPLES = 1000
+RESAMPLES = 400
 VITS = ("c100_kd_acc", "flower_kd_acc", "chaoyang_kd_acc")
 YARDSTICKS = {
     "#params": Fitness("params"),
@@ -99,17 +99,24 @@ def _own(name: str, truth: Mapping[str, float], file: str) -> Table:
     columns["params"] = np.array([space.num_params(g) for g in networks], float)
     columns["macs"] = np.array([space.macs(g) for g in networks], float)
     columns = {m: v for m, v in columns.items() if not np.isnan(v).any()}
-    return Table(name, _space_of(file), texts, columns, _percent(accuracy[there]))
+    return Table(name, _space_of(file), texts, columns, percent(accuracy[there]))
 
 
 def public(root: pathlib.Path) -> list[Table]:
     """Tables of NAS-Bench-Suite-Zero's values; its FLOPs are called `macs`."""
+    return public_of(ORDER, root)
+
+
+def public_of(names: Sequence[str], root: pathlib.Path) -> list[Table]:
+    """Those of some spaces."""
     found = []
     for name, case in libra_cases.CASES.items():
+        if (space := _space_of(name)) not in names:
+            continue
         values = libra_cases.benchmark(libra_cases.published(case, root / "tables"), case.dataset)
         columns = {"macs" if m == "flops" else m: v for m, v in values.scores.items()}
-        accuracy = _percent(values.accuracy)
-        found.append(Table(name, _space_of(name), values.genotypes, columns, accuracy))
+        accuracy = percent(values.accuracy)
+        found.append(Table(name, space, values.genotypes, columns, accuracy))
     return found
 
 
@@ -117,7 +124,8 @@ def _space_of(name: str) -> str:
     return next(space for space in ORDER if name.startswith(space))
 
 
-def _percent(accuracy: np.ndarray) -> np.ndarray:
+def percent(accuracy: np.ndarray) -> np.ndarray:
+    """Accuracies in percent, where they are shares."""
     return accuracy * 100 if accuracy.min() >= 0 and accuracy.max() <= 1 else accuracy
 
 
@@ -150,10 +158,12 @@ def rhos(found: Sequence[Table], candidates: Sequence[Fitness]) -> np.ndarray:
     """Spearman's rho [M, T]; NaN where a table lacks a column."""
     rho = np.full((len(candidates), len(found)), np.nan)
     for t, table in enumerate(found):
-        for m, fitness in enumerate(candidates):
-            scores = merged(fitness, table)
-            if scores is not None:
-                rho[m, t] = correlation.spearman(scores, table.accuracy)
+        scores = {m: merged(fitness, table) for m, fitness in enumerate(candidates)}
+        known = {m: values for m, values in scores.items() if values is not None}
+        if known:
+            values_MxP = np.array(list(known.values()))
+            accuracy = np.broadcast_to(table.accuracy, values_MxP.shape)
+            rho[list(known), t] = correlation.spearman(values_MxP, accuracy)
     return rho
 
 
@@ -259,7 +269,7 @@ def half(found: Sequence[Table], chosen: Fitness, fits: Mapping[str, Fitness]) -
         worst = int(np.argmin(margin))
         of_worst = drawn[:, m, worst] - drawn[:, size, worst]
         rows.append(
-            {"merge": name, "of": _of(there[name])}
+            {"merge": name, "of": text_of(there[name])}
             | {table.name: float(rho[m, t]) for t, table in enumerate(found)}
             | {
                 "mean of spaces": float(mean[m]),
@@ -275,7 +285,7 @@ def half(found: Sequence[Table], chosen: Fitness, fits: Mapping[str, Fitness]) -
     keys = list(rows[0])
     for name, fitness in partly.items():
         if known[name].any():
-            rows.append(_bare(keys, name, _of(fitness), found, rhos(found, [fitness])[0]))
+            rows.append(_bare(keys, name, text_of(fitness), found, rhos(found, [fitness])[0]))
     return [*rows, _libra(found, keys)]
 
 
@@ -287,7 +297,8 @@ def _bare(keys: Sequence[str], name: str, of: str, found: Sequence[Table], rho: 
     return row | {"mean of spaces": None if np.isnan(mean) else float(mean)}
 
 
-def _of(fitness: Fitness) -> str:
+def text_of(fitness: Fitness) -> str:
+    """The columns of a merge and its rule."""
     rule = "" if len(fitness.proxies) == 1 else f" ({fitness.rule})"
     return f"{', '.join(fitness.proxies)}{rule}"
 
@@ -334,7 +345,7 @@ def hindsight(found: Sequence[Table], candidates: Sequence[Fitness], chosen: Fit
         "the chosen": candidates.index(chosen),
     }
     return [
-        {"in hindsight": name, "of": _of(candidates[m]), "mean of spaces": float(mean[m]),
+        {"in hindsight": name, "of": text_of(candidates[m]), "mean of spaces": float(mean[m]),
          "worst margin to #params": float(margin[m])}
         for name, m in picks.items()
     ]  # fmt: skip
