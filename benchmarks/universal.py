@@ -248,51 +248,58 @@ def resampled(found: Sequence[Table], scores: np.ndarray) -> np.ndarray:
     return np.moveaxis(np.array(values), 0, -1)
 
 
-def half(found: Sequence[Table], chosen: Fitness, fits: Mapping[str, Fitness]) -> list[dict]:
-    """A row of each merge: its rho on each table, and what it is worth together.
+def half(
+    found: Sequence[Table], chosen: Fitness, fits: Mapping[str, Fitness]
+) -> tuple[list[dict], list[dict]]:
+    """Rows of each merge: its rho on each table, and what it is worth together.
 
     Args:
         found: the tables of a half.
         chosen: what "chosen" is.
-        fits: the others by name; one that a table has no column of is left out.
+        fits: the others by name. One that some tables lack a column of has no second row.
     """
-    there = {"chosen": chosen, **fits}
-    known = {n: np.array([merged(f, t) is not None for t in found]) for n, f in there.items()}
-    partly = {n: there.pop(n) for n, is_known in known.items() if not is_known.all()}
-    scores = [np.array([merged(f, table) for f in there.values()]) for table in found]
-    rho, names = rhos(found, list(there.values())), list(there)
-    drawn = resampled(found, scores)
-    mean, means = mean_of_spaces(rho, found), mean_of_spaces(drawn, found)
-    size, rows = names.index("#params"), []
-    for m, name in enumerate(names):
-        margin = rho[m] - rho[size]
+    named = {"chosen": chosen, **fits}
+    rho = dict(zip(named, rhos(found, list(named.values())), strict=True))
+    whole = [name for name in named if not np.isnan(rho[name]).any()]
+    scores = [np.array([merged(named[name], table) for name in whole]) for table in found]
+    drawn_RxMxT = resampled(found, scores)
+    means = dict(zip(whole, mean_of_spaces(drawn_RxMxT, found).T, strict=True))
+    size, rows = whole.index("#params"), []
+    for m, name in enumerate(whole):
+        margin = rho[name] - rho["#params"]
         worst = int(np.argmin(margin))
-        of_worst = drawn[:, m, worst] - drawn[:, size, worst]
-        rows.append(
-            {"merge": name, "of": text_of(there[name])}
-            | {table.name: float(rho[m, t]) for t, table in enumerate(found)}
-            | {
-                "mean of spaces": float(mean[m]),
-                "95 % interval": _interval(means[:, m]),
-                "chosen minus it": float(mean[0] - mean[m]) if m else None,
-                "its interval": _interval(means[:, 0] - means[:, m]) if m else None,
-                "worst margin to #params": float(margin[worst]) if m != size else None,
-                "where": found[worst].name if m != size else None,
-                "that margin's interval": _interval(of_worst) if m != size else None,
-                **_more([s[m] for s in scores], found, is_size=m == size),
-            }
-        )
-    keys = list(rows[0])
-    for name, fitness in partly.items():
-        if known[name].any():
-            rows.append(_bare(keys, name, text_of(fitness), found, rhos(found, [fitness])[0]))
-    return [*rows, _libra(found, keys)]
+        of_worst = drawn_RxMxT[:, m, worst] - drawn_RxMxT[:, size, worst]
+        row = {"merge": name, "mean of spaces": float(mean_of_spaces(rho[name], found))}
+        row |= {"95 % interval": _interval(means[name])}
+        is_size = m == size
+        more = float(mean_of_spaces(rho[name] - rho["#params"], found))
+        row |= {
+            "minus #params": None if is_size else more,
+            "95 % interval of it": None if is_size else _interval(means[name] - means["#params"]),
+        }
+        less, its = None, None
+        if name != "chosen" and "chosen" in means:
+            less = float(mean_of_spaces(rho["chosen"] - rho[name], found))
+            its = _interval(means["chosen"] - means[name])
+        row |= {"chosen minus it": less, "its interval": its}
+        row |= {
+            "worst margin to #params": None if is_size else float(margin[worst]),
+            "where": None if is_size else found[worst].name,
+            "that margin's interval": None if is_size else _interval(of_worst),
+        }
+        rows.append(row | _more([s[m] for s in scores], found, is_size=is_size))
+    each = [_bare(n, text_of(f), found, rho[n]) for n, f in named.items() if not _none(rho[n])]
+    return [*each, _libra(found)], rows
 
 
-def _bare(keys: Sequence[str], name: str, of: str, found: Sequence[Table], rho: np.ndarray) -> dict:
-    """A row of what has rho alone, NaN where it is not known."""
-    row = dict.fromkeys(keys) | {"merge": name, "of": of}
-    row |= {t.name: float(r) for t, r in zip(found, rho, strict=True) if not np.isnan(r)}
+def _none(rho: np.ndarray) -> bool:
+    return bool(np.isnan(rho).all())
+
+
+def _bare(name: str, of: str, found: Sequence[Table], rho: np.ndarray) -> dict:
+    """A row of rho on each table, where it is known."""
+    row: dict = {"merge": name, "of": of}
+    row |= {t.name: None if np.isnan(r) else float(r) for t, r in zip(found, rho, strict=True)}
     mean = mean_of_spaces(rho, found)
     return row | {"mean of spaces": None if np.isnan(mean) else float(mean)}
 
@@ -323,7 +330,7 @@ def _more(scores: Sequence[np.ndarray], found: Sequence[Table], is_size: bool) -
     }
 
 
-def _libra(found: Sequence[Table], keys: Sequence[str]) -> dict:
+def _libra(found: Sequence[Table]) -> dict:
     """LIBRA's rho on halves of each table that it was not chosen on."""
     rho = []
     for table in found:
@@ -331,19 +338,22 @@ def _libra(found: Sequence[Table], keys: Sequence[str]) -> dict:
         options = libra.PRESETS["split_half"]
         result = libra.evaluate(scores, table.accuracy, table.columns["params"], options)
         rho.append(np.mean(result.split_half))
-    return _bare(keys, LIBRA, "another choice on each table", found, np.array(rho))
+    return _bare(LIBRA, "another choice on each table", found, np.array(rho))
 
 
 def hindsight(found: Sequence[Table], candidates: Sequence[Fitness], chosen: Fitness) -> list[dict]:
     """What looking at all tables would have chosen, which nobody can."""
     rho, size = rhos(found, candidates), rhos(found, [YARDSTICKS["#params"]])[0]
+    known = np.flatnonzero(~np.isnan(rho).any(1))  # on every table
+    rho, candidates = rho[known], [candidates[m] for m in known.tolist()]
     mean, margin = mean_of_spaces(rho, found), (rho - size).min(1)
     picks = {
         "best mean": int(np.argmax(mean)),
         f"best mean, nowhere more than {BELOW} below #params": best(rho, size, found)[0],
         "best worst margin": int(np.argmax(margin)),
-        "the chosen": candidates.index(chosen),
     }
+    if chosen in candidates:
+        picks["the chosen"] = candidates.index(chosen)
     return [
         {"in hindsight": name, "of": text_of(candidates[m]), "mean of spaces": float(mean[m]),
          "worst margin to #params": float(margin[m])}
@@ -351,17 +361,33 @@ def hindsight(found: Sequence[Table], candidates: Sequence[Fitness], chosen: Fit
     ]  # fmt: skip
 
 
-def judge(kind: str, found: list[Table], candidates: Sequence[Fitness]) -> None:
-    """Chooses, reads and shows one kind of values."""
+def judge(
+    kind: str, found: list[Table], candidates: Sequence[Fitness]
+) -> tuple[Fitness, dict[str, float]]:
+    """Chooses, reads and shows one kind of values; the choice, and held-out means by merge."""
     development, held_out = of_spaces(found, DEVELOPMENT), of_spaces(found, HELD_OUT)
     chosen, rows = choose(development, candidates)
     result_tables.show(f"{kind}, left out", rows, 3, len(development))
     singles = [Fitness(name) for name in shared_columns(development)]
     single = singles[int(np.argmax(mean_of_spaces(rhos(development, singles), development)))]
     fits = {**YARDSTICKS, "best single proxy of the development half": single}
-    result_tables.show(f"{kind}, development half", half(development, chosen, fits))
-    result_tables.show(f"{kind}, held-out half", half(held_out, chosen, fits))
+    for name, tables in (("development", development), ("held-out", held_out)):
+        each, together = half(tables, chosen, fits)
+        result_tables.show(f"{kind}, {name} half", each, 3, len(tables))
+        result_tables.show(f"{kind}, {name} half together", together, 3, len(tables))
     result_tables.show(f"{kind}, in hindsight", hindsight(found, candidates, chosen))
+    return chosen, {row["merge"]: row["mean of spaces"] for row in together}
+
+
+def preset(
+    ours: tuple[Fitness, Mapping[str, float]], theirs: tuple[Fitness, Mapping[str, float]]
+) -> Fitness:
+    """The merge that the rule makes the preset, from both choices and their held-out means."""
+    rivals = (("MACs + NWOT", "L-SWAG + MACs"), ("MACs + NWOT",))
+    for (chosen, means), names in zip((ours, theirs), rivals, strict=True):
+        if means.get("chosen", -np.inf) > max(means[name] for name in names):
+            return chosen
+    return YARDSTICKS["MACs + NWOT"]
 
 
 def main() -> None:
@@ -370,8 +396,16 @@ def main() -> None:
     parser.add_argument("--data", default="../shared/data")
     root = pathlib.Path(parser.parse_args().data)
     ours, theirs = own(root), public(root)
-    judge("own", ours, merges(shared_columns(ours)))
-    judge("public", theirs, merges(shared_columns(of_spaces(theirs, DEVELOPMENT))))
+    by_ours = judge("own", ours, merges(shared_columns(ours)))
+    columns = shared_columns(of_spaces(theirs, DEVELOPMENT))
+    by_theirs = judge("public", theirs, merges(columns))
+    figures = {
+        "chosen on our scores": text_of(by_ours[0]),
+        "chosen on public values": text_of(by_theirs[0]),
+        "preset by the rule": text_of(preset(by_ours, by_theirs)),
+        "`universal` of the package": text_of(Fitness.parse("universal")),
+    }
+    result_tables.show_figures("preset", figures)
 
 
 if __name__ == "__main__":
