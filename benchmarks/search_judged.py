@@ -74,6 +74,7 @@ class Proposals:
             pool.space, pool.known, pool.listed, pool.name,
         )  # fmt: skip
         self.format, self.from_json = pool.space.format, pool.space.from_json
+        self.num_params, self.macs = pool.space.num_params, pool.space.macs
         self.genes = _codes(pool.listed)
 
     def sample(self, rng: np.random.Generator, n: int) -> list[Any]:

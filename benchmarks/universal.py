@@ -211,11 +211,14 @@ def choose(found: Sequence[Table], candidates: Sequence[Fitness]) -> tuple[Fitne
         for k in range(1, MOST + 1)
         for rule in RULES
     }
+    classes = {key: own_class for key, own_class in classes.items() if own_class.any()}
     means = {key: left_out(rho, size, found, own_class) for key, own_class in classes.items()}
     good = [key for key, mean in means.items() if mean >= max(means.values()) - NEAR]
     own_class = np.flatnonzero(classes[good[0]])  # of the fewest columns, by the earliest rule
     chosen, _ = best(rho[own_class], size, found)
-    rows = [{"columns": k} | {rule: means[k, rule] for rule in RULES} for k in range(1, MOST + 1)]
+    rows = [
+        {"columns": k} | {rule: means.get((k, rule)) for rule in RULES} for k in range(1, MOST + 1)
+    ]
     return candidates[own_class[chosen]], rows
 
 
