@@ -34,8 +34,9 @@ FITNESS = {
     "MACs": Fitness("macs"),
     "MACs + NWOT": Fitness(("macs", "nwot")),
     "L-SWAG": Fitness("lswag"),
-    "universal": Fitness.parse("universal"),
+    "L-SWAG + MACs": Fitness(("lswag", "macs")),
 }
+UNIVERSAL = Fitness.parse("universal")
 LIBRA = "LIBRA of another space"
 NUM, FEW = 200, 50  # networks a search looks at, and of a table of a few hundred
 WINDOWS = {"tiny": (5, 7), "small": (20, 26)}  # million parameters
@@ -246,7 +247,10 @@ def regret(pool: Pool, fitness: Fitness, strategy: str, seed: int) -> float:
 
 def judge(pool: Pool, seeds: int) -> list[dict[str, Any]]:
     """A row of each fitness that the pool has the columns of."""
-    fits = FITNESS | ({LIBRA: pool.libra} if pool.libra else {})
+    fits = {f"{n}, universal" if f == UNIVERSAL else n: f for n, f in FITNESS.items()}
+    if UNIVERSAL not in FITNESS.values():
+        fits["universal"] = UNIVERSAL
+    fits |= {LIBRA: pool.libra} if pool.libra else {}
     rows = []
     for name, fitness in fits.items():
         if not set(fitness.proxies) <= set(pool.columns):
