@@ -39,6 +39,7 @@ FITNESS = {
 UNIVERSAL = Fitness.parse("universal")
 LIBRA = "LIBRA of another space"
 NUM, FEW = 200, 50  # networks a search looks at, and of a table of a few hundred
+TASKS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "in16": "ImageNet16-120"}
 WINDOWS = {"tiny": (5, 7), "small": (20, 26)}  # million parameters
 Known = tuple[Mapping[str, float], float]  # values by column, and accuracy
 
@@ -136,7 +137,7 @@ def nasbench201(root: pathlib.Path, columns: Mapping[str, np.ndarray], task: str
 
     names = ("params", "macs", *values)
     other = libra_of("nb301", universal.public_of(("nb301",), root), names)
-    return Pool(f"NAS-Bench-201, {task}", space, known, (), names, accuracies, other, NUM)
+    return Pool(f"NAS-Bench-201, {TASKS[task]}", space, known, (), names, accuracies, other, NUM)
 
 
 def nasbench101(root: pathlib.Path) -> Pool:
@@ -290,8 +291,8 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> Any:
         axes.set_title(name, fontsize=9)
     for axes in grid[len(names) :]:
         axes.set_visible(False)
-    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    figure.supxlabel("regret: accuracy lost, percentage points (mean of seeds, 95 % interval)")
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    figure.supxlabel("regret: points of accuracy lost (mean over seeds, 95 % interval)", fontsize=9)
     return figure
 
 
@@ -310,7 +311,7 @@ def main() -> None:
     scored = {t.space: t for t in ours if t.space in ("nb201", "nb101")}
     suite = next(t for t in theirs if t.space == "nb101")
     pools = [
-        *(nasbench201(root, columns, task) for task in ("cifar10", "cifar100", "in16")),
+        *(nasbench201(root, columns, task) for task in TASKS),
         nasbench101(root),
         of_table(
             "NAS-Bench-101, published scores", suite, "nasbench101",
