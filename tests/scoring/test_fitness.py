@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lswag_jax import proxies
+from lswag_jax import proxies, search, spaces
 from lswag_jax.scoring.fitness import PRESETS, Fitness
 from lswag_jax.scoring.table import ScoreTable
 
@@ -81,7 +81,7 @@ def test_universal_is_the_sum_of_the_log_ranks_of_scipy():
     expected = np.log(np.array(ranks) / 5).sum(0)
     found = Fitness.parse("universal")
     np.testing.assert_allclose(found(pool), expected, rtol=1e-14)
-    assert list(np.argsort(-found(pool), kind="stable"))[0] == 1
+    assert np.argmax(found(pool)) == 1
 
 
 def test_a_preset_brings_its_rule_and_stands_alone(tmp_path):
@@ -95,6 +95,27 @@ def test_a_preset_brings_its_rule_and_stands_alone(tmp_path):
     for names, rule in PRESETS.values():
         assert [proxy.key for proxy in proxies.resolve(names)] == list(names)
         assert Fitness(names, rule).flipped == ()
+
+
+def test_a_search_by_universal(rng):
+    space, nwot = spaces.get("nasbench201"), iter(rng.normal(size=30).tolist())
+
+    def evaluate(genotypes):
+        for g in genotypes:
+            yield {
+                "id": space.format(g), "genotype": g.to_json(), "params": 1, "macs": space.macs(g),
+                "degenerate": [False], "parts": {"nwot": {"score": [next(nwot)]}},
+            }  # fmt: skip
+
+    options = search.RandomOptions(num=30)
+    found = search.search(
+        space, evaluate, options, [], proxies=("macs", "nwot"), fitness="universal"
+    )
+    ranks = [stats.rankdata(found.table.values(name)) / 30 for name in ("macs", "nwot")]
+    np.testing.assert_allclose(found.fitness, np.log(ranks).sum(0), rtol=1e-13)
+    assert found.by == ("macs", "nwot")
+    with pytest.raises(ValueError, match="no proxy 'nwot', it has macs"):
+        search.search(space, evaluate, options, [], proxies="macs", fitness="universal")
 
 
 def test_no_label_enters_a_fitness():
