@@ -288,7 +288,7 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> Any:
         axes.set_yticks(range(len(own)), [row["fitness"] for row in own], fontsize=8)
         axes.invert_yaxis()
         axes.set_xlim(left=0)
-        axes.set_title(name, fontsize=9)
+        axes.set_title(name, fontsize=8, loc="right")
     for axes in grid[len(names) :]:
         axes.set_visible(False)
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
