@@ -95,6 +95,7 @@ def main() -> None:
     for server in servers:
         server.score()  # the first one fills the allocator
     calls = [[server.score() for server in servers] for _ in range(options.calls)]
+    spent_by = zip(*calls, strict=True)
     rows = [
         {
             "checkout": name,
@@ -102,7 +103,7 @@ def main() -> None:
             "a network, CPU s": statistics.median(spent),
             "memory, MB": server.memory,
         }
-        for name, server, spent in zip(("before", "now"), servers, zip(*calls), strict=True)
+        for name, server, spent in zip(("before", "now"), servers, spent_by, strict=True)
     ]
     for server in servers:
         server.stop()
