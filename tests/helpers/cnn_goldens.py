@@ -220,3 +220,13 @@ CHECKS = {
     "data_free": check_data_free,
 }
 every_check = pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
+# Backward passes compile longest. NAS-Bench-201's are checked by every run; CI runs all, marked slow.
+LONG = ("gradients", "jacobians", "data_free")
+long_checks_are_slow = pytest.mark.parametrize(
+    "check",
+    [
+        pytest.param(check, marks=pytest.mark.slow if name in LONG else ())
+        for name, check in CHECKS.items()
+    ],
+    ids=CHECKS,
+)

@@ -67,10 +67,13 @@ class Case(NamedTuple):
 
 @pytest.fixture(scope="module")
 def case() -> Case:
-    """One exact two-block network in float64, its parts under every option, and its gradients."""
+    """One exact two-block network in float64, its parts under every option, and its gradients.
+
+    Its blocks have the same sizes, so that they are one loop and half as much is compiled.
+    """
     with jax.enable_x64(True):
         images, labels = batch(WIDE, 12)
-        g = WIDE.parse("24/1,2/2,3")
+        g = WIDE.parse("24/2,2/2,2")
         module = WIDE.build(g)
         variables = jax.jit(module.init)(jax.random.key(0), images)
         variables = jax.tree.map(
@@ -184,14 +187,14 @@ def test_window(case):
 def test_psi(case):
     parts, table = case.parts, case.table
     each = parts["default"]["psi_l"]
-    assert parts["default"]["n_units"] == 5 * (48 + 72)
+    assert parts["default"]["n_units"] == 5 * (48 + 48)
     assert max(each) < parts["default"]["psi"] <= parts["sum"]["psi"] == sum(each)
     assert parts["mean"]["psi"] == np.mean(each)
     assert parts["logsum"]["psi"] == pytest.approx(np.log(each).sum())
     assert table["psi"][0] == parts["default"]["psi"]
     assert parts["sign3"]["psi"] == parts["default"]["psi"]  # no activation is exactly zero
-    assert parts["mean_token"]["psi"] <= 48 + 72
-    assert parts["mean_token"]["n_units"] == parts["cls_token"]["n_units"] == 48 + 72
+    assert parts["mean_token"]["psi"] <= 48 + 48
+    assert parts["mean_token"]["n_units"] == parts["cls_token"]["n_units"] == 48 + 48
     assert table["default"][0] == parts["default"]["lambda"] * parts["default"]["psi"]
 
 
@@ -309,7 +312,7 @@ def test_measure_needs_an_activation(mlp):
 
 
 def test_windows_of_elastic_networks(x64):
-    """Elastic equals exact for every window and depth, whatever a layer is."""
+    """Elastic equals exact for a window of several bins and of one, whatever a layer is."""
     space = dataclasses.replace(WIDE, name="shallow", depths=(1, 2))
     images, labels = batch(space)
     kinds = (
@@ -318,7 +321,7 @@ def test_windows_of_elastic_networks(x64):
     )
     chosen = [
         LSwagVariant(label=f"{options} {window}", window=window, **options)
-        for options, window in itertools.product(kinds, [(3, 7), (2, 5), (0, 0), (9, 9)])
+        for options, window in itertools.product(kinds, [(3, 7), (9, 9)])
     ]
     genotypes = [space.parse(text) for text in ("12/2,2/2,2", "12/2/2")]
     table = lswag_jax.score(space, genotypes, images.astype(float), labels, chosen)

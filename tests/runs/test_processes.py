@@ -18,7 +18,7 @@ from lswag_jax.cli.default_config import default_config, shrink
 from lswag_jax.runs import Shard
 from lswag_jax.search import RandomOptions
 from tests.helpers.searches import ROOT, SPACE, images, run_real, without_seconds
-from tests.helpers.workers import GENOTYPES, PROCESSES, PROXIES, finish, start
+from tests.helpers.workers import GENOTYPES, JOB, PROCESSES, finish, start
 
 CONFIG = """
 from tests.runs.test_processes import tiny
@@ -77,7 +77,7 @@ def job(tmp_path_factory):
 
 def test_processes_score_as_one_does(job):
     assert job[0]["rows"] == job[1]["rows"]  # seconds too: each row is of one process
-    table = lswag_jax.score(SPACE, GENOTYPES, *images(), PROXIES)
+    table = lswag_jax.score(SPACE, GENOTYPES, *images(), JOB)
     shared = lswag_jax.ScoreTable(job[0]["rows"], table.proxies)
     assert shared.ids == table.ids
     for name in table:
