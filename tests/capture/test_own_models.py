@@ -125,11 +125,11 @@ class WithMask(nn.Module):
         return nn.Dense(3)(nn.relu(Masked(name="masked")(x, mask)))
 
 
-def test_layers_with_arrays_of_the_whole_batch():
+@pytest.mark.parametrize("whole", [False, True])
+def test_layers_with_arrays_of_the_whole_batch(whole):
     x = images(2, 2, 3)
-    variables = WithMask(True).init(jax.random.key(0), x)
-    for whole in (False, True):
-        assert lswag_jax.score_model(WithMask(whole), variables, x, LABELS).status[0] == "ok"
+    variables = WithMask(whole).init(jax.random.key(0), x)
+    assert lswag_jax.score_model(WithMask(whole), variables, x, LABELS).status[0] == "ok"
 
 
 class Twice(nnx.Module):

@@ -283,14 +283,14 @@ def test_features_must_be_marked(data):
     assert table.values("dss")[0] == -np.inf
 
 
-def test_entropy_of_few_directions(rng):
+@pytest.mark.parametrize("k", [2, 5])
+def test_entropy_of_few_directions(k, rng):
     """Features that use k directions alike have entropy log k, also in float32."""
     orthogonal = np.linalg.qr(rng.normal(size=(64, 64)))[0]
-    for k in (2, 5):
-        directions = np.linalg.qr(rng.normal(size=(64, k)))[0]
-        centred = np.concatenate([orthogonal[:, :k], -orthogonal[:, :k]])
-        features = (1e3 * centred @ directions.T).astype(np.float32)
-        assert float(entropy(jnp.asarray(features))) == pytest.approx(np.log(k), abs=1e-3)
+    directions = np.linalg.qr(rng.normal(size=(64, k)))[0]
+    centred = np.concatenate([orthogonal[:, :k], -orthogonal[:, :k]])
+    features = (1e3 * centred @ directions.T).astype(np.float32)
+    assert float(entropy(jnp.asarray(features))) == pytest.approx(np.log(k), abs=1e-3)
 
 
 def test_singular_kernels_in_any_order(rng):

@@ -110,18 +110,25 @@ def lambdas(grads, **options):
     return np.array([log_sum(sigma(kernel(grads, name), **options)) for name in NAMES])
 
 
-def test_terms_against_jacobians(case):
+TERMS = {
+    "default": lambdas,
+    "ddof": lambda grads: lambdas(grads, ddof=1),
+    "signed": lambda grads: lambdas(grads, absolute=False),
+    "scaled": lambda grads: lambdas(grads) + np.log(12),
+    "no_head": lambda grads: lambdas(grads)[:-1],
+    "no_stem": lambda grads: lambdas(grads)[1:],
+}
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_terms_against_jacobians(name, case):
+    found, expected = case.parts[name], TERMS[name](case.grads)
+    np.testing.assert_allclose(found["lambda_l"], expected, rtol=1e-9)
+    assert found["lambda"] == pytest.approx(expected.sum())
+
+
+def test_mini_batches_against_jacobians(case):
     parts, grads = case.parts, case.grads
-    for name, expected in (
-        ("default", lambdas(grads)),
-        ("ddof", lambdas(grads, ddof=1)),
-        ("signed", lambdas(grads, absolute=False)),
-        ("scaled", lambdas(grads) + np.log(12)),
-        ("no_head", lambdas(grads)[:-1]),
-        ("no_stem", lambdas(grads)[1:]),
-    ):
-        np.testing.assert_allclose(parts[name]["lambda_l"], expected, rtol=1e-9, err_msg=name)
-        assert parts[name]["lambda"] == pytest.approx(expected.sum())
     batches = jax.tree.map(lambda g: np.asarray(g).reshape(4, 3, *g.shape[1:]).mean(1), grads)
     np.testing.assert_allclose(parts["minibatch"]["lambda_l"], lambdas(batches), rtol=1e-9)
     np.testing.assert_allclose(
@@ -169,15 +176,20 @@ def test_tail_share(case):
         assert found == pytest.approx(values[:top].sum() / values.sum())
 
 
-def test_window(case):
-    """D = 10 layers, so that bin b holds layer b; activations stand after layers 4 and 8."""
-    parts, grads = case.parts, case.grads
-    expected = lambdas(grads)
-    assert parts["default"]["n_layers"] == 10
-    for name, layers in (("window", range(4, 8)), ("one_based", range(3, 7)), ("literal", [9])):
-        assert parts[name]["lambda"] == pytest.approx(expected[list(layers)].sum())
-        assert parts[name]["n_layers"] == len(layers)
-        assert parts[name]["in_window"].sum() == len(layers)
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [("default", range(10)), ("window", range(4, 8)), ("one_based", range(3, 7)), ("literal", [9])],
+)
+def test_window(name, layers, case):
+    """D = 10 layers, so that bin b holds layer b."""
+    found, expected = case.parts[name], lambdas(case.grads)
+    assert found["lambda"] == pytest.approx(expected[list(layers)].sum())
+    assert found["n_layers"] == found["in_window"].sum() == len(layers)
+
+
+def test_activations_of_a_window(case):
+    """They stand after layers 4 and 8."""
+    parts = case.parts
     first, second = parts["default"]["psi_l"]
     assert parts["psi_prefix"]["psi"] == first
     assert parts["psi_window"]["psi"] == second
@@ -335,11 +347,13 @@ def test_windows_of_elastic_networks(x64):
             np.testing.assert_allclose(found, expected, 1e-8, err_msg=f"{key} {g}")
 
 
-def test_saturation_by_the_number_of_symbols():
+@pytest.mark.parametrize(
+    ("proxy", "most"), [(LSwag(), 2**3), (LSwagVariant(binarize="sign3"), 3**3)], ids=["bit", "sign"]
+)
+def test_saturation_by_the_number_of_symbols(proxy, most):
     """S samples draw at most 2^S patterns of a bit and 3^S of a sign."""
     parts = {"n_units": np.array([1000]), "samples": np.array([3]), "psi": np.array([6])}
-    for proxy, most in ((LSwag(), 2**3), (LSwagVariant(binarize="sign3"), 3**3)):
-        assert proxy.finish(parts)["psi_saturation"] == pytest.approx(6 / most)
+    assert proxy.finish(parts)["psi_saturation"] == pytest.approx(6 / most)
 
 
 class Shared(nn.Module):

@@ -108,6 +108,7 @@ def test_the_first_process_writes_and_errors_reach_all(job, tmp_path):
         assert found["other process"] == "process 1 has another config or data than process 0."
 
 
+@pytest.mark.slow  # CI runs it; parts are proven above and in tests/search/test_resume.py
 def test_evolution_by_two_processes_goes_on_where_one_was_stopped(config_file, tmp_path):
     """The command of a job, in the folder of an interrupted run: the archive ends the same."""
     whole, job = tmp_path / "whole", tmp_path / "job"

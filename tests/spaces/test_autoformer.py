@@ -40,37 +40,41 @@ VECTORS = {
 }
 
 
-@pytest.mark.parametrize("name", VECTORS)
-def test_published_counts(name):
+@pytest.mark.parametrize(
+    ("name", "text", "params", "gmacs"),
+    [(name, *vector) for name, vectors in VECTORS.items() for vector in vectors],
+)
+def test_published_counts(name, text, params, gmacs):
     space = spaces.get(name)
-    for text, params, gmacs in VECTORS[name]:
-        g = space.parse(text)
-        assert space.num_params(g) == params
-        assert space.format(g) == text
-        if gmacs:
-            assert space.macs(g, rule="cream") / 1e9 == pytest.approx(gmacs, abs=5e-4)
+    g = space.parse(text)
+    assert space.num_params(g) == params
+    assert space.format(g) == text
+    if gmacs:
+        assert space.macs(g, rule="cream") / 1e9 == pytest.approx(gmacs, abs=5e-4)
 
 
-def test_counts_of_three_repositories():
-    records = json.loads((SMALL / "autoformer_counts_fullsize.json").read_text())
-    assert len(records) == 15
-    for name, record in records.items():
-        g = record["genotype"]
-        g = Genotype(g["embed_dim"][0], g["num_heads"], g["mlp_ratio"])
-        shape = {"image_size": record["img"], "patch_size": record["patch"]}
-        cream = spaces.get("autoformer_" + name.split("_")[0], **shape)
-        assert cream.num_params(g) == record["standalone_true_param_numel"]
-        assert cream.num_params(g) == record["cream_get_sampled_params_numel"]
-        assert cream.macs(g, rule="cream") == record["cream_get_complexity_seq196"]
-        assert cream.macs(g) == (
-            record["standalone_macs_modules"] + record["standalone_macs_attention_matmuls"]
+COUNTS = json.loads((SMALL / "autoformer_counts_fullsize.json").read_text())
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts_of_three_repositories(name):
+    record = COUNTS[name]
+    g = record["genotype"]
+    g = Genotype(g["embed_dim"][0], g["num_heads"], g["mlp_ratio"])
+    shape = {"image_size": record["img"], "patch_size": record["patch"]}
+    cream = spaces.get("autoformer_" + name.split("_")[0], **shape)
+    assert cream.num_params(g) == record["standalone_true_param_numel"]
+    assert cream.num_params(g) == record["cream_get_sampled_params_numel"]
+    assert cream.macs(g, rule="cream") == record["cream_get_complexity_seq196"]
+    assert cream.macs(g) == (
+        record["standalone_macs_modules"] + record["standalone_macs_attention_matmuls"]
+    )
+    if "autoprox_params_numel" in record:
+        autoprox = spaces.get("vitbench_autoformer", **shape)
+        assert autoprox.num_params(g) == record["autoprox_params_numel"]
+        assert autoprox.macs(g) == (
+            record["autoprox_macs_modules"] + record["autoprox_macs_attention_matmuls"]
         )
-        if "autoprox_params_numel" in record:
-            autoprox = spaces.get("vitbench_autoformer", **shape)
-            assert autoprox.num_params(g) == record["autoprox_params_numel"]
-            assert autoprox.macs(g) == (
-                record["autoprox_macs_modules"] + record["autoprox_macs_attention_matmuls"]
-            )
 
 
 def test_counts_of_vitbench(shared_data):

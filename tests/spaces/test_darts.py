@@ -94,21 +94,23 @@ def sorted_inputs(node):
     return sorted(source for _, source in node)
 
 
+@pytest.mark.parametrize(
+    ("part", "probs"),
+    [(0, {"m_prob": 1.0, "s_prob": 0.0}), (1, {"m_prob": 0.0, "s_prob": 0.1})],
+    ids=["operation", "input"],
+)
 @settings(max_examples=50, deadline=None)
-@given(st.integers(0, 2**32 - 1))
-def test_mutation_changes_one_edge(seed):
+@given(seed=st.integers(0, 2**32 - 1))
+def test_mutation_changes_one_edge(part, probs, seed):
     rng = np.random.default_rng(seed)
     (g,) = SCORING.sample(rng, 1)
     assert SCORING.mutate(rng, g, m_prob=0.0, s_prob=0.0) == g
-    for part, probs in ((0, {"m_prob": 1.0, "s_prob": 0.0}), (1, {"m_prob": 0.0, "s_prob": 0.1})):
-        mutant = SCORING.mutate(rng, g, **probs)
-        ((old, new),) = (
-            pair for pair in zip(g.nodes, mutant.nodes, strict=True) if pair[0] != pair[1]
-        )
-        changed = [sorted(edge[part] for edge in node) for node in (old, new)]
-        kept = [sorted(edge[1 - part] for edge in node) for node in (old, new)]
-        assert changed[0] != changed[1]
-        assert kept[0] == kept[1]
+    mutant = SCORING.mutate(rng, g, **probs)
+    ((old, new),) = (pair for pair in zip(g.nodes, mutant.nodes, strict=True) if pair[0] != pair[1])
+    changed = [sorted(edge[part] for edge in node) for node in (old, new)]
+    kept = [sorted(edge[1 - part] for edge in node) for node in (old, new)]
+    assert changed[0] != changed[1]
+    assert kept[0] == kept[1]
 
 
 def test_sampling_is_uniform_and_seeded():

@@ -128,14 +128,14 @@ def test_plan_is_the_built_network(space):
         assert count_macs(module.apply, variables, image, dead=dead) == space.macs(g)
 
 
+@pytest.mark.parametrize("rule", BIN_RULES)
 @per_space({name: space for name, space in EVERY.items() if not is_chain(space)})
-def test_depths_are_those_of_the_extremes(space):
+def test_depths_are_those_of_the_extremes(space, rule):
     """Bins of random genotypes lie in the range, and plans line up."""
     present = space.encode(space.sample(np.random.default_rng(1), 50))["in_units"] > 0
-    for rule in BIN_RULES:
-        lowest, highest = space.bin_range(rule)
-        bins = depth_bins(present, rule)
-        assert ((bins >= lowest) & (bins <= highest))[present].all()
+    lowest, highest = space.bin_range(rule)
+    bins = depth_bins(present, rule)
+    assert ((bins >= lowest) & (bins <= highest))[present].all()
 
 
 CASES = [
@@ -199,13 +199,13 @@ PUBLISHED = {
 }
 
 
-def test_sixth_space_has_the_published_counts():
+@pytest.mark.parametrize(("text", "counts"), PUBLISHED.items())
+def test_sixth_space_has_the_published_counts(text, counts):
     space = PAGE_MODULE.NasBenchMacro()
-    for text, counts in PUBLISHED.items():
-        g = space.parse(text)
-        assert (space.num_params(g), space.macs(g)) == counts
-        assert space.from_json(g.to_json()) == g
-        assert space.format(g) == text
+    g = space.parse(text)
+    assert (space.num_params(g), space.macs(g)) == counts
+    assert space.from_json(g.to_json()) == g
+    assert space.format(g) == text
 
 
 @pytest.mark.slow  # its blocks compile for a minute
