@@ -25,7 +25,7 @@ def tiny_config(tmp_path_factory):
         "def get_config():\n"
         "    config = shrink(default_config('autoformer_tiny', channels=1, num_classes=10))\n"
         "    config.space.update({'embed_dims': (12, 24), 'head_counts': (1, 2)})\n"
-        "    config.space.update({'depths': (1, 2), 'head_dim': 8})\n"
+        "    config.space.update({'depths': (1, 2), 'head_dim': 8, 'relative_position': False})\n"
         "    config.proxies = 'lswag,nwot,params'\n"
         "    return config\n"
     )

@@ -54,7 +54,7 @@ def config(tmp_path_factory):
         "def get_config():\n"
         "    config = shrink(default_train_config('autoformer_tiny'))\n"
         "    config.space.update({'embed_dims': (12, 24), 'head_counts': (1, 2)})\n"
-        "    config.space.update({'depths': (1, 2), 'head_dim': 8})\n"
+        "    config.space.update({'depths': (1, 2), 'head_dim': 8, 'relative_position': False})\n"
         f"    config.genotype = '{GENOTYPE}'\n"
         "    config.train.update({'drop_path': 0.1, 'checkpoint_every': 5, 'log_every': 1})\n"
         "    config.train.epochs = 3\n"

@@ -16,7 +16,7 @@ from lswag_jax.capture import models, tape
 from lswag_jax.probe.candidate import Candidate
 from lswag_jax.proxies import LSwag, LSwagKernel, LSwagVariant, ZiCo
 from lswag_jax.scoring.measure import measure
-from tests.helpers.spaces import MLP, WIDE, batch
+from tests.helpers.spaces import MLP, PLAIN, batch
 
 NAMES = ["patch_embed", *(f"blocks_{b}/{layer}" for b in range(2) for layer in
          ("attn/qkv", "attn/proj", "mlp/fc1", "mlp/fc2")), "head"]  # fmt: skip
@@ -72,9 +72,9 @@ def case() -> Case:
     Its blocks have the same sizes, so that they are one loop and half as much is compiled.
     """
     with jax.enable_x64(True):
-        images, labels = batch(WIDE, 12)
-        g = WIDE.parse("24/2,2/2,2")
-        module = WIDE.build(g)
+        images, labels = batch(PLAIN, 12)
+        g = PLAIN.parse("24/2,2/2,2")
+        module = PLAIN.build(g)
         variables = jax.jit(module.init)(jax.random.key(0), images)
         variables = jax.tree.map(
             lambda v: v + 0.1 * jax.random.normal(jax.random.key(v.size), v.shape, float), variables
@@ -234,7 +234,7 @@ class Scored(NamedTuple):
 
 @pytest.fixture(scope="module")
 def mlp() -> Scored:
-    images, labels = batch(WIDE, 8)
+    images, labels = batch(PLAIN, 8)
     return Scored(MLP(), MLP().init(jax.random.key(0), images), images, labels)
 
 
@@ -325,7 +325,7 @@ def test_measure_needs_an_activation(mlp):
 
 def test_windows_of_elastic_networks(x64):
     """Elastic equals exact for a window of several bins and of one, whatever a layer is."""
-    space = dataclasses.replace(WIDE, name="shallow", depths=(1, 2))
+    space = dataclasses.replace(PLAIN, name="shallow", depths=(1, 2))
     images, labels = batch(space)
     kinds = (
         *({"layers": "block"}, {"layers": "split_qkv"}, {"bins": "one_based"}),
@@ -348,7 +348,9 @@ def test_windows_of_elastic_networks(x64):
 
 
 @pytest.mark.parametrize(
-    ("proxy", "most"), [(LSwag(), 2**3), (LSwagVariant(binarize="sign3"), 3**3)], ids=["bit", "sign"]
+    ("proxy", "most"),
+    [(LSwag(), 2**3), (LSwagVariant(binarize="sign3"), 3**3)],
+    ids=["bit", "sign"],
 )
 def test_saturation_by_the_number_of_symbols(proxy, most):
     """S samples draw at most 2^S patterns of a bit and 3^S of a sign."""
@@ -370,7 +372,7 @@ class Shared(nn.Module):
 
 def test_shared_layers_and_empty_windows():
     """Three layers in bins 0, 3 and 6, one of them with four calls; no layer in bins 4 and 5."""
-    images, labels = batch(WIDE)
+    images, labels = batch(PLAIN)
     variables = Shared().init(jax.random.key(0), images)
     windows = [(0, 9), (3, 5), (6, 9), (4, 5)]
     chosen = [LSwag(label=str(w), window=w) for w in windows]

@@ -33,7 +33,7 @@ def tiny():
     """A config of tiny networks, with proxies that compile quickly."""
     config = shrink(default_config("autoformer_tiny", channels=1, num_classes=10))
     config.space.update({"embed_dims": (12, 24), "head_counts": (1, 2)})
-    config.space.update({"depths": (1, 2), "head_dim": 8})
+    config.space.update({"depths": (1, 2), "head_dim": 8, "relative_position": False})
     config.space.mlp_ratios = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5)  # enough networks to be killed among
     config.proxies, config.search.fitness = "nwot,swap,params", "nwot"
     config.score.num = 120

@@ -148,9 +148,7 @@ CASES = [
 RECORDED = (WIDE, NASBENCH201)  # each layer compiles again
 
 
-@pytest.mark.parametrize(
-    ("space", "mode"), CASES, ids=[*ELASTIC, "nasbench201_eval", *SLOW]
-)
+@pytest.mark.parametrize(("space", "mode"), CASES, ids=[*ELASTIC, "nasbench201_eval", *SLOW])
 def test_elastic_is_exact(x64, space, mode):
     """Outputs of the elastic network are those of the exact one with the cut variables.
 
