@@ -220,7 +220,7 @@ CHECKS = {
     "data_free": check_data_free,
 }
 every_check = pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
-# Backward passes compile longest. NAS-Bench-201's are checked by every run; CI runs all, marked slow.
+# Backward passes compile longest: every run checks NAS-Bench-201's; CI runs all, marked slow.
 LONG = ("gradients", "jacobians", "data_free")
 long_checks_are_slow = pytest.mark.parametrize(
     "check",
