@@ -45,15 +45,21 @@ def _golden(file, weights):
 
 
 @quick("mixed")  # has every kind of operation
-@cnn_goldens.every_check
+@cnn_goldens.checks([name for name in cnn_goldens.CHECKS if name not in cnn_goldens.LONG])
 def test_golden(golden, check):
+    check(golden)
+
+
+@quick("sparse")  # without convolutions in its cells, which compiles in half the time
+@cnn_goldens.checks(cnn_goldens.LONG)
+def test_golden_by_backward_passes(golden, check):
     check(golden)
 
 
 FEATURES = ("az_expressivity", "az_progressivity", "az_trainability")
 
 
-@quick("sparse")  # without convolutions in its cells, which compiles in half the time
+@quick("sparse")
 @pytest.mark.parametrize("images", ["images", "gauss1"])
 def test_az_nas(golden, images):
     """On both batches of images, with the file's signs."""

@@ -32,6 +32,6 @@ def _golden(file):
     return cnn_goldens.CnnGolden(file, file, "default", 12, build, lambda names: range(len(names)))
 
 
-@cnn_goldens.long_checks_are_slow
+@cnn_goldens.every_check
 def test_golden(golden, check):
     check(golden)

@@ -186,11 +186,11 @@ def test_a_mistake_is_one_sentence(name, tmp_path):
 )
 def test_convolutional_spaces(config, tmp_path):
     arguments = (f"--config={config}", f"--workdir={tmp_path}", "--config.score.num=2")
-    run("score", *arguments, "--config.proxies=lswag,params")
+    run("score", *arguments, "--config.proxies=nwot,params")  # without gradients: half the time
     with open(tmp_path / "scores.csv") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2
-    assert {row["lswag_status"] for row in rows} <= {"ok", "degenerate"}
+    assert {row["nwot_status"] for row in rows} <= {"ok", "inf", "degenerate"}
 
 
 PRUNING = "--config=configs/pruning.py:runlocal"

@@ -74,6 +74,7 @@ def rows(workdir):
     return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
 
 
+@pytest.mark.slow  # CI runs it; tests/training/test_loop.py stops and goes on within a process
 def test_killed_and_continued(config, tmp_path):
     """SIGKILL between two checkpoints; the weights in the end are the same bytes."""
     run_here(config, tmp_path / "whole")
