@@ -211,8 +211,7 @@ def _parts(module: Any, variables: Any, method: Any, rngs: Any) -> tuple[Callabl
         raise ValueError(f"an {kind} model holds its own weights, variables must be None.")
     if isinstance(module, nnx.Module):
         graph, weights = adapters.nnx_variables(module)
-        has = any(isinstance(m, nnx.BatchNorm) for _, m in nnx.iter_modules(module))
-        return Nnx(graph, method), weights, has
+        return Nnx(graph, method), weights, bool(jax.tree.leaves(nnx.state(module, nnx.BatchStat)))
     if "equinox" in library:
         return _equinox(module)
     if "keras" in library:

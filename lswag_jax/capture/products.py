@@ -29,6 +29,7 @@ from lswag_jax.capture.program import PRODUCTS, Flat, name_of
 from lswag_jax.capture.samples import Place, Rows
 
 _TABLES = ("gather", "dynamic_slice")  # a row looked up, of a table of positions or tokens
+_LAYOUT = ("reshape", "transpose", "squeeze", "broadcast_in_dim", "convert_element_type")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +79,7 @@ def find(
     """
     finder = _Finder(flat, places, num_params, batch)
     found = [use for i, eqn in enumerate(flat.jaxpr.eqns[:end]) for use in finder.uses(i, eqn)]
-    weights = {use.leaf for use in found if not use.is_lookup}
+    weights = {use.leaf for use in found if not use.is_lookup or finder.meets_product(use)}
     return [use for use in found if use.leaf in weights]
 
 
@@ -94,6 +95,23 @@ class _Finder:
             for v in eqn.invars:
                 if not isinstance(v, core.Literal):
                     self._readers.setdefault(v, []).append(i)
+
+    def meets_product(self, use: Use) -> bool:
+        """Whether a matrix that was looked up goes into a product, as that of an expert does."""
+        taken = self._flat.jaxpr.eqns[use.eqn].params.get("slice_sizes", ())
+        if sum(size > 1 for size in taken) < 2:  # a row of a table
+            return False
+        unseen, seen = [use.output], set()
+        while unseen:
+            var = unseen.pop()
+            for reader in self._readers.get(var, ()):
+                eqn = self._flat.jaxpr.eqns[reader]
+                if eqn.primitive.name in PRODUCTS:
+                    return True
+                if eqn.primitive.name in _LAYOUT and reader not in seen:
+                    seen.add(reader)
+                    unseen += eqn.outvars
+        return False
 
     def uses(self, index: int, eqn: core.JaxprEqn) -> list[Use]:
         """The uses of weights in one equation."""
@@ -149,8 +167,8 @@ class _Finder:
                     found[leaf] = var
                 return
             eqn = self._made_by[var]
-            if eqn.primitive.name not in _TABLES:
-                size = shaped(eqn.outvars[0]).size
+            size = shaped(eqn.outvars[0]).size
+            if eqn.primitive.name not in _TABLES or size == shaped(eqn.invars[0]).size:
                 is_sum = eqn.primitive.name in ("add", "sub")
                 for other in eqn.invars:
                     spread = (
@@ -195,7 +213,7 @@ class _Finder:
 
     def _use(self, index, eqn, function, leaf, source, x, w, arrays) -> Use:
         weight, extra = Expression.between(self._flat, source, w)
-        number, bias, added, output, index = self._bias(index, eqn, source)
+        number, bias, added, output, index = self._bias(index, eqn, source, w)
         call = Product(
             function,
             weight,
@@ -247,10 +265,10 @@ class _Finder:
             found.append(Use(here, Leaf(leaf.number, e), None, call, x, y, (), (axis, e)))
         return found
 
-    def _bias(self, index: int, eqn: core.JaxprEqn, kernel: Any) -> tuple:
+    def _bias(self, index: int, eqn: core.JaxprEqn, kernel: Any, w: Any) -> tuple:
         """The bias's leaf, how it is added, variables it needs, the output, and where it is."""
         (y,), moves, none = eqn.outvars, [], (None, None, (), eqn.outvars[0], index)
-        channels = _channels(eqn)
+        channels = _channels(eqn, w)
         if eqn.primitive.name == "gather":
             return none
         while len(self._readers.get(y, ())) == 1:
@@ -261,7 +279,7 @@ class _Finder:
                 return self._added(reader, after, y, other, channels, tuple(moves), kernel) or none
             if after.primitive.name == "transpose":
                 moves.append(Transpose(tuple(after.params["permutation"])))
-            elif after.primitive.name == "reshape":
+            elif after.primitive.name == "reshape" and after.params.get("dimensions") is None:
                 place = self._places[after.outvars[0]]
                 if place is None:
                     return none
@@ -302,21 +320,16 @@ class _Finder:
         return set().union(*(self._bias_leaves(v) for v in self._made_by[var].invars))
 
 
-def _channels(eqn: core.JaxprEqn) -> int:
+def _channels(eqn: core.JaxprEqn, w: Any) -> int:
     """Output channels of a product: those of the weight's axes that stay."""
     out = shaped(eqn.outvars[0]).shape
     if eqn.primitive.name == "conv_general_dilated":
         return out[eqn.params["dimension_numbers"].out_spec[1]]
     if eqn.primitive.name != "dot_general":
         return out[-1]
-    contract, batched = eqn.params["dimension_numbers"]
-
-    def free(a, side: int) -> int:
-        gone = {*contract[side], *batched[side]}
-        return math.prod(s for d, s in enumerate(a.shape) if d not in gone)
-
-    # which side is the weight does not matter: a bias has as many elements as its free axes
-    return free(eqn.invars[1].aval, 1)
+    side = 0 if eqn.invars[0] is w else 1
+    gone = {d for axes in eqn.params["dimension_numbers"] for d in axes[side]}
+    return math.prod(size for d, size in enumerate(shaped(w).shape) if d not in gone)
 
 
 def _without_stack(eqn: core.JaxprEqn, side: int, along: int | None) -> tuple[tuple, int]:
