@@ -357,7 +357,5 @@ def test_explanation_and_its_place_in_the_table():
     assert "100.0% of the weights are in 14 layers" in text
     assert "blocks/Dense_0[1]: 8 x 12" in text
     assert "tables and tokens, no weights: cls, pos" in text
-    table = lswag_jax.score_model(
-        module, variables, x.astype("f4"), LABELS, ("snip", "params"), **options
-    )
+    table = lswag_jax.score_model(module, variables, x.astype("f4"), LABELS, ("params",), **options)
     assert table.rows[0]["coverage"]["share"] == 1
