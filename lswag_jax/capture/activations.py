@@ -17,7 +17,7 @@ from jax.extend import core
 from scipy import special
 
 from lswag_jax import marks
-from lswag_jax.arrays import shaped
+from lswag_jax.arrays import bodies, shaped
 
 _HALF = np.geomspace(1e-2, 200, 28)
 _GRID = np.concatenate([-_HALF[::-1], [0.0], _HALF])
@@ -70,15 +70,6 @@ _NUMPY: Mapping[str, Callable] = {
 }
 
 
-def call_body(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
-    """What a call computes; None for other equations."""
-    for key in ("call_jaxpr", "jaxpr"):
-        body = eqn.params.get(key)
-        if body is not None and eqn.primitive.name in _CALLS:
-            return body if isinstance(body, core.ClosedJaxpr) else core.ClosedJaxpr(body, ())
-    return None
-
-
 _MOVES = ("reshape", "broadcast_in_dim", "squeeze", "transpose")  # they change no value
 _CALLS = ("jit", "pjit", "custom_jvp_call", "custom_vjp_call", "checkpoint", "remat", "remat2")
 
@@ -98,8 +89,7 @@ def curve(eqn: core.JaxprEqn, operands: Sequence[np.ndarray | None]) -> np.ndarr
     with np.errstate(all="ignore"):
         if eqn.primitive.name in _NUMPY:
             return np.asarray(_NUMPY[eqn.primitive.name](eqn.params, *operands))
-        body = call_body(eqn)
-        return None if body is None else _evaluate(body, operands)
+        return _evaluate(bodies(eqn)[0], operands) if eqn.primitive.name in _CALLS else None
 
 
 def _evaluate(body: core.ClosedJaxpr, operands: Sequence) -> np.ndarray | None:

@@ -14,14 +14,14 @@ from jax.core import Tracer
 from jax.extend import core
 
 from lswag_jax import marks
-from lswag_jax.arrays import shaped
+from lswag_jax.arrays import bodies, shaped
 from lswag_jax.capture.activations import is_activation_call
 
 Array = jax.Array
 MARK = "lswag_jax_mark"  # of norms, feature maps and the end of what is scored
 PRODUCTS = ("dot_general", "conv_general_dilated")
 _JITS = ("jit", "pjit")
-_REMATS = ("checkpoint", "remat", "remat2")
+REMATS = ("checkpoint", "remat", "remat2")
 _CUSTOM = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 
 
@@ -206,12 +206,8 @@ def _inlined(eqn: core.JaxprEqn, operands: list[tuple]) -> core.ClosedJaxpr | No
         if name_of(eqn).startswith((MARK, marks.LAYER, marks.ACTIVATION)):
             return None
         return None if is_activation_call(eqn) else eqn.params["jaxpr"]
-    if kind in _REMATS:
-        return core.ClosedJaxpr(eqn.params["jaxpr"], ())
-    if kind in _CUSTOM and _holds_weights(eqn, operands):
-        body = eqn.params.get("call_jaxpr") or eqn.params["fun_jaxpr"]
-        return body if isinstance(body, core.ClosedJaxpr) else core.ClosedJaxpr(body, ())
-    return None
+    is_called = kind in REMATS or (kind in _CUSTOM and _holds_weights(eqn, operands))
+    return bodies(eqn)[0] if is_called else None
 
 
 def _holds_weights(eqn: core.JaxprEqn, operands: list[tuple]) -> bool:
@@ -220,25 +216,16 @@ def _holds_weights(eqn: core.JaxprEqn, operands: list[tuple]) -> bool:
         kind == "params" and shaped(var).ndim >= 2
         for var, (_, kind) in zip(eqn.invars, operands, strict=True)
     )
-    return enter and any(_has_products(body) for body in _bodies(eqn))
+    return enter and any(_has_products(body.jaxpr) for body in bodies(eqn))
 
 
 def _has_products(jaxpr: core.Jaxpr) -> bool:
     return any(
         eqn.primitive.name in PRODUCTS
         or name_of(eqn).startswith((MARK, marks.LAYER))
-        or any(_has_products(body) for body in _bodies(eqn))
+        or any(_has_products(body.jaxpr) for body in bodies(eqn))
         for eqn in jaxpr.eqns
     )
-
-
-def _bodies(eqn: core.JaxprEqn) -> Iterator[core.Jaxpr]:
-    for value in eqn.params.values():
-        for item in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(item, core.ClosedJaxpr):
-                yield item.jaxpr
-            elif isinstance(item, core.Jaxpr):
-                yield item
 
 
 def _part(x: Array, starts: Sequence[Any], sizes: Sequence[int]) -> Array:
