@@ -109,7 +109,7 @@ MODELS: dict[str, Callable] = {
 
 
 def row_of(package: str, make: Callable) -> dict | None:
-    """What scoring a package's model gives; None where it has none here."""
+    """What scoring a package's model gives; None where it has none here, or is refused."""
     images = np.random.default_rng(0).normal(size=(BATCH, SIZE, SIZE, 3)).astype(np.float32)
     labels = np.arange(BATCH) % CLASSES
     try:
@@ -117,16 +117,18 @@ def row_of(package: str, make: Callable) -> dict | None:
     except (ImportError, AttributeError) as error:
         print(f"{package} is left out: {error}")
         return None
-    start = time.perf_counter()
+    start, proxies = time.perf_counter(), ("lswag", "params")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        table = lswag_jax.score_model(
-            model, variables, images, labels, ("lswag", "params"), **options
-        )
-    coverage = table.rows[0]["coverage"]
+        try:
+            table = lswag_jax.score_model(model, variables, images, labels, proxies, **options)
+        except ValueError as error:
+            print(f"{package} is refused: {error}")
+            return None
     for warning in caught:
         if warning.category is UserWarning:
             print(f"{package}: {warning.message}")
+    coverage = table.rows[0]["coverage"]
     return {
         "package": package,
         "version": getattr(importlib.import_module(package), "__version__", "?"),
