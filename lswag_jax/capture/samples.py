@@ -149,6 +149,22 @@ def _concatenate(eqn, known, shape, place, batch):
     return place if all(other == place for other in known) else None  # blocks of all samples
 
 
+def _stack(eqn, known, shape, place, batch):
+    return Place(place.axis + (eqn.params["axis"] <= place.axis), place.inner)
+
+
+def _unstack(eqn, known, shape, place, batch):
+    gone = eqn.params["axis"]
+    return None if gone == place.axis else Place(place.axis - (gone < place.axis), place.inner)
+
+
+def _along(eqn, known, shape, place, batch):
+    """Of what mixes the values along an axis: a cumulative sum, a sort, an array turned round."""
+    p = eqn.params
+    axes = p["dimensions"] if "dimensions" in p else (p.get("axis", p.get("dimension")),)
+    return None if place.axis in axes else place
+
+
 def _slice(eqn, known, shape, place, batch):
     start, limit = (eqn.params[key][place.axis] for key in ("start_indices", "limit_indices"))
     step = (eqn.params["strides"] or (1,) * len(shape))[place.axis]
@@ -158,11 +174,15 @@ def _slice(eqn, known, shape, place, batch):
 
 
 def _scattered(eqn, known, shape, place, batch):
-    """Of parts that are summed by sample, as the nodes of graphs."""
-    whole = shaped(eqn.outvars[0]).shape
-    if known[0] is not None:
+    numbers, new = eqn.params["dimension_numbers"], shaped(eqn.outvars[0]).shape
+    if known[0] is not None or known[2] is None:
         return known[0]
-    return Place(0) if place.axis == 0 and whole[:1] == (batch,) else None
+    if place.axis in numbers.update_window_dims:  # arrays of all samples, at a place of a stack
+        gone = {*numbers.inserted_window_dims, *numbers.operand_batching_dims}
+        kept = [d for d in range(len(new)) if d not in gone]
+        axis = kept[numbers.update_window_dims.index(place.axis)]
+        return Place(axis, place.inner) if new[axis] == shape[place.axis] else None
+    return Place(0) if place.axis == 0 and new[:1] == (batch,) else None  # summed by sample
 
 
 def _split(eqn, known, shape, place, batch):
@@ -221,8 +241,11 @@ _RULES = {
     "conv_general_dilated": _convolution,
     "gather": _gather,
     "concatenate": _concatenate,
-    "scatter-add": _scattered,
+    **dict.fromkeys(["scatter", "scatter-add"], _scattered),
     "slice": _slice,
+    "stack": _stack,
+    "unstack": _unstack,
+    **dict.fromkeys(["rev", "sort", "cumsum", "cumprod", "cummax", "cummin"], _along),
     "split": _split,
     **dict.fromkeys(
         [

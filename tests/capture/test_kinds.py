@@ -77,6 +77,12 @@ def as_many_tokens_as_samples(p, x):
     return h.mean(0) @ p["t"] @ jnp.ones((6, 3))
 
 
+def as_many_stacked_as_samples(p, x):
+    """Arrays of all samples, as many as there are samples, on a new first axis, and one of them."""
+    x = jnp.stack([x @ p["a"] * (i + 1) for i in range(B)])
+    return relu(x[2] + x.cumsum(0)[3]) @ p["h"]
+
+
 def bias_of_a_swapped_product(p, x):
     return p["h"].T @ relu(p["a"].T @ x.T + p["bias"][:, None])
 
@@ -91,6 +97,7 @@ KINDS = {  # function, samples, names of its layers
     kernels_at_once: (PIXELS, ["k", "h"]),
     both_signs: (ROWS, ["a", "h"]),
     as_many_tokens_as_samples: (TOKENS, ["t"]),
+    as_many_stacked_as_samples: (ROWS, ["a", "h"]),
 }
 SHAPES = {
     "a": (24, 8), "h": (8, 3), "e": (4, 8, 8), "s": (2, 8, 8), "r": (3, 2), "k": (2, 3, 3, 3, 4),
