@@ -78,6 +78,11 @@ def source(array: Any) -> int:
     return 0 if stack is None else id(stack)
 
 
+def home(array: Any) -> int:
+    """The same number for rows of one stack, one of its own for every other array."""
+    return source(array) or id(array)
+
+
 def stacked(arrays: Sequence[Any]) -> Array:
     """`jnp.stack(arrays)`; of `rows` of one array a part of it, which copies little or nothing.
 
