@@ -156,3 +156,21 @@ def alike(keys: Iterable[Hashable], arrays: Sequence[Any] = ()) -> list[list[int
 def shaped(atom: core.Var | core.Literal) -> ShapedArray:
     """Shape and type of a value in a traced program, all of whose values are arrays."""
     return cast(ShapedArray, atom.aval)
+
+
+def bodies(eqn: core.JaxprEqn) -> list[core.ClosedJaxpr]:
+    """Programs that an equation runs, of a call the one that it calls.
+
+    Example:
+        >>> program = jax.make_jaxpr(jax.jit(lambda x: 2 * x))(1.0)
+        >>> [len(body.jaxpr.eqns) for eqn in program.jaxpr.eqns for body in bodies(eqn)]
+        [1]
+    """
+    found = []
+    for value in eqn.params.values():
+        for item in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(item, core.ClosedJaxpr):
+                found.append(item)
+            elif isinstance(item, core.Jaxpr):
+                found.append(core.ClosedJaxpr(item, ()))
+    return found
