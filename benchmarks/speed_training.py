@@ -52,10 +52,9 @@ def compile_and_time(train, *arguments, steps: int) -> tuple[float, float]:
 def together(k: int, options: runner.TrainOptions, batch: dict, steps: int) -> tuple[float, float]:
     """Compilation and seconds a network and step of k genotypes at once."""
     problem = runner.make_problem(SPACE, None, POOL, options, "dataset")
-    programs = benchmark.make_programs(SPACE, problem, options, 100)
-    init_key, key = jax.random.split(jax.random.key(options.seed))
+    programs, key = benchmark.make_programs(SPACE, problem, options, 100)
     encoded = SPACE.encode(SPACE.sample(np.random.default_rng(0), k))
-    arguments = (programs.start(programs.init(init_key), encoded), encoded, batch, key)
+    arguments = (programs.start(encoded), encoded, batch, key)
     compilation, seconds = compile_and_time(programs.train, *arguments, steps=steps)
     return compilation, seconds / k
 

@@ -5,9 +5,9 @@
         --source=svhn=tfds:svhn_cropped --workdir=results/more        # a user's own data
     python benchmarks/run.py vit_tasks --list                         # what each task stands for
 
-Genotypes of `autoformer_mini` are trained from scratch: with each seed a group of genotypes after
-the other on every task, so that wherever the work is cut, all tasks have the same genotypes and the
-first seed comes first. `--workdir` receives `config.json` (the recipe), `rows.jsonl` (a row a
+Genotypes of `autoformer_mini` are trained from scratch, with each seed one after the other on every
+task, so that wherever the work is cut, all tasks have the same genotypes and the first seed comes
+first. `--workdir` receives `config.json` (the recipe), `rows.jsonl` (a row a
 trained network, on the disk before the next one) and `truth.csv`, the rows as a table.
 `--publish` writes what is there into the package, for `analysis.tables.load("vit_tasks")`.
 """
@@ -18,15 +18,17 @@ import functools
 import io
 import itertools
 import json
+import math
 import pathlib
 import sys
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
+import tables as result_tables
 
 from lswag_jax import data, spaces
 from lswag_jax.analysis import tables
@@ -35,15 +37,33 @@ from lswag_jax.data.decode import decode_image
 from lswag_jax.files import write_atomically, write_csv
 from lswag_jax.runs import Archive
 from lswag_jax.runs.archive import read_rows
+from lswag_jax.spaces import initial
 from lswag_jax.training.augment import AugmentOptions, to_bytes
-from lswag_jax.training.benchmark import Together
-from lswag_jax.training.optimizer import OptimizerOptions
-from lswag_jax.training.runner import TrainOptions
+from lswag_jax.training.optimizer import OptimizerOptions, make_optimizer, make_schedule
+from lswag_jax.training.step import (
+    Problem,
+    StepOptions,
+    init_state,
+    make_eval_step,
+    make_train_step,
+)
 
 FOLDER = pathlib.Path(__file__).resolve().parent / "vit_tasks"
 PUBLISHED = FOLDER.parent.parent / "lswag_jax" / "assets" / "vit_tasks.csv"
+SPACE, CHOICES = "autoformer_mini", {}  # choices to change
 ROWS, TRUTH, IMAGES = "rows.jsonl", "truth.csv", "images.json"
-COLUMNS = ("genotype", "task", "seed", "accuracy", "loss", "epochs", "seconds", "params", "macs")
+COLUMNS = (
+    "genotype",
+    "task",
+    "seed",
+    "accuracy",
+    "loss",
+    "train_loss",
+    "epochs",
+    "seconds",
+    "params",
+    "macs",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +77,6 @@ class Recipe:
         size, patch, channels: of the network's images, in pixels.
         training, validation: images drawn.
         per_class: training images of each class instead; 0 for `training`.
-        epochs: over the training images.
         flip: mirror half of the training images.
     """
 
@@ -70,25 +89,23 @@ class Recipe:
     training: int = 8000
     validation: int = 3000
     per_class: int = 0
-    epochs: int = 5
     flip: bool = True
 
 
 FASHION = {"images": "fashion_mnist", "size": 28, "patch": 7, "channels": 1}
-# `training` and `epochs` are chosen for about as many steps of each task.
 TASKS = {
     "fashion": Recipe("recognition, easy and clean", **FASHION),
     "cifar10": Recipe("recognition of natural images", "cifar10"),
     "cifar10_sphere": Recipe(
         "another geometry: the paper's Spherical-CIFAR-100", "cifar10", "sphere", flip=False
     ),
-    "cifar10_few": Recipe("few labels, 250 a class", "cifar10", per_class=250, epochs=16),
+    "cifar10_few": Recipe("few labels, 250 a class", "cifar10", per_class=250),
     "cifar10_jigsaw": Recipe(
         "TransNAS-Bench-101's jigsaw: parts and their places, no labels", "cifar10", "jigsaw",
-        size=24, patch=4, training=40000, epochs=1, flip=False,
+        size=24, patch=4, training=20000, flip=False,
     ),
     "fashion_rotation": Recipe(
-        "self-supervision by which way is up", change="rotation", training=20000, epochs=2,
+        "self-supervision by which way is up", change="rotation", training=20000,
         flip=False, **FASHION,
     ),
 }  # fmt: skip
@@ -96,7 +113,7 @@ TASKS = {
 OWN_TASKS = {
     "cifar100": Recipe("the paper's CIFAR-100: many classes", "cifar100", training=50000),
     "cifar100_sphere": Recipe("the paper's Spherical-CIFAR-100", "cifar100", "sphere", flip=False),
-    "pets": Recipe("the paper's Oxford-IIIT Pets: fine classes, few images", "pets", epochs=20),
+    "pets": Recipe("the paper's Oxford-IIIT Pets: fine classes, few images", "pets"),
     "svhn": Recipe("the paper's SVHN: digits in the street", "svhn", training=50000, flip=False),
     "imagenet": Recipe(
         "the paper's ImageNet", "imagenet", size=64, training=10**7, validation=10**5
@@ -114,7 +131,10 @@ SOURCES = {
     "imagenet": ("tfds:imagenet2012", "train", "validation"),
 }
 ORDERS = 30  # of a jigsaw's tiles
-
+OPTIMIZER = OptimizerOptions(
+    3e-3, warmup_epochs=0.1, clip_norm=1.0
+)  # a training is one epoch of it
+VALIDATED = 500  # images at once
 
 CHANGES = {
     "": lambda pool, seed: pool,
@@ -126,29 +146,15 @@ CHANGES = {
 
 def space_of(recipe: Recipe, num_classes: int) -> spaces.AutoFormer:
     """The space of a task's networks."""
-    return spaces.get(
-        "autoformer_mini", image_size=recipe.size, patch_size=recipe.patch,
-        channels=recipe.channels, num_classes=num_classes,
-    )  # fmt: skip
+    sizes = {"image_size": recipe.size, "patch_size": recipe.patch, "channels": recipe.channels}
+    return spaces.get(SPACE, **CHOICES, **sizes, num_classes=num_classes)
 
 
 def draw(num: int, seed: int) -> list[str]:
     """Texts of distinct genotypes, the same for all tasks."""
-    space = spaces.get("autoformer_mini")
+    space = spaces.get(SPACE, **CHOICES)
     drawn = map(space.format, space.sample(np.random.default_rng(seed), 10 * num + 100))
     return list(itertools.islice(dict.fromkeys(drawn), num))
-
-
-def options_of(recipe: Recipe, arguments) -> TrainOptions:
-    """The training of a task; only its last epoch is validated."""
-    epochs = arguments.epochs or recipe.epochs
-    return TrainOptions(
-        epochs=epochs,
-        batch_size=arguments.batch_size,
-        eval_every=epochs,
-        optimizer=OptimizerOptions(3e-3, warmup_epochs=epochs / 10, clip_norm=1.0),
-        augment=AugmentOptions(flip=recipe.flip),
-    )
 
 
 # Images ------------------------------------------------------------------------------------------
@@ -188,13 +194,19 @@ def open_split(source: str, split: str) -> Pool:
     return jpeg_pool(source, split) if is_jpeg else data.open_pool(source, split)
 
 
+def arrays(pool: Pool) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels of a pool in memory."""
+    images = np.stack([pool.image(i) for i in range(pool.size)])
+    return images, np.array([data.label_of(pool, i) for i in range(pool.size)], np.int32)
+
+
 def in_memory(pool: Pool, size: int, channels: int) -> Pool:
-    """The images of a pool as bytes of a network's size."""
+    """The pool with its images as bytes of a network's size, made once."""
     shape = (pool.size, size, size, channels)
-    images, labels = np.empty(shape, np.uint8), np.empty(pool.size, np.int32)
+    images = np.empty(shape, np.uint8)
     for i in range(pool.size):
         images[i] = to_bytes(pool.image(i), pool.where, channels, size)
-        labels[i] = data.label_of(pool, i)
+    labels = np.array([data.label_of(pool, i) for i in range(pool.size)], np.int32)
     return data.array_pool(images, labels, pool.name, pool.where, pool.num_classes, pool.classes)
 
 
@@ -231,47 +243,132 @@ def row_id(text: str, task: str, seed: int) -> str:
     return f"{text} on {task}, seed {seed}"
 
 
+@functools.lru_cache(maxsize=8)
+def programs(space: spaces.AutoFormer, text: str, steps: int) -> tuple[Any, Any, Any]:
+    """Optimizer, training step and validation step of a genotype's own network.
+
+    Tasks whose images have one shape share them: images come normalised, times 255.
+    """
+    module, channels = space.build(space.parse(text)), space.channels
+    problem = Problem(module, space.num_classes, (0.0,) * channels, (1.0,) * channels)
+    optimizer = make_optimizer(OPTIMIZER, make_schedule(OPTIMIZER, steps, steps))
+    train = make_train_step(problem, optimizer, AugmentOptions(), StepOptions())
+    return optimizer, jax.jit(train, donate_argnums=0), jax.jit(make_eval_step(problem))
+
+
+@functools.lru_cache(maxsize=8)
+def elastic(space: spaces.AutoFormer, seed: int) -> tuple[Any, jax.Array]:
+    """Initial variables that those of all genotypes are cut from, and the key of a training."""
+    init_key, key = jax.random.split(jax.random.key(seed))
+    return jax.device_get(initial.jitted(space.init)(init_key)), key  # a step donates its state
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """Images in memory, and how the network sees them.
+
+    Attributes:
+        images: uint8 [N, H, W, C].
+        labels: int32 [N].
+        mean, std: float32 [C], for pixels in [0, 1].
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+
+    def batch(self, index: np.ndarray, mirrored: np.ndarray | None = None) -> dict[str, Any]:
+        """Normalised images at `index` [B], some of them `mirrored` [B]."""
+        images = self.images[index]
+        if mirrored is not None:
+            images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+        pixels = 255 * (images / np.float32(255) - self.mean) / self.std
+        return {"image": pixels, "label": self.labels[index]}
+
+
 class Work:
-    """A task to train; its images and programs are made when they are first needed."""
+    """A task to train; its images are made when they are first needed."""
 
     def __init__(self, name: str, recipe: Recipe, source: tuple, arguments) -> None:
-        self.name, self.recipe, self._source, self._arguments = name, recipe, source, arguments
+        self.name, self.recipe, self._source = name, recipe, source
+        self._steps, self._batch_size = arguments.steps, arguments.batch_size
 
     @functools.cached_property
     def pools(self) -> tuple[Pool, Pool]:
         """Training and validation images."""
         return pools_of(self.recipe, self._source)
 
-    @property
-    def images(self) -> dict[str, Any]:
+    @functools.cached_property
+    def images(self) -> tuple[Images, Images]:
+        """The same as arrays, normalised alike."""
+        channels = self.recipe.channels
+        statistics = data.statistics(self.pools[0], channels=channels, image_size=self.recipe.size)
+        mean, std = (np.asarray(x, np.float32) for x in statistics)
+        training, validation = (Images(*arrays(pool), mean, std) for pool in self.pools)
+        return training, validation
+
+    def about(self) -> dict[str, Any]:
         """Sizes, images a class and a checksum of the labels, of training and validation."""
         names = ("training", "validation")
         return {name: classes(pool) for name, pool in zip(names, self.pools, strict=True)}
 
-    @functools.cached_property
-    def train(self) -> Together:
-        """Trains genotypes of the task's space."""
-        options = options_of(self.recipe, self._arguments)
-        space = space_of(self.recipe, self.pools[0].num_classes)
-        return Together(space, self.pools, options, self._arguments.at_once)
+    def train(self, text: str, seed: int) -> dict[str, Any]:
+        """The row of a genotype, trained from scratch; `seconds` are of CPU, after the first step.
 
-    def rows(self, texts: list[str], seed: int) -> Iterator[dict[str, Any]]:
-        """Trains genotypes."""
-        space = self.train.space
-        for g, found in self.train([space.parse(text) for text in texts], seed):
-            text = space.format(g)
-            yield {
-                "id": row_id(text, self.name, seed),
-                "genotype": text,
-                "task": self.name,
-                "seed": seed,
-                "accuracy": found["accuracy"][-1],
-                "loss": found["loss"][-1],
-                "epochs": found["epochs"][-1],
-                "seconds": round(found["seconds"], 2),
-                "params": space.num_params(g),
-                "macs": space.macs(g),
-            }
+        Order and flips of the images and the initial weights depend on the seed alone.
+        """
+        space = space_of(self.recipe, self.pools[0].num_classes)
+        g = space.parse(text)
+        optimizer, step, _ = programs(space, text, self._steps)
+        variables, key = elastic(space, seed)
+        state = init_state(space.extract(variables, g), optimizer, StepOptions())
+        losses, start = [], 0.0
+        for number, batch in enumerate(self._batches(seed)):
+            state, metrics = step(state, batch, key)
+            losses.append(metrics["loss"])
+            if not number:
+                jax.block_until_ready(state)
+                start = time.process_time()
+        last = np.mean(jax.device_get(losses[-50:]))
+        seconds = time.process_time() - start
+        accuracy, loss = self._validate(space, text, state.variables)
+        diverged = not np.isfinite(last)
+        return {
+            "id": row_id(text, self.name, seed),
+            "genotype": text,
+            "task": self.name,
+            "seed": seed,
+            "accuracy": math.nan if diverged else accuracy,
+            "loss": math.nan if diverged else loss,
+            "train_loss": float(last),
+            "epochs": round(self._steps * self._batch_size / len(self.images[0].labels), 2),
+            "seconds": round(seconds, 2),
+            "params": space.num_params(g),
+            "macs": space.macs(g),
+        }
+
+    def _batches(self, seed: int) -> Iterator[dict[str, Any]]:
+        """The batches of a training: whole passes over the images, each in an order of its own."""
+        rng, images = np.random.default_rng(seed), self.images[0]
+        num, size = len(images.labels), self._batch_size
+        passes = -(-self._steps * size // num)
+        order = np.concatenate([rng.permutation(num) for _ in range(passes)])
+        for first in range(0, self._steps * size, size):
+            mirrored = rng.random(size) < 0.5
+            yield images.batch(order[first : first + size], mirrored if self.recipe.flip else None)
+
+    def _validate(self, space: spaces.AutoFormer, text: str, variables: Any) -> tuple[float, float]:
+        """Accuracy and loss on the validation images."""
+        images, (_, _, validate) = self.images[1], programs(space, text, self._steps)
+        num, totals = len(images.labels), []
+        for first in range(0, num, VALIDATED):
+            index = np.arange(first, first + VALIDATED)
+            weight = (index < num).astype(np.float32)  # the last batch is filled up
+            batch = images.batch(np.minimum(index, num - 1)) | {"weight": weight}
+            totals.append(jax.device_get(validate(variables, batch)))
+        sums = {k: sum(float(t[k]) for t in totals) for k in ("count", "top1", "loss")}
+        return sums["top1"] / sums["count"], sums["loss"] / sums["count"]
 
 
 def make(arguments) -> list[dict[str, Any]]:
@@ -284,9 +381,10 @@ def make(arguments) -> list[dict[str, Any]]:
     texts = draw(arguments.num, arguments.seed)
     config = {
         "tasks": {name: dataclasses.asdict(recipe) for name, recipe in recipes.items()},
-        "space": spaces.get("autoformer_mini").describe(),
+        "space": spaces.get(SPACE, **CHOICES).describe(),
         "genotypes": texts,
-        "training": dataclasses.asdict(options_of(Recipe("", ""), arguments)),
+        "training": {"steps": arguments.steps, "batch_size": arguments.batch_size}
+        | dataclasses.asdict(OPTIMIZER),
     }
     folder, works = pathlib.Path(arguments.workdir), {}
     for name, recipe in recipes.items():
@@ -295,28 +393,16 @@ def make(arguments) -> list[dict[str, Any]]:
         works[name] = Work(name, recipe, (where, *splits), arguments)
     with Archive(folder, config, name=ROWS) as archive:
         report = Progress(len(archive), arguments.seeds * len(texts) * len(works))
-        for seed, group, name in order(texts, list(works), arguments.seeds, arguments.at_once):
-            done = {row["id"] for row in archive}
-            missing = [text for text in group if row_id(text, name, seed) not in done]
-            for row in works[name].rows(missing, seed) if missing else ():
-                archive.append(row)
-                report(len(archive), row)
+        done = {row["id"] for row in archive}
+        # Wherever this stops, all tasks have the same genotypes, and the first seed comes first.
+        for seed, text, name in itertools.product(range(arguments.seeds), texts, works):
+            if row_id(text, name, seed) in done:
+                continue
+            archive.append(works[name].train(text, seed))
+            report(len(archive), archive[-1])
             write_truth(folder / TRUTH, list(archive))
             write_images(folder / IMAGES, works)
         return list(archive)
-
-
-def order(
-    texts: list[str], names: list[str], seeds: int, at_once: int
-) -> Iterator[tuple[int, list[str], str]]:
-    """What is trained when: a seed, a group of genotypes, a task.
-
-    Example:
-        >>> [(seed, *group, name) for seed, group, name in order(["g", "h"], ["a", "b"], 1, 1)]
-        [(0, 'g', 'a'), (0, 'g', 'b'), (0, 'h', 'a'), (0, 'h', 'b')]
-    """
-    groups = [texts[i : i + at_once] for i in range(0, len(texts), at_once)]
-    yield from itertools.product(range(seeds), groups, names)
 
 
 def smaller(recipe: Recipe, images: int) -> Recipe:
@@ -351,9 +437,71 @@ def write_truth(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
 def write_images(path: pathlib.Path, works: dict[str, Work]) -> None:
     """Sizes and classes of the images of the tasks that were trained in this process."""
     known = json.loads(path.read_text()) if path.is_file() else {}
-    new = {name: work.images for name, work in works.items() if "pools" in work.__dict__}
-    if not new.keys() <= known.keys():
+    ready = [name for name, work in works.items() if "pools" in work.__dict__]
+    if not known.keys() >= set(ready):
+        new = {name: works[name].about() for name in ready}
         write_atomically(path, json.dumps(known | new, indent=1) + "\n")
+
+
+# What was found ---------------------------------------------------------------------------------
+
+
+def accuracies(rows: list[dict[str, Any]], task: str) -> dict[str, list[float]]:
+    """Accuracy with each seed by genotype."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if row["task"] == task:
+            found.setdefault(row["genotype"], []).append(float(row["accuracy"]))
+    return found
+
+
+def choices(text: str) -> dict[str, float]:
+    """What was chosen for a genotype, as numbers: means over the blocks where each has its own."""
+    width, heads, ratios = text.split("/")
+    of_blocks = {"heads": heads, "MLP ratio": ratios}
+    means = {k: float(np.mean([float(x) for x in v.split(",")])) for k, v in of_blocks.items()}
+    return {"width": float(width), "depth": heads.count(",") + 1.0} | means
+
+
+def explained(numbers: np.ndarray, accuracy: np.ndarray) -> float:
+    """Share of the variance of accuracies [P] that a linear function of numbers [P] explains."""
+    if numbers.std() == 0 or accuracy.std() == 0:
+        return 0.0
+    return float(np.corrcoef(numbers, accuracy)[0, 1] ** 2)
+
+
+def summary(rows: list[dict[str, Any]]) -> tuple[list[dict], list[dict]]:
+    """Rows by task: how genotypes and seeds differ, and what each choice explains alone."""
+    spread, shares = [], []
+    params = {row["genotype"]: float(row["params"]) for row in rows}
+    for task in dict.fromkeys(row["task"] for row in rows):
+        found = {k: v for k, v in accuracies(rows, task).items() if np.isfinite(v).all()}
+        mean = np.array([np.mean(values) for values in found.values()])
+        twice = [values for values in found.values() if len(values) > 1]
+        seeds = float(np.sqrt(np.var(twice, axis=1, ddof=1).mean())) if twice else None
+        spread.append(
+            {
+                "task": task,
+                "networks": len(found),
+                "with two seeds": len(twice),
+                "lowest": mean.min(),
+                "highest": mean.max(),
+                "between genotypes": mean.std(ddof=1) if len(mean) > 1 else None,
+                "between seeds": seeds,
+            }
+        )
+        columns = {k: [choices(text)[k] for text in found] for k in choices(next(iter(found)))}
+        columns["log #params"] = [np.log(params[text]) for text in found]
+        shares.append(
+            {"task": task} | {k: explained(np.array(v), mean) for k, v in columns.items()}
+        )
+    return spread, shares
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Prints and keeps the summary."""
+    for title, found in zip(("spread", "share of the variance"), summary(rows), strict=True):
+        result_tables.show(title, found)
 
 
 # The table --------------------------------------------------------------------------------------
@@ -371,15 +519,21 @@ def publish(folder: pathlib.Path, path: pathlib.Path) -> None:
         if not own:
             continue
         values = {
-            "accuracy": np.mean([float(row["accuracy"]) for row in own]),
-            **{f"accuracy_seed{row['seed']}": float(row["accuracy"]) for row in own},
-            "loss": np.mean([float(row["loss"]) for row in own]),
+            "accuracy": _mean(row["accuracy"] for row in own),
+            **{f"accuracy_seed{row['seed']}": _mean([row["accuracy"]]) for row in own},
+            "loss": _mean(row["loss"] for row in own),
             "seeds": len(own),
             "params": own[0]["params"],
             "macs": own[0]["macs"],
         }
         found += [tables.Records(task, k, [text], np.array([v]), source) for k, v in values.items()]
     tables.GroundTruth.from_records(found).write(path)
+
+
+def _mean(values: Iterable) -> float:
+    """Of numbers as a row has them; -inf, a failure, where a training diverged."""
+    mean = float(np.mean([float(value) for value in values]))
+    return mean if np.isfinite(mean) else -np.inf
 
 
 # The command line -------------------------------------------------------------------------------
@@ -401,13 +555,13 @@ def parse() -> argparse.Namespace:
     add("--num", type=int, default=40, help="genotypes")
     add("--seeds", type=int, default=2)
     add("--seed", type=int, default=0, help="of the draw of genotypes")
-    add("--at_once", type=int, default=5, help="networks of one program")
     add("--batch_size", type=int, default=64)
     add("--images", type=int, default=0, help="at most, of a task; 0 for the recipe's")
-    add("--epochs", type=int, default=0, help="0 for the recipe's")
+    add("--steps", type=int, default=620, help="of a training")
     add("--compile_cache", default="", help="folder that keeps compiled programs")
     add("--list", action="store_true", help="say what each task stands for")
     add("--publish", action="store_true", help="only write the table of the package")
+    add("--report", action="store_true", help="only show what is there")
     arguments = parser.parse_args()
     arguments.tasks = arguments.tasks.split(",")
     for name in arguments.tasks:
@@ -417,7 +571,7 @@ def parse() -> argparse.Namespace:
         if text.partition("=")[0] not in SOURCES or not text.partition("=")[2]:
             parser.error(f"--source is {', '.join(SOURCES)} = a source, got {text!r}.")
     arguments.source = dict(text.split("=", 1) for text in arguments.source)
-    for name in ("num", "seeds", "at_once", "batch_size"):
+    for name in ("num", "seeds", "steps", "batch_size"):
         if getattr(arguments, name) < 1:
             parser.error(f"--{name} must be at least 1, got {getattr(arguments, name)}.")
     return arguments
@@ -435,8 +589,11 @@ def main() -> None:
     if arguments.publish:
         publish(pathlib.Path(arguments.workdir), PUBLISHED)
         return
+    if arguments.report:
+        show(read_rows(pathlib.Path(arguments.workdir) / ROWS)[0])
+        return
     try:
-        make(arguments)
+        show(make(arguments))
     except (ValueError, OSError) as error:
         print(f"vit_tasks: {error}", file=sys.stderr)
         sys.exit(2)

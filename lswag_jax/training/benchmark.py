@@ -24,7 +24,7 @@ from lswag_jax.data import Pool
 from lswag_jax.files import write_atomically
 from lswag_jax.options import Count, Seed, typed
 from lswag_jax.runs import Archive
-from lswag_jax.spaces import Space, initial
+from lswag_jax.spaces import Space
 from lswag_jax.training.input_pipeline import Pipeline
 from lswag_jax.training.optimizer import make_optimizer, make_schedule
 from lswag_jax.training.runner import TrainOptions, check_data, make_problem
@@ -69,8 +69,8 @@ def make_benchmark(
         progress: called with the networks done and what to say beside it.
 
     Returns:
-        The rows: `genotype`, `dataset`, `seed`, `params`, `macs`, `seconds`, and by `epochs`
-        `accuracy` and `loss` (validation) and `train_loss`. A network that diverged has NaN there.
+        The rows: `genotype`, `dataset`, `seed`, `params`, `macs`, and by epoch `accuracy` and
+        `loss` (validation) and `train_loss`. A network that diverged has NaN there.
 
     Raises:
         ValueError: bad arguments, or a workdir of another benchmark.
@@ -80,10 +80,10 @@ def make_benchmark(
     with Archive(workdir, config, name=ROWS) as archive:
         done = {row["id"] for row in archive}
         for name, pools in data_sets.items():
-            train = Together(space, pools, options, at_once)
             for seed in seeds:
                 missing = [g for g in genotypes if _id(space, g, name, seed) not in done]
-                for g, found in train(missing, seed):
+                settings = dataclasses.replace(options, seed=seed)
+                for g, found in train_together(space, missing, pools, settings, at_once):
                     about = {"id": _id(space, g, name, seed), "genotype": space.format(g)}
                     about |= {"dataset": name, "seed": seed}
                     sizes = {"params": space.num_params(g), "macs": space.macs(g)}
@@ -129,73 +129,58 @@ def _describe(space, texts, data_sets, options: TrainOptions, seeds) -> dict[str
     }
 
 
-class Together:
-    """Trains genotypes of a space on one data set, several at once, by programs compiled once.
-
-    Called with genotypes and a seed it yields each genotype, and its `accuracy`, `loss` and
-    `train_loss` after each of `epochs`, with its share of `seconds` without compilation.
+def train_together(
+    space: Space, genotypes: Sequence[Any], pools: Pools, options: TrainOptions, at_once: int
+) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Trains genotypes in groups of `at_once`, all by two compiled programs.
 
     Args:
-        space: with an elastic network; initial weights of all are cut from common ones.
+        space, genotypes: the networks; their initial weights are cut from common ones.
         pools: training and validation.
-        options: see `TrainOptions`; the seed is that of the call, and the last epoch is one of
-            those that are validated.
-        at_once: networks of a group; the last group is filled up to it.
+        options: see `TrainOptions`.
+        at_once: the last group is filled up to it.
+
+    Yields:
+        Each genotype, and its `accuracy`, `loss` and `train_loss` by epoch, and its share of
+        `seconds` without compilation.
     """
-
-    def __init__(self, space: Space, pools: Pools, options: TrainOptions, at_once: int) -> None:
-        self.space, self._pools, self._options, self._at_once = space, pools, options, at_once
-        self._epoch = self._pipeline(pools[0], 0).steps_per_epoch
-        problem = make_problem(space, None, pools[0], options, "dataset")
-        self._programs = make_programs(space, problem, options, self._epoch)
-
-    def _pipeline(self, pool: Pool, seed: int) -> Pipeline:
-        size, options = (self.space.image_size, self.space.channels), self._options
-        return Pipeline(pool, *size, options.batch_size, options.augment, seed, options.workers)
-
-    def __call__(self, genotypes: Sequence[Any], seed: int) -> Iterator[tuple[Any, dict[str, Any]]]:
-        """Trains the genotypes, group by group."""
-        init_key, key = jax.random.split(jax.random.key(seed))
-        elastic = self._programs.init(init_key) if genotypes else None
-        for first in range(0, len(genotypes), self._at_once):
-            members = list(genotypes[first : first + self._at_once])
-            filled = members + members[-1:] * (self._at_once - len(members))
-            encoded = {k: jnp.asarray(v) for k, v in self.space.encode(filled).items()}
-            curves, seconds = self._train(elastic, encoded, key, seed)
-            about = {"epochs": list(curves), "seconds": seconds / len(members)}
-            for i, g in enumerate(members):
-                found = [{k: float(v[i]) for k, v in each.items()} for each in curves.values()]
-                yield g, {k: [each[k] for each in found] for k in found[0]} | about
-
-    def _train(self, elastic, encoded, key: jax.Array, seed: int) -> tuple[dict, float]:
-        """Metrics [k] of a group by the number of the epoch, and seconds."""
-        training, held = (self._pipeline(pool, seed) for pool in self._pools)
-        programs, options, curves = self._programs, self._options, {}
-        state, clock = programs.start(elastic, encoded), _Clock()
-        batches = training.training()
-        for epoch in range(1, options.epochs + 1):
+    if not genotypes:
+        return
+    training, validation = pools
+    size = (space.image_size, space.channels, options.batch_size, options.augment, options.seed)
+    pipeline, held = Pipeline(training, *size, options.workers), Pipeline(validation, *size)
+    problem = make_problem(space, None, training, options, "dataset")
+    epoch = pipeline.steps_per_epoch
+    programs, key = make_programs(space, problem, options, epoch)
+    for first in range(0, len(genotypes), at_once):
+        members = list(genotypes[first : first + at_once])
+        filled = members + members[-1:] * (at_once - len(members))
+        encoded = {k: jnp.asarray(v) for k, v in space.encode(filled).items()}
+        state, curves, clock = programs.start(encoded), [], _Clock()
+        batches = pipeline.training()
+        for _ in range(options.epochs):
             losses = []
-            for _ in range(self._epoch):
+            for _ in range(epoch):
                 state, metrics = programs.train(state, encoded, next(batches), key)
                 losses.append(metrics["loss"])
                 clock.after_first(metrics)
-            if (options.epochs - epoch) % options.eval_every == 0:
-                validated = held.validation()
-                curves[epoch] = _epoch(programs, state.variables, encoded, validated, losses)
-        return curves, clock.seconds()
+            validated = held.validation()
+            curves.append(_epoch(programs, state.variables, encoded, validated, losses))
+        seconds = clock.seconds() / len(members)
+        for i, g in enumerate(members):
+            curve = {k: [float(c[k][i]) for c in curves] for k in curves[0]}
+            yield g, curve | {"seconds": seconds}
 
 
 class Programs(NamedTuple):
     """Compiled functions of several networks, whose trees have a leading axis of them.
 
     Attributes:
-        init: key -> variables of the elastic network.
-        start: (these, encoding) -> initial states.
+        start: encoding -> initial states.
         train: (states, encoding, batch, key) -> (states, metrics).
         validate: (variables, encoding, batch) -> sums.
     """
 
-    init: Callable
     start: Callable
     train: Callable
     validate: Callable
@@ -203,8 +188,8 @@ class Programs(NamedTuple):
 
 def make_programs(
     space: Space, problem: Problem, options: TrainOptions, steps_per_epoch: int
-) -> Programs:
-    """The programs that train networks of a space together.
+) -> tuple[Programs, jax.Array]:
+    """The programs that train networks of a space together, and the key of their random numbers.
 
     Args:
         space: with an elastic network, which `problem` holds.
@@ -215,21 +200,20 @@ def make_programs(
     total = options.epochs * steps_per_epoch
     schedule = make_schedule(options.optimizer, total, steps_per_epoch)
     optimizer = make_optimizer(options.optimizer, schedule)
+    init_key, key = jax.random.split(jax.random.key(options.seed))
+    elastic = jax.jit(space.init)(init_key)
 
-    def start(elastic, encoded):
-        def one(encoded):
-            return init_state(space.active_variables(elastic, encoded), optimizer, options.step)
-
-        return for_each_network(one)(encoded)
+    def start(encoded):
+        return init_state(space.active_variables(elastic, encoded), optimizer, options.step)
 
     train = _with_genotype(make_train_step(problem, optimizer, options.augment, options.step), 1)
     validate = _with_genotype(make_eval_step(problem))
-    return Programs(
-        init=initial.jitted(space.init),
-        start=jax.jit(start),
+    programs = Programs(
+        start=jax.jit(for_each_network(start)),
         train=jax.jit(_on_one_batch(train), donate_argnums=0),
         validate=jax.jit(_on_one_batch(validate)),
     )
+    return programs, key
 
 
 def _with_genotype(step: Callable, leading: int = 0) -> Callable:
@@ -293,8 +277,7 @@ def write_table(
     """
     found: dict[tuple[str, str, str], list[float]] = {}
     for row in rows:
-        epochs = row.get("epochs", range(1, len(row["accuracy"]) + 1))  # 0.1's rows have none
-        values = {f"accuracy_epoch{i}": a for i, a in zip(epochs, row["accuracy"], strict=True)}
+        values = {f"accuracy_epoch{i}": a for i, a in enumerate(row["accuracy"], 1)}
         values |= {
             "accuracy": row["accuracy"][-1],
             f"accuracy_seed{row['seed']}": row["accuracy"][-1],
