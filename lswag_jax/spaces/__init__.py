@@ -45,7 +45,7 @@ _AUTOFORMER_MINI = {
     "embed_dims": (24, 32, 40),
     "head_counts": (1, 2, 4),
     "mlp_ratios": (0.5, 1.0, 2.0, 4.0),
-    "depths": (1, 2, 3, 4),
+    "depths": (1, 2, 3),
     "head_dim": 8,
     "image_size": 32,
     "patch_size": 8,
