@@ -7,7 +7,7 @@
 
 Genotypes of `autoformer_mini` are trained from scratch, with each seed one after the other on every
 task, so that wherever the work is cut, all tasks have the same genotypes and the first seed comes
-first. `--workdir` receives `config.json` (the recipe), `rows.jsonl` (a row a
+first (after a pilot of twelve on two tasks). `--workdir` receives `config.json` (the recipe), `rows.jsonl` (a row a
 trained network, on the disk before the next one) and `truth.csv`, the rows as a table.
 `--publish` writes what is there into the package, for `analysis.tables.load("vit_tasks")`.
 """
@@ -24,7 +24,7 @@ import sys
 import time
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -135,6 +135,7 @@ OPTIMIZER = OptimizerOptions(
     3e-3, warmup_epochs=0.1, clip_norm=1.0
 )  # a training is one epoch of it
 VALIDATED = 500  # images at once
+PILOT = 12  # genotypes
 
 CHANGES = {
     "": lambda pool, seed: pool,
@@ -263,27 +264,22 @@ def elastic(space: spaces.AutoFormer, seed: int) -> tuple[Any, jax.Array]:
     return jax.device_get(initial.jitted(space.init)(init_key)), key  # a step donates its state
 
 
-@dataclasses.dataclass(frozen=True)
-class Images:
-    """Images in memory, and how the network sees them.
+class Images(NamedTuple):
+    """Images in memory as a network sees them.
 
     Attributes:
-        images: uint8 [N, H, W, C].
+        pixels: float32 [N, H, W, C], normalised, times 255.
         labels: int32 [N].
-        mean, std: float32 [C], for pixels in [0, 1].
     """
 
-    images: np.ndarray
+    pixels: np.ndarray
     labels: np.ndarray
-    mean: np.ndarray
-    std: np.ndarray
 
     def batch(self, index: np.ndarray, mirrored: np.ndarray | None = None) -> dict[str, Any]:
-        """Normalised images at `index` [B], some of them `mirrored` [B]."""
-        images = self.images[index]
+        """Those at `index` [B], some of them `mirrored` [B]."""
+        pixels = self.pixels[index]
         if mirrored is not None:
-            images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
-        pixels = 255 * (images / np.float32(255) - self.mean) / self.std
+            pixels[mirrored] = pixels[mirrored, :, ::-1]
         return {"image": pixels, "label": self.labels[index]}
 
 
@@ -300,13 +296,13 @@ class Work:
         return pools_of(self.recipe, self._source)
 
     @functools.cached_property
-    def images(self) -> tuple[Images, Images]:
-        """The same as arrays, normalised alike."""
+    def images(self) -> tuple[Images, ...]:
+        """The same in memory, normalised alike."""
         channels = self.recipe.channels
         statistics = data.statistics(self.pools[0], channels=channels, image_size=self.recipe.size)
         mean, std = (np.asarray(x, np.float32) for x in statistics)
-        training, validation = (Images(*arrays(pool), mean, std) for pool in self.pools)
-        return training, validation
+        training, validation = map(arrays, self.pools)
+        return tuple(Images((x - 255 * mean) / std, y) for x, y in (training, validation))
 
     def about(self) -> dict[str, Any]:
         """Sizes, images a class and a checksum of the labels, of training and validation."""
@@ -394,8 +390,7 @@ def make(arguments) -> list[dict[str, Any]]:
     with Archive(folder, config, name=ROWS) as archive:
         report = Progress(len(archive), arguments.seeds * len(texts) * len(works))
         done = {row["id"] for row in archive}
-        # Wherever this stops, all tasks have the same genotypes, and the first seed comes first.
-        for seed, text, name in itertools.product(range(arguments.seeds), texts, works):
+        for seed, text, name in order(texts, list(works), arguments.seeds):
             if row_id(text, name, seed) in done:
                 continue
             archive.append(works[name].train(text, seed))
@@ -403,6 +398,17 @@ def make(arguments) -> list[dict[str, Any]]:
             write_truth(folder / TRUTH, list(archive))
             write_images(folder / IMAGES, works)
         return list(archive)
+
+
+def order(texts: list[str], names: list[str], seeds: int) -> Iterator[tuple[int, str, str]]:
+    """Seed, genotype and task of each training, in turn.
+
+    First the pilot that judges the space: a few genotypes on two tasks. Then, wherever it stops,
+    all tasks have the same genotypes, and the first seed comes first.
+    """
+    pilot = itertools.product((0,), texts[:PILOT], names[:2])
+    whole = itertools.product(range(seeds), texts, names)
+    yield from dict.fromkeys(itertools.chain(pilot, whole))
 
 
 def smaller(recipe: Recipe, images: int) -> Recipe:

@@ -72,7 +72,7 @@ def test_a_killed_benchmark_goes_on(vit_tasks, images, tmp_path, monkeypatch, ca
     assert about["cifar10"]["training"]["size"] == 64
     assert about["cifar10_few"]["training"]["a_class"] == [6] * 10
     with pytest.raises(SystemExit, match="2"):
-        call(vit_tasks, monkeypatch, *flags, "--num=3", f"--workdir={cut}")
+        call(vit_tasks, monkeypatch, *flags, "--steps=2", f"--workdir={cut}")
     assert "another config" in capsys.readouterr().err
     vit_tasks.publish(cut, tmp_path / "table.csv")
     table = tables.read(tmp_path / "table.csv")
@@ -102,6 +102,18 @@ def test_every_task_says_what_it_stands_for(vit_tasks, monkeypatch, capsys):
     for recipe in vit_tasks.RECIPES.values():
         assert 17 <= 1 + (recipe.size // recipe.patch) ** 2 <= 65
         assert recipe.images in vit_tasks.SOURCES
+
+
+def test_wherever_it_stops_tasks_have_the_same_genotypes(vit_tasks):
+    texts, names = [f"g{i}" for i in range(15)], ["a", "b", "c"]
+    found = list(vit_tasks.order(texts, names, seeds=2))
+    assert len(set(found)) == len(found) == 2 * 15 * 3
+    assert {name for _, _, name in found[: 2 * vit_tasks.PILOT]} == {"a", "b"}
+    for stop in range(2 * vit_tasks.PILOT + 12, len(found)):
+        counts = [sum(name == task for _, _, name in found[:stop]) for task in names]
+        assert max(counts) - min(counts) <= 1
+    seeds = [seed for seed, _, _ in found]
+    assert seeds == sorted(seeds)
 
 
 def test_what_a_choice_explains(vit_tasks):
