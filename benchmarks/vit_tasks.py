@@ -7,9 +7,10 @@
 
 Genotypes of `autoformer_mini` are trained from scratch, with each seed one after the other on every
 task, so that wherever the work is cut, all tasks have the same genotypes and the first seed comes
-first (after a pilot of twelve on two tasks). `--workdir` receives `config.json` (the recipe), `rows.jsonl` (a row a
-trained network, on the disk before the next one) and `truth.csv`, the rows as a table.
-`--publish` writes what is there into the package, for `analysis.tables.load("vit_tasks")`.
+first (after a pilot of twelve on two tasks). `--workdir` receives `config.json` (the recipe),
+`rows.jsonl` (a row a trained network, on the disk before the next one), `truth.csv`, the rows as a
+table, and `images.json`, how many there are of each class. `--publish` writes what is there into
+the package, for `analysis.tables.load("vit_tasks")`.
 """
 
 import argparse
@@ -115,9 +116,7 @@ OWN_TASKS = {
     "cifar100_sphere": Recipe("the paper's Spherical-CIFAR-100", "cifar100", "sphere", flip=False),
     "pets": Recipe("the paper's Oxford-IIIT Pets: fine classes, few images", "pets"),
     "svhn": Recipe("the paper's SVHN: digits in the street", "svhn", training=50000, flip=False),
-    "imagenet": Recipe(
-        "the paper's ImageNet", "imagenet", size=64, training=10**7, validation=10**5
-    ),
+    "imagenet": Recipe("the paper's ImageNet", "imagenet", size=64, training=50000),
 }
 RECIPES = TASKS | OWN_TASKS
 
@@ -155,7 +154,10 @@ def draw(num: int, seed: int) -> list[str]:
     """Texts of distinct genotypes, the same for all tasks."""
     space = spaces.get(SPACE, **CHOICES)
     drawn = map(space.format, space.sample(np.random.default_rng(seed), 10 * num + 100))
-    return list(itertools.islice(dict.fromkeys(drawn), num))
+    found = list(itertools.islice(dict.fromkeys(drawn), num))
+    if len(found) < num:
+        raise ValueError(f"{num} draws of distinct genotypes gave {len(found)}: ask for fewer.")
+    return found
 
 
 # Images ------------------------------------------------------------------------------------------
