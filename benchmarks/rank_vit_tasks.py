@@ -13,6 +13,8 @@ import pathlib
 
 import numpy as np
 import tables as result_tables
+import vit_task_data
+import vit_task_figures
 import vit_tasks
 
 from lswag_jax.analysis import report as correlation_report
@@ -60,8 +62,8 @@ def main() -> None:
     for name, recipe in config["tasks"].items():
         if name in {record.dataset for record in found}:
             continue
-        recipe = vit_tasks.Recipe(**recipe)
-        default, *splits = vit_tasks.SOURCES[recipe.images]
+        recipe = vit_task_data.Recipe(**recipe)
+        default, *splits = vit_task_data.SOURCES[recipe.images]
         source = (default.format(data=arguments.data), *splits)
         found += score(vit_tasks.Work(name, recipe, source, arguments), config["genotypes"])
         tables.GroundTruth.from_records(found).write(output)
@@ -72,7 +74,7 @@ def main() -> None:
 def correlate(scores: tables.GroundTruth, rows: list[dict]) -> None:
     """Shows a table for each task that has ten networks or more."""
     for task in scores.datasets:
-        accuracy = vit_tasks.accuracies(rows, task)
+        accuracy = vit_task_figures.accuracies(rows, task)
         index = [i for i, text in enumerate(scores.genotypes) if text in accuracy]
         if len(index) < 10:
             print(f"{task}: only {len(index)} networks are trained.")

@@ -16,30 +16,29 @@ the package, for `analysis.tables.load("vit_tasks")`.
 import argparse
 import dataclasses
 import functools
-import io
 import itertools
 import json
 import math
 import pathlib
 import sys
 import time
-import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import tables as result_tables
+import vit_task_figures
+from vit_task_data import RECIPES, SOURCES, TASKS, Recipe, arrays, classes, pools_of
 
 from lswag_jax import data, spaces
 from lswag_jax.analysis import tables
-from lswag_jax.data import Pool, pretext, sphere
-from lswag_jax.data.decode import decode_image
+from lswag_jax.data import Pool
 from lswag_jax.files import write_atomically, write_csv
 from lswag_jax.runs import Archive
 from lswag_jax.runs.archive import read_rows
 from lswag_jax.spaces import initial
-from lswag_jax.training.augment import AugmentOptions, to_bytes
+from lswag_jax.training.augment import AugmentOptions
 from lswag_jax.training.optimizer import OptimizerOptions, make_optimizer, make_schedule
 from lswag_jax.training.step import (
     Problem,
@@ -54,94 +53,13 @@ PUBLISHED = FOLDER.parent.parent / "lswag_jax" / "assets" / "vit_tasks.csv"
 SPACE, CHOICES = "autoformer_mini", {}  # choices to change
 ROWS, TRUTH, IMAGES = "rows.jsonl", "truth.csv", "images.json"
 COLUMNS = (
-    "genotype",
-    "task",
-    "seed",
-    "accuracy",
-    "loss",
-    "train_loss",
-    "epochs",
-    "seconds",
-    "params",
+    "genotype", "task", "seed", "accuracy", "loss", "train_loss", "epochs", "seconds", "params",
     "macs",
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How a task is made and trained.
-
-    Attributes:
-        stands_for: why it is here.
-        images: data set, a key of `SOURCES`.
-        change: what is done to the pools, a key of `CHANGES`.
-        size, patch, channels: of the network's images, in pixels.
-        training, validation: images drawn.
-        per_class: training images of each class instead; 0 for `training`.
-        flip: mirror half of the training images.
-    """
-
-    stands_for: str
-    images: str
-    change: str = ""
-    size: int = 32
-    patch: int = 8
-    channels: int = 3
-    training: int = 8000
-    validation: int = 3000
-    per_class: int = 0
-    flip: bool = True
-
-
-FASHION = {"images": "fashion_mnist", "size": 28, "patch": 7, "channels": 1}
-TASKS = {
-    "fashion": Recipe("recognition, easy and clean", **FASHION),
-    "cifar10": Recipe("recognition of natural images", "cifar10"),
-    "cifar10_sphere": Recipe(
-        "another geometry: the paper's Spherical-CIFAR-100", "cifar10", "sphere", flip=False
-    ),
-    "cifar10_few": Recipe("few labels, 250 a class", "cifar10", per_class=250),
-    "cifar10_jigsaw": Recipe(
-        "TransNAS-Bench-101's jigsaw: parts and their places, no labels", "cifar10", "jigsaw",
-        size=24, patch=4, training=20000, flip=False,
-    ),
-    "fashion_rotation": Recipe(
-        "self-supervision by which way is up", change="rotation", training=20000,
-        flip=False, **FASHION,
-    ),
-}  # fmt: skip
-# Where a user has the images; the figures of the repository have none of these.
-OWN_TASKS = {
-    "cifar100": Recipe("the paper's CIFAR-100: many classes", "cifar100", training=50000),
-    "cifar100_sphere": Recipe("the paper's Spherical-CIFAR-100", "cifar100", "sphere", flip=False),
-    "pets": Recipe("the paper's Oxford-IIIT Pets: fine classes, few images", "pets"),
-    "svhn": Recipe("the paper's SVHN: digits in the street", "svhn", training=50000, flip=False),
-    "imagenet": Recipe("the paper's ImageNet", "imagenet", size=64, training=50000),
-}
-RECIPES = TASKS | OWN_TASKS
-
-# Source, and names of the training and the validation split.
-SOURCES = {
-    "fashion_mnist": ("{data}/images/fashion_mnist_full.npz", "train", "test"),
-    "cifar10": ("{data}/images/cifar10_jpeg.npz", "train", "test"),
-    "cifar100": ("tfds:cifar100", "train", "test"),
-    "pets": ("tfds:oxford_iiit_pet", "train", "test"),
-    "svhn": ("tfds:svhn_cropped", "train", "test"),
-    "imagenet": ("tfds:imagenet2012", "train", "validation"),
-}
-ORDERS = 30  # of a jigsaw's tiles
-OPTIMIZER = OptimizerOptions(
-    3e-3, warmup_epochs=0.1, clip_norm=1.0
-)  # a training is one epoch of it
+)  # fmt: skip
+# A training counts as one epoch.
+OPTIMIZER = OptimizerOptions(3e-3, warmup_epochs=0.1, clip_norm=1.0)
 VALIDATED = 500  # images at once
 PILOT = 12  # genotypes
-
-CHANGES = {
-    "": lambda pool, seed: pool,
-    "sphere": sphere.on_sphere,
-    "jigsaw": lambda pool, seed: pretext.puzzles(pool, ORDERS, seed),
-    "rotation": pretext.rotated,
-}
 
 
 def space_of(recipe: Recipe, num_classes: int) -> spaces.AutoFormer:
@@ -158,87 +76,6 @@ def draw(num: int, seed: int) -> list[str]:
     if len(found) < num:
         raise ValueError(f"{num} draws of distinct genotypes gave {len(found)}: ask for fewer.")
     return found
-
-
-# Images ------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def _jpeg_arrays(path: str) -> dict[str, np.ndarray]:
-    with np.load(path) as file:
-        return dict(file)
-
-
-def jpeg_pool(path: str, split: str) -> Pool:
-    """CIFAR-10 as JPEG files in one array: `jpeg`, `offset`, `label`, `is_test`, `classes`."""
-    held = _jpeg_arrays(path)
-    index = np.flatnonzero(held["is_test"] == (split == "test"))
-
-    def image(i: int) -> np.ndarray:
-        first, last = held["offset"][index[i] : index[i] + 2]
-        return decode_image(io.BytesIO(held["jpeg"][first:last].tobytes()), f"{path}, {index[i]}")
-
-    classes = held["classes"].tolist()
-    return Pool(
-        name="cifar10",
-        where=f"{path} split {split!r}",
-        size=len(index),
-        label=lambda i: int(held["label"][index[i]]),
-        image=image,
-        num_classes=len(classes),
-        classes=classes,
-    )
-
-
-def open_split(source: str, split: str) -> Pool:
-    """A split of a source."""
-    path = pathlib.Path(source)
-    is_jpeg = path.name == "cifar10_jpeg.npz" and path.is_file()
-    return jpeg_pool(source, split) if is_jpeg else data.open_pool(source, split)
-
-
-def arrays(pool: Pool) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of a pool in memory."""
-    images = np.stack([pool.image(i) for i in range(pool.size)])
-    return images, np.array([data.label_of(pool, i) for i in range(pool.size)], np.int32)
-
-
-def in_memory(pool: Pool, size: int, channels: int) -> Pool:
-    """The pool with its images as bytes of a network's size, made once."""
-    shape = (pool.size, size, size, channels)
-    images = np.empty(shape, np.uint8)
-    for i in range(pool.size):
-        images[i] = to_bytes(pool.image(i), pool.where, channels, size)
-    labels = np.array([data.label_of(pool, i) for i in range(pool.size)], np.int32)
-    return data.array_pool(images, labels, pool.name, pool.where, pool.num_classes, pool.classes)
-
-
-def pools_of(recipe: Recipe, source: tuple[str, str, str]) -> tuple[Pool, Pool]:
-    """Training and validation images of a task."""
-    where, *splits = source
-    training, validation = (open_split(where, split) for split in splits)
-    if recipe.per_class:
-        training = data.per_class(training, recipe.per_class)
-    else:
-        training = data.some(training, recipe.training)
-    held = data.some(validation, recipe.validation)
-    change, size = CHANGES[recipe.change], (recipe.size, recipe.channels)
-    return in_memory(change(training, 0), *size), in_memory(change(held, 1), *size)
-
-
-def classes(pool: Pool) -> dict[str, Any]:
-    """Its size, images a class, largest over smallest class, and a checksum of the labels."""
-    labels = np.array([pool.label(i) for i in range(pool.size)], np.int32)
-    counts = np.bincount(labels, minlength=pool.num_classes)
-    return {
-        "size": pool.size,
-        "a_class": counts.tolist(),
-        "imbalance": round(float(counts.max() / max(counts.min(), 1)), 3),
-        "labels_crc32": zlib.crc32(labels.tobytes()),
-    }
-
-
-# Training ----------------------------------------------------------------------------------------
 
 
 def row_id(text: str, task: str, seed: int) -> str:
@@ -451,68 +288,12 @@ def write_images(path: pathlib.Path, works: dict[str, Work]) -> None:
         write_atomically(path, json.dumps(known | new, indent=1) + "\n")
 
 
-# What was found ---------------------------------------------------------------------------------
-
-
-def accuracies(rows: list[dict[str, Any]], task: str) -> dict[str, list[float]]:
-    """Accuracy with each seed by genotype."""
-    found: dict[str, list[float]] = {}
-    for row in rows:
-        if row["task"] == task:
-            found.setdefault(row["genotype"], []).append(float(row["accuracy"]))
-    return found
-
-
-def choices(text: str) -> dict[str, float]:
-    """What was chosen for a genotype, as numbers: means over the blocks where each has its own."""
-    width, heads, ratios = text.split("/")
-    of_blocks = {"heads": heads, "MLP ratio": ratios}
-    means = {k: float(np.mean([float(x) for x in v.split(",")])) for k, v in of_blocks.items()}
-    return {"width": float(width), "depth": heads.count(",") + 1.0} | means
-
-
-def explained(numbers: np.ndarray, accuracy: np.ndarray) -> float:
-    """Share of the variance of accuracies [P] that a linear function of numbers [P] explains."""
-    if numbers.std() == 0 or accuracy.std() == 0:
-        return 0.0
-    return float(np.corrcoef(numbers, accuracy)[0, 1] ** 2)
-
-
-def summary(rows: list[dict[str, Any]]) -> tuple[list[dict], list[dict]]:
-    """Rows by task: how genotypes and seeds differ, and what each choice explains alone."""
-    spread, shares = [], []
-    params = {row["genotype"]: float(row["params"]) for row in rows}
-    for task in dict.fromkeys(row["task"] for row in rows):
-        found = {k: v for k, v in accuracies(rows, task).items() if np.isfinite(v).all()}
-        mean = np.array([np.mean(values) for values in found.values()])
-        twice = [values for values in found.values() if len(values) > 1]
-        seeds = float(np.sqrt(np.var(twice, axis=1, ddof=1).mean())) if twice else None
-        spread.append(
-            {
-                "task": task,
-                "networks": len(found),
-                "with two seeds": len(twice),
-                "lowest": mean.min(),
-                "highest": mean.max(),
-                "between genotypes": mean.std(ddof=1) if len(mean) > 1 else None,
-                "between seeds": seeds,
-            }
-        )
-        columns = {k: [choices(text)[k] for text in found] for k in choices(next(iter(found)))}
-        columns["log #params"] = [np.log(params[text]) for text in found]
-        shares.append(
-            {"task": task} | {k: explained(np.array(v), mean) for k, v in columns.items()}
-        )
-    return spread, shares
-
-
 def show(rows: list[dict[str, Any]]) -> None:
     """Prints and keeps the summary."""
-    for title, found in zip(("spread", "share of the variance"), summary(rows), strict=True):
+    for title, found in zip(
+        ("spread", "share of the variance"), vit_task_figures.summary(rows), strict=True
+    ):
         result_tables.show(title, found)
-
-
-# The table --------------------------------------------------------------------------------------
 
 
 def publish(folder: pathlib.Path, path: pathlib.Path) -> None:
@@ -542,9 +323,6 @@ def _mean(values: Iterable) -> float:
     """Of numbers as a row has them; -inf, a failure, where a training diverged."""
     mean = float(np.mean([float(value) for value in values]))
     return mean if np.isfinite(mean) else -np.inf
-
-
-# The command line -------------------------------------------------------------------------------
 
 
 def parse() -> argparse.Namespace:

@@ -128,7 +128,7 @@ def test_what_a_choice_explains(vit_tasks):
         for w, h in ((24, 1), (32, 2), (40, 1))
         for s in (0, 1)
     ]
-    (spread,), (shares,) = vit_tasks.summary(rows)
+    (spread,), (shares,) = vit_tasks.vit_task_figures.summary(rows)
     assert shares["width"] == pytest.approx(1)
     assert shares["heads"] == pytest.approx(0, abs=1e-12)
     assert spread["between genotypes"] == pytest.approx(0.08)
