@@ -77,6 +77,22 @@ def test_counts_of_three_repositories(name):
         )
 
 
+def test_mini():
+    """17 tokens; its counts by hand, and those of the traced network."""
+    space = spaces.get("autoformer_mini")
+    assert (space.num_patches, space.image_shape) == (16, (32, 32, 3))
+    blocks = len(space.head_counts) * len(space.mlp_ratios)
+    assert len(space.embed_dims) * sum(blocks**d for d in space.depths) == 5652
+    g = space.parse("24/2/0.5")
+    tables = 4 * 30 * 8  # of relative positions
+    attention = 24 * 48 + 48 + 16 * 24 + 24 + tables
+    block = attention + 2 * 48 + 24 * 12 + 12 + 12 * 24 + 24
+    outside = 192 * 24 + 24 + 24 + 17 * 24 + 48 + 24 * 10 + 10
+    assert space.num_params(g) == block + outside
+    exact = jax.eval_shape(space.build(g).init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(exact)) == block + outside
+
+
 def test_counts_of_vitbench(shared_data):
     space = spaces.get("vitbench_autoformer", num_classes=100)
     with open(shared_data / "tables" / "vitbench101_autoformer.csv") as file:
