@@ -13,7 +13,7 @@ import jax
 from jax import lax
 from jax.extend import core
 
-from lswag_jax.capture.program import bind
+from lswag_jax.arrays import bind
 
 Array = jax.Array
 _CUSTOM = ("custom_vjp_call", "custom_vjp_call_jaxpr")

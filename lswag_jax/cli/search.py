@@ -41,6 +41,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     """Searches as `config` says and writes the results to `workdir`, or a shard's rows alone."""
     from lswag_jax import search
     from lswag_jax.scoring import devices as distributed
+    from lswag_jax.search import runner
 
     fitness = _fitness(config)
     if INHERITED in fitness.proxies and not config.search.supernet:
@@ -75,7 +76,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
             fitness=fitness,
             score_options=scored,
             complete=complete,
-            progress=lambda p: show(p.done, _told(fitness, p.fitness)),
+            progress=lambda p: show(p.done, runner.beside(fitness, p)),
         )
     if shard or not distributed.is_first():
         return
@@ -132,13 +133,6 @@ def _fitness(config: ConfigDict) -> Any:
         return Objectives.parse(search.objectives)
     except ValueError as error:
         raise ValueError(f"search.{error}") from None
-
-
-def _told(fitness: Any, value: float) -> str:
-    """The best fitness so far; that of several objectives says nothing."""
-    from lswag_jax.scoring.fitness import Fitness
-
-    return f"best {value:.6g}" if isinstance(fitness, Fitness) else ""
 
 
 def _is_set(window: Any) -> bool:
