@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from lswag_jax.options import typed
 from lswag_jax.spaces import Space
 from lswag_jax.spaces.depth import BinRule, Window, can_be_in
 from lswag_jax.spaces.plan import WEIGHTED
@@ -10,6 +11,7 @@ TOLD_APART = ("attention", "MLP")
 _MODULES = {"attn": "attention", "mlp": "MLP"}
 
 
+@typed
 def layer_kinds(
     space: Space, g: Any, window: Window | None = None, rule: BinRule = "zero_based"
 ) -> tuple[str, ...]:

@@ -27,19 +27,21 @@ from lswag_jax.analysis.correlation_parts import (
 from lswag_jax.analysis.tables import GroundTruth, is_accuracy
 from lswag_jax.extras import extra
 from lswag_jax.files import write_atomically
+from lswag_jax.options import Natural, Numbers, Seed, typed
 
 SIZES = 5  # quantile bins of parameter counts
 Row = dict[str, Any]
 
 
+@typed
 def summary(
-    scores: Mapping[str, np.ndarray],
-    truth: np.ndarray,
-    params: np.ndarray | None = None,
+    scores: Mapping[str, Numbers],
+    truth: Numbers,
+    params: Numbers | None = None,
     *,
     reference: str = "",
-    n: int = 1000,
-    seed: int = 0,
+    n: Natural = 1000,
+    seed: Seed = 0,
     level: float = 0.95,
 ) -> list[Row]:
     """Rank statistics of several proxies against one truth.
@@ -140,6 +142,7 @@ def _interval(options: Mapping[str, Any], method, statistic, *arrays) -> tuple[f
     return method(statistic, *arrays, **options)
 
 
+@typed
 def report(
     table: GroundTruth,
     truth: str,
@@ -224,6 +227,7 @@ def _check_truth(target: np.ndarray, what: str) -> None:
         raise ValueError(f"{what} is {target[0]:g} for all {len(target)} architectures.")
 
 
+@typed
 def grid(rows: Iterable[Row], key: str = "rho") -> tuple[list[str], list[str], np.ndarray]:
     """One statistic of a report as a matrix.
 
@@ -246,6 +250,7 @@ def grid(rows: Iterable[Row], key: str = "rho") -> tuple[list[str], list[str], n
     return [proxies[k] for k in order], datasets, values_KxD[order]
 
 
+@typed
 def matrix(
     rows: Iterable[Row], key: str, proxies: Sequence[str], datasets: Sequence[str]
 ) -> np.ndarray:
@@ -264,6 +269,7 @@ def matrix(
     return np.array(found, np.float64)
 
 
+@typed
 def write(rows: Sequence[Row], folder: str | os.PathLike) -> None:
     """Writes `correlation.csv` and `correlation.parquet`, each replaced as a whole."""
     with extra("analysis"):

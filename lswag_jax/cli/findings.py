@@ -1,6 +1,5 @@
 """What lswag-correlate and lswag-libra left in a folder, for a report: their tables and plots."""
 
-import csv
 import json
 import pathlib
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -90,26 +89,11 @@ def _add_selection(found: Findings, folder: pathlib.Path) -> None:
 
 
 def _columns(path: pathlib.Path, needed: tuple[str, ...]) -> dict[str, list[Any]]:
-    """The columns of a CSV file: numbers where all of a column that are not empty are."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            head, *rows = csv.reader(file, strict=True)
-        texts = dict(zip(head, zip(*rows, strict=True), strict=True))
-    except (ValueError, csv.Error):  # no text, no head, or lines that differ in length
-        raise ValueError(f"{path} is damaged: it is no table with a line for each row.") from None
-    for key in needed:
-        if key not in texts:
-            raise ValueError(f"{path} has no column {key!r}, it has {', '.join(texts)}.")
-    return {key: _numbers(values) for key, values in texts.items()}
+    """The columns of a CSV file; None where empty."""
+    from lswag_jax.analysis.table_files import read_wide
 
-
-def _numbers(texts: tuple[str, ...]) -> list[Any]:
-    for kind in (int, float):
-        try:
-            return [kind(text) if text else None for text in texts]
-        except ValueError:
-            continue
-    return list(texts)
+    columns = {key: values.tolist() for key, values in read_wide(path, needed).items()}
+    return {k: [None if v != v else v for v in values] for k, values in columns.items()}
 
 
 def _markdown(head: tuple[str, ...], rows: list[tuple]) -> list[str]:

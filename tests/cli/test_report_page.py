@@ -108,9 +108,9 @@ def test_a_correlation_and_libra(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("correlation.csv", "", "correlation.csv is damaged"),
-        ("correlation.csv", "dataset,proxy\na\n", "correlation.csv is damaged"),
-        ("correlation.csv", "dataset,proxy\na,b\n", "has no column 'rho', it has dataset, proxy"),
+        ("correlation.csv", "", "correlation.csv cannot be read as a table"),
+        ("correlation.csv", "dataset,proxy\na\n", "correlation.csv cannot be read as a table"),
+        ("correlation.csv", "dataset,proxy\na,b\n", "correlation.csv has no column 'rho'"),
         ("selection.json", "{", "selection.json is not a selection"),
         ("selection.json", "[]", "selection.json is not a selection"),
     ],

@@ -14,6 +14,7 @@ import pytest
 
 import lswag_jax
 from lswag_jax import proxies, spaces
+from lswag_jax.arrays import enable_x64
 from lswag_jax.proxies import Gsnr, LinearRegions, Ntk, SynFlow, Zen
 from lswag_jax.scoring import programs
 from tests.helpers.spaces import SIZES
@@ -54,7 +55,7 @@ def data(kind: str):
 
 
 def run(kind, images, labels, genotypes=None, dtype=np.float64, seed=3):
-    with jax.enable_x64(dtype == np.float64):
+    with enable_x64(dtype == np.float64):
         return lswag_jax.score(
             SPACES[kind], genotypes or GENOTYPES[kind], images.astype(dtype), labels, CHOSEN,
             seed=seed,
@@ -70,7 +71,7 @@ def population(kind: str):
 def exact(kind: str, i: int):
     """The i-th network by itself, with the weights that the population's has."""
     space, g = SPACES[kind], GENOTYPES[kind][i]
-    with jax.enable_x64(True):
+    with enable_x64(True):
         variables = programs.initial_variables(space, 3, np.dtype(float))
         cut = space.extract(variables, g)
         return lswag_jax.score_model(space.build(g), cut, *data(kind), CHOSEN, seed=3)
@@ -134,7 +135,7 @@ def _both_precisions(kind):
     variables = space.extract(programs.initial_variables(space, 3, np.dtype(np.float32)), g)
     batch = images.astype(np.float32), labels
     narrow = lswag_jax.score_model(space.build(g), variables, *batch, CHOSEN, seed=3)
-    with jax.enable_x64(True):
+    with enable_x64(True):
         widened = jax.tree.map(lambda v: np.asarray(v, np.float64), variables)
         batch = batch[0].astype(np.float64), labels
         return narrow, lswag_jax.score_model(space.build(g), widened, *batch, CHOSEN, seed=3)

@@ -12,6 +12,7 @@ import pytest
 
 import lswag_jax
 from lswag_jax import proxies
+from lswag_jax.arrays import enable_x64
 from lswag_jax.capture import models, tape
 from lswag_jax.probe.candidate import Candidate
 from lswag_jax.proxies import LSwag, LSwagKernel, LSwagVariant, ZiCo
@@ -68,7 +69,7 @@ class Case(NamedTuple):
 @pytest.fixture(scope="module")
 def case() -> Case:
     """One exact two-block network in float64, its parts under every option, and its gradients."""
-    with jax.enable_x64(True):
+    with enable_x64(True):
         images, labels = batch(WIDE, 12)
         g = WIDE.parse("24/1,2/2,3")
         module = WIDE.build(g)

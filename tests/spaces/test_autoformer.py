@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lswag_jax import spaces
+from lswag_jax.arrays import enable_x64
 from lswag_jax.spaces import AutoFormerGenotype as Genotype
 from tests.helpers.goldens import SMALL
 from tests.helpers.spaces import SPLIT, WIDE, batch
@@ -139,7 +140,7 @@ def elastic(space):
 def test_elastic_equals_exact(space, seed):
     """Logits of the elastic network are those of the exact one with the cut weights."""
     (g,) = space.sample(np.random.default_rng(seed), 1)
-    with jax.enable_x64(True):
+    with enable_x64(True):
         network, variables = elastic(space)
         images = batch(space)[0].astype(np.float64)
         encoded = {key: value[0] for key, value in space.encode([g]).items()}

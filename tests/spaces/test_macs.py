@@ -10,6 +10,7 @@ import pytest
 from jax import lax
 
 from lswag_jax import spaces, tasks
+from lswag_jax.arrays import enable_x64
 from lswag_jax.spaces.macs import count_macs
 
 DIMS = ("NHWC", "HWIO", "NHWC")
@@ -101,7 +102,7 @@ for task, kind in itertools.product(tasks.names(), ("transnas_micro", "transnas_
 def test_every_space(name, fields, dtype):
     """What its figures say is what the program of `build` multiplies, in either precision."""
     space = spaces.get(name, **fields)
-    with jax.enable_x64(dtype is np.float64):
+    with enable_x64(dtype is np.float64):
         for g in space.sample(np.random.default_rng(0), 2):
             module = space.build(g)
             x = jax.ShapeDtypeStruct((1, *space.image_shape), dtype)
