@@ -136,15 +136,10 @@ def _bar_maker() -> Callable[[str, int], AbstractContextManager[Show]] | None:
     Raises:
         ModuleNotFoundError: neither is.
     """
-    try:
-        from rich.console import Console
-    except ModuleNotFoundError:
-        try:
-            import tqdm  # noqa: F401
-        except ModuleNotFoundError:
-            with extra("cli"):
-                import rich  # noqa: F401
+    if not importlib.util.find_spec("rich") and importlib.util.find_spec("tqdm"):
         return _of_tqdm if sys.stderr.isatty() else None
+    with extra("cli"):
+        from rich.console import Console
     # In a notebook rich draws by ipywidgets.
     in_notebook = Console(stderr=True).is_jupyter and importlib.util.find_spec("ipywidgets")
     return _of_rich if sys.stderr.isatty() or in_notebook else None
@@ -153,9 +148,10 @@ def _bar_maker() -> Callable[[str, int], AbstractContextManager[Show]] | None:
 @contextmanager
 def _of_rich(title: str, total: int) -> Iterator[Show]:
     """A bar on standard error in one line: title, bar, rows done, time left, what is said."""
-    from rich import progress
-    from rich.console import Console
-    from rich.table import Column
+    with extra("cli"):
+        from rich import progress
+        from rich.console import Console
+        from rich.table import Column
 
     bar = progress.Progress(
         progress.TextColumn("{task.description}"),
@@ -182,7 +178,8 @@ def _of_rich(title: str, total: int) -> Iterator[Show]:
 @contextmanager
 def _of_tqdm(title: str, total: int) -> Iterator[Show]:
     """The same, of tqdm."""
-    from tqdm import tqdm
+    with extra("cli"):
+        from tqdm import tqdm
 
     form = "{desc} {bar:16} {n_fmt}/{total_fmt} {remaining}{postfix}"
     with tqdm(total=total, desc=title, dynamic_ncols=True, bar_format=form) as bar:

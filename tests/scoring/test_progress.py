@@ -1,6 +1,5 @@
 """`progress=` of the library's calls: a bar, lines, or a function of the user's."""
 
-import builtins
 import contextlib
 import io
 import sys
@@ -71,17 +70,10 @@ def test_lines_where_there_is_no_terminal(capsys):
 
 def without(monkeypatch, *names: str) -> None:
     """Lets packages be missing."""
-    real = builtins.__import__
-
-    def imported(name, *args, **kwargs):
-        if name.partition(".")[0] in names:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        return real(name, *args, **kwargs)
-
     for name in names:
-        for loaded in [m for m in sys.modules if m.partition(".")[0] == name]:
+        for loaded in [m for m in sys.modules if m.startswith(f"{name}.")]:
             monkeypatch.delitem(sys.modules, loaded)
-    monkeypatch.setattr(builtins, "__import__", imported)
+        monkeypatch.setitem(sys.modules, name, None)
 
 
 @pytest.mark.parametrize("missing", [(), ("rich",)], ids=["rich", "tqdm"])
