@@ -70,6 +70,10 @@ Numbers = Annotated[np.ndarray, _Numeric()]  # or what makes one
 Natural = Annotated[int, Bound(0)]
 Seed = Annotated[int, Bound(0, 2**63 - 1)]  # what JAX makes a key of
 Count = Annotated[int, Bound(1)]
+# Above these no machine makes a network, and below them it may say that its memory is too small.
+Size = Annotated[int, Bound(1, 100_000)]  # channels, classes, repeats
+ImageSize = Annotated[int, Bound(1, 10_000)]
+Depth = Annotated[int, Bound(1, 1_000)]
 Several = Annotated[int, Bound(2)]
 NonNegative = Annotated[float, Bound(0)]
 Positive = Annotated[float, Bound(0, above=True)]
@@ -128,7 +132,13 @@ def _check(hint: Any, name: str, value: Any, owner: str) -> None:
     if not _allows(hint, value):
         of, shown = f" of {owner}" if owner else "", " ".join(repr(value).split())
         shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
-        raise ValueError(f"{name}{of} must be {_describe(hint)}, got {shown}.")
+        bits = " within 64 bits" if _is_huge(value) else ""
+        raise ValueError(f"{name}{of} must be {_describe(hint)}{bits}, got {shown}.")
+
+
+def _is_huge(value: Any) -> bool:
+    """Whether an integer is none of a computer's."""
+    return isinstance(value, numbers.Integral) and not -(2**63) <= value < 2**63
 
 
 def typed(function: Function) -> Function:
@@ -239,6 +249,8 @@ def _allows(hint: Any, value: Any) -> bool:
         return True
     if hint is type(None):
         return value is None
+    if hint is int and _is_huge(value):
+        return False
     is_bool = isinstance(value, bool)  # which Python takes for an integer
     return isinstance(value, plain[hint]) and is_bool == (hint is bool)
 
@@ -300,4 +312,6 @@ def _plural(hint: Any) -> str:
     words = {int: "integers", float: "numbers", str: "texts"}
     if typing.is_typeddict(hint):
         return "mappings"
+    if get_origin(hint) is Annotated:
+        return f"{_plural(hint.__origin__)} {hint.__metadata__[0]}"
     return words.get(hint, f"{hint.__name__} objects" if _is_class(hint) else "values")
