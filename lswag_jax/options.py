@@ -45,8 +45,8 @@ class Bound:
 
     def __str__(self) -> str:
         if (self.above, self.below) == (False, False) and math.isfinite(self.highest):
-            return f"from {self.lowest:g} to {self.highest:g}"
-        low = f"{'above' if self.above else 'of at least'} {self.lowest:g}"
+            return f"from {self.lowest:.12g} to {self.highest:.12g}"
+        low = f"{'above' if self.above else 'of at least'} {self.lowest:.12g}"
         if math.isinf(self.highest):
             return low
         return f"{low} and {'below' if self.below else 'at most'} {self.highest:g}"
@@ -226,7 +226,10 @@ def _allows(hint: Any, value: Any) -> bool:
     if origin is Annotated:
         return _allows(args[0], value) and value in args[1]
     if origin is Literal:
-        return isinstance(value, type(args[0])) and value in args
+        is_bool = isinstance(value, bool)  # which Python takes for 0 or 1
+        return any(isinstance(value, type(a)) and a == value for a in args) and (
+            is_bool == isinstance(args[0], bool)
+        )
     if origin in (Union, types.UnionType):
         return any(_allows(arg, value) for arg in args)
     if origin is tuple:
@@ -272,7 +275,7 @@ def _allows_items(origin: Any, item: Any, value: Any) -> bool:
 
 
 def _allows_tuple(args: Sequence[Any], value: Any) -> bool:
-    if isinstance(value, str) or not isinstance(value, Sequence):
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
         return False
     if len(args) == 2 and args[1] is Ellipsis:
         return all(_allows(args[0], item) for item in value)

@@ -234,6 +234,9 @@ def grid(rows: Iterable[Row], key: str = "rho") -> tuple[list[str], list[str], n
     Returns:
         Proxies, by falling mean over data sets; data sets; values [K, D], NaN where there is none.
 
+    Raises:
+        ValueError: no row, or one without the statistic.
+
     Example:
         >>> rows = [{"proxy": p, "dataset": "x", "rho": r} for p, r in (("a", 0.1), ("b", 0.7))]
         >>> grid(rows)
@@ -241,6 +244,8 @@ def grid(rows: Iterable[Row], key: str = "rho") -> tuple[list[str], list[str], n
                [0.1]]))
     """
     rows = list(rows)
+    if not rows:
+        raise ValueError("there are no rows of a report.")
     proxies = list(dict.fromkeys(row["proxy"] for row in rows))
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     values_KxD = matrix(rows, key, proxies, datasets)
@@ -259,12 +264,19 @@ def matrix(
     Returns:
         Values [K, D], NaN where there is none.
 
+    Raises:
+        ValueError: a row without the statistic.
+
     Example:
         >>> rows = [{"proxy": "a", "dataset": "x", "rho": 0.5, "rho_low": 0.25}]
         >>> matrix(rows, "rho_low", ["a"], ["x", "y"])
         array([[0.25,  nan]])
     """
-    values = {(row["proxy"], row["dataset"]): row[key] for row in rows}
+    values = {}
+    for row in rows:
+        if lacking := [name for name in ("proxy", "dataset", key) if name not in row]:
+            raise ValueError(f"a row has no {lacking[0]!r}, it has {', '.join(row)}.")
+        values[row["proxy"], row["dataset"]] = row[key]
     found = [[values.get((p, d), np.nan) for d in datasets] for p in proxies]
     return np.array(found, np.float64)
 

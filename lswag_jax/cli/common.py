@@ -18,7 +18,7 @@ from lswag_jax.files import one_line
 if TYPE_CHECKING:
     from lswag_jax.scoring.rows import Row
 
-USER_ERRORS = (ValueError, OSError, ImportError)
+USER_ERRORS = (ValueError, OSError, ImportError, MemoryError)
 JOB = ("coordinator", "num_processes", "process_id")  # flags that describe a job of processes
 
 

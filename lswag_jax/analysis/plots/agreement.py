@@ -112,7 +112,7 @@ def _draw(
         options = {"color": ORANGE, "marker": "x", "s": 30, "linewidths": 1.2, "zorder": 3}
         axes.scatter(x[failed], y[failed], label="failed, ranked last", **options)
     rho, tau = correlation.spearman(found, true), correlation.kendall(found, true)
-    between = "" if interval is None or np.isnan(interval).any() else (
+    between = "" if interval is None or np.isnan(np.asarray(interval, float)).any() else (
         f" [{interval[0]:.3f}, {interval[1]:.3f}]"
     )  # fmt: skip
     parts = [rf"Spearman $\rho$ = {rho:.3f}{between}", rf"Kendall $\tau$ = {tau:.3f}"]
