@@ -74,6 +74,9 @@ Count = Annotated[int, Bound(1)]
 Size = Annotated[int, Bound(1, 100_000)]  # channels, classes, repeats
 ImageSize = Annotated[int, Bound(1, 10_000)]
 Depth = Annotated[int, Bound(1, 1_000)]
+MOST = 10_000_000  # networks that a call may be asked for, resamples and the like
+Number = Annotated[int, Bound(1, MOST)]
+NumberOrNone = Annotated[int, Bound(0, MOST)]  # none, for 0
 Several = Annotated[int, Bound(2)]
 NonNegative = Annotated[float, Bound(0)]
 Positive = Annotated[float, Bound(0, above=True)]

@@ -236,6 +236,14 @@ def _prepare(compile_cache: bool) -> None:
         logging.info("%d processes, this is the one that writes", jax.process_count())
 
 
+def check_number(key: str, value: int) -> None:
+    """Raises ValueError for a number of networks or repetitions that nothing can have."""
+    from lswag_jax.options import MOST
+
+    if not 1 <= value <= MOST:
+        raise ValueError(f"{key} must be from 1 to {MOST}, got {value}.")
+
+
 def load_space(config: ConfigDict) -> Any:
     """The search space of a config."""
     from lswag_jax import spaces
