@@ -45,11 +45,15 @@ class Bound:
 
     def __str__(self) -> str:
         if (self.above, self.below) == (False, False) and math.isfinite(self.highest):
-            return f"from {self.lowest:.12g} to {self.highest:.12g}"
-        low = f"{'above' if self.above else 'of at least'} {self.lowest:.12g}"
+            return f"from {self.lowest:g} to {self._shown(self.highest)}"
+        low = f"{'above' if self.above else 'of at least'} {self.lowest:g}"
         if math.isinf(self.highest):
             return low
-        return f"{low} and {'below' if self.below else 'at most'} {self.highest:g}"
+        return f"{low} and {'below' if self.below else 'at most'} {self._shown(self.highest)}"
+
+    @staticmethod
+    def _shown(limit: float) -> str:
+        return f"{limit:.12g}" if limit < 1e12 else f"{limit:g}"
 
 
 class _Numeric:

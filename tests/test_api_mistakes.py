@@ -254,7 +254,7 @@ OTHERS = {
     "an absurd width": (lambda: cell(width=10**6), "width of nasbench201 must be an integer"),
     "an absurd choice": (lambda: space(embed_dims=(10**20,)), "embed_dims of autoformer_tiny must"),
     "absurd repeats": (lambda: score(repeats=10**20), "repeats must be an integer from 1 to 1000"),
-    "64 bits": (lambda: RandomOptions(num=10**20), "num must be an integer of at least 1 within"),
+    "64 bits": (lambda: RandomOptions(num=10**20), "num must be an integer from 1 to"),
     "an absurd gene": (
         lambda: WIDE.from_json({"embed_dim": 10**20, "num_heads": [1], "mlp_ratio": [2.0]}),
         "embed_dim of wide must be one of",

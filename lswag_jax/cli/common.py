@@ -370,6 +370,24 @@ def score_options(config: ConfigDict) -> Any:
     )
 
 
+def check_options(cls: type, section: ConfigDict, name: str, leave: Sequence[str] = ()) -> None:
+    """Raises ValueError for a key of a section that the options of a class do not allow.
+
+    Args:
+        cls: dataclass of the options.
+        section: of a config.
+        name: of the section, for messages.
+        leave: keys that mean something else in a config.
+    """
+    from lswag_jax.options import check
+
+    names = {field.name for field in dataclasses.fields(cls)} - set(leave)
+    try:
+        check(cls, {key: value for key, value in section.items() if key in names})
+    except ValueError as error:
+        raise ValueError(f"{name}.{error}") from None
+
+
 def load_options(cls: type, config: ConfigDict, section: str, **more: Any) -> Any:
     """The options that a section of a config holds; messages name its keys in full.
 

@@ -233,6 +233,9 @@ def options_of(config: ConfigDict, shard: Any):
             "search.strategy=random: use --distributed."
         )
     units = WINDOWS | MEASURED
+    for cls in (search.EvolutionOptions, search.RandomOptions, search.PruningOptions):
+        # Numbers of the other strategies too, so that a bad one is told whichever is asked for.
+        common.check_options(cls, s, "search", leave=(*units, "decimals"))
     for key, unit in units.items():
         if len(s[key]) != 2 or not s[key][0] <= s[key][1]:
             of = "millions" if unit == 1e6 else "milliseconds"
