@@ -14,6 +14,24 @@ from jax.extend import core
 Array = jax.Array
 Variables = Mapping[str, Any]  # of a Flax module: collections of nested parameters
 Term = TypeVar("Term")
+# A context with 64-bit types; JAX before 0.8 has it elsewhere.
+enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
+
+
+def bind(eqn: Any, operands: Sequence[Any], **changed: Any) -> list:
+    """Outputs of an equation of a traced program for other operands.
+
+    Args:
+        eqn: an equation (`jax.extend.core.JaxprEqn`), or what has its `primitive` and `params`.
+        operands: arrays, traced or not.
+        **changed: parameters in place of its own.
+    """
+    primitive = eqn.primitive
+    params = primitive.get_bind_params(eqn.params)
+    # JAX before 0.8 parts functions of calls from their other parameters.
+    subfuns, params = params if isinstance(params, tuple) else ((), params)
+    outputs = primitive.bind(*subfuns, *operands, **params | changed)
+    return list(outputs) if primitive.multiple_results else [outputs]
 
 
 def total(terms: Iterable[Term]) -> Term:

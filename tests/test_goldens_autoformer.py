@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import lswag_jax
+from lswag_jax.arrays import enable_x64
 from lswag_jax.capture import adapters, tape
 from lswag_jax.probe import moments
 from lswag_jax.proxies import Dss, LSwag, Nwot, Params, Swap, ZiCo
@@ -44,7 +45,7 @@ BATCHES = (ZiCo(), LSwag(var_over="minibatch"))
 @functools.cache
 def scores(file, weights, proxies, size, gradient_batch=None):
     """Table of one golden network."""
-    with jax.enable_x64(True):
+    with enable_x64(True):
         golden = load(file, weights)
         return lswag_jax.score_model(
             golden.module,
@@ -210,7 +211,7 @@ def test_az_nas(images):
     signs = {k: v for k, v in golden.arrays.items() if k.startswith("az_sign/")}
     draws |= {f"az/signs_{k.removeprefix('az_sign/')}": v for k, v in signs.items()}
     names = ("az_expressivity", "az_trainability")
-    with jax.enable_x64(True):
+    with enable_x64(True):
         batch = golden.images(), golden.labels()
         table = lswag_jax.score_model(golden.module, golden.variables, *batch, names, draws=draws)
     for name in names:

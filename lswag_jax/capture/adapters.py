@@ -33,7 +33,9 @@ __all__ = [
 
 Array = jax.Array
 _LINEN_NORMS = (nn.LayerNorm, nn.BatchNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm)
-_NNX_NORMS = (nnx.LayerNorm, nnx.BatchNorm, nnx.GroupNorm, nnx.RMSNorm, nnx.InstanceNorm)
+_NNX_NORMS = (nnx.LayerNorm, nnx.BatchNorm, nnx.GroupNorm, nnx.RMSNorm)
+if hasattr(nnx, "InstanceNorm"):  # from Flax 0.12
+    _NNX_NORMS = (*_NNX_NORMS, nnx.InstanceNorm)
 
 
 def linen_network(

@@ -8,7 +8,8 @@ import jax
 from jax import lax
 from jax.extend import core
 
-from lswag_jax.capture.program import Flat, bind
+from lswag_jax.arrays import bind
+from lswag_jax.capture.program import Flat
 from lswag_jax.capture.samples import Rows
 
 Array = jax.Array

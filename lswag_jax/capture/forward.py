@@ -13,8 +13,8 @@ import jax
 from jax import lax
 from jax.extend import core
 
-from lswag_jax.arrays import bodies
-from lswag_jax.capture.program import REMATS, bind
+from lswag_jax.arrays import bind, bodies
+from lswag_jax.capture.program import REMATS
 
 Array = jax.Array
 _CUSTOM = ("custom_vjp_call", "custom_vjp_call_jaxpr")

@@ -14,7 +14,7 @@ from jax.core import Tracer
 from jax.extend import core
 
 from lswag_jax import marks
-from lswag_jax.arrays import bodies, shaped
+from lswag_jax.arrays import bind, bodies, shaped
 from lswag_jax.capture.activations import is_activation_call
 
 Array = jax.Array
@@ -86,14 +86,6 @@ def place_of(eqn: core.JaxprEqn) -> str:
     """Where in the model an equation comes from, as far as its trace says."""
     names = str(eqn.source_info.name_stack).split("/")
     return "/".join(name for name in names if name.strip("_")) or "the model"
-
-
-def bind(eqn: core.JaxprEqn, values: Sequence[Any]) -> list:
-    """The equation's outputs of other operands."""
-    params = eqn.primitive.get_bind_params(eqn.params)
-    subfuns, params = params if isinstance(params, tuple) else ((), params)
-    outputs = eqn.primitive.bind(*subfuns, *values, **params)
-    return list(outputs) if eqn.primitive.multiple_results else [outputs]
 
 
 def _alive(jaxpr: core.Jaxpr) -> list[core.JaxprEqn]:

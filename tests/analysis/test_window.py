@@ -13,6 +13,7 @@ import lswag_jax
 from lswag_jax import proxies
 from lswag_jax.analysis import layer_profile, window
 from lswag_jax.analysis.layer_profile import STATISTICS, LayerProfile
+from lswag_jax.arrays import enable_x64
 from lswag_jax.capture import tape
 from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.spaces import AutoFormer
@@ -43,14 +44,14 @@ def batch():
 @pytest.fixture(scope="module")
 def variables():
     """Initial weights of the elastic network, seed 3, float64."""
-    with jax.enable_x64(True):
+    with enable_x64(True):
         return jax.tree.map(lambda v: v.astype(float), jax.jit(SPACE.init)(jax.random.key(3)))
 
 
 @pytest.fixture(scope="module")
 def table(batch):
     """L-SWAG and the layer profile of two networks, float64."""
-    with jax.enable_x64(True):
+    with enable_x64(True):
         return lswag_jax.score(SPACE, GENOTYPES, *batch, ("lswag", LayerProfile()), seed=3)
 
 
@@ -84,7 +85,7 @@ FORMULAS = {
 @given(st.lists(st.floats(1e-12, 1e6), min_size=1, max_size=30), st.integers(0, 5))
 @settings(deadline=None, max_examples=20)
 def test_layer_statistics_leave_padding_out(values, padding):
-    with jax.enable_x64(True):
+    with enable_x64(True):
         for name in STATISTICS:
             padded = jax.numpy.array([0.0] * padding + values)
             expected = FORMULAS[name](np.array(values))

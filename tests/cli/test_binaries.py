@@ -10,7 +10,6 @@ from scipy.stats import rankdata
 
 from lswag_jax import spaces
 from lswag_jax.analysis import window
-from lswag_jax.cli import progress
 from tests.helpers.binaries import run
 
 SMALL = "configs/quickstart.py:runlocal"
@@ -91,13 +90,6 @@ def test_profile_score_search(tiny_config, tmp_path):
     selection.write_text('{"fitness": {"proxies": ["nwot", "l2_norm"]}}')
     refused = run("search", *search, "--config.search.params_window=(0.0, 0.02)", check=False)
     assert "differs in search.fitness.rule" in refused.stderr
-
-
-def test_time_left(monkeypatch):
-    """Ten rows in ten seconds leave twenty for the twenty that are missing."""
-    monkeypatch.setattr(progress.time, "monotonic", lambda: 110.0)
-    assert progress.time_left(1, 100.0, 11, 31) == "0:00:20 left"
-    assert progress.time_left(1, 100.0, 1, 31) == progress.time_left(1, 100.0, 31, 31) == ""
 
 
 def test_interrupted(tmp_path):

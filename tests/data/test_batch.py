@@ -219,7 +219,7 @@ def test_published_statistics_of_grey_serve_colour():
     [
         (
             {"batch_size": 0},
-            "an integer of at least 1 or None, got 0",
+            "got 0",
         ),
         ({"batch_size": 2.5}, "batch_size"),
         ({"batch_size": 513}, "batch_size 513 is more than the 512 images"),

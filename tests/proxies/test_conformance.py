@@ -8,12 +8,12 @@ import functools
 import subprocess
 import sys
 
-import jax
 import numpy as np
 import pytest
 
 import lswag_jax
 from lswag_jax import proxies, spaces
+from lswag_jax.arrays import enable_x64
 from lswag_jax.proxies import Gsnr, LinearRegions, Ntk, SynFlow, Zen
 from lswag_jax.scoring import programs
 from tests.helpers.spaces import SIZES
@@ -54,7 +54,7 @@ def data(kind: str):
 
 
 def run(kind, images, labels, genotypes=None, dtype=np.float64, seed=3):
-    with jax.enable_x64(dtype == np.float64):
+    with enable_x64(dtype == np.float64):
         return lswag_jax.score(
             SPACES[kind], genotypes or GENOTYPES[kind], images.astype(dtype), labels, CHOSEN,
             seed=seed,
@@ -70,7 +70,7 @@ def population(kind: str):
 def exact(kind: str):
     """The first network, the smaller one, by itself with the weights that the population's has."""
     space, g = SPACES[kind], GENOTYPES[kind][0]
-    with jax.enable_x64(True):
+    with enable_x64(True):
         variables = programs.initial_variables(space, 3, np.dtype(float))
         cut = space.extract(variables, g)
         return lswag_jax.score_model(space.build(g), cut, *data(kind), CHOSEN, seed=3)

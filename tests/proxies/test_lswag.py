@@ -12,6 +12,7 @@ import pytest
 
 import lswag_jax
 from lswag_jax import proxies
+from lswag_jax.arrays import enable_x64
 from lswag_jax.capture import models, tape
 from lswag_jax.probe.candidate import Candidate
 from lswag_jax.proxies import LSwag, LSwagKernel, LSwagVariant, ZiCo
@@ -71,7 +72,7 @@ def case() -> Case:
 
     Its blocks have the same sizes, so that they are one loop and half as much is compiled.
     """
-    with jax.enable_x64(True):
+    with enable_x64(True):
         images, labels = batch(PLAIN, 12)
         g = PLAIN.parse("24/2,2/2,2")
         module = PLAIN.build(g)

@@ -199,7 +199,7 @@ IMAGES, LABELS = batch(PLAIN)
         ({"proxies": "lswga"}, "unknown proxy 'lswga', known are lswag"),
         ({"genotypes": ["12/1/2"]}, "holds AutoFormerGenotype"),
         ({"gradient_batch": 9}, "gradient_batch must be between 2 and the batch of 8, got 9"),
-        ({"repeats": 0}, "repeats must be an integer of at least 1"),
+        ({"repeats": 0}, "repeats must be an integer from 1"),
         (
             {"images": np.tile(IMAGES, (40, 1, 1, 1)), "labels": np.tile(LABELS, 40)},
             "a batch may hold up to 256 images, got 320",

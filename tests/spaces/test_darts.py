@@ -146,7 +146,7 @@ CELL = (("skip_connect", 0), ("sep_conv_3x3", 1)) * 4
         (lambda: SCORING.check(1), "darts holds DartsGenotype, got a genotype of type int"),
         (lambda: SCORING.format(Genotype(CELL, CELL), form="x"), "form must be one of"),
         (lambda: Darts(stem="x"), "stem of darts must be one of"),
-        (lambda: Darts(layers=0), "layers of darts must be an integer of at least 1"),
+        (lambda: Darts(layers=0), "layers of darts must be an integer from 1 to"),
         (lambda: Darts(image_size=30), "image_size must be a multiple of 4"),
         (lambda: Darts(stem="imagenet", width=3), "width must be even"),
     ],

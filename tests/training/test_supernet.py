@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lswag_jax import data, search, spaces
+from lswag_jax.arrays import enable_x64
 from lswag_jax.cli import common
 from lswag_jax.cli import search as search_binary
 from lswag_jax.cli.default_config import default_config
@@ -48,7 +49,7 @@ def model(tmp_path_factory):
 
 def test_a_sub_network_is_its_own_network(model):
     """Elastic evaluation equals `build(g)` with extracted weights, after training too."""
-    with jax.enable_x64(True):
+    with enable_x64(True):
         variables = jax.tree.map(lambda x: np.asarray(x, np.float64), model.variables)
         images = np.random.default_rng(0).normal(size=(4, *SPACE.image_shape))
         elastic = jax.jit(SPACE.network().apply)
