@@ -3,6 +3,7 @@
 import functools
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from importlib import import_module
 from typing import Any, TypeVar, cast
 
 import jax
@@ -15,7 +16,9 @@ Array = jax.Array
 Variables = Mapping[str, Any]  # of a Flax module: collections of nested parameters
 Term = TypeVar("Term")
 # A context with 64-bit types; JAX before 0.8 has it elsewhere.
-enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
+enable_x64: Callable[[bool], Any] = (
+    getattr(jax, "enable_x64", None) or import_module("jax.experimental").enable_x64
+)
 
 
 def bind(eqn: Any, operands: Sequence[Any], **changed: Any) -> list:
