@@ -3,6 +3,7 @@
 import functools
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from importlib import import_module
 from typing import Any, TypeVar, cast
 
 import jax
@@ -14,6 +15,26 @@ from jax.extend import core
 Array = jax.Array
 Variables = Mapping[str, Any]  # of a Flax module: collections of nested parameters
 Term = TypeVar("Term")
+# A context with 64-bit types; JAX before 0.8 has it elsewhere.
+enable_x64: Callable[[bool], Any] = (
+    getattr(jax, "enable_x64", None) or import_module("jax.experimental").enable_x64
+)
+
+
+def bind(eqn: Any, operands: Sequence[Any], **changed: Any) -> list:
+    """Outputs of an equation of a traced program for other operands.
+
+    Args:
+        eqn: an equation (`jax.extend.core.JaxprEqn`), or what has its `primitive` and `params`.
+        operands: arrays, traced or not.
+        **changed: parameters in place of its own.
+    """
+    primitive = eqn.primitive
+    params = primitive.get_bind_params(eqn.params)
+    # JAX before 0.8 parts functions of calls from their other parameters.
+    subfuns, params = params if isinstance(params, tuple) else ((), params)
+    outputs = primitive.bind(*subfuns, *operands, **params | changed)
+    return list(outputs) if primitive.multiple_results else [outputs]
 
 
 def total(terms: Iterable[Term]) -> Term:
@@ -76,6 +97,11 @@ def source(array: Any) -> int:
     """The same number for rows of one stack, 0 for other arrays."""
     stack, _ = _origin(array)
     return 0 if stack is None else id(stack)
+
+
+def home(array: Any) -> int:
+    """The same number for rows of one stack, one of its own for every other array."""
+    return source(array) or id(array)
 
 
 def stacked(arrays: Sequence[Any]) -> Array:
@@ -151,3 +177,21 @@ def alike(keys: Iterable[Hashable], arrays: Sequence[Any] = ()) -> list[list[int
 def shaped(atom: core.Var | core.Literal) -> ShapedArray:
     """Shape and type of a value in a traced program, all of whose values are arrays."""
     return cast(ShapedArray, atom.aval)
+
+
+def bodies(eqn: core.JaxprEqn) -> list[core.ClosedJaxpr]:
+    """Programs that an equation runs, of a call the one that it calls.
+
+    Example:
+        >>> program = jax.make_jaxpr(jax.jit(lambda x: 2 * x))(1.0)
+        >>> [len(body.jaxpr.eqns) for eqn in program.jaxpr.eqns for body in bodies(eqn)]
+        [1]
+    """
+    found = []
+    for value in eqn.params.values():
+        for item in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(item, core.ClosedJaxpr):
+                found.append(item)
+            elif isinstance(item, core.Jaxpr):
+                found.append(core.ClosedJaxpr(item, ()))
+    return found

@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 
+from lswag_jax.options import typed
+
 Array = jax.Array
 
 LAYER = "lswag_jax_layer"  # a call of this name is one weight layer
@@ -16,6 +18,7 @@ ACTIVATION = "lswag_jax_activation"  # and of this one an activation
 _functions: dict[Any, int] = {}  # marked functions with their options, by the number in the name
 
 
+@typed
 def layer(function: Callable, x: Array, kernel: Array, *arrays: Array, **options: Any) -> Array:
     """`function(x, kernel, *arrays, **options)`, taken by proxies as one weight layer.
 
@@ -29,12 +32,23 @@ def layer(function: Callable, x: Array, kernel: Array, *arrays: Array, **options
         kernel: depends on parameters alone.
         *arrays: further arrays without samples.
         **options: hashable, given to the function as they are.
+
+    Raises:
+        ValueError: a function or an option that cannot be hashed, or what is no array.
     """
+    for name, value in {"x": x, "kernel": kernel}.items():
+        _check_array(f"{name} of layer", value)
     return _named(LAYER, function, tuple(sorted(options.items())))(x, kernel, *arrays)
 
 
+@typed
 def activation(function: Callable[[Array], Array], x: Array) -> Array:
-    """`function(x)` [B, ...], taken by proxies as an activation, whatever it computes."""
+    """`function(x)` [B, ...], taken by proxies as an activation, whatever it computes.
+
+    Raises:
+        ValueError: a function that cannot be hashed, or what is no array.
+    """
+    _check_array("x of activation", x)
     return _named(ACTIVATION, function, ())(x)
 
 
@@ -51,8 +65,23 @@ def marked(name: str) -> Callable | None:
     return functools.partial(function, **dict(options))
 
 
-@functools.lru_cache(maxsize=4096)
+def _check_array(name: str, value: Any) -> None:
+    if not hasattr(value, "shape"):
+        raise ValueError(f"{name} must be an array, got {value!r}.")
+
+
 def _named(kind: str, function: Callable, options: tuple) -> Callable:
+    try:
+        return _call(kind, function, options)
+    except TypeError:
+        raise ValueError(
+            f"a marked function and its options must be hashable, got {function!r} and "
+            f"{dict(options)!r}."
+        ) from None
+
+
+@functools.lru_cache(maxsize=4096)
+def _call(kind: str, function: Callable, options: tuple) -> Callable:
     """The function as a call whose name in the traced program carries the mark."""
     number = _functions.setdefault((function, options), len(_functions))
 

@@ -45,11 +45,15 @@ class Bound:
 
     def __str__(self) -> str:
         if (self.above, self.below) == (False, False) and math.isfinite(self.highest):
-            return f"from {self.lowest:g} to {self.highest:g}"
+            return f"from {self.lowest:g} to {self._shown(self.highest)}"
         low = f"{'above' if self.above else 'of at least'} {self.lowest:g}"
         if math.isinf(self.highest):
             return low
-        return f"{low} and {'below' if self.below else 'at most'} {self.highest:g}"
+        return f"{low} and {'below' if self.below else 'at most'} {self._shown(self.highest)}"
+
+    @staticmethod
+    def _shown(limit: float) -> str:
+        return f"{limit:.12g}" if limit < 1e12 else f"{limit:g}"
 
 
 class _Numeric:
@@ -70,6 +74,13 @@ Numbers = Annotated[np.ndarray, _Numeric()]  # or what makes one
 Natural = Annotated[int, Bound(0)]
 Seed = Annotated[int, Bound(0, 2**63 - 1)]  # what JAX makes a key of
 Count = Annotated[int, Bound(1)]
+# Above these no machine makes a network, and below them it may say that its memory is too small.
+Size = Annotated[int, Bound(1, 100_000)]  # channels, classes, repeats
+ImageSize = Annotated[int, Bound(1, 10_000)]
+Depth = Annotated[int, Bound(1, 1_000)]
+MOST = 10_000_000  # networks that a call may be asked for, resamples and the like
+Number = Annotated[int, Bound(1, MOST)]
+NumberOrNone = Annotated[int, Bound(0, MOST)]  # none, for 0
 Several = Annotated[int, Bound(2)]
 NonNegative = Annotated[float, Bound(0)]
 Positive = Annotated[float, Bound(0, above=True)]
@@ -128,7 +139,13 @@ def _check(hint: Any, name: str, value: Any, owner: str) -> None:
     if not _allows(hint, value):
         of, shown = f" of {owner}" if owner else "", " ".join(repr(value).split())
         shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
-        raise ValueError(f"{name}{of} must be {_describe(hint)}, got {shown}.")
+        bits = " within 64 bits" if _is_huge(value) else ""
+        raise ValueError(f"{name}{of} must be {_describe(hint)}{bits}, got {shown}.")
+
+
+def _is_huge(value: Any) -> bool:
+    """Whether an integer is none of a computer's."""
+    return isinstance(value, numbers.Integral) and not -(2**63) <= int(value) < 2**63
 
 
 def typed(function: Function) -> Function:
@@ -216,7 +233,10 @@ def _allows(hint: Any, value: Any) -> bool:
     if origin is Annotated:
         return _allows(args[0], value) and value in args[1]
     if origin is Literal:
-        return isinstance(value, type(args[0])) and value in args
+        is_bool = isinstance(value, bool)  # which Python takes for 0 or 1
+        return any(isinstance(value, type(a)) and a == value for a in args) and (
+            is_bool == isinstance(args[0], bool)
+        )
     if origin in (Union, types.UnionType):
         return any(_allows(arg, value) for arg in args)
     if origin is tuple:
@@ -239,6 +259,8 @@ def _allows(hint: Any, value: Any) -> bool:
         return True
     if hint is type(None):
         return value is None
+    if hint is int and _is_huge(value):
+        return False
     is_bool = isinstance(value, bool)  # which Python takes for an integer
     return isinstance(value, plain[hint]) and is_bool == (hint is bool)
 
@@ -260,7 +282,7 @@ def _allows_items(origin: Any, item: Any, value: Any) -> bool:
 
 
 def _allows_tuple(args: Sequence[Any], value: Any) -> bool:
-    if isinstance(value, str) or not isinstance(value, Sequence):
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
         return False
     if len(args) == 2 and args[1] is Ellipsis:
         return all(_allows(args[0], item) for item in value)
@@ -300,4 +322,6 @@ def _plural(hint: Any) -> str:
     words = {int: "integers", float: "numbers", str: "texts"}
     if typing.is_typeddict(hint):
         return "mappings"
+    if get_origin(hint) is Annotated:
+        return f"{_plural(hint.__origin__)} {hint.__metadata__[0]}"
     return words.get(hint, f"{hint.__name__} objects" if _is_class(hint) else "values")

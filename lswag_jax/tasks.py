@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax.options import Checked, Count, Numbers, Seed, typed, typed_methods
+from lswag_jax.options import Checked, Count, Numbers, Seed, Size, typed, typed_methods
 
 Array = jax.Array
 Target = Literal["class", "probabilities", "values", "class_map", "image"]
@@ -47,7 +47,7 @@ class Task(Checked):
     """
 
     name: str
-    outputs: Count
+    outputs: Size
     target: Target = "class"
     tiles: Literal[1, 9] = 1
 
@@ -150,7 +150,7 @@ class Task(Checked):
 
 @typed
 @functools.cache
-def classification(num_classes: Count) -> Task:
+def classification(num_classes: Size) -> Task:
     """Plain classification: integer labels [B], cross entropy."""
     return Task("classification", num_classes)
 

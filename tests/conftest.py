@@ -17,6 +17,7 @@ import jax
 import numpy as np
 import pytest
 
+from lswag_jax.arrays import enable_x64
 from lswag_jax.scoring import clear_programs
 from tests.helpers import NO_SHARED, shared
 
@@ -36,7 +37,7 @@ def _programs():
 @pytest.fixture
 def x64():
     """Float64 for the duration of a test."""
-    with jax.enable_x64(True):
+    with enable_x64(True):
         yield
 
 

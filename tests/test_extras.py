@@ -7,12 +7,14 @@ import tomllib
 import typing
 
 import pytest
+from packaging.version import Version
 
 import lswag_jax
 from lswag_jax import extras, files
 
 PACKAGE = pathlib.Path(lswag_jax.__file__).parent
 PROJECT = PACKAGE.parent / "pyproject.toml"
+LOWEST = PACKAGE.parent / ".ci" / "lowest.txt"
 # What `pip install lswag_jax` brings: its dependencies, and what Flax itself imports.
 HARD = {"flax", "jax", "numpy", "scipy"} | {"absl", "optax"}
 CHECKED_ONCE = {"cli": {"ml_collections", "rich"}}  # by the __init__.py of the room
@@ -55,3 +57,19 @@ def test_a_missing_package_is_one_sentence(monkeypatch, tmp_path):
     with pytest.raises(ImportError) as error:
         files.write_parquet(tmp_path / "a.parquet", {"a": [1]})
     assert str(error.value) == "the package pyarrow is missing: pip install 'lswag_jax[analysis]'."
+
+
+def test_the_lowest_versions_are_those_that_are_allowed():
+    """`.ci/lowest` tries the floors of what score, the binaries and training need."""
+    project = tomllib.loads(PROJECT.read_text())["project"]
+    needed = list(project["dependencies"])
+    for name in ("analysis", "cli", "data", "train"):
+        needed += project["optional-dependencies"][name]
+    texts = [text.partition(";")[0] for text in needed if not text.startswith("lswag_jax")]
+    floors = {name: Version(lowest) for name, _, lowest in (t.partition(">=") for t in texts)}
+    lines = [line for line in LOWEST.read_text().splitlines() if not line.startswith("#")]
+    pinned = {name: Version(lowest) for name, _, lowest in (t.partition("==") for t in lines)}
+    assert pinned == floors
+    accelerators = [project["optional-dependencies"][name][0] for name in ("cuda12", "tpu")]
+    jax = next(text.partition(">=")[2] for text in needed if text.startswith("jax>="))
+    assert {text.partition(">=")[2] for text in accelerators} == {jax}

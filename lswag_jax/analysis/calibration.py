@@ -16,6 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import optimize, stats
 
+from lswag_jax.options import Numbers, typed
+
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
@@ -38,6 +40,7 @@ class Calibration:
     next: int | None
 
 
+@typed
 def fewest(level: float) -> int:
     """How many trained networks the jackknife+ needs to bound an interval of a level.
 
@@ -45,10 +48,13 @@ def fewest(level: float) -> int:
         >>> fewest(0.8), fewest(0.95)
         (4, 19)
     """
+    if not 0 < level < 1:
+        raise ValueError(f"level must be in (0, 1), got {level}.")
     return math.ceil(round(level / (1 - level), 9))
 
 
-def calibrate(scores: np.ndarray, accuracies: np.ndarray, level: float = 0.8) -> Calibration:
+@typed
+def calibrate(scores: Numbers, accuracies: Numbers, level: float = 0.8) -> Calibration:
     """Predicts the accuracy of every network of a pool from those that were trained.
 
     Args:
@@ -113,6 +119,7 @@ def _fitted(x_K: np.ndarray, y_K: np.ndarray, x: np.ndarray) -> np.ndarray:
     return np.interp(x, at, optimize.isotonic_regression(means, weights=counts).x)
 
 
+@typed
 def read_trained(path: str | os.PathLike, ids: Sequence[str]) -> np.ndarray:
     """Accuracies [P] of the trained networks of a CSV file with the columns `id` and `accuracy`.
 
@@ -128,12 +135,15 @@ def read_trained(path: str | os.PathLike, ids: Sequence[str]) -> np.ndarray:
             accuracy is no number.
         OSError: the file cannot be read.
     """
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        missing = [name for name in ("id", "accuracy") if name not in (reader.fieldnames or ())]
-        if missing:
-            raise ValueError(f"{path} needs the columns id and accuracy, it lacks {missing[0]}.")
-        rows = list(reader)
+        try:
+            names, rows = reader.fieldnames or (), list(reader)
+        except (UnicodeDecodeError, csv.Error):
+            raise ValueError(f"{path} cannot be read as a table: it is no CSV text.") from None
+    missing = [name for name in ("id", "accuracy") if name not in names]
+    if missing:
+        raise ValueError(f"{path} needs the columns id and accuracy, it lacks {missing[0]}.")
     place = {text: i for i, text in enumerate(ids)}
     accuracies = np.full(len(ids), np.nan)
     for row in rows:

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 from lswag_jax.analysis.weighted_tau import weighted_tau
-from lswag_jax.options import Count, Numbers, Seed, typed
+from lswag_jax.options import Number, Numbers, Seed, typed
 
 Statistic = Callable[..., Any]
 _CHUNK = 1 << 20  # numbers of one array resampled at a time
@@ -125,7 +125,7 @@ def weighted_kendall(x: Numbers, y: Numbers, undefined: float = 0.0) -> Any:
 
 @typed
 def bootstrap(
-    statistic: Statistic, *arrays: Numbers, n: Count = 1000, seed: Seed = 0, level: float = 0.95
+    statistic: Statistic, *arrays: Numbers, n: Number = 1000, seed: Seed = 0, level: float = 0.95
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of a statistic, architectures drawn with replacement.
 
@@ -175,7 +175,7 @@ def paired_bootstrap(
     first: Numbers,
     second: Numbers,
     *others: Numbers,
-    n: Count = 1000,
+    n: Number = 1000,
     seed: Seed = 0,
     level: float = 0.95,
 ) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from lswag_jax.analysis.correlation import checked, spearman
-from lswag_jax.options import AboveZero, Count, Numbers, typed
+from lswag_jax.options import AboveZero, Numbers, Size, typed
 
 
 @typed
@@ -91,7 +91,7 @@ def regret(x: Numbers, y: Numbers) -> float:
 
 
 @typed
-def within_bins(x: Numbers, y: Numbers, given: Numbers, bins: Count = 5) -> np.ndarray:
+def within_bins(x: Numbers, y: Numbers, given: Numbers, bins: Size = 5) -> np.ndarray:
     """Spearman's rho inside each quantile bin of a third quantity.
 
     Args:

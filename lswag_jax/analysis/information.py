@@ -9,11 +9,12 @@ from typing import Literal, get_args
 import numpy as np
 from scipy import stats
 
-from lswag_jax.options import Count, Numbers, typed
+from lswag_jax.options import Count, Numbers, Size, typed
 
 Bins = Literal["equal_width", "equal_freq"]
 BINS = get_args(Bins)
 BIN_COUNTS = ("nbsz", "cube_root")
+MOST_BINS = 100_000
 Estimator = Literal["ml", "miller_madow"]
 ESTIMATORS = get_args(Estimator)
 
@@ -40,13 +41,16 @@ def num_bins(n: Count, rule: str | int = "nbsz") -> int:
         return round(1 + 3.322 * np.log(n))
     if rule == "cube_root":
         return max(4, int(round(n ** (1 / 3), 9) / 1.5))
-    if isinstance(rule, bool) or not isinstance(rule, int) or rule < 2:
-        raise ValueError(f"n_bins must be one of {BIN_COUNTS} or an integer >= 2, got {rule!r}.")
+    if isinstance(rule, bool) or not isinstance(rule, int) or not 2 <= rule <= MOST_BINS:
+        raise ValueError(
+            f"n_bins must be one of {BIN_COUNTS} or an integer >= 2, at most {MOST_BINS}, got "
+            f"{rule!r}."
+        )
     return rule
 
 
 @typed
-def discretise(values: Numbers, n_bins: Count, bins: str = "equal_width") -> np.ndarray:
+def discretise(values: Numbers, n_bins: Size, bins: str = "equal_width") -> np.ndarray:
     """The bin of each value.
 
         equal_width  the range of the finite values in n_bins parts; the last edge is put up by 1
@@ -92,7 +96,7 @@ def entropy(*labels: Numbers, estimator: str = "ml") -> float:
         estimator: one of `ESTIMATORS`.
 
     Raises:
-        ValueError: an unknown estimator.
+        ValueError: an unknown estimator; labels of several lengths, none, or NaN.
 
     Example:
         >>> entropy([0, 0, 1, 1]), entropy([0, 0, 1, 1], [0, 1, 0, 1])
@@ -110,6 +114,11 @@ def entropy(*labels: Numbers, estimator: str = "ml") -> float:
 
 def _cells(labels: tuple[np.ndarray, ...]) -> np.ndarray:
     """One integer [n] for each combination of labels, no larger than n."""
+    shapes = [np.shape(label) for label in labels]
+    if not labels or len(shapes[0]) != 1 or not shapes[0][0] or len(set(shapes)) > 1:
+        raise ValueError(f"labels must be arrays of one length [n], n > 0, got shapes {shapes}.")
+    if any(np.isnan(label).any() for label in labels):
+        raise ValueError("labels must not be NaN.")
     cells = np.zeros(len(labels[0]), np.int64)
     for label in labels:
         index = np.unique(label, return_inverse=True)[1]

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from lswag_jax.options import typed
+from lswag_jax.proxies.lswag import check_window
 from lswag_jax.spaces import Space
 from lswag_jax.spaces.depth import BinRule, Window, can_be_in
 from lswag_jax.spaces.plan import WEIGHTED
@@ -10,6 +12,7 @@ TOLD_APART = ("attention", "MLP")
 _MODULES = {"attn": "attention", "mlp": "MLP"}
 
 
+@typed
 def layer_kinds(
     space: Space, g: Any, window: Window | None = None, rule: BinRule = "zero_based"
 ) -> tuple[str, ...]:
@@ -32,6 +35,7 @@ def layer_kinds(
         >>> layer_kinds(space, g)[:5]
         ('other', 'attention', 'attention', 'MLP', 'MLP')
     """
+    window = check_window(window, rule)
     try:
         plan = space.plan(g).without(space.unscored)
     except NotImplementedError:  # of a space that is traced instead

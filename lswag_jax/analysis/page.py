@@ -7,6 +7,7 @@ forbids itself to load anything from elsewhere.
 import base64
 import html
 import math
+import pathlib
 import string
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -37,7 +38,7 @@ class Picture(NamedTuple):
     """A picture of the page.
 
     Attributes:
-        figure: a Matplotlib figure.
+        figure: a Matplotlib figure, or the path of one that was written as PNG or SVG.
         caption: what it shows, also for those who cannot see it.
     """
 
@@ -84,8 +85,14 @@ def _pictures(pictures: Sequence[Picture]) -> str:
 
 def _picture(picture: Picture) -> str:
     caption = html.escape(picture.caption)
-    data = base64.b64encode(as_bytes(picture.figure, "svg")).decode()
-    image = f'<img alt="{caption}" src="data:image/svg+xml;base64,{data}">'
+    kind, figure = "svg+xml", picture.figure
+    if isinstance(figure, pathlib.Path):
+        kind = {".png": "png"}.get(figure.suffix, kind)
+        written = figure.read_bytes()
+    else:
+        written = as_bytes(figure, "svg")
+    data = base64.b64encode(written).decode()
+    image = f'<img alt="{caption}" src="data:image/{kind};base64,{data}">'
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>\n"
 
 

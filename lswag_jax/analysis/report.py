@@ -27,19 +27,21 @@ from lswag_jax.analysis.correlation_parts import (
 from lswag_jax.analysis.tables import GroundTruth, is_accuracy
 from lswag_jax.extras import extra
 from lswag_jax.files import write_atomically
+from lswag_jax.options import NumberOrNone, Numbers, Seed, typed
 
 SIZES = 5  # quantile bins of parameter counts
 Row = dict[str, Any]
 
 
+@typed
 def summary(
-    scores: Mapping[str, np.ndarray],
-    truth: np.ndarray,
-    params: np.ndarray | None = None,
+    scores: Mapping[str, Numbers],
+    truth: Numbers,
+    params: Numbers | None = None,
     *,
     reference: str = "",
-    n: int = 1000,
-    seed: int = 0,
+    n: NumberOrNone = 1000,
+    seed: Seed = 0,
     level: float = 0.95,
 ) -> list[Row]:
     """Rank statistics of several proxies against one truth.
@@ -140,6 +142,7 @@ def _interval(options: Mapping[str, Any], method, statistic, *arrays) -> tuple[f
     return method(statistic, *arrays, **options)
 
 
+@typed
 def report(
     table: GroundTruth,
     truth: str,
@@ -224,11 +227,15 @@ def _check_truth(target: np.ndarray, what: str) -> None:
         raise ValueError(f"{what} is {target[0]:g} for all {len(target)} architectures.")
 
 
+@typed
 def grid(rows: Iterable[Row], key: str = "rho") -> tuple[list[str], list[str], np.ndarray]:
     """One statistic of a report as a matrix.
 
     Returns:
         Proxies, by falling mean over data sets; data sets; values [K, D], NaN where there is none.
+
+    Raises:
+        ValueError: no row, or one without the statistic.
 
     Example:
         >>> rows = [{"proxy": p, "dataset": "x", "rho": r} for p, r in (("a", 0.1), ("b", 0.7))]
@@ -237,6 +244,8 @@ def grid(rows: Iterable[Row], key: str = "rho") -> tuple[list[str], list[str], n
                [0.1]]))
     """
     rows = list(rows)
+    if not rows:
+        raise ValueError("there are no rows of a report.")
     proxies = list(dict.fromkeys(row["proxy"] for row in rows))
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     values_KxD = matrix(rows, key, proxies, datasets)
@@ -246,6 +255,7 @@ def grid(rows: Iterable[Row], key: str = "rho") -> tuple[list[str], list[str], n
     return [proxies[k] for k in order], datasets, values_KxD[order]
 
 
+@typed
 def matrix(
     rows: Iterable[Row], key: str, proxies: Sequence[str], datasets: Sequence[str]
 ) -> np.ndarray:
@@ -254,16 +264,24 @@ def matrix(
     Returns:
         Values [K, D], NaN where there is none.
 
+    Raises:
+        ValueError: a row without the statistic.
+
     Example:
         >>> rows = [{"proxy": "a", "dataset": "x", "rho": 0.5, "rho_low": 0.25}]
         >>> matrix(rows, "rho_low", ["a"], ["x", "y"])
         array([[0.25,  nan]])
     """
-    values = {(row["proxy"], row["dataset"]): row[key] for row in rows}
+    values = {}
+    for row in rows:
+        if lacking := [name for name in ("proxy", "dataset", key) if name not in row]:
+            raise ValueError(f"a row has no {lacking[0]!r}, it has {', '.join(row)}.")
+        values[row["proxy"], row["dataset"]] = row[key]
     found = [[values.get((p, d), np.nan) for d in datasets] for p in proxies]
     return np.array(found, np.float64)
 
 
+@typed
 def write(rows: Sequence[Row], folder: str | os.PathLike) -> None:
     """Writes `correlation.csv` and `correlation.parquet`, each replaced as a whole."""
     with extra("analysis"):

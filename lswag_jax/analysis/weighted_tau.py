@@ -7,8 +7,11 @@ Equal to `scipy.stats.weightedtau` with its defaults, which calls Python for eve
 import numpy as np
 from scipy import stats
 
+from lswag_jax.options import Numbers, typed
 
-def weighted_tau(x: np.ndarray, y: np.ndarray) -> float:
+
+@typed
+def weighted_tau(x: Numbers, y: Numbers) -> float:
     """Weighted tau of two arrays [n]; NaN where one is constant.
 
         tau = <x, y> / sqrt(<x, x> <y, y>),
@@ -17,11 +20,20 @@ def weighted_tau(x: np.ndarray, y: np.ndarray) -> float:
     with w_i = 1 / (1 + r_i), r_i the rank of i from the best, 0. It is the mean of two values:
     ranked by x, and then by y where x is equal, and the other way round.
 
+    Raises:
+        ValueError: arrays that are not of one length, or hold NaN.
+
     Example:
         >>> round(weighted_tau(np.array([12, 2, 1, 12, 2]), np.array([1, 4, 7, 1, 0])), 4)
         -0.5669
     """
-    x, y = (stats.rankdata(v, method="dense").astype(np.int64) - 1 for v in (x, y))
+    values = np.asarray(x), np.asarray(y)
+    if values[0].ndim != 1 or values[0].shape != values[1].shape:
+        shapes = " and ".join(str(v.shape) for v in values)
+        raise ValueError(f"correlated arrays must have one shape [n], got {shapes}.")
+    if any(np.isnan(v).any() for v in values):
+        raise ValueError("correlated arrays must not hold NaN.")
+    x, y = (stats.rankdata(v, method="dense").astype(np.int64) - 1 for v in values)
     if len(x) < 2 or not x.any() or not y.any():
         return float("nan")
     order = np.lexsort((y, x))

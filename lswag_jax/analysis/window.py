@@ -18,7 +18,7 @@ import numpy as np
 from lswag_jax.analysis import correlation
 from lswag_jax.analysis.layer_profile import Profile
 from lswag_jax.files import write_atomically
-from lswag_jax.options import Numbers, typed
+from lswag_jax.options import NonNegative, Numbers, typed
 from lswag_jax.proxies.lswag import check_window
 from lswag_jax.proxies.lswag_variant import Combine, LSwagVariant
 from lswag_jax.spaces.depth import NUM_BINS, BinRule, Window
@@ -28,7 +28,7 @@ _PAIR = re.compile(r"(?:manual:)?\s*(\d+)\s*,\s*(\d+)\s*")
 
 
 @typed
-def pick(mean: Sequence[float], tau: float = 1.0, hull: bool = False) -> Window | None:
+def pick(mean: Sequence[float], tau: NonNegative = 1.0, hull: bool = False) -> Window | None:
     """The window of the peaks of a profile.
 
         z_b = (m_b - median(m)) / (1.4826 MAD(m) + 1e-12)

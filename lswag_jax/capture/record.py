@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from lswag_jax.arrays import as_rows, rows, shaped
+from lswag_jax.arrays import as_rows, bind, rows, shaped
 from lswag_jax.capture import activations, loops, products
 from lswag_jax.capture.batch_norm import BatchStatistics
 from lswag_jax.capture.calls import Activation, Call, layer_indices
 from lswag_jax.capture.loops import Loop
 from lswag_jax.capture.network import Network, layer_name, leaves
-from lswag_jax.capture.program import MARK, Flat, bind, flatten, name_of
+from lswag_jax.capture.program import MARK, Flat, flatten, name_of
 from lswag_jax.capture.sample_calls import call_of_samples, of_samples
 from lswag_jax.capture.samples import Place, Rows, places
 

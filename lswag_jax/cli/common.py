@@ -18,7 +18,7 @@ from lswag_jax.files import one_line
 if TYPE_CHECKING:
     from lswag_jax.scoring.rows import Row
 
-USER_ERRORS = (ValueError, OSError, ImportError)
+USER_ERRORS = (ValueError, OSError, ImportError, MemoryError)
 JOB = ("coordinator", "num_processes", "process_id")  # flags that describe a job of processes
 
 
@@ -236,6 +236,14 @@ def _prepare(compile_cache: bool) -> None:
         logging.info("%d processes, this is the one that writes", jax.process_count())
 
 
+def check_number(key: str, value: int) -> None:
+    """Raises ValueError for a number of networks or repetitions that nothing can have."""
+    from lswag_jax.options import MOST
+
+    if not 1 <= value <= MOST:
+        raise ValueError(f"{key} must be from 1 to {MOST}, got {value}.")
+
+
 def load_space(config: ConfigDict) -> Any:
     """The search space of a config."""
     from lswag_jax import spaces
@@ -360,6 +368,24 @@ def score_options(config: ConfigDict) -> Any:
         gradient_batch=config.data.gradient_batch,
         batch_size=config.score.chunk or None,
     )
+
+
+def check_options(cls: type, section: ConfigDict, name: str, leave: Sequence[str] = ()) -> None:
+    """Raises ValueError for a key of a section that the options of a class do not allow.
+
+    Args:
+        cls: dataclass of the options.
+        section: of a config.
+        name: of the section, for messages.
+        leave: keys that mean something else in a config.
+    """
+    from lswag_jax.options import check
+
+    names = {field.name for field in dataclasses.fields(cls)} - set(leave)
+    try:
+        check(cls, {key: value for key, value in section.items() if key in names})
+    except ValueError as error:
+        raise ValueError(f"{name}.{error}") from None
 
 
 def load_options(cls: type, config: ConfigDict, section: str, **more: Any) -> Any:

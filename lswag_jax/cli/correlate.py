@@ -9,6 +9,7 @@ Nothing is written before all of it is there.
 """
 
 import pathlib
+import sys
 import time
 from typing import Any
 
@@ -151,12 +152,13 @@ def _show(rows) -> None:
     from rich.table import Table
 
     keys = [key for key in SHOWN if key in rows[0]]
-    table = Table("data set", "proxy", *keys)
+    table = Table("data set", "proxy", *(key.replace("_", " ") for key in keys))
     for row in rows:
         values = (row[key] for key in keys)
         texts = (str(v) if isinstance(v, int) else f"{v:.3f}" for v in values)
         table.add_row(row["dataset"], row["proxy"], *texts)
-    Console(stderr=True, width=120).print(table)
+    # As wide as a terminal is; a log is wider than what is taken for one.
+    Console(stderr=True, width=None if sys.stderr.isatty() else 120).print(table)
 
 
 def run() -> None:

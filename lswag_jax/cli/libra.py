@@ -70,8 +70,7 @@ def _options(config: ConfigDict) -> Any:
     """LIBRA's options; numbers in texts are numbers."""
     from lswag_jax.analysis.libra import LibraOptions
 
-    if config.libra.seeds < 1:
-        raise ValueError(f"libra.seeds must be at least 1, got {config.libra.seeds}.")
+    common.check_number("libra.seeds", config.libra.seeds)
     options = common.plain(config.libra.options)
     if options["n_bins"].isdecimal():
         options["n_bins"] = int(options["n_bins"])

@@ -33,6 +33,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     picker = config.profile.picker
     if picker not in pickers:
         raise ValueError(f"profile.picker must be one of {tuple(pickers)}, got {picker!r}.")
+    common.check_number("profile.num", config.profile.num)
     options = config.options.lswag
     proxy = layer_profile.LayerProfile(
         config.profile.statistic, options.grad_abs, options.ddof, options.bins

@@ -1,12 +1,10 @@
 """How far a binary is, and what its seconds went into."""
 
-import datetime
 import logging as python_logging
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from absl import logging
 
@@ -39,58 +37,15 @@ def set_up_log() -> None:
     warnings.showwarning = show
 
 
-@contextmanager
-def progress_bar(title: str, total: int) -> Iterator[Callable[[int, str], None]]:
-    """A progress bar on a terminal, a plain line every few seconds otherwise; of the first process.
+def progress_bar(title: str, total: int) -> AbstractContextManager[Callable[[int, str], None]]:
+    """A progress bar on a terminal, log lines otherwise; see `scoring.progress.shown`."""
+    from lswag_jax.scoring.progress import shown
 
-    Yields:
-        A function of (rows done, what to say beside it).
-    """
-    from lswag_jax.scoring import devices as distributed
-
-    if sys.stderr.isatty() and distributed.is_first():
-        with _bar() as bar, _logging_above(bar):
-            task = bar.add_task(title, total=total, beside="")
-            yield lambda done, text: bar.update(task, completed=done, beside=text)
-        return
-    began, shown = None, 0.0
-
-    def line(done: int, text: str) -> None:
-        nonlocal began, shown
-        now = time.monotonic()
-        began = began or (done, now)  # the first one came after compiling
-        if done == total or now - shown > 5:
-            shown = now
-            beside = " ".join(filter(None, (text, time_left(*began, done, total))))
-            logging.info("%s", f"{title} {done}/{total} {beside}".rstrip())
-
-    logging.info("%s: %d to do", title, total)
-    yield line
-
-
-def _bar():
-    """A bar on standard error in one line: title, bar, rows done, time left, what is said."""
-    from rich import progress
-    from rich.console import Console
-    from rich.table import Column
-
-    return progress.Progress(
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(bar_width=16),
-        progress.MofNCompleteColumn(),
-        progress.TimeRemainingColumn(),
-        progress.TextColumn(
-            "{task.fields[beside]}",
-            markup=False,
-            table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
-        ),
-        console=Console(stderr=True),
-        expand=True,
-    )
+    return shown(title, total, lambda text: logging.info("%s", text), _logging_above)
 
 
 @contextmanager
-def _logging_above(bar) -> Iterator[None]:
+def _logging_above() -> Iterator[None]:
     """Lets the log write above a live bar, not into it."""
     handler = logging.get_absl_handler().python_handler
     before = handler.stream
@@ -99,14 +54,6 @@ def _logging_above(bar) -> Iterator[None]:
         yield
     finally:
         handler.stream = before
-
-
-def time_left(first: int, began: float, done: int, total: int) -> str:
-    """Time left at the pace since `began`, when `first` were done; empty where it is not known."""
-    if done in (first, total):
-        return ""
-    pace = (time.monotonic() - began) / (done - first)
-    return f"{datetime.timedelta(seconds=round(pace * (total - done)))} left"
 
 
 def statuses(table) -> list[str]:

@@ -5,17 +5,19 @@
 Reads config.json and archive.jsonl of a run of lswag-score, lswag-search or lswag-profile, the rows
 of its shards among them, or metrics.jsonl of lswag-train, and changes neither. The folder receives
 ranking.csv, ranking.parquet, best.json, diagnosis.csv, plots, summary.md, and report.html, which
-holds all of it in one file with tables that can be sorted; of a training curves, summary and page.
+holds all of it in one file with tables that can be sorted; of a training curves, summary and page;
+of the folder of lswag-correlate or lswag-libra summary and page, with the plots that they wrote.
 """
 
 import datetime
 import pathlib
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import app, flags, logging
 
-from lswag_jax.cli import common, pictures, progress, trust
+from lswag_jax.cli import common, findings, pictures, progress, trust
 
 if TYPE_CHECKING:
     from lswag_jax.analysis.page import Table
@@ -30,7 +32,7 @@ CAPTIONS = {
     "best_layers": "Both factors of L-SWAG in the best network, layer by layer.",
     "profile": "Mean and standard deviation of the layers of random networks over depth.",
     "training": "Loss and top-1 accuracy by epoch.",
-}
+} | findings.CAPTIONS
 
 
 class Report(NamedTuple):
@@ -39,7 +41,7 @@ class Report(NamedTuple):
     Attributes:
         config: of the run.
         facts: sentences.
-        figures: by the names of their files.
+        figures: by the names of their files; those that were written before as paths.
         tables: of the page.
         lines: further ones of the summary, Markdown.
     """
@@ -79,10 +81,15 @@ def main(
     kinds = pictures.formats(format, "--format")
     target = pathlib.Path(out or workdir)
     target.mkdir(parents=True, exist_ok=True)
-    trained = (folder / METRICS).is_file()
     asked = (by, own, again, accuracies)
-    found = _training(folder) if trained else _scores(folder, target, *asked)
-    pictures.save(found.figures, target, kinds)
+    reads = _other(folder)
+    if reads and any(asked):
+        raise ValueError(
+            f"--by, --proxies, --again and --trained are of scored networks, and {folder} has none."
+        )
+    found = reads(folder) if reads else _scores(folder, target, *asked)
+    made = {k: v for k, v in found.figures.items() if not isinstance(v, pathlib.Path)}
+    pictures.save(made, target, kinds)
     name = folder.resolve().name
     lines = [f"# {name}", "", *(f"- {fact}" for fact in found.facts), *found.lines]
     text = "\n".join(lines) + "\n"
@@ -90,6 +97,20 @@ def main(
     write_atomically(target / "report.html", _page(name, found))
     sys.stdout.write(text)
     logging.info("report in %s", target.resolve())
+
+
+def _other(folder: pathlib.Path) -> Callable[[pathlib.Path], Report] | None:
+    """What reads a folder that is not of scored networks."""
+    if (folder / METRICS).is_file():
+        return _training
+    is_run = (folder / "config.json").is_file()
+    return _findings if findings.are_in(folder) and not is_run else None
+
+
+def _findings(folder: pathlib.Path) -> Report:
+    """The tables and plots of lswag-correlate or lswag-libra."""
+    found = findings.read(folder)
+    return Report({}, found.facts, found.pictures, found.tables, found.lines)
 
 
 def _page(name: str, found: Report) -> str:
@@ -102,7 +123,8 @@ def _page(name: str, found: Report) -> str:
     ]
     settings = dict(_flat(found.config))
     about = page.Table("What was run", {"key": list(settings), "value": list(settings.values())})
-    return page.render(name, found.facts, shown, [*found.tables, about])
+    tables = [*found.tables, about] if settings else found.tables
+    return page.render(name, found.facts, shown, tables)
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> Any:
@@ -278,9 +300,11 @@ def _metrics(row: dict[str, Any]) -> str:
 def run() -> None:
     """Entry point."""
     flags.DEFINE_string("out", "", "Folder of the report; empty for the run's own.")
-    flags.DEFINE_string("by", "", "Proxies to rank by, or a selection.json; empty for the run's.")
+    flags.DEFINE_string(
+        "by", "", "Proxies to rank by, universal, or a selection.json; empty for the run's."
+    )
     flags.DEFINE_string("proxies", "", "Proxies of your own that it measured, as module:NAME.")
-    flags.DEFINE_string("format", "png", "Of the plots: png, pdf, svg, or several, as png,pdf.")
+    flags.DEFINE_string("format", "png", "Of plots made: png, pdf, svg, or several, as png,pdf.")
     flags.DEFINE_string("again", "", "Folder of a run that scored the same networks once more.")
     flags.DEFINE_string(
         "trained", "", "CSV file, columns id and accuracy, of networks you trained."

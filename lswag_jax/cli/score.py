@@ -77,8 +77,7 @@ def load_genotypes(config: ConfigDict, space) -> list:
     from lswag_jax import runs
 
     if not config.score.genotypes:
-        if config.score.num < 1:
-            raise ValueError(f"score.num must be at least 1, got {config.score.num}.")
+        common.check_number("score.num", config.score.num)
         genotypes = runs.draw(space, np.random.default_rng(config.seed), config.score.num)
         if short := runs.shortage(space, len(genotypes), config.score.num):
             logging.warning("%s", short)

@@ -41,6 +41,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     """Searches as `config` says and writes the results to `workdir`, or a shard's rows alone."""
     from lswag_jax import search
     from lswag_jax.scoring import devices as distributed
+    from lswag_jax.search import runner
 
     fitness = _fitness(config)
     if INHERITED in fitness.proxies and not config.search.supernet:
@@ -75,7 +76,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
             fitness=fitness,
             score_options=scored,
             complete=complete,
-            progress=lambda p: show(p.done, _told(fitness, p.fitness)),
+            progress=lambda p: show(p.done, runner.beside(fitness, p)),
         )
     if shard or not distributed.is_first():
         return
@@ -132,13 +133,6 @@ def _fitness(config: ConfigDict) -> Any:
         return Objectives.parse(search.objectives)
     except ValueError as error:
         raise ValueError(f"search.{error}") from None
-
-
-def _told(fitness: Any, value: float) -> str:
-    """The best fitness so far; that of several objectives says nothing."""
-    from lswag_jax.scoring.fitness import Fitness
-
-    return f"best {value:.6g}" if isinstance(fitness, Fitness) else ""
 
 
 def _is_set(window: Any) -> bool:
@@ -239,6 +233,9 @@ def options_of(config: ConfigDict, shard: Any):
             "search.strategy=random: use --distributed."
         )
     units = WINDOWS | MEASURED
+    for cls in (search.EvolutionOptions, search.RandomOptions, search.PruningOptions):
+        # Numbers of the other strategies too, so that a bad one is told whichever is asked for.
+        common.check_options(cls, s, "search", leave=(*units, "decimals"))
     for key, unit in units.items():
         if len(s[key]) != 2 or not s[key][0] <= s[key][1]:
             of = "millions" if unit == 1e6 else "milliseconds"

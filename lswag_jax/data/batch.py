@@ -15,7 +15,7 @@ import numpy as np
 from lswag_jax.data.pool import Pool, array_pool
 from lswag_jax.data.sources import open_pool
 from lswag_jax.extras import extra
-from lswag_jax.options import Count, Seed, typed
+from lswag_jax.options import Count, ImageSize, Seed, typed
 
 Normalize = Literal["dataset", "unit", "symmetric"]
 NORMALIZATIONS = get_args(Normalize)
@@ -61,7 +61,7 @@ class _Options:
     batch_size: Count | None
     seed: Seed
     balanced: bool
-    image_size: Count | None
+    image_size: ImageSize | None
     channels: Channels | None
     normalize: Normalize
     mean: float | Sequence[float] | None
@@ -82,7 +82,7 @@ def load_batch(
     split: str = "train",
     seed: Seed = 0,
     balanced: bool = True,
-    image_size: Count | None = None,
+    image_size: ImageSize | None = None,
     channels: Channels | None = None,
     normalize: Normalize = "dataset",
     mean: float | Sequence[float] | None = None,
@@ -144,7 +144,7 @@ def make_batch(
     num_classes: Count | None = None,
     seed: Seed = 0,
     balanced: bool = True,
-    image_size: Count | None = None,
+    image_size: ImageSize | None = None,
     channels: Channels | None = None,
     normalize: Normalize = "dataset",
     mean: float | Sequence[float] | None = None,
@@ -341,7 +341,7 @@ def statistics(
     channels: Channels,
     normalize: Normalize = "dataset",
     *,
-    image_size: Count | None = None,
+    image_size: ImageSize | None = None,
     num: Count = 1024,
     seed: Seed = 0,
 ) -> tuple[np.ndarray, np.ndarray]:

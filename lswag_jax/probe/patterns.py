@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax.arrays import alike, each, stacked
+from lswag_jax.arrays import alike, each, enable_x64, stacked
 
 Array = jax.Array
 PATTERN_LIMIT = 256  # samples; a pattern is sorted by words of 32 of them
@@ -116,7 +116,7 @@ def _sorted_changes(words_WxU: Array) -> Array:
     Pairs of words are sorted as one 64-bit key, four times faster on a CPU than two 32-bit keys;
     64-bit integers need x64 mode for these operations only.
     """
-    with jax.enable_x64(True):
+    with enable_x64(True):
         keys = list(words_WxU)
         if len(keys) > 1:
             keys += [jnp.zeros_like(keys[0])] * (len(keys) % 2)

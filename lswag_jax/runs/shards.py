@@ -77,9 +77,12 @@ def open_archive(
         run's shards hold, by their ids.
 
     Raises:
-        ValueError: as `Archive` does; a shard is of another run, or its worker is still at work; or
+        ValueError: as `Archive` does; an empty workdir; a shard is of another run, or its worker
+            is still at work; or
             the processes differ in their config.
     """
+    if not os.fspath(workdir):
+        raise ValueError("workdir is empty: give the folder of the run.")
     distributed.check_same("config or data", json.dumps(plain(config)))
     archives: list[Archive] = []
     with contextlib.ExitStack() as stack:

@@ -7,6 +7,7 @@ from lswag_jax.scoring.model import explain_model, score_model
 from lswag_jax.scoring.objectives import Objectives
 from lswag_jax.scoring.options import ScoreOptions
 from lswag_jax.scoring.population import make_scorer, score, stream
+from lswag_jax.scoring.progress import Progress
 from lswag_jax.scoring.rows import Row
 from lswag_jax.scoring.table import ScoreTable
 
@@ -14,6 +15,7 @@ __all__ = [
     "Costs",
     "Fitness",
     "Objectives",
+    "Progress",
     "Row",
     "ScoreOptions",
     "ScoreTable",

@@ -16,7 +16,7 @@ from lswag_jax import proxies as proxy_registry
 from lswag_jax import tasks
 from lswag_jax.capture import adapters, models, tape
 from lswag_jax.capture.coverage import Coverage, batch_statistics
-from lswag_jax.capture.network import leaf_name
+from lswag_jax.capture.network import layer_name, leaf_name
 from lswag_jax.capture.record import Program
 from lswag_jax.options import Seed, Several, typed
 from lswag_jax.probe.candidate import Candidate, Draws
@@ -27,8 +27,10 @@ from lswag_jax.scoring.measure import measure
 from lswag_jax.scoring.options import BatchNormMode, Precision
 from lswag_jax.scoring.population import Proxies
 from lswag_jax.scoring.programs import merged
+from lswag_jax.scoring.progress import Progress, Watch, watched
 from lswag_jax.scoring.rows import Row, measurements
 from lswag_jax.scoring.table import ScoreTable
+from lswag_jax.scoring.waiting import said
 from lswag_jax.spaces.macs import count_macs
 from lswag_jax.tasks import Task
 
@@ -53,6 +55,7 @@ def score_model(
     method: Any = None,
     rngs: Mapping[str, Any] | None = None,
     output: Any = None,
+    progress: Watch = False,
 ) -> ScoreTable:
     """Scores one model of the user's own with the weights it has; see docs/your_model.md.
 
@@ -84,9 +87,12 @@ def score_model(
         rngs: keys of a Linen module's random streams.
         output: what picks the logits out of a tuple, a dict or a dataclass: an index, a key, a
             field, or a function.
+        progress: True shows a bar of the programs compiled and then run, see `score`; a function is
+            called with a `scoring.Progress` for each.
 
     Returns:
-        A `ScoreTable` with one row, which holds the coverage of `explain_model` as `coverage`.
+        A `ScoreTable` with one row, which holds what `explain_model` says as `coverage`, and why a
+        model is degenerate as `reason`.
 
     Raises:
         ValueError: bad images, labels or proxies; no weight layer or no activation was captured, or
@@ -127,12 +133,12 @@ def score_model(
     coverage = _kept(_coverage, cached)(model, tuple(leaves), structure)
     notes = coverage.warnings() + _notes(weights, images, given_labels, logits, resolved)
     programs = [
-        _kept(_compiled, cached)(model, some, settings, tuple(leaves), structure, precision)
+        functools.partial(
+            _kept(_compiled, cached), model, some, settings, tuple(leaves), structure, precision
+        )
         for some in proxy_registry.programs(resolved)
     ]
-    compiled = time.perf_counter()
-    result = merged([run(*arguments) for run in programs])
-    elapsed = time.perf_counter() - compiled
+    result, compiled, elapsed = _run(programs, arguments, progress)
     (measured,) = measurements([jax.tree.map(lambda a: np.asarray(a)[None], result)], resolved, 1)
     fields = {
         "id": type(module).__name__,
@@ -149,12 +155,32 @@ def score_model(
         "coverage": coverage.to_json(),
     }
     if any(measured["degenerate"]):
-        notes.append(_why_degenerate(weights))
+        fields["reason"] = _why_degenerate(weights, coverage)
+        notes.append(fields["reason"])
     for note in [*notes, *_saturated(measured)]:
         warnings.warn(note, stacklevel=2)
     return ScoreTable(
         [cast(Row, fields)], resolved, {"compile": compiled - start, "score": elapsed}
     )
+
+
+def _run(compilers: Sequence[Callable], arguments: tuple, progress: Watch) -> tuple:
+    """Compiles programs and runs each.
+
+    Returns:
+        Their merged results, the time when all were compiled, and the seconds of the runs.
+    """
+    total, programs, results = 2 * len(compilers), [], []
+    with watched(progress, "score_model", total) as tell:
+        for compile_ in compilers:
+            programs.append(compile_())
+            tell(Progress(len(programs), total))
+        compiled = time.perf_counter()
+        for run in programs:
+            results.append(jax.block_until_ready(run(*arguments)))
+            tell(Progress(len(programs) + len(results), total))
+        result = merged(results)
+        return result, compiled, time.perf_counter() - compiled
 
 
 @typed
@@ -277,14 +303,17 @@ def _saturated(measured: Mapping[str, Any]) -> list[str]:
     return []
 
 
-def _why_degenerate(weights: Mapping[str, Any]) -> str:
-    """A sentence on logits that do not depend on the input."""
-    zeros = []
+def _why_degenerate(weights: Mapping[str, Any], coverage: Coverage) -> str:
+    """A sentence on logits that do not depend on the input, with the last layer of zeros."""
+    zeros = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(weights["params"]):
         if jnp.ndim(leaf) >= 2 and not bool(jnp.any(leaf != 0)):
-            zeros.append(leaf_name((jax.tree_util.DictKey("params"), *path)))
-    if zeros:
-        return f"the logits do not depend on the images, {zeros[-1]} is all zeros: initialise it."
+            name = leaf_name((jax.tree_util.DictKey("params"), *path))
+            zeros[layer_name(name)] = name
+    order = [name.partition("[")[0] for name, *_ in coverage.layers]
+    found = [zeros[name] for name in order if name in zeros]
+    if found:
+        return f"the logits do not depend on the images, {found[-1]} is all zeros: initialise it."
     return "the logits do not depend on the images."
 
 
@@ -357,7 +386,8 @@ def _compiled(model, proxies, settings, leaves, structure, precision):
         )
         return measure(candidate, images, labels, proxies, draws=draws, **dict(settings))
 
-    with jax.default_matmul_precision(precision):
+    names = ", ".join(proxy.key for proxy in proxies)
+    with said(f"compiling {names} for the model"), jax.default_matmul_precision(precision):
         return jax.jit(run).lower(*jax.tree.unflatten(structure, leaves)).compile()
 
 

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from lswag_jax.options import typed
 from lswag_jax.proxies import named
 from lswag_jax.scoring.nsga2 import crowded_fitness, front_numbers
 from lswag_jax.scoring.table import ScoreTable
@@ -104,6 +105,7 @@ class Objectives:
         return cls(tuple(content["objectives"]))
 
     @classmethod
+    @typed
     def parse(cls, spec: str | Sequence[str]) -> Self:
         """Objectives from a config's entry.
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self, get_args
 
 import jax
 
-from lswag_jax.options import Checked, Count, Seed, Several, typed_methods
+from lswag_jax.options import Checked, Count, Seed, Several, Size, typed_methods
 
 BatchNormMode = Literal["frozen", "eval", "batch1_train", "through"]
 Precision = Literal["default", "high", "highest", "bfloat16", "tensorfloat32", "float32"]
@@ -39,7 +39,7 @@ class ScoreOptions(Checked):
     """
 
     seed: Seed = 0
-    repeats: Count = 1
+    repeats: Size = 1
     gradient_batch: Several | None = None
     batch_size: Count | None = None
     batch_norm: BatchNormMode = "frozen"

@@ -15,6 +15,7 @@ from lswag_jax.scoring import devices, programs
 from lswag_jax.scoring.costs import Costs
 from lswag_jax.scoring.inputs import check_inputs
 from lswag_jax.scoring.options import ScoreOptions
+from lswag_jax.scoring.progress import Progress, Watch, watched
 from lswag_jax.scoring.rows import Row, population_rows
 from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.spaces import Space
@@ -71,6 +72,8 @@ def score(
     images: Any,
     labels: Any,
     proxies: Proxies = ("lswag",),
+    *,
+    progress: Watch = False,
     **options: Any,
 ) -> ScoreTable:
     """Scores genotypes of a space at initialisation.
@@ -85,6 +88,9 @@ def score(
         images: [B, H, W, C], floats, or uint8 that are divided by 255.
         labels: [B] integers, or what the space's task takes.
         proxies: names (`proxies.names()`) or configured proxies.
+        progress: True shows a bar of the networks scored, which says what is compiled, on a
+            terminal or in a notebook, and lines elsewhere; a function is called with a
+            `scoring.Progress` for each network.
         **options: `seed`, `repeats`, `gradient_batch`, `batch_size`, `batch_norm`, `loss`,
             `precision` and `devices`, see `ScoreOptions`.
 
@@ -93,6 +99,7 @@ def score(
 
     Raises:
         ValueError: bad images, labels, proxies, genotypes or options.
+        ModuleNotFoundError: progress=True without rich or tqdm.
 
     Example:
         >>> from lswag_jax import spaces
@@ -106,7 +113,9 @@ def score(
     """
     resolved = proxy_registry.resolve(proxies)
     timing: dict[str, float] = {}
-    rows = stream(space, genotypes, images, labels, resolved, timing=timing, **options)
+    rows = stream(
+        space, genotypes, images, labels, resolved, timing=timing, progress=progress, **options
+    )
     return ScoreTable(rows, resolved, timing)
 
 
@@ -120,6 +129,7 @@ def stream(
     *,
     timing: dict[str, float] | None = None,
     costs: Costs | None = None,
+    progress: Watch = False,
     **options: Any,
 ) -> Iterator[Row]:
     """Rows of `score` as they come, so that a caller can append each to a file.
@@ -128,7 +138,7 @@ def stream(
         space, genotypes, images, labels, proxies: as in `score`.
         timing: receives the seconds spent as `compile` and `score`.
         costs: tells what networks cost, some of which it may know; None measures all.
-        **options: as in `score`.
+        progress, **options: as in `score`.
 
     Yields:
         One row a genotype, in the order given.
@@ -151,33 +161,38 @@ def stream(
     timing = {} if timing is None else timing
     timing |= {"compile": 0.0, "score": 0.0}
     costs = Costs(space, resolved) if costs is None else costs
-    hardware, each = devices.Devices.of(settings.devices), max(len(genotypes), 1)
-    run, initial = None, []
-    if genotypes and any(proxy.passes for proxy in resolved):
-        began = time.perf_counter()
-        is_chain = space.chain(genotypes[0]) is not None
-        hardware = hardware.one_each() if is_chain else hardware
-        each = 1 if is_chain else settings.members_at_once
-        run = programs.runner(space, resolved, settings, images, labels, hardware, is_chain)
-        images, labels, initial = _placed(space, settings.seeds, images, labels, hardware.local)
-        timing["compile"] = time.perf_counter() - began
-    chunk, step = each * len(hardware.local), each * hardware.total
-    for start in range(0, len(genotypes), step):
-        members = list(hardware.own(genotypes[start : start + step], each))
-        began = time.perf_counter()
-        try:
-            results = run_chunk(members, chunk, run, initial, images, labels)
-        except jax.errors.JaxRuntimeError as error:  # such as a device that is out of memory
-            results = str(error).splitlines()[0]
-        elapsed = time.perf_counter() - began
-        timing["score"] += elapsed
-        each_took = elapsed / max(len(members), 1)
-        rows = list(population_rows(space, members, results, resolved, each_took))
-        if costs.proxies:
+    with watched(progress, "score", len(genotypes)) as tell:
+        done = 0
+        hardware, each = devices.Devices.of(settings.devices), max(len(genotypes), 1)
+        run, initial = None, []
+        if genotypes and any(proxy.passes for proxy in resolved):
             began = time.perf_counter()
-            rows = [{**row, "costs": costs(g)} for row, g in zip(rows, members, strict=True)]
-            timing["score"] += time.perf_counter() - began
-        yield from hardware.gather(rows)
+            is_chain = space.chain(genotypes[0]) is not None
+            hardware = hardware.one_each() if is_chain else hardware
+            each = 1 if is_chain else settings.members_at_once
+            run = programs.runner(space, resolved, settings, images, labels, hardware, is_chain)
+            images, labels, initial = _placed(space, settings.seeds, images, labels, hardware.local)
+            timing["compile"] = time.perf_counter() - began
+        chunk, step = each * len(hardware.local), each * hardware.total
+        for start in range(0, len(genotypes), step):
+            members = list(hardware.own(genotypes[start : start + step], each))
+            began = time.perf_counter()
+            try:
+                results = run_chunk(members, chunk, run, initial, images, labels)
+            except jax.errors.JaxRuntimeError as error:  # such as a device that is out of memory
+                results = str(error).splitlines()[0]
+            elapsed = time.perf_counter() - began
+            timing["score"] += elapsed
+            each_took = elapsed / max(len(members), 1)
+            rows = list(population_rows(space, members, results, resolved, each_took))
+            if costs.proxies:
+                began = time.perf_counter()
+                rows = [{**row, "costs": costs(g)} for row, g in zip(rows, members, strict=True)]
+                timing["score"] += time.perf_counter() - began
+            for row in hardware.gather(rows):
+                done += 1
+                tell(Progress(done, len(genotypes)))
+                yield row
 
 
 def _placed(space: Space, seeds: Sequence[int], images: Array, labels: Array, local: Any) -> Any:

@@ -3,18 +3,30 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _LOG = logging.getLogger("lswag_jax")
 FIRST, EVERY = 3.0, 10.0  # seconds after which something is said, and between two lines
+_listeners: list[Callable[[str], None]] = []
+
+
+@contextmanager
+def told(listener: Callable[[str], None]) -> Iterator[None]:
+    """Tells a function, such as that of a bar, what `said` logs, for as long as this lasts."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
 
 
 @contextmanager
 def said(what: str, first: float = FIRST, every: float = EVERY) -> Iterator[None]:
     """Logs, at the level of information, that something is going on and for how long.
 
-    Nothing is said of what takes less than `first` seconds. A program that shows no information, as
+    Those who listen (`told`) hear of it at once. Nothing else is said of what takes less than
+    `first` seconds. A program that shows no information, as
     Python does by default, sees nothing of it.
 
     Example:
@@ -24,12 +36,21 @@ def said(what: str, first: float = FIRST, every: float = EVERY) -> Iterator[None
     """
     began, is_done = time.monotonic(), threading.Event()
 
+    def say(text: str) -> None:
+        _LOG.info("%s", text)
+        tell(text)
+
+    def tell(text: str) -> None:
+        for listener in tuple(_listeners):
+            listener(text)
+
     def watch() -> None:
         pause = first
         while not is_done.wait(pause):
-            _LOG.info("%s: %.0f s so far", what, time.monotonic() - began)
+            say(f"{what}: {time.monotonic() - began:.0f} s so far")
             pause = every
 
+    tell(what)
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
@@ -38,4 +59,4 @@ def said(what: str, first: float = FIRST, every: float = EVERY) -> Iterator[None
         is_done.set()
         thread.join()
         if time.monotonic() - began >= first:
-            _LOG.info("%s took %.0f s", what, time.monotonic() - began)
+            say(f"{what} took {time.monotonic() - began:.0f} s")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lswag_jax.options import Count, Natural, Share
+from lswag_jax.options import Number, NumberOrNone, Share
 from lswag_jax.runs.archive import Archive, Evaluate, check_complete, extend
 from lswag_jax.scoring.costs import Costs
 from lswag_jax.scoring.rows import Row
@@ -45,14 +45,14 @@ class EvolutionOptions(SearchOptions):
         1050
     """
 
-    epochs: Count = 20
-    population: Count = 50
-    select: Count = 10
-    crossover: Natural = 25
-    mutation: Natural = 25
+    epochs: Number = 20
+    population: Number = 50
+    select: Number = 10
+    crossover: NumberOrNone = 25
+    mutation: NumberOrNone = 25
     m_prob: Share = 0.2
     s_prob: Share = 0.4
-    tries: Count = 10
+    tries: Number = 10
     merge_last: bool = True
 
     @property

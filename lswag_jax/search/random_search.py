@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lswag_jax.options import Checked, Count, Seed
+from lswag_jax.options import Checked, Number, Seed
 from lswag_jax.runs.archive import Archive, Evaluate, check_complete, extend
 from lswag_jax.runs.draw import draw, shortage
 from lswag_jax.runs.shards import Shard
@@ -41,7 +41,7 @@ class SearchOptions(Checked):
     macs_window: Window | None = None
     latency_window: Window | None = None
     memory_window: Window | None = None
-    patience: Count = 10_000
+    patience: Number = 10_000
 
     def __post_init__(self) -> None:
         for field in ("params", "macs", *MEASURED):
@@ -75,7 +75,7 @@ class RandomOptions(SearchOptions):
         500
     """
 
-    num: Count = 1000
+    num: Number = 1000
     shard: Shard | None = None
 
     def __post_init__(self) -> None:

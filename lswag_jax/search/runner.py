@@ -2,9 +2,10 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from lswag_jax.scoring.costs import Costs
 from lswag_jax.scoring.fitness import Fitness
 from lswag_jax.scoring.objectives import Objectives
 from lswag_jax.scoring.options import ScoreOptions
+from lswag_jax.scoring.progress import Progress, Watch, watched
 from lswag_jax.scoring.rows import Row
 from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.search import evolution, pruning, random_search
@@ -33,19 +35,6 @@ Options = EvolutionOptions | RandomOptions | PruningOptions
 COSTS = "costs"  # folder of what was measured for windows
 
 
-class Progress(NamedTuple):
-    """Where a search stands: rows done, rows expected in total, and the best row so far.
-
-    The best is looked for whenever the archive has grown by a tenth, since scores may depend on
-    the pool. Of pruning it is the best super-network.
-    """
-
-    done: int
-    total: int
-    best: Row
-    fitness: float
-
-
 @typed
 def search(
     space: Space,
@@ -55,7 +44,7 @@ def search(
     *,
     proxies: scoring.Proxies = ("lswag",),
     fitness: str | Sequence[str] | Fitness | Objectives = ("lswag",),
-    progress: Callable[[Progress], None] | None = None,
+    progress: Watch = False,
     costs: Costs | None = None,
 ) -> SearchResult:
     """Searches by evolution, at random or by pruning, whichever the options are of.
@@ -69,7 +58,8 @@ def search(
         fitness: those searched by, see `Fitness.parse`; several are merged over the whole
             archive, anew in each generation, or over the removals of a round. `Objectives` in its
             place compares networks as NSGA-II does.
-        progress: called after each new row, and once for an archive that is resumed.
+        progress: a function, called with a `Progress` after each new row and once for an archive
+            that is resumed; True shows a bar, with the best fitness, see `lswag_jax.score`.
         costs: measures for windows of latency and memory, and remembers; None measures anew.
 
     Returns:
@@ -99,22 +89,28 @@ def search(
         return fitness(ScoreTable(rows, resolved))
 
     rank([])  # a proxy that the rows will not hold is reported before any work
-    if progress:
-        evaluate = _reporting(evaluate, archive, total(space, options), rank, progress)
     rows: Sequence[Row] = archive
-    by = fitness.proxies
-    if isinstance(options, EvolutionOptions):
-        evolution.search(space, evaluate, rank, options, archive, costs)
-    elif isinstance(options, RandomOptions):
-        random_search.search(space, evaluate, options, archive, costs)
-    else:
-        by = ()  # what is left was not scored itself, but as the last super-network
-        rows = [_prune(space, evaluate, options, archive, resolved, fitness)]
+    by, expected = fitness.proxies, total(space, options)
+    with watched(progress, "search", expected, functools.partial(beside, fitness)) as tell:
+        if progress is not False:
+            evaluate = _reporting(evaluate, archive, expected, rank, tell)
+        if isinstance(options, EvolutionOptions):
+            evolution.search(space, evaluate, rank, options, archive, costs)
+        elif isinstance(options, RandomOptions):
+            random_search.search(space, evaluate, options, archive, costs)
+        else:
+            by = ()  # what is left was not scored itself, but as the last super-network
+            rows = [_prune(space, evaluate, options, archive, resolved, fitness)]
     return SearchResult(ScoreTable(rows, resolved), rank(rows), by, objectives)
 
 
 def _parsed(fitness: str | Sequence[str] | Fitness | Objectives) -> Fitness | Objectives:
     return fitness if isinstance(fitness, Objectives) else Fitness.parse(fitness)
+
+
+def beside(fitness: Fitness | Objectives, at: Progress) -> str:
+    """What a bar says: the best fitness so far; of several objectives nothing."""
+    return f"best {at.fitness:.6g}" if isinstance(fitness, Fitness) else ""
 
 
 def _check_windows(options: Options, proxies: Sequence[Proxy]) -> None:
@@ -232,7 +228,7 @@ def run(
     fitness: str | Sequence[str] | Fitness | Objectives = ("lswag",),
     score_options: ScoreOptions | None = None,
     complete: Callable[[Iterable[Row]], Iterable[Row]] = iter,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Watch = False,
 ) -> SearchResult:
     """Searches a space by scoring its networks on images, and writes the result files.
 

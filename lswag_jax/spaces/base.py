@@ -13,7 +13,7 @@ import numpy as np
 from flax import traverse_util
 
 from lswag_jax import tasks
-from lswag_jax.options import Checked, Natural, Share, typed_methods
+from lswag_jax.options import Checked, NumberOrNone, Share, typed_methods
 from lswag_jax.spaces import depth
 from lswag_jax.spaces.genotype import BaseGenotype, mix
 from lswag_jax.spaces.plan import (
@@ -131,7 +131,7 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
         self.check(g)
         return g
 
-    def sample(self, rng: np.random.Generator, n: Natural) -> list[Genotype]:
+    def sample(self, rng: np.random.Generator, n: NumberOrNone) -> list[Genotype]:
         """Draws `n` random genotypes, with replacement."""
         return [self.sample_one(rng) for _ in range(n)]
 

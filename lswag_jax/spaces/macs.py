@@ -16,7 +16,7 @@ from jax.core import Tracer
 from jax.extend import core
 from jax.interpreters import partial_eval
 
-from lswag_jax.arrays import shaped
+from lswag_jax.arrays import bind, shaped
 from lswag_jax.spaces.cost import declared
 
 Equation = Any  # core.JaxprEqn, in whose types variables are not known to be arrays
@@ -144,8 +144,7 @@ def _known_outputs(eqn: Equation, known: list) -> list:
 def _computed(eqn: Equation, known: list) -> list:
     with jax.ensure_compile_time_eval():
         values = [x.value() for x in known]
-        outputs = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
-    return list(outputs) if eqn.primitive.multiple_results else [outputs]
+        return bind(eqn, values)
 
 
 def _padded(gaps: _Gaps | None, padding: Sequence[tuple], aval: Any) -> _Gaps | None:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.core import FrozenDict
 
-from lswag_jax.options import Count, Share
+from lswag_jax.options import ImageSize, Share, Size
 from lswag_jax.spaces import modes
 from lswag_jax.spaces.base import Block, Space
 from lswag_jax.spaces.genotype import BaseGenotype, mix
@@ -59,9 +59,9 @@ class SimpleSpace(Space[Any]):
     # A field where other spaces have a method; `build` without a value is refused.
     build: Callable[[Any], nn.Module] = None  # pyright: ignore
     name: str = "simple"
-    image_size: Count = 32
-    channels: Count = 3
-    num_classes: Count = 10
+    image_size: ImageSize = 32
+    channels: Size = 3
+    num_classes: Size = 10
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "choices", _checked(self.choices))

@@ -253,7 +253,7 @@ def test_overlap_of_more_than_there_are_is_refused(k):
     [
         (1, {}, "at least 2 architectures, got 1"),
         (5, {"level": 1.0}, r"level must be in \(0, 1\), got 1.0"),
-        (5, {"n": 0}, "n of bootstrap must be an integer of at least 1, got 0"),
+        (5, {"n": 0}, "n of bootstrap must be an integer from 1 to 10000000, got 0"),
     ],
 )
 def test_bootstrap_arguments_are_checked(num, options, message):

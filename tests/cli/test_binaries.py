@@ -10,7 +10,6 @@ from scipy.stats import rankdata
 
 from lswag_jax import spaces
 from lswag_jax.analysis import window
-from lswag_jax.cli import progress
 from tests.helpers.binaries import run
 
 SMALL = "configs/quickstart.py:runlocal"
@@ -25,7 +24,7 @@ def tiny_config(tmp_path_factory):
         "def get_config():\n"
         "    config = shrink(default_config('autoformer_tiny', channels=1, num_classes=10))\n"
         "    config.space.update({'embed_dims': (12, 24), 'head_counts': (1, 2)})\n"
-        "    config.space.update({'depths': (1, 2), 'head_dim': 8})\n"
+        "    config.space.update({'depths': (1, 2), 'head_dim': 8, 'relative_position': False})\n"
         "    config.proxies = 'lswag,nwot,params'\n"
         "    return config\n"
     )
@@ -65,13 +64,14 @@ def test_profile_score_search(tiny_config, tmp_path):
     selection = tmp_path / "selection.json"
     selection.write_text('{"fitness": {"proxies": ["nwot", "l2_norm"], "rule": "rank_sum"}}')
     by = f"--config.score.fitness={selection}"
-    run("score", config, f"--config.score.genotypes={genotypes}", f"--workdir={tmp_path}/file", by)
+    few = (config, "--config.proxies=nwot,l2_norm")  # compile quickly
+    run("score", *few, f"--config.score.genotypes={genotypes}", f"--workdir={tmp_path}/file", by)
     with open(tmp_path / "file" / "ranking.csv") as file:
         ranked = list(csv.DictReader(file))
     both = np.array([[float(row[name]) for row in ranked] for name in ("nwot", "l2_norm")])
     fitness = [float(row["fitness"]) for row in ranked]
     np.testing.assert_array_equal(fitness, rankdata(both, axis=1).sum(0))
-    search = (config, f"--config.window={picked}", f"--workdir={tmp_path}/search")
+    search = (*few, f"--config.window={picked}", f"--workdir={tmp_path}/search")
     search += (f"--config.search.fitness={selection}",)
     result = run("search", *search, "--config.search.params_window=(0.0, 0.02)")
     best = json.loads((tmp_path / "search" / "best.json").read_text())
@@ -90,13 +90,6 @@ def test_profile_score_search(tiny_config, tmp_path):
     selection.write_text('{"fitness": {"proxies": ["nwot", "l2_norm"]}}')
     refused = run("search", *search, "--config.search.params_window=(0.0, 0.02)", check=False)
     assert "differs in search.fitness.rule" in refused.stderr
-
-
-def test_time_left(monkeypatch):
-    """Ten rows in ten seconds leave twenty for the twenty that are missing."""
-    monkeypatch.setattr(progress.time, "monotonic", lambda: 110.0)
-    assert progress.time_left(1, 100.0, 11, 31) == "0:00:20 left"
-    assert progress.time_left(1, 100.0, 1, 31) == progress.time_left(1, 100.0, 31, 31) == ""
 
 
 def test_interrupted(tmp_path):
@@ -185,11 +178,11 @@ def test_a_mistake_is_one_sentence(name, tmp_path):
 )
 def test_convolutional_spaces(config, tmp_path):
     arguments = (f"--config={config}", f"--workdir={tmp_path}", "--config.score.num=2")
-    run("score", *arguments, "--config.proxies=lswag,params")
+    run("score", *arguments, "--config.proxies=nwot,params")  # without gradients: half the time
     with open(tmp_path / "scores.csv") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2
-    assert {row["lswag_status"] for row in rows} <= {"ok", "degenerate"}
+    assert {row["nwot_status"] for row in rows} <= {"ok", "inf", "degenerate"}
 
 
 PRUNING = "--config=configs/pruning.py:runlocal"

@@ -1,8 +1,9 @@
-"""The page of a training and of a profile, made of their files alone."""
+"""The page of a training, a profile, a correlation and of LIBRA, made of their files alone."""
 
 import json
 
 import numpy as np
+import pytest
 
 from lswag_jax import spaces
 from lswag_jax.analysis import window
@@ -69,3 +70,54 @@ def test_a_profile_with_its_window(tmp_path, capsys):
     text = (tmp_path / "profile.svg").read_text()
     assert "window, bins 2 to 5" in text  # of the comments beside glyphs
     assert "autoformer_tiny on y.npz" in text
+
+
+CORRELATED = """dataset,proxy,rho,tau,n
+cifar10,swap,0.75,0.5,9
+cifar10,"a|b",0.25,,9
+"""
+
+
+def test_a_correlation_and_libra(tmp_path, capsys):
+    """Their tables and the plots that they wrote are on one page."""
+    (tmp_path / "correlation.csv").write_text(CORRELATED)
+    about = {"metric": "val_accuracy", "dataset": "cifar10"}
+    selection = {"fitness": {"proxies": ["swap", "params"]}, "benchmark": about}
+    (tmp_path / "selection.json").write_text(json.dumps(selection))
+    (tmp_path / "candidates.csv").write_text("name,rho\nswap,0.75\nparams,0.5\n")
+    worth = "name,proxies,in_sample,split_half,split_half_std\nLIBRA,swap+params,0.8,0.7,0.01\n"
+    (tmp_path / "report.csv").write_text(worth)
+    (tmp_path / "heat_map.png").write_bytes(b"png")
+    (tmp_path / "candidates.svg").write_text("<svg/>")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    report.main(str(tmp_path))
+    out = capsys.readouterr().out
+    assert "- best on cifar10: swap, rho 0.750" in out
+    assert "- LIBRA chose swap, params by val_accuracy on cifar10" in out
+    assert "| cifar10 | a/b | 0.25 | None | 9 |" in out
+    page = Page((tmp_path / "report.html").read_text())
+    correlation, value, candidates = page.tables
+    assert correlation[2][:4] == ["cifar10", "a|b", "0.25", ""]
+    assert value[1][:3] == ["LIBRA", "swap+params", "0.8"]
+    assert [row[0] for row in candidates] == ["name", "swap", "params"]
+    kinds = [image["src"].partition(";")[0] for image in page.images]
+    assert kinds == ["data:image/png", "data:image/svg+xml"]
+    assert before.items() <= {path.name: path.read_bytes() for path in tmp_path.iterdir()}.items()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("correlation.csv", "", "correlation.csv cannot be read as a table"),
+        ("correlation.csv", "dataset,proxy\na\n", "correlation.csv cannot be read as a table"),
+        ("correlation.csv", "dataset,proxy\na,b\n", "correlation.csv has no column 'rho'"),
+        ("selection.json", "{", "selection.json is not a selection"),
+        ("selection.json", "[]", "selection.json is not a selection"),
+    ],
+)
+def test_damaged_tables(name, text, expected, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=expected):
+        report.main(str(tmp_path))
+    with pytest.raises(ValueError, match="--by, --proxies, --again and --trained are of scored"):
+        report.main(str(tmp_path), by="swap")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import lswag_jax
+from lswag_jax.arrays import enable_x64
 from lswag_jax.capture import adapters
 from lswag_jax.proxies import Gsnr, LSwag, Nwot, Swap, SynFlow, Zen, ZiCo
 from tests.helpers import goldens
@@ -70,7 +71,7 @@ class CnnGolden:
             for key, value in self.arrays.items()
             if key.startswith(prefix)
         }
-        with jax.enable_x64(True):
+        with enable_x64(True):
             return lswag_jax.from_torch(self.module, weights)
 
     def data(self, start: int, stop: int, dtype=np.float64):
@@ -94,7 +95,7 @@ class CnnGolden:
 
     def score(self, proxies, batches: int = 1, **settings):
         images, labels = self.data(0, batches * self.batch)
-        with jax.enable_x64(True):
+        with enable_x64(True):
             return lswag_jax.score_model(
                 self.module, self.variables(), images, labels, proxies, **settings
             )
@@ -103,7 +104,7 @@ class CnnGolden:
 def check_logits(golden: CnnGolden) -> None:
     """Logits with the batch's statistics and with the running ones."""
     images, _ = golden.data(0, golden.batch)
-    with jax.enable_x64(True):
+    with enable_x64(True):
         for mode, name in (("frozen", "logits_train"), ("eval", "logits_eval")):
             logits = _forward(golden.module, mode)(golden.variables(), images)
             np.testing.assert_allclose(logits, golden.value(f"ext64/{name}"), rtol=1e-9, atol=1e-9)
@@ -219,4 +220,17 @@ CHECKS = {
     "jacobians": check_jacobians,
     "data_free": check_data_free,
 }
-every_check = pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
+LONG = ("batches", "gradients", "jacobians", "data_free")  # backward passes compile longest
+
+
+def checks(names, slow=()):
+    """A test for each of these checks; CI runs those that are marked slow too."""
+    cases = [
+        pytest.param(CHECKS[name], id=name, marks=pytest.mark.slow if name in slow else ())
+        for name in names
+    ]
+    return pytest.mark.parametrize("check", cases)
+
+
+# Every run makes the long ones of NAS-Bench-201.
+every_check = checks(CHECKS, slow=LONG)

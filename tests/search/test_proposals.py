@@ -156,15 +156,15 @@ def test_windows_that_cannot_be_met():
         (
             EvolutionOptions,
             {"population": 0},
-            "population must be an integer of at least 1, got 0.",
+            "population must be an integer from 1 to 10000000, got 0.",
         ),
         (
             EvolutionOptions,
             {"crossover": 2.5},
-            "crossover must be an integer of at least 0, got 2.5.",
+            "crossover must be an integer from 0 to 10000000, got 2.5.",
         ),
         (EvolutionOptions, {"m_prob": 1.5}, "m_prob must be a number from 0 to 1, got 1.5."),
-        (RandomOptions, {"num": -1}, "num must be an integer of at least 1, got -1."),
+        (RandomOptions, {"num": -1}, "num must be an integer from 1 to 10000000, got -1."),
         (RandomOptions, {"seed": -1}, "seed must be an integer from 0 to 9.22337e+18, got -1."),
         (
             RandomOptions,

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import lswag_jax
 from lswag_jax import spaces
+from lswag_jax.arrays import enable_x64
 from lswag_jax.scoring import programs
 from lswag_jax.spaces.nasbench201.genotype import OPS, NasBench201Genotype
 from tests.helpers.batches import Batch
@@ -122,7 +123,7 @@ def batch():
 def variables():
     """Elastic variables in float64 whose norms and statistics are not trivial."""
     rng = np.random.default_rng(2)
-    with jax.enable_x64(True):
+    with enable_x64(True):
         start = SMALL.init(jax.random.key(0))
         return jax.tree.map(
             lambda v: np.asarray(v, np.float64) + 0.1 * rng.random(v.shape) * (v.ndim == 1), start

@@ -154,7 +154,7 @@ MISTAKES = {
     "infinite": (lambda: small({"a": (float("inf"),)}), "value of a must be a number"),
     "a comma": (lambda: small({"a": ("x,y",)}), "without , and =, got 'x,y'"),
     "no function": (lambda: small(build=None), "build of cnns must be a function, got None"),
-    "size": (lambda: small(image_size=0), "image_size of cnns must be an integer of at least 1"),
+    "size": (lambda: small(image_size=0), "image_size of cnns must be an integer from 1"),
     "text": (lambda: SPACE.parse("6"), "of cnns has the form width=4,act=relu,scale=0.5,norm="),
     "a choice twice": (lambda: SPACE.parse(f"{TEXT},width=4"), "has the form width=4,"),
     "unknown value": (lambda: SPACE.parse(TEXT.replace("6", "5")), "width of cnns must be of 4, 6"),

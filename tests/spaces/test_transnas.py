@@ -149,7 +149,7 @@ MICRO, MACRO = TransNASMicro(), TransNASMacro()
         (lambda: TransNASMicro(task="depth"), "unknown task 'depth'"),
         (lambda: TransNASMicro(task=3), "task must be a Task or its name, got 3"),
         (lambda: TransNASMicro(modules=(4, 5)), "modules must be integers from 1 to 4"),
-        (lambda: TransNASMicro(num_classes=0), "must be an integer of at least 1, got 0"),
+        (lambda: TransNASMicro(num_classes=0), "must be an integer from 1 to 100000, got 0"),
         (lambda: TransNASMicro(width=5), "width must be even, got 5"),
         (
             lambda: TransNASMicro(decoder_width=8),

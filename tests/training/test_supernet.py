@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lswag_jax import data, search, spaces
+from lswag_jax.arrays import enable_x64
 from lswag_jax.cli import common
 from lswag_jax.cli import search as search_binary
 from lswag_jax.cli.default_config import default_config
@@ -24,7 +25,7 @@ from tests.helpers.batches import message
 
 SPACE = AutoFormer(
     "shared", (12, 24), (1, 2), (2.0, 3.0), (1, 2), head_dim=8, image_size=8, patch_size=4,
-    channels=1, num_classes=4,
+    channels=1, num_classes=4, relative_position=False,
 )  # fmt: skip
 
 
@@ -48,7 +49,7 @@ def model(tmp_path_factory):
 
 def test_a_sub_network_is_its_own_network(model):
     """Elastic evaluation equals `build(g)` with extracted weights, after training too."""
-    with jax.enable_x64(True):
+    with enable_x64(True):
         variables = jax.tree.map(lambda x: np.asarray(x, np.float64), model.variables)
         images = np.random.default_rng(0).normal(size=(4, *SPACE.image_shape))
         elastic = jax.jit(SPACE.network().apply)
@@ -183,7 +184,7 @@ def test_binary_searches_by_inherited_accuracy(tmp_path):
     """On the part of the training images that was held out, and on no other."""
     config = default_config("autoformer_tiny", image_size=8, patch_size=4, channels=1)
     config.space.update({"embed_dims": (12, 24), "head_counts": (1, 2), "depths": (1, 2)})
-    config.space.update({"head_dim": 8, "num_classes": 10})
+    config.space.update({"head_dim": 8, "num_classes": 10, "relative_position": False})
     config.proxies = "params"
     config.data.update({"batch_size": 4, "gradient_batch": 4})
     config.search.update({"strategy": "random", "num": 3, "fitness": "inherited_accuracy"})

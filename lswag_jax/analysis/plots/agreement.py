@@ -1,5 +1,6 @@
 """Figures of a proxy's ranks against those of the truth, one panel a data set."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,13 +9,15 @@ import numpy as np
 from lswag_jax.analysis import correlation
 from lswag_jax.analysis.plots import style
 from lswag_jax.analysis.plots.style import BLUE, GREY, ORANGE
+from lswag_jax.options import Numbers, typed
 
 _COLUMNS = 3
 
 
+@typed
 def ranks(
-    scores: Sequence[float],
-    truth: Sequence[float],
+    scores: Numbers,
+    truth: Numbers,
     name: str = "score",
     truth_name: str = "accuracy",
     dataset: str = "",
@@ -29,6 +32,9 @@ def ranks(
         dataset: that they are of, for the title.
         interval: of rho, as `report.summary` has it; None tells none.
 
+    Raises:
+        ValueError: scores and truth that differ in length, or a truth that is NaN.
+
     Example:
         >>> ranks([1.0, 2.0, 3.0], [0.1, 0.3, 0.2], "lswag").axes[0].get_xlabel()
         'rank by lswag (1 is best)'
@@ -39,6 +45,7 @@ def ranks(
     return figure
 
 
+@typed
 def rank_panels(panels: Sequence[Mapping[str, Any]], truth_name: str = "accuracy") -> Any:
     """`ranks` of several data sets beside each other.
 
@@ -57,6 +64,13 @@ def rank_panels(panels: Sequence[Mapping[str, Any]], truth_name: str = "accuracy
     """
     if not panels:
         raise ValueError("ranks need at least one data set.")
+    known = inspect.signature(_draw).parameters
+    for panel in panels:
+        if not {"scores", "truth"} <= set(panel) <= set(known):
+            raise ValueError(
+                "a panel has scores, truth, name, dataset and interval, got "
+                f"{', '.join(map(str, panel)) or 'nothing'}."
+            )
     columns = min(_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     figure = style.figure_of((3.5 * columns + 0.2, 4.1 * rows + 0.5), square=True)
@@ -75,8 +89,8 @@ def rank_panels(panels: Sequence[Mapping[str, Any]], truth_name: str = "accuracy
 
 def _draw(
     axes: Any,
-    scores: Sequence[float],
-    truth: Sequence[float],
+    scores: Numbers,
+    truth: Numbers,
     name: str = "score",
     truth_name: str = "accuracy",
     dataset: str = "",
@@ -86,7 +100,8 @@ def _draw(
     """One panel."""
     from scipy import stats
 
-    found, true = np.asarray(scores, np.float64), np.asarray(truth, np.float64)
+    found = style.row_of("scores", scores)
+    true = style.row_of("truth", truth, len(found))
     kept = ~np.isnan(found)
     found, true = found[kept], true[kept]
     style.dress(axes, *(f"rank by {of} (1 is best)" for of in (name, truth_name)))
@@ -97,7 +112,7 @@ def _draw(
         options = {"color": ORANGE, "marker": "x", "s": 30, "linewidths": 1.2, "zorder": 3}
         axes.scatter(x[failed], y[failed], label="failed, ranked last", **options)
     rho, tau = correlation.spearman(found, true), correlation.kendall(found, true)
-    between = "" if interval is None or np.isnan(interval).any() else (
+    between = "" if interval is None or np.isnan(np.asarray(interval, float)).any() else (
         f" [{interval[0]:.3f}, {interval[1]:.3f}]"
     )  # fmt: skip
     parts = [rf"Spearman $\rho$ = {rho:.3f}{between}", rf"Kendall $\tau$ = {tau:.3f}"]

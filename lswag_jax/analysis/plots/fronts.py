@@ -7,6 +7,7 @@ import numpy as np
 
 from lswag_jax.analysis.plots import style
 from lswag_jax.analysis.plots.style import BLUE, GREY
+from lswag_jax.options import typed
 from lswag_jax.scoring.nsga2 import non_dominated
 from lswag_jax.scoring.objectives import direction
 from lswag_jax.scoring.table import ScoreTable
@@ -14,6 +15,7 @@ from lswag_jax.scoring.table import ScoreTable
 _COUNTS = ("params", "macs")  # in thousands or millions
 
 
+@typed
 def front(
     table: ScoreTable | Mapping[str, Sequence[float]],
     x: str,
@@ -33,7 +35,7 @@ def front(
         about: space and data set, for the title.
 
     Raises:
-        ValueError: the table lacks a column.
+        ValueError: the table lacks a column, its columns differ in length, or a member is none.
 
     Example:
         >>> columns = {"macs": [1, 2, 3], "accuracy": [70.0, 75.0, 72.0]}
@@ -41,12 +43,15 @@ def front(
         'Front of 2 (n = 3)'
     """
     names, minimised = zip(*map(direction, (x, y)), strict=True)
-    values = np.stack([_column(table, name) for name in names], 1)
+    columns = [style.row_of(name, _column(table, name)) for name in names]
+    values = np.stack([columns[0], style.row_of(names[1], columns[1], len(columns[0]))], 1)
     good = np.asarray(np.isfinite(values).all(1))
     if members is None:
         signs = np.where(minimised, -1, 1)
         chosen = np.flatnonzero(good)[non_dominated(signs * values[good])]
     else:
+        for member in members:
+            style.check_index("each of members", member, len(values))
         chosen = np.asarray(members, int)
     units = [style.unit(v[good]) if n in _COUNTS else (1.0, "")
              for n, v in zip(names, values.T, strict=True)]  # fmt: skip

@@ -8,19 +8,21 @@ import numpy as np
 from lswag_jax.analysis.plots import style
 from lswag_jax.analysis.plots.style import BLUE, PALE
 from lswag_jax.extras import extra
+from lswag_jax.options import Numbers, typed
 
 _SLANTED = 4  # data sets, above which their names are slanted
 
 
+@typed
 def heat_map(
     proxies: Sequence[str],
     datasets: Sequence[str],
-    values_KxD: np.ndarray,
+    values_KxD: Numbers,
     label: str = "rho",
     *,
-    low_KxD: np.ndarray | None = None,
-    high_KxD: np.ndarray | None = None,
-    n_KxD: np.ndarray | None = None,
+    low_KxD: Numbers | None = None,
+    high_KxD: Numbers | None = None,
+    n_KxD: Numbers | None = None,
     title: str = "",
 ) -> Any:
     """A statistic of proxies (rows) on data sets or tasks (columns), as the paper's Figure 3.
@@ -35,10 +37,15 @@ def heat_map(
         n_KxD: networks of each; None tells none.
         title: of the figure.
 
+    Raises:
+        ValueError: values that are not one for each proxy and data set.
+
     Example:
         >>> heat_map(["lswag"], ["cifar10"], np.array([[0.8]])).axes[0].texts[0].get_text()
         '0.80'
     """
+    given = {"values_KxD": values_KxD, "low_KxD": low_KxD, "high_KxD": high_KxD, "n_KxD": n_KxD}
+    _checked(proxies, datasets, **given)
     values_KxD = np.asarray(values_KxD, np.float64)
     between_KxD = _intervals(values_KxD, low_KxD, high_KxD)
     told = np.isfinite(between_KxD).any()
@@ -106,6 +113,19 @@ def _colours(values: np.ndarray) -> tuple[str, Any]:
     return ("YlGnBu" if low >= 0 else "YlOrRd_r"), Normalize(low, high)
 
 
+def _checked(proxies: Sequence[str], datasets: Sequence[str], **arrays: Any) -> None:
+    """Raise ValueError for an array that has not a value for each proxy and data set."""
+    shape = (len(proxies), len(datasets))
+    if 0 in shape:
+        raise ValueError("a figure needs at least one proxy and one data set.")
+    for name, array in arrays.items():
+        if array is not None and np.shape(array) != shape:
+            raise ValueError(
+                f"{name} must have a row for each of {shape[0]} proxies and a column for each of "
+                f"{shape[1]} data sets, got shape {np.shape(array)}."
+            )
+
+
 def _with_n(name: str, n_KxD: np.ndarray | None, column: int) -> str:
     """A data set with its number of networks, from the smallest to the largest of the proxies."""
     if n_KxD is None:
@@ -127,15 +147,16 @@ def _intervals(
     return np.stack(list(ends))
 
 
+@typed
 def averages(
     proxies: Sequence[str],
     datasets: Sequence[str],
-    values_KxD: np.ndarray,
+    values_KxD: Numbers,
     label: str = "rho",
     *,
-    low_KxD: np.ndarray | None = None,
-    high_KxD: np.ndarray | None = None,
-    n_KxD: np.ndarray | None = None,
+    low_KxD: Numbers | None = None,
+    high_KxD: Numbers | None = None,
+    n_KxD: Numbers | None = None,
     title: str = "",
 ) -> Any:
     """Bars of each proxy's mean over data sets or tasks, with every one as a dot (Figure 4).
@@ -152,6 +173,8 @@ def averages(
         >>> [text.get_text() for text in figure.axes[0].get_yticklabels()]
         ['a', 'b (1 of 2)']
     """
+    given = {"values_KxD": values_KxD, "low_KxD": low_KxD, "high_KxD": high_KxD, "n_KxD": n_KxD}
+    _checked(proxies, datasets, **given)
     values_KxD = np.asarray(values_KxD, np.float64)
     between_KxD = _intervals(values_KxD, low_KxD, high_KxD)
     told, whole = np.isfinite(between_KxD).any(), len(datasets)

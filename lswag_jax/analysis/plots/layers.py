@@ -8,6 +8,7 @@ import numpy as np
 from lswag_jax.analysis.layer_profile import Profile
 from lswag_jax.analysis.plots import style
 from lswag_jax.analysis.plots.style import BLUE, DARK, GREEN, GREY, ORANGE
+from lswag_jax.options import Natural, typed
 from lswag_jax.spaces.depth import NUM_BINS, Window
 
 _STATISTIC_LABELS = {
@@ -19,8 +20,9 @@ _STATISTIC_LABELS = {
 _KINDS = {"attention": (BLUE, "o"), "MLP": (GREEN, "s"), "other": (DARK, "^")}
 
 
+@typed
 def layer_factors(
-    parts: Mapping[str, np.ndarray], index: int = 0, kinds: Sequence[str] = (), about: str = ""
+    parts: Mapping[str, np.ndarray], index: Natural = 0, kinds: Sequence[str] = (), about: str = ""
 ) -> Any:
     """Both factors of L-SWAG layer by layer, for one architecture.
 
@@ -45,6 +47,7 @@ def layer_factors(
     missing = [key for key in needed if key not in parts]
     if missing:
         raise ValueError(f"layer factors need the parts {needed} of lswag, missing are {missing}.")
+    style.check_index("index of layer_factors", index, min(len(parts[key]) for key in needed))
     own = {key: np.asarray(parts[key][index]) for key in needed}
     if len(kinds) not in (0, len(own["bins"])):
         raise ValueError(f"there are {len(own['bins'])} weight layers, but {len(kinds)} kinds.")
@@ -98,6 +101,7 @@ def _lambda_bars(
     axes.set_title(title, loc="left")
 
 
+@typed
 def profile(profile: Profile, window: Window | None = None, about: str = "") -> Any:
     """Mean and standard deviation of the statistic by depth percentile, the window shaded.
 
@@ -107,6 +111,9 @@ def profile(profile: Profile, window: Window | None = None, about: str = "") -> 
         profile: of random networks.
         window: first and last bin; None shades nothing, for all layers.
         about: space and data set, for the title.
+
+    Raises:
+        ValueError: a window that is none of the profile's bins.
 
     Example:
         >>> values = np.arange(10.0)
@@ -119,6 +126,9 @@ def profile(profile: Profile, window: Window | None = None, about: str = "") -> 
     width = 100 / NUM_BINS
     center = (np.arange(len(profile.mean)) + 0.5) * width
     if window is not None:
+        if not 0 <= window[0] <= window[1] < len(profile.mean):
+            last = len(profile.mean) - 1
+            raise ValueError(f"window must hold bins 0 <= first <= last <= {last}, got {window}.")
         span = window[0] * width, (window[1] + 1) * width
         name = f"window, bins {window[0]} to {window[1]}"
         axes.axvspan(*span, color=ORANGE, alpha=0.15, linewidth=0, label=name)

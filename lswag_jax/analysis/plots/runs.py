@@ -9,11 +9,13 @@ import numpy as np
 from lswag_jax.analysis import correlation
 from lswag_jax.analysis.plots import style
 from lswag_jax.analysis.plots.style import BLUE, GREY, ORANGE
+from lswag_jax.options import Numbers, typed
 from lswag_jax.scoring.table import ScoreTable
 
 _LABELS = 12  # generations that are named above the axes
 
 
+@typed
 def score_against_params(
     table: ScoreTable, proxy: str, best: int | None = None, about: str = ""
 ) -> Any:
@@ -39,6 +41,7 @@ def score_against_params(
     params = np.asarray(table.column("params"), np.float64)
     by, word = style.unit(params)
     good = np.isfinite(scores)
+    style.check_index("best", best, len(scores))
     rule = " (product of ranks)" if table.rules.get(proxy) == "rank_product" else " score"
     figure, axes = style.one_axes(f"parameters ({word})" if word else "parameters", proxy + rule)
     axes.scatter(params[good] / by, scores[good], color=BLUE, **style.dots(good.sum()))
@@ -53,8 +56,9 @@ def score_against_params(
     return figure
 
 
+@typed
 def best_so_far(
-    fitness: Sequence[float],
+    fitness: Numbers,
     name: str = "fitness",
     generations: Sequence[int] = (),
     about: str = "",
@@ -74,8 +78,8 @@ def best_so_far(
         >>> best_so_far([1.0, 3.0, 2.0]).axes[0].get_title()
         'Search progress (n = 3)'
     """
+    values = style.row_of("fitness", fitness)
     figure, axes = style.one_axes("evaluations", name)
-    values = np.asarray(fitness, np.float64)
     good, number = np.isfinite(values), np.arange(1, len(values) + 1)
     _mark_generations(axes, generations, len(values))
     options = {"color": GREY, "label": "each architecture"} | style.dots(good.sum())
@@ -111,6 +115,7 @@ def _mark_generations(axes: Any, generations: Sequence[int], number: int) -> Non
     above.set_xlabel("generation", fontsize=9)
 
 
+@typed
 def training(
     train: Sequence[Mapping[str, Any]], eval: Sequence[Mapping[str, Any]] = (), about: str = ""
 ) -> Any:
@@ -120,11 +125,18 @@ def training(
         train, eval: rows of its metrics, `epoch` and `loss` each, those of validation also `top1`.
         about: network and data set, for the title.
 
+    Raises:
+        ValueError: a row without its epoch or loss.
+
     Example:
         >>> training([{"epoch": 1, "loss": 2.0}], [{"epoch": 1, "loss": 1.9, "top1": 0.4}]).axes[
         ...     1].get_ylabel()
         'top-1 of validation'
     """
+    for name, rows in (("train", train), ("eval", eval)):
+        for row in rows:
+            if lacking := {"epoch", "loss"} - set(row):
+                raise ValueError(f"a row of {name} lacks {', '.join(sorted(lacking))}.")
     figure = style.figure_of((6.4, 5))
     upper, lower = figure.subplots(2, sharex=True)
     style.dress(upper, "", "loss")

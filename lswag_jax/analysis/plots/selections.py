@@ -5,8 +5,10 @@ from typing import Any
 from lswag_jax.analysis.libra import Selection
 from lswag_jax.analysis.plots import style
 from lswag_jax.analysis.plots.style import BLUE, GREEN, GREY, ORANGE, PALE
+from lswag_jax.options import typed
 
 
+@typed
 def candidates(selection: Selection, about: str = "") -> Any:
     """What LIBRA chose by: rho, information gain and bias of each candidate, best rho first.
 

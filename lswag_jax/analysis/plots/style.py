@@ -10,6 +10,7 @@ import numpy as np
 
 from lswag_jax.extras import extra
 from lswag_jax.files import write_atomically
+from lswag_jax.options import typed
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#9A9A9A"
 PALE, DARK = "#D9D9D9", "#4D4D4D"
@@ -30,6 +31,7 @@ _METADATA: dict[str, dict[str, None]] = {
 }
 
 
+@typed
 def save(figure: Any, path: str | os.PathLike) -> None:
     """Writes a figure as PNG, PDF or SVG, as its file is called, replacing the file as a whole.
 
@@ -43,6 +45,8 @@ def save(figure: Any, path: str | os.PathLike) -> None:
         ...     os.listdir(folder)
         ['best.pdf']
     """
+    if not hasattr(figure, "savefig"):
+        raise ValueError(f"figure of save must be a Matplotlib figure, got {figure!r}.")
     kind = pathlib.Path(path).suffix.removeprefix(".").lower()
     if kind not in FORMATS:
         raise ValueError(f"a figure is written as .png, .pdf or .svg, got {os.fspath(path)!r}.")
@@ -59,6 +63,28 @@ def as_bytes(figure: Any, kind: str) -> bytes:
     with matplotlib.rc_context(_FILES):
         figure.savefig(buffer, format=kind, dpi=dpi, metadata=_METADATA[kind])
     return buffer.getvalue()
+
+
+def row_of(name: str, values: Any, length: int | None = None) -> np.ndarray:
+    """Numbers as floats [n]; ValueError where they are not a row, or not `length` of them.
+
+    Example:
+        >>> row_of("truth", [1, 2], 3)
+        Traceback (most recent call last):
+        ValueError: truth must have 3 values, one for each network, got shape (2,).
+    """
+    row = np.asarray(values, np.float64)
+    if row.ndim != 1 or length not in (None, len(row)):
+        of = "be a row of values" if length is None else f"have {length} values"
+        more = "" if length is None else ", one for each network"
+        raise ValueError(f"{name} must {of}{more}, got shape {row.shape}.")
+    return row
+
+
+def check_index(name: str, index: int | None, length: int) -> None:
+    """Raise ValueError for an index that no network has."""
+    if index is not None and not 0 <= index < length:
+        raise ValueError(f"{name} must be an index below {length}, got {index}.")
 
 
 def figure_of(inches: tuple[float, float] = (6.4, 4), square: bool = False) -> Any:

@@ -16,7 +16,7 @@ from jax import lax
 from jax.core import Tracer
 from jax.extend import core
 
-from lswag_jax.arrays import shaped
+from lswag_jax.arrays import bind, shaped
 from lswag_jax.proxies.wide.arrays import (
     UNKNOWN,
     Wide,
@@ -43,13 +43,6 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
         return function
 
     return keep
-
-
-def bind(eqn: core.JaxprEqn, operands: Sequence[Any], **changed: Any) -> list:
-    """The primitive's outputs for plain arrays."""
-    primitive = eqn.primitive
-    out = primitive.bind(*operands, **primitive.get_bind_params(eqn.params) | changed)
-    return list(out) if primitive.multiple_results else [out]
 
 
 def as_ordinary(eqn: core.JaxprEqn, operands: Sequence[Any]) -> list:

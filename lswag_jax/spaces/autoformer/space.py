@@ -8,13 +8,13 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax.options import Count, Share
+from lswag_jax.options import Bound, Depth, ImageSize, Share, Size
 from lswag_jax.spaces.autoformer import network as networks
 from lswag_jax.spaces.autoformer import variables as network_variables
 from lswag_jax.spaces.autoformer.genotype import AutoFormerGenotype
@@ -48,17 +48,17 @@ class AutoFormer(Space[AutoFormerGenotype]):
     """
 
     name: str
-    embed_dims: tuple[int, ...]
-    head_counts: tuple[int, ...]
-    mlp_ratios: tuple[float, ...]
-    depths: tuple[int, ...]
-    head_dim: Count | None = 64
+    embed_dims: tuple[Size, ...]
+    head_counts: tuple[Size, ...]
+    mlp_ratios: tuple[Annotated[float, Bound(0, 1_000, above=True)], ...]
+    depths: tuple[Depth, ...]
+    head_dim: Size | None = 64
     relative_position: bool = True
     norm_eps: float = 1e-5
-    image_size: Count = 224
-    patch_size: Count = 16
-    channels: Count = 3
-    num_classes: Count = 1000
+    image_size: ImageSize = 224
+    patch_size: ImageSize = 16
+    channels: Size = 3
+    num_classes: Size = 1000
 
     genotype_class: ClassVar[type] = AutoFormerGenotype
     count_rules: ClassVar[tuple[str, ...]] = ("exact", "cream")

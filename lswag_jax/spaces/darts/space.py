@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax.options import Count, Share
+from lswag_jax.options import Depth, ImageSize, Share, Size
 from lswag_jax.spaces.base import Space, scale_params
 from lswag_jax.spaces.darts import network as networks
 from lswag_jax.spaces.darts.genotype import NODES, OPS, DartsGenotype, Edge
@@ -53,14 +53,14 @@ class Darts(Space[DartsGenotype]):
     """
 
     name: str = "darts"
-    layers: Count = 8
-    width: Count = 32
+    layers: Depth = 8
+    width: Size = 32
     stem: Literal["cifar", "imagenet"] = "cifar"
     affine: bool = False
     pool_norm: bool = True
-    image_size: Count = 32
-    channels: Count = 3
-    num_classes: Count = 10
+    image_size: ImageSize = 32
+    channels: Size = 3
+    num_classes: Size = 10
 
     genotype_class: ClassVar[type] = DartsGenotype
     count_rules: ClassVar[tuple[str, ...]] = ("exact", "naslib")

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax.options import Bound, Count, Share
+from lswag_jax.options import Bound, Depth, ImageSize, Share, Size
 from lswag_jax.spaces.base import Space, scale_params
 from lswag_jax.spaces.layers import centre_scale, unit_mask
 from lswag_jax.spaces.nasbench101 import network as networks
@@ -57,12 +57,12 @@ class NasBench101(Space[NasBench101Genotype]):
     """
 
     name: str = "nasbench101"
-    width: Annotated[int, Bound(INNER)] = 128
-    stacks: Count = 3
-    cells: Count = 3
-    image_size: Count = 32
-    channels: Count = 3
-    num_classes: Count = 10
+    width: Annotated[int, Bound(INNER, 100_000)] = 128
+    stacks: Depth = 3
+    cells: Depth = 3
+    image_size: ImageSize = 32
+    channels: Size = 3
+    num_classes: Size = 10
 
     genotype_class: ClassVar[type] = NasBench101Genotype
     count_rules: ClassVar[tuple[str, ...]] = ("exact", "naslib")

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax.options import Count
+from lswag_jax.options import Depth, ImageSize, Size
 from lswag_jax.spaces.base import Space, scale_params
 from lswag_jax.spaces.blocks import edge_of
 from lswag_jax.spaces.layers import centre_scale
@@ -44,11 +44,11 @@ class NasBench201(Space[NasBench201Genotype]):
     """
 
     name: str = "nasbench201"
-    width: Count = 16
-    cells: Count = 5
-    image_size: Count = 32
-    channels: Count = 3
-    num_classes: Count = 10
+    width: Size = 16
+    cells: Depth = 5
+    image_size: ImageSize = 32
+    channels: Size = 3
+    num_classes: Size = 10
 
     genotype_class: ClassVar[type] = NasBench201Genotype
     count_rules: ClassVar[tuple[str, ...]] = ("exact", "naslib")

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 
 from lswag_jax import tasks
-from lswag_jax.options import Bound, Count
+from lswag_jax.options import Bound, Size
 from lswag_jax.spaces.base import Genotype, Space
 from lswag_jax.spaces.plan import Plan
 from lswag_jax.spaces.transnas.genotype import MAX_MODULES
@@ -43,10 +43,10 @@ class TransNAS(Space[Genotype]):
     # What is given may be less than what the base class has: a name, or None for the task's own.
     task: Task | str = "class_object"  # pyright: ignore[reportIncompatibleMethodOverride]
     num_classes: int | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
-    image_size: Annotated[int, Bound(4)] = 256
-    channels: Count = 3
-    width: Annotated[int, Bound(2)] = 64
-    decoder_width: Annotated[int, Bound(64)] = 1024
+    image_size: Annotated[int, Bound(4, 10_000)] = 256
+    channels: Size = 3
+    width: Annotated[int, Bound(2, 100_000)] = 64
+    decoder_width: Annotated[int, Bound(64, 100_000)] = 1024
     encoder_only: bool = False
 
     def __post_init__(self) -> None:
