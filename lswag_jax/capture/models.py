@@ -211,7 +211,7 @@ def _parts(module: Any, variables: Any, method: Any, rngs: Any) -> tuple[Callabl
         raise ValueError(f"an {kind} model holds its own weights, variables must be None.")
     if isinstance(module, nnx.Module):
         graph, weights = adapters.nnx_variables(module)
-        has = any(isinstance(m, nnx.BatchNorm) for _, m in nnx.iter_modules(module))
+        has = any(isinstance(m, nnx.BatchNorm) for _, m in adapters.nnx_modules(module))
         return Nnx(graph, method), weights, has
     if "equinox" in library:
         return _equinox(module)
