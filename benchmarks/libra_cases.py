@@ -1,6 +1,7 @@
 """The benchmarks and tasks of the LIBRA paper's Tables 1 and 4 that public values cover."""
 
 import dataclasses
+import functools
 import pathlib
 
 import numpy as np
@@ -90,12 +91,18 @@ THIRDS = {
 def published(case: Case, root: pathlib.Path) -> GroundTruth:
     """Accuracies and scores of a case, one data set, without what failed everywhere."""
     space = spaces.get(case.space)
-    table = _of(convert("nbsz_csv", root / case.table, space), case.dataset)
+    table = _of(_converted(root / case.table, case.space), case.dataset)
     if case.later:
         there = table.metrics(case.dataset)
-        later = _of(convert("nbsz_csv", root / case.later, space), case.dataset)
+        later = _of(_converted(root / case.later, case.space), case.dataset)
         table, _ = table.join(later.only(name for name in LATER if name not in there), space)
     return table
+
+
+@functools.cache
+def _converted(path: pathlib.Path, space: str) -> GroundTruth:
+    """A file holds up to seven cases and is read once."""
+    return convert("nbsz_csv", path, spaces.get(space))
 
 
 def _of(table: GroundTruth, dataset: str) -> GroundTruth:
@@ -117,7 +124,7 @@ def with_own(case: Case, root: pathlib.Path, scores: pathlib.Path) -> GroundTrut
     space, own = spaces.get(case.space), _covered(tables.read(scores))
     files = [published(case, root)]
     if case.later:
-        files.append(_of(convert("nbsz_csv", root / case.later, space), case.dataset))
+        files.append(_of(_converted(root / case.later, case.space), case.dataset))
     table = min(files, key=lambda t: len(own.align(t.genotypes).unmatched) - len(t))
     more = [name for name in table.metrics(case.dataset) if name not in own.metrics(case.dataset)]
     joined, _ = own.join(table.only(more), space)

@@ -3,6 +3,7 @@
 import functools
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from importlib import import_module
 from typing import Any, TypeVar, cast
 
 import jax
@@ -15,7 +16,9 @@ Array = jax.Array
 Variables = Mapping[str, Any]  # of a Flax module: collections of nested parameters
 Term = TypeVar("Term")
 # A context with 64-bit types; JAX before 0.8 has it elsewhere.
-enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
+enable_x64: Callable[[bool], Any] = (
+    getattr(jax, "enable_x64", None) or import_module("jax.experimental").enable_x64
+)
 
 
 def bind(eqn: Any, operands: Sequence[Any], **changed: Any) -> list:
@@ -96,6 +99,11 @@ def source(array: Any) -> int:
     return 0 if stack is None else id(stack)
 
 
+def home(array: Any) -> int:
+    """The same number for rows of one stack, one of its own for every other array."""
+    return source(array) or id(array)
+
+
 def stacked(arrays: Sequence[Any]) -> Array:
     """`jnp.stack(arrays)`; of `rows` of one array a part of it, which copies little or nothing.
 
@@ -169,3 +177,21 @@ def alike(keys: Iterable[Hashable], arrays: Sequence[Any] = ()) -> list[list[int
 def shaped(atom: core.Var | core.Literal) -> ShapedArray:
     """Shape and type of a value in a traced program, all of whose values are arrays."""
     return cast(ShapedArray, atom.aval)
+
+
+def bodies(eqn: core.JaxprEqn) -> list[core.ClosedJaxpr]:
+    """Programs that an equation runs, of a call the one that it calls.
+
+    Example:
+        >>> program = jax.make_jaxpr(jax.jit(lambda x: 2 * x))(1.0)
+        >>> [len(body.jaxpr.eqns) for eqn in program.jaxpr.eqns for body in bodies(eqn)]
+        [1]
+    """
+    found = []
+    for value in eqn.params.values():
+        for item in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(item, core.ClosedJaxpr):
+                found.append(item)
+            elif isinstance(item, core.Jaxpr):
+                found.append(core.ClosedJaxpr(item, ()))
+    return found

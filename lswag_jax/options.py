@@ -145,7 +145,7 @@ def _check(hint: Any, name: str, value: Any, owner: str) -> None:
 
 def _is_huge(value: Any) -> bool:
     """Whether an integer is none of a computer's."""
-    return isinstance(value, numbers.Integral) and not -(2**63) <= value < 2**63
+    return isinstance(value, numbers.Integral) and not -(2**63) <= int(value) < 2**63
 
 
 def typed(function: Function) -> Function:

@@ -21,6 +21,15 @@ CASES = pytest.mark.parametrize(
     ],
     ids=["-".join(names) for names in SETS],
 )
+# What compiles longest, of the files of this repository alone; CI runs all, marked slow.
+SMALL_CASES = pytest.mark.parametrize(
+    ("file", "weights"),
+    [
+        pytest.param(*names, marks=() if "micro64" in names[0] else pytest.mark.slow)
+        for names in SETS
+    ],
+    ids=["-".join(names) for names in SETS],
+)
 
 # One pass over the 8 gradient samples, with patterns of 8 and of 32; one over two batches of 8.
 SAMPLES = (
@@ -67,7 +76,7 @@ def test_super_network(x64):
     jax.tree.map(np.testing.assert_array_equal, cut, golden.variables)
 
 
-@CASES
+@SMALL_CASES
 def test_lswag_of_8_and_32_samples(file, weights):
     """Per-layer sums, per-layer and union cardinalities, and the score."""
     golden = load(file, weights)
@@ -106,7 +115,7 @@ def test_patterns_of_8_samples(file, weights):
     assert table["params"][0] == golden.value("val64/params")
 
 
-@CASES
+@SMALL_CASES
 def test_two_batches(file, weights):
     """Two mini-batches of 8: the statistics of `ext64/batchwise_*` and the ZiCo score."""
     golden = load(file, weights)
@@ -143,7 +152,7 @@ def test_moments_element_by_element(x64, file):
             np.testing.assert_allclose(ours.reshape(theirs.shape), theirs, rtol=1e-6, atol=1e-15)
 
 
-@CASES
+@SMALL_CASES
 def test_float32(file, weights):
     """Lambda to 1e-4 and the cardinalities exactly."""
     golden = load(file, weights, np.float32)
@@ -160,10 +169,10 @@ def test_float32(file, weights):
 # Not fisher: the published code sums over channels instead of tokens.
 GRADIENTS = ("snip", "grad_norm", "plain", "l2_norm", "grasp", "synflow")
 JACOBIANS = {"jacov": "jacov", "epe_nas": "epe_nas", "ntk": "te_nas_ntk_cond"}
-POSITIVE = (Dss(label="role"), Dss(label="shape", branch="shape"))
+ROLE, SHAPE = Dss(label="role"), Dss(label="shape", branch="shape")
 
 
-@CASES
+@SMALL_CASES
 def test_gradients(file, weights):
     """Proxies of one mini-batch's gradient and SynFlow, and their layers."""
     golden = load(file, weights)
@@ -179,11 +188,11 @@ def test_gradients(file, weights):
         assert table.raw[name][0] == pytest.approx(golden.value(f"val64/{key}"), rel=1e-6)
 
 
-@CASES
+@SMALL_CASES
 def test_dss(file, weights):
     """AZ-NAS's repaired DSS and Auto-Prox's port, layer by layer."""
     golden = load(file, weights)
-    table = scores(file, weights, POSITIVE, 8)
+    table = scores(file, weights, (ROLE if golden.is_cream else SHAPE,), 8)
     if golden.is_cream:
         assert table["role"][0] == pytest.approx(golden.value("val64/az_dss"), rel=1e-6)
         layers = table.parts["role"]["layers"][0]

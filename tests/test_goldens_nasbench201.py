@@ -11,17 +11,20 @@ from lswag_jax.proxies import GradSign, Gsnr, LinearRegions, MeCo, Nwot, Swap
 from tests.helpers import cnn_goldens, goldens
 
 FILES = ("best", "mixed", "sparse", "deadbranch")
-# The others run in CI, marked slow.
-QUICK = (("mixed", "default"),)
-CASES = [
-    pytest.param(
-        (file, weights),
-        id=f"{file}-{weights}",
-        marks=() if (file, weights) in QUICK else pytest.mark.slow,
-    )
-    for file in FILES
-    for weights in ("default", "gauss", "kaiming")
-]
+
+
+def quick(name):
+    """Every file with each weight set; all but one of this file run in CI, marked slow."""
+    cases = [
+        pytest.param(
+            (file, weights),
+            id=f"{file}-{weights}",
+            marks=() if (file, weights) == (name, "default") else pytest.mark.slow,
+        )
+        for file in FILES
+        for weights in ("default", "gauss", "kaiming")
+    ]
+    return pytest.mark.parametrize("golden", cases, indirect=True)
 
 
 def make(arrays):
@@ -30,7 +33,7 @@ def make(arrays):
     return spaces.get("nasbench201", width=width, cells=cells).build(genotype)
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture
 def golden(request):
     return _golden(*request.param)
 
@@ -41,14 +44,22 @@ def _golden(file, weights):
     return cnn_goldens.CnnGolden(*names, weights, 16, make, lambda names: range(len(names)))
 
 
-@cnn_goldens.every_check
+@quick("mixed")  # has every kind of operation
+@cnn_goldens.checks([name for name in cnn_goldens.CHECKS if name not in cnn_goldens.LONG])
 def test_golden(golden, check):
+    check(golden)
+
+
+@quick("sparse")  # without convolutions in its cells, which compiles in half the time
+@cnn_goldens.checks(cnn_goldens.LONG)
+def test_golden_by_backward_passes(golden, check):
     check(golden)
 
 
 FEATURES = ("az_expressivity", "az_progressivity", "az_trainability")
 
 
+@quick("sparse")
 @pytest.mark.parametrize("images", ["images", "gauss1"])
 def test_az_nas(golden, images):
     """On both batches of images, with the file's signs."""
@@ -63,6 +74,7 @@ def test_az_nas(golden, images):
         assert table.raw[name][0] == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
+@quick("sparse")
 def test_gradsign(golden):
     """The file has the mean over the weights."""
     num_weights = sum(value.size for key, value in golden.arrays.items() if _is_kernel(golden, key))
@@ -75,6 +87,7 @@ def _is_kernel(golden, key):
     return key.startswith(f"{golden.weights}/w/") and golden.arrays[key].ndim in (2, 4)
 
 
+@quick("sparse")
 def test_regions_and_meco(golden):
     """Regions of the file's small images; MeCo's eigenvalues of layers, norms and activations."""
     extra = golden.extra()
@@ -92,6 +105,7 @@ def test_regions_and_meco(golden):
         assert np.abs(eigenvalues - value).min() < 1e-9
 
 
+@quick("sparse")
 def test_gsnr_of_single_images(golden):
     """The published code for NAS-Bench-101: batches of one image, in training mode."""
     name = f"{golden.file}/{golden.weights}/val64/xi_gsnr_persample_trainBN"
@@ -101,7 +115,7 @@ def test_gsnr_of_single_images(golden):
 
 def test_patterns_of_other_weights():
     """NASWOT and SWAP of one weight set, drawn, equal those of a network that has it."""
-    default, gauss = (_golden("mixed", name) for name in ("default", "gauss"))
+    default, gauss = (_golden("sparse", name) for name in ("default", "gauss"))
     flat = traverse_util.flatten_dict(gauss.variables()["params"], sep="/")
     kernels = {name: leaf for name, leaf in flat.items() if name.endswith("kernel")}
     draws = {f"{p}/{name}": k for p in ("nwot", "swap") for name, k in kernels.items()}

@@ -18,6 +18,7 @@ import os
 import pathlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import resources
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -305,6 +306,28 @@ def read(path: str | os.PathLike, space: Space | None = None) -> GroundTruth:
         own = dict(zip(texts, own_texts(texts, space, path), strict=True))
         groups = [r._replace(genotypes=[own[text] for text in r.genotypes]) for r in groups]
     return GroundTruth.from_records(groups)
+
+
+@typed
+def load(name: str) -> GroundTruth:
+    """A table that comes with the package.
+
+    "vit_tasks": vision transformers of `autoformer_mini` on six tasks (docs/vit_tasks.md); what is
+    trained so far, its provenance says how many networks. "toy_nasbench201": 48 small cells.
+
+    Raises:
+        ValueError: there is no such table.
+
+    Example:
+        >>> load("toy_nasbench201").datasets
+        ('fashion_mnist',)
+    """
+    folder = resources.files("lswag_jax") / "assets"
+    files = {f.name.partition(".")[0]: f for f in folder.iterdir() if ".csv" in f.name}
+    if name not in files:
+        raise ValueError(f"no table {name!r} comes with the package, {sorted(files)} do.")
+    with resources.as_file(files[name]) as path:
+        return read(path)
 
 
 @typed

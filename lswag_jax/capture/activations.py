@@ -17,9 +17,9 @@ from jax.extend import core
 from scipy import special
 
 from lswag_jax import marks
-from lswag_jax.arrays import shaped
+from lswag_jax.arrays import bodies, shaped
 
-_HALF = np.geomspace(1e-2, 40, 24)
+_HALF = np.geomspace(1e-2, 200, 28)
 _GRID = np.concatenate([-_HALF[::-1], [0.0], _HALF])
 _SLOPE = 0.25  # stands for a parameter in a curve, as PReLU's
 
@@ -70,15 +70,6 @@ _NUMPY: Mapping[str, Callable] = {
 }
 
 
-def call_body(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
-    """What a call computes; None for other equations."""
-    for key in ("call_jaxpr", "jaxpr"):
-        body = eqn.params.get(key)
-        if body is not None and eqn.primitive.name in _CALLS:
-            return body if isinstance(body, core.ClosedJaxpr) else core.ClosedJaxpr(body, ())
-    return None
-
-
 _MOVES = ("reshape", "broadcast_in_dim", "squeeze", "transpose")  # they change no value
 _CALLS = ("jit", "pjit", "custom_jvp_call", "custom_vjp_call", "checkpoint", "remat", "remat2")
 
@@ -98,8 +89,7 @@ def curve(eqn: core.JaxprEqn, operands: Sequence[np.ndarray | None]) -> np.ndarr
     with np.errstate(all="ignore"):
         if eqn.primitive.name in _NUMPY:
             return np.asarray(_NUMPY[eqn.primitive.name](eqn.params, *operands))
-        body = call_body(eqn)
-        return None if body is None else _evaluate(body, operands)
+        return _evaluate(bodies(eqn)[0], operands) if eqn.primitive.name in _CALLS else None
 
 
 def _evaluate(body: core.ClosedJaxpr, operands: Sequence) -> np.ndarray | None:
@@ -118,8 +108,9 @@ def _number(var: Any, env: Mapping) -> np.ndarray | None:
 
 
 def is_activation(y: np.ndarray) -> bool:
-    """Whether a curve over the grid is an activation's, up to a factor."""
-    return _is_one_sided(y) or _is_bent_line(y) or (_is_odd_and_bounded(y) and not is_softcap(y))
+    """Whether a curve over the grid is an activation's, up to a factor, or that of -x."""
+    is_bent = any(_is_one_sided(side) or _is_bent_line(side) for side in (y, y[::-1]))
+    return is_bent or (_is_odd_and_bounded(y) and not is_softcap(y))
 
 
 def is_activation_call(eqn: core.JaxprEqn) -> bool:
@@ -152,11 +143,11 @@ def _is_one_sided(y: np.ndarray) -> bool:
 def _is_bent_line(y: np.ndarray) -> bool:
     """A line far on the right, less than it far on the left: leaky ReLU, ELU, GELU, SiLU."""
     right = y[len(_HALF) + 1 :]
-    slope = y[-1] / _GRID[-1]
-    if not _is_passing_zero(y) or not slope > 0 or not (right > 0).all():
+    if not _is_passing_zero(y) or not (right > 0).all():
         return False
-    straight = np.allclose(np.diff(y[-3:]), slope * np.diff(_GRID[-3:]), rtol=1e-3)
-    return bool(straight and abs(y[0]) < 0.95 * slope * abs(_GRID[0]))
+    before, slope = np.diff(y[-3:]) / np.diff(_GRID[-3:])
+    is_straight = np.isclose(before, slope, rtol=1e-3)
+    return bool(is_straight and slope > 0 and abs(y[0]) < 0.95 * slope * abs(_GRID[0]))
 
 
 def _is_odd_and_bounded(y: np.ndarray) -> bool:
@@ -193,7 +184,7 @@ class _Step:
     root: Any
     y: np.ndarray
     parents: list
-    is_tanh: bool
+    name: str  # of the primitive
     shifted: np.ndarray | None = None  # the curve over the last x + c that it passed, if any
     children: list = dataclasses.field(default_factory=list)
     escapes: bool = False  # something outside of the chain reads it
@@ -237,7 +228,7 @@ def _chains(jaxpr: core.Jaxpr, kind: Callable[[Any], str], numbers: dict) -> lis
         arrays = [v for v in eqn.invars if kind(v) == "images"]
         if eqn.primitive.name in _MOVES and arrays and arrays[0] in steps:
             before = steps[arrays[0]]
-            step = _Step(index, before.root, before.y, [before], False, before.shifted)
+            step = _Step(index, before.root, before.y, [before], "", before.shifted)
             before.children.append(step)
             steps[eqn.outvars[0]] = step
             continue
@@ -268,7 +259,7 @@ def _chains(jaxpr: core.Jaxpr, kind: Callable[[Any], str], numbers: dict) -> lis
         last = y if shifted is None else shifted
         if _line(_GRID, last) and not _line(_GRID, last, through_zero=True):
             shifted = _GRID  # x + c: what follows is looked at as a curve of it, too
-        step = _Step(index, roots.pop(), y, parents, eqn.primitive.name == "tanh", shifted)
+        step = _Step(index, roots.pop(), y, parents, eqn.primitive.name, shifted)
         steps[eqn.outvars[0]] = step
         for parent in parents:
             parent.children.append(step)
@@ -289,7 +280,13 @@ def _other(eqn: core.JaxprEqn, var: Any, kind: str, numbers: Mapping) -> np.ndar
 def _is_candidate(step: _Step) -> bool:
     """Whether it has an activation's curve, and is no multiple of one that has it already."""
     repeats = (_line(p.y, step.y, through_zero=True) and _is_bent(p) for p in step.parents)
-    return _is_bent(step) and not any(repeats)
+    return _is_bent(step) and not any(repeats) and not _is_moment(step)
+
+
+def _is_moment(step: _Step) -> bool:
+    """Whether it is the square of an activation that is read itself, as a norm takes one."""
+    is_square = step.name in ("square", "integer_pow", "mul") and len(step.parents) == 1
+    return is_square and any(p.escapes and _is_bent(p) for p in step.parents)
 
 
 def _is_shifted_activation(step: _Step) -> bool:
@@ -304,7 +301,7 @@ def _is_bent(step: _Step) -> bool:
     """Whether it has an activation's curve; a tanh of whatever has."""
     if step.y.dtype == bool:
         return False
-    is_one = is_activation(step.y) or (step.is_tanh and not is_gate(step.y))
+    is_one = is_activation(step.y) or (step.name == "tanh" and not is_gate(step.y))
     return is_one or _is_shifted_activation(step)
 
 
@@ -324,7 +321,7 @@ def _representative(step: _Step) -> int | None:
     if not any(other.escapes for other in same):
         return None
     multiples = [other for other in same if _line(step.y, other.y, through_zero=True)]
-    slopes = [abs(other.y[-1] / _GRID[-1] - 1) < 1e-3 for other in multiples]
+    slopes = [abs(np.abs(other.y).max() / _GRID[-1] - 1) < 1e-3 for other in multiples]
     return multiples[slopes.index(True) if True in slopes else 0].index
 
 

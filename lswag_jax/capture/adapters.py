@@ -77,42 +77,48 @@ def linen_network(
 
     def network(variables: Mapping, images: Any, hook: Callable) -> Any:
         batch = len(jax.tree.leaves(images)[0])
-
-        def intercept(next_fun, call_args, call_kwargs, context):
-            layer = context.module
-            if context.method_name != "__call__":
-                return next_fun(*call_args, **call_kwargs)
-            params = layer.variables.get("params", {})
-            own = {name: p for name, p in params.items() if not isinstance(p, Mapping)}
-            if own:
-                call_args, call_kwargs = _first_by_position(layer, call_args, call_kwargs)
-            name, x = "/".join(layer.path), cast(Any, call_args[0] if call_args else None)
-            is_scored = not layer.path or layer.path[0] not in unscored
-            if not is_scored and len(layer.path) == 1:
-                x = hook(name, "end", None, {}, x, [], x)
-                call_args = (x, *call_args[1:])
-            if isinstance(layer, Feature):
-                kind = "final" if layer.final else "feature"
-                return hook(name, kind, None, {}, x, list(call_args[1:]), x)
-            if isinstance(layer, nn.BatchNorm):
-                stats = layer.variables.get("batch_stats", {})
-                running = (stats.get("mean"), stats.get("var"))
-                active = call_kwargs.get("active")
-                record = hook if is_scored else no_hook
-                return run_batch_norm(
-                    record, name, layer, own, x, running, batch_norm, batch, active
-                )
-            output = next_fun(*call_args, **call_kwargs)
-            if not (is_scored and own and isinstance(layer, _LINEN_NORMS)):
-                return output
-            apply, extra = _repeat(layer, call_args[1:], call_kwargs)
-            return hook(name, "norm", apply, own, x, extra, output)
-
+        intercept = _interceptor(hook, batch_norm, batch, unscored=unscored)
         with nn.intercept_methods(intercept):
             options = {"method": method} if method is not None else {}
             return module.apply(variables, images, *args, rngs=cast(Any, rngs), **options, **kwargs)
 
     return Network(network, variables, dead=keeps_dead_code(module))
+
+
+def _interceptor(
+    hook: Callable, batch_norm: str, batch: int, within: str = "", unscored: Sequence[str] = ()
+) -> Callable:
+    """What tells `hook` of the calls of Linen modules, whose names start with `within`."""
+
+    def intercept(next_fun, call_args, call_kwargs, context):
+        layer = context.module
+        if context.method_name != "__call__":
+            return next_fun(*call_args, **call_kwargs)
+        params = layer.variables.get("params", {})
+        own = {name: p for name, p in params.items() if not isinstance(p, Mapping)}
+        if own:
+            call_args, call_kwargs = _first_by_position(layer, call_args, call_kwargs)
+        name, x = within + "/".join(layer.path), cast(Any, call_args[0] if call_args else None)
+        is_scored = not layer.path or layer.path[0] not in unscored
+        if not is_scored and len(layer.path) == 1:
+            x = hook(name, "end", None, {}, x, [], x)
+            call_args = (x, *call_args[1:])
+        if isinstance(layer, Feature):
+            kind = "final" if layer.final else "feature"
+            return hook(name, kind, None, {}, x, list(call_args[1:]), x)
+        if isinstance(layer, nn.BatchNorm):
+            stats = layer.variables.get("batch_stats", {})
+            running = (stats.get("mean"), stats.get("var"))
+            active = call_kwargs.get("active")
+            record = hook if is_scored else no_hook
+            return run_batch_norm(record, name, layer, own, x, running, batch_norm, batch, active)
+        output = next_fun(*call_args, **call_kwargs)
+        if not (is_scored and own and isinstance(layer, _LINEN_NORMS)):
+            return output
+        apply, extra = _repeat(layer, call_args[1:], call_kwargs)
+        return hook(name, "norm", apply, own, x, extra, output)
+
+    return intercept
 
 
 def keeps_dead_code(module: nn.Module) -> bool:
@@ -150,9 +156,27 @@ def nnx_network(
         for (path, layer), own in zip(layers, parts, strict=True):
             name = "/".join(str(key) for key in path)
             layer.__class__ = _captured(type(layer), name, own, hook, batch_norm, batch)
+        for path, layer in nnx.iter_modules(copy):
+            if isinstance(layer, nnx.bridge.ToNNX):
+                within = "".join(f"{key}/" for key in path)
+                intercept = _interceptor(hook, batch_norm, batch, within)
+                layer.__class__ = _intercepted(type(layer), intercept)
         return (getattr(copy, method) if method else copy)(images, *args, **kwargs)
 
     return Network(network, variables)
+
+
+def _intercepted(cls: type, intercept: Callable) -> type:
+    """A subclass of `ToNNX` whose Linen module runs in its evaluation mode and is listened to."""
+
+    def call(self, *args, **kwargs):
+        module, method = modes.in_mode(self.to_nnx__module), kwargs.get("method") or "__call__"
+        called = getattr(type(module), method) if isinstance(method, str) else method
+        self.to_nnx__module = module
+        with nn.intercept_methods(intercept):
+            return cls.__call__(self, *args, **modes.arguments(called, 1 + len(args)) | kwargs)
+
+    return type(cls.__name__, (cls,), {"__call__": call})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from lswag_jax.spaces.layers import unit_mask
 
 Array = jax.Array
+STATISTICS = "lswag_jax_batch_statistics"  # where the samples of a batch may be mixed
 BATCH_NORM_MODES = ("frozen", "eval", "batch1_train", "through")  # of per-sample gradients
 
 
@@ -114,7 +115,8 @@ def _statistics(x: Array, features: tuple, mode: str, running: tuple) -> tuple[A
         return None, None
     source = jax.lax.stop_gradient(x) if mode == "frozen" else x
     axes = tuple(axis for axis in range(x.ndim) if axis not in features)
-    return source.mean(axes), source.var(axes)
+    with jax.named_scope(STATISTICS):
+        return source.mean(axes), source.var(axes)
 
 
 def _normalise(

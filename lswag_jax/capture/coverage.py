@@ -6,16 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from flax import nnx
 from jax.extend import core
 
 from lswag_jax.arrays import shaped
+from lswag_jax.capture.batch_norm import STATISTICS
 from lswag_jax.capture.network import leaf_name
 from lswag_jax.capture.products import Use
+from lswag_jax.capture.program import MARK, PRODUCTS, name_of, place_of
 from lswag_jax.capture.record import Mark, Program
+from lswag_jax.capture.samples import Place, places
 
 # Where a stored array meets the samples in one of these it was scaled, not shown or looked up.
 _SHOWN = ("add", "sub", "add_any", "concatenate", "select_n", "pad", "dynamic_update_slice")
 _LOOKED_UP = ("gather", "dynamic_slice")
+_UNFOLDED = ("reshape", "slice", "dynamic_slice", "split", "transpose", "convert_element_type")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +39,7 @@ class Coverage:
         activations: units of each activation layer, a sample.
         norms: normalisation layers by name, and the mode that they run in.
         foreign: modules with a state in `batch_stats` that no known BatchNorm owns.
+        mixed: places where the samples of a batch are mixed by other means than BatchNorm.
     """
 
     layers: tuple[tuple[str, tuple[int, ...], int], ...]
@@ -42,6 +49,7 @@ class Coverage:
     activations: tuple[int, ...]
     norms: Mapping[str, str]
     foreign: tuple[str, ...]
+    mixed: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, program: Program, batch_norm: str, statistics: Sequence[str] = ()) -> "Coverage":
@@ -59,7 +67,11 @@ class Coverage:
         biases = {names[use.bias.number] for use in uses if use.bias is not None}
         missed, tables = {}, []
         for name, var in variables.items():
-            if shaped(var).ndim < 2 or name in captured | biases:
+            if name in captured | biases:
+                continue
+            if shaped(var).ndim < 2:
+                if _is_flat(var, program):
+                    missed[name] = "which is stored as a vector"
                 continue
             why = _why_missed(var, program)
             if why:
@@ -81,6 +93,7 @@ class Coverage:
             ),
             norms,
             tuple(sorted(owners - {name.partition("[")[0] for name in norms})),
+            _mixed(program),
         )
 
     def __str__(self) -> str:
@@ -95,6 +108,7 @@ class Coverage:
         lines.append(f"activations, units a sample: {units}")
         lines += [f"normalisation {name}: {mode}" for name, mode in self.norms.items()]
         lines += [f"a normalisation of your own, as it is: {name}" for name in self.foreign]
+        lines += [f"samples are mixed in {place}" for place in self.mixed]
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
@@ -111,9 +125,15 @@ class Coverage:
                 f"proxies see {self.share:.0%} of the model's weights; they miss {names}{more}."
             )
         if self.foreign:
+            more = f" and {len(self.foreign) - 3} more" if len(self.foreign) > 3 else ""
             found.append(
-                f"the model keeps batch_stats in {', '.join(self.foreign)}, which is no BatchNorm "
-                "of Flax and does not follow `batch_norm`: it runs as it is written."
+                f"the model keeps batch_stats in {', '.join(self.foreign[:3])}{more}, which is no "
+                "BatchNorm of Flax and does not follow `batch_norm`: it runs as it is written."
+            )
+        if self.mixed:
+            found.append(
+                f"the model mixes the samples of a batch in {self.mixed[0]}: a sample's gradients "
+                "are then those of all the losses that it moves."
             )
         return found
 
@@ -136,6 +156,39 @@ def _norms(program: Program, batch_norm: str) -> dict[str, str]:
     return found
 
 
+def _mixed(program: Program) -> tuple[str, ...]:
+    """Places of sums and products over the samples, those of BatchNorm left out."""
+    jaxpr, kind, batch = program.flat.jaxpr, program.flat.kind, program.batch
+    known: dict[Any, Place | None] = {
+        v: Place(0) for v in jaxpr.invars if kind(v) == "images" and shaped(v).ndim
+    }
+    found = []
+    for eqn in jaxpr.eqns:
+        own = [None if isinstance(v, core.Literal) else known.get(v) for v in eqn.invars]
+        after = own[-1:] if name_of(eqn).startswith(MARK) else places(eqn, own, batch)
+        known.update(zip(eqn.outvars, after, strict=True))
+        is_sum = eqn.primitive.name in ("reduce_sum", "reduce_max", "reduce_min", "dot_general")
+        is_own = STATISTICS in str(eqn.source_info.name_stack)
+        if is_sum and any(own) and not any(after) and batch > 1 and not is_own:
+            found.append(place_of(eqn))
+    return tuple(dict.fromkeys(found))
+
+
+def _is_flat(var: Any, program: Program) -> bool:
+    """Whether a vector is made into a matrix that meets the images in a product."""
+    seen = {var}
+    for eqn in program.flat.jaxpr.eqns:
+        mine = [v for v in eqn.invars if not isinstance(v, core.Literal) and v in seen]
+        if mine and eqn.primitive.name in _UNFOLDED:
+            seen.update(eqn.outvars)
+        is_product = (
+            eqn.primitive.name in PRODUCTS and program.flat.kind(eqn.outvars[0]) == "images"
+        )
+        if is_product and any(sum(size > 1 for size in shaped(v).shape) > 1 for v in mine):
+            return True
+    return False
+
+
 def _why_missed(var: Any, program: Program) -> str | None:
     """Why a stored array is in no layer; empty for a table or token, None for a vector."""
     seen, is_used, has_product = {var}, False, False
@@ -155,7 +208,7 @@ def _why_missed(var: Any, program: Program) -> str | None:
         is_sum = eqn.primitive.name in ("add", "sub")
         if is_sum and not has_product and shaped(var).size < shaped(eqn.outvars[0]).size:
             return None  # a bias of what parameters alone give
-        has_product |= eqn.primitive.name in ("dot_general", "conv_general_dilated")
+        has_product |= eqn.primitive.name in PRODUCTS
         seen.update(eqn.outvars)
     if shaped(var).size == max(shaped(var).shape):
         return ""
@@ -166,9 +219,19 @@ def _why_missed(var: Any, program: Program) -> str | None:
     return "which meets the images in no product"
 
 
-def batch_statistics(weights: Mapping[str, Any]) -> list[str]:
-    """Names of the arrays in the collection `batch_stats`."""
+def batch_statistics(variables: Mapping[str, Any]) -> list[str]:
+    """Names of statistics that a model keeps: `batch_stats`, and the floats of another state."""
+
+    def is_statistic(leaf: Any) -> bool:
+        if isinstance(leaf, nnx.Variable):
+            return isinstance(leaf, nnx.BatchStat)
+        return jnp.issubdtype(getattr(leaf, "dtype", bool), jnp.floating) and leaf.ndim > 0
+
     return [
-        leaf_name((jax.tree_util.DictKey("batch_stats"), *path))
-        for path, _ in jax.tree_util.tree_leaves_with_path(weights.get("batch_stats", {}))
+        leaf_name((jax.tree_util.DictKey(kind), *path))
+        for kind in ("batch_stats", "rest")
+        for path, leaf in jax.tree_util.tree_leaves_with_path(
+            variables.get(kind, {}), is_leaf=lambda leaf: isinstance(leaf, nnx.Variable)
+        )
+        if is_statistic(leaf)
     ]

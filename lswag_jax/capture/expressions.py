@@ -169,8 +169,8 @@ class Product:
         num_weight, num_arrays: further arrays of `weight` and of `function`.
         enters, leaves: where the samples are in x and in the output.
         bias: what is added, or None.
-        member: number of the slice of a stack of weights, and its axis in x, None where all have
-            the same x.
+        member: of a slice of a stack of weights that are used at once the stack's axis in the
+            product, its axis in x (None where all have the same x), and the slice's number there.
     """
 
     function: Any
@@ -180,17 +180,19 @@ class Product:
     enters: Rows
     leaves: Rows
     bias: Bias | None = None
-    member: tuple[int, int | None] | None = None
+    member: tuple[int, int | None, int] | None = None
 
     def __call__(self, params: Mapping[str, Array], inputs: Array, extra: Sequence) -> Array:
         """The output [b, ...] of inputs [b, ...]."""
         batch, x = len(inputs), self.enters.back(inputs)
         of_weight, arrays = extra[: self.num_weight], extra[self.num_weight :]
         w = self.weight(params["kernel"], *of_weight)
-        index, axis = self.member or (0, None)
-        if axis is not None:
-            x = lax.index_in_dim(x, index, axis, keepdims=False)
-        y = self.function(x, w, *arrays[: self.num_arrays])
+        if self.member is not None:  # a stack of one
+            stack, along, index = self.member
+            x = x if along is None else lax.slice_in_dim(x, index, index + 1, axis=along)
+            y = self.function(x, w[None]).squeeze(stack)
+        else:
+            y = self.function(x, w, *arrays[: self.num_arrays])
         if self.bias is not None and "bias" in params:
             y = self.bias(y, params["bias"], arrays[self.num_arrays :], batch)
         return self.leaves.first(y, batch)
@@ -209,17 +211,3 @@ class Bound:
         if self.rows is not None:
             w = lax.slice_in_dim(w, 0, x.shape[self.rows[0]], axis=self.rows[1])
         return self.step((w, x) if self.swapped else (x, w))[0]
-
-
-@dataclasses.dataclass(frozen=True)
-class Dot:
-    """A product of one member of a stack, whose axis is gone."""
-
-    numbers: tuple
-    swapped: bool
-    options: tuple
-
-    def __call__(self, x: Array, w: Array) -> Array:
-        """The product."""
-        a, b = (w, x) if self.swapped else (x, w)
-        return lax.dot_general(a, b, self.numbers, **dict(self.options))

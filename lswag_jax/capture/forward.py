@@ -13,11 +13,11 @@ import jax
 from jax import lax
 from jax.extend import core
 
-from lswag_jax.arrays import bind
+from lswag_jax.arrays import bind, bodies
+from lswag_jax.capture.program import REMATS
 
 Array = jax.Array
 _CUSTOM = ("custom_vjp_call", "custom_vjp_call_jaxpr")
-_REMATS = ("checkpoint", "remat", "remat2")
 
 
 def forward(function: Callable) -> Callable:
@@ -65,9 +65,8 @@ def _function(program: core.ClosedJaxpr) -> Callable:
 def _step(eqn: core.JaxprEqn, values: Sequence[Any]) -> list:
     """Outputs of an equation with a custom gradient in it."""
     kind, params = eqn.primitive.name, eqn.params
-    if kind in _CUSTOM or kind in _REMATS:
-        (body,) = _bodies(eqn)[:1]
-        return _run(body, *values)
+    if kind in _CUSTOM or kind in REMATS:
+        return _run(bodies(eqn)[0], *values)
     if kind == "cond":
         index, *operands = values
         branches = [functools.partial(_run, branch) for branch in params["branches"]]
@@ -92,19 +91,6 @@ def _scan(params: dict, values: Sequence[Any]) -> list:
 
 def _has_custom(eqn: core.JaxprEqn) -> bool:
     """Whether an equation is a custom gradient or holds one."""
-    bodies = _bodies(eqn)
     return eqn.primitive.name in _CUSTOM or any(
-        _has_custom(inner) for body in bodies for inner in body.jaxpr.eqns
+        _has_custom(inner) for body in bodies(eqn) for inner in body.jaxpr.eqns
     )
-
-
-def _bodies(eqn: core.JaxprEqn) -> list[core.ClosedJaxpr]:
-    """Programs that an equation runs."""
-    found = []
-    for value in eqn.params.values():
-        for item in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(item, core.Jaxpr):
-                item = core.ClosedJaxpr(item, ())
-            if isinstance(item, core.ClosedJaxpr):
-                found.append(item)
-    return found

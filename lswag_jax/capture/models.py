@@ -5,6 +5,7 @@ each. Libraries other than Flax are imported only where a model of theirs is giv
 """
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -211,8 +212,7 @@ def _parts(module: Any, variables: Any, method: Any, rngs: Any) -> tuple[Callabl
         raise ValueError(f"an {kind} model holds its own weights, variables must be None.")
     if isinstance(module, nnx.Module):
         graph, weights = adapters.nnx_variables(module)
-        has = any(isinstance(m, nnx.BatchNorm) for _, m in adapters.nnx_modules(module))
-        return Nnx(graph, method), weights, has
+        return Nnx(graph, method), weights, bool(jax.tree.leaves(nnx.state(module, nnx.BatchStat)))
     if "equinox" in library:
         return _equinox(module)
     if "keras" in library:
@@ -281,19 +281,22 @@ class Function:
 def _haiku(module: Any, variables: Any) -> tuple[Callable, Any, bool]:
     """A Haiku transform, with or without state, as a function."""
     if not isinstance(variables, tuple):
-        return Function(_Haiku(module)), {"params": variables}, False
+        return Function(_Haiku(module, False)), {"params": variables}, False
     params, state = variables
-    return Function(_Haiku(module), True), {"params": params, "rest": state}, False
+    return Function(_Haiku(module, True), True), {"params": params, "rest": state}, False
 
 
 @dataclasses.dataclass(frozen=True)
 class _Haiku:
     module: Any
+    has_state: bool
 
-    def __call__(self, params: Any, *rest_and_images: Any, **kwargs: Any) -> Any:
-        *rest, images = rest_and_images
-        output = self.module.apply(params, *rest, None, images, **kwargs)
-        return output[0] if rest else output
+    def __call__(self, params: Any, *given: Any, **kwargs: Any) -> Any:
+        apply = self.module.apply
+        key = (None,) if "rng" in inspect.signature(apply).parameters else ()
+        given = (params, *given[: self.has_state], *key, *given[self.has_state :])
+        output = apply(*given, **modes.arguments(apply, len(given)) | kwargs)
+        return output[0] if self.has_state else output
 
 
 def _equinox(module: Any) -> tuple[Callable, Any, bool]:

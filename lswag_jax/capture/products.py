@@ -7,7 +7,7 @@ number of them, so that a gradient is that of the stored parameter.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 from jax.extend import core
@@ -17,7 +17,6 @@ from lswag_jax.arrays import shaped
 from lswag_jax.capture.expressions import (
     Bias,
     Bound,
-    Dot,
     Expression,
     Product,
     Reshape,
@@ -26,9 +25,10 @@ from lswag_jax.capture.expressions import (
     made_by,
 )
 from lswag_jax.capture.program import PRODUCTS, Flat, name_of
-from lswag_jax.capture.samples import Place, Rows
+from lswag_jax.capture.samples import Place, Rows, places
 
 _TABLES = ("gather", "dynamic_slice")  # a row looked up, of a table of positions or tokens
+_LAYOUT = ("reshape", "transpose", "squeeze", "broadcast_in_dim", "convert_element_type")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,7 @@ def find(
     """
     finder = _Finder(flat, places, num_params, batch)
     found = [use for i, eqn in enumerate(flat.jaxpr.eqns[:end]) for use in finder.uses(i, eqn)]
-    weights = {use.leaf for use in found if not use.is_lookup}
+    weights = {use.leaf for use in found if not use.is_lookup or finder.meets_product(use)}
     return [use for use in found if use.leaf in weights]
 
 
@@ -94,6 +94,23 @@ class _Finder:
             for v in eqn.invars:
                 if not isinstance(v, core.Literal):
                     self._readers.setdefault(v, []).append(i)
+
+    def meets_product(self, use: Use) -> bool:
+        """Whether a matrix that was looked up goes into a product, as that of an expert does."""
+        taken = self._flat.jaxpr.eqns[use.eqn].params.get("slice_sizes", ())
+        if sum(size > 1 for size in taken) < 2:  # a row of a table
+            return False
+        unseen, seen = [use.output], set()
+        while unseen:
+            var = unseen.pop()
+            for reader in self._readers.get(var, ()):
+                eqn = self._flat.jaxpr.eqns[reader]
+                if eqn.primitive.name in PRODUCTS:
+                    return True
+                if eqn.primitive.name in _LAYOUT and reader not in seen:
+                    seen.add(reader)
+                    unseen += eqn.outvars
+        return False
 
     def uses(self, index: int, eqn: core.JaxprEqn) -> list[Use]:
         """The uses of weights in one equation."""
@@ -114,8 +131,9 @@ class _Finder:
         sources = self._sources(w)
         found = []
         for leaf, source in sources.items():
-            members = self._members(eqn, leaf, source, x, w, swapped) if len(sources) == 1 else []
-            found += members or [self._use(index, eqn, function, leaf, source, x, w, arrays)]
+            own = (index, eqn, function, leaf, source, x, w)
+            members = self._members(*own, swapped) if len(sources) == 1 else []
+            found += members or [self._use(*own, arrays)]
         return found
 
     def _shared_rows(self, eqn: core.JaxprEqn, x: Any, swapped: bool) -> tuple[int, int] | None:
@@ -149,8 +167,8 @@ class _Finder:
                     found[leaf] = var
                 return
             eqn = self._made_by[var]
-            if eqn.primitive.name not in _TABLES:
-                size = shaped(eqn.outvars[0]).size
+            size = shaped(eqn.outvars[0]).size
+            if eqn.primitive.name not in _TABLES or size == shaped(eqn.invars[0]).size:
                 is_sum = eqn.primitive.name in ("add", "sub")
                 for other in eqn.invars:
                     spread = (
@@ -195,7 +213,7 @@ class _Finder:
 
     def _use(self, index, eqn, function, leaf, source, x, w, arrays) -> Use:
         weight, extra = Expression.between(self._flat, source, w)
-        number, bias, added, output, index = self._bias(index, eqn, source)
+        number, bias, added, output, index = self._bias(index, eqn, source, w)
         call = Product(
             function,
             weight,
@@ -207,14 +225,13 @@ class _Finder:
         )
         return Use(index, leaf, number, call, x, output, (*extra, *arrays, *added))
 
-    def _members(self, eqn, leaf: Leaf, source, x, w, swapped: bool) -> list[Use]:
+    def _members(self, index, eqn, function, leaf: Leaf, source, x, w, swapped: bool) -> list[Use]:
         """A use for each slice of a stack of weights [E, ...] in one product, else none."""
         if eqn.primitive.name != "dot_general" or source is not w or shaped(w).ndim < 3:
             return []
         (contract, batched), side = eqn.params["dimension_numbers"], 0 if swapped else 1
         is_mapped = "vmap(" in str(eqn.source_info.name_stack)
-        place = self._places.get(x)
-        along = None
+        place, along = self._places.get(x), None
         if 0 in batched[side]:
             along = batched[1 - side][list(batched[side]).index(0)]
             if place is None or place.axis == along:
@@ -222,35 +239,27 @@ class _Finder:
         elif 0 in contract[side] or not is_mapped or len(contract[side]) != 1:
             return []
         (y,) = eqn.outvars
-        numbers, axis = _without_stack(eqn, side, along)
-        options = {
-            k: eqn.params[k] for k in ("precision", "preferred_element_type") if eqn.params[k]
-        }
+        (stack,) = places(eqn, [Place(0) if v is w else None for v in eqn.invars], self._batch)
         moved = self._places[y]
+        if stack is None or moved is None:
+            return []
+        axis = stack.axis
         leaves = Rows.of(
             tuple(s for d, s in enumerate(shaped(y).shape) if d != axis),
             Place(moved.axis - (moved.axis > axis), moved.inner),
             self._batch,
         )
-        found = []
+        enters, found = self._rows(x, "the input of a layer"), []
         for e in range(shaped(w).shape[0]):
-            call = Product(
-                Dot(numbers, swapped, tuple(options.items())),
-                Expression(),
-                0,
-                0,
-                self._rows(x, "the input of a layer"),
-                leaves,
-                member=None if along is None else (e, along),
-            )
-            here = self._flat.jaxpr.eqns.index(eqn)
-            found.append(Use(here, Leaf(leaf.number, e), None, call, x, y, (), (axis, e)))
+            member = (axis, along, 0 if along is None else e)
+            call = Product(function, Expression(), 0, 0, enters, leaves, member=member)
+            found.append(Use(index, Leaf(leaf.number, e), None, call, x, y, (), (axis, e)))
         return found
 
-    def _bias(self, index: int, eqn: core.JaxprEqn, kernel: Any) -> tuple:
+    def _bias(self, index: int, eqn: core.JaxprEqn, kernel: Any, w: Any) -> tuple:
         """The bias's leaf, how it is added, variables it needs, the output, and where it is."""
         (y,), moves, none = eqn.outvars, [], (None, None, (), eqn.outvars[0], index)
-        channels = _channels(eqn)
+        channels = _channels(eqn, w)
         if eqn.primitive.name == "gather":
             return none
         while len(self._readers.get(y, ())) == 1:
@@ -261,7 +270,7 @@ class _Finder:
                 return self._added(reader, after, y, other, channels, tuple(moves), kernel) or none
             if after.primitive.name == "transpose":
                 moves.append(Transpose(tuple(after.params["permutation"])))
-            elif after.primitive.name == "reshape":
+            elif after.primitive.name == "reshape" and after.params.get("dimensions") is None:
                 place = self._places[after.outvars[0]]
                 if place is None:
                     return none
@@ -302,45 +311,13 @@ class _Finder:
         return set().union(*(self._bias_leaves(v) for v in self._made_by[var].invars))
 
 
-def _channels(eqn: core.JaxprEqn) -> int:
+def _channels(eqn: core.JaxprEqn, w: Any) -> int:
     """Output channels of a product: those of the weight's axes that stay."""
     out = shaped(eqn.outvars[0]).shape
     if eqn.primitive.name == "conv_general_dilated":
         return out[eqn.params["dimension_numbers"].out_spec[1]]
     if eqn.primitive.name != "dot_general":
         return out[-1]
-    contract, batched = eqn.params["dimension_numbers"]
-
-    def free(a, side: int) -> int:
-        gone = {*contract[side], *batched[side]}
-        return math.prod(s for d, s in enumerate(a.shape) if d not in gone)
-
-    # which side is the weight does not matter: a bias has as many elements as its free axes
-    return free(eqn.invars[1].aval, 1)
-
-
-def _without_stack(eqn: core.JaxprEqn, side: int, along: int | None) -> tuple[tuple, int]:
-    """A product's dimension numbers without the stack's axis, and that axis in the output."""
-    contract, batched = ([list(axes) for axes in pair] for pair in eqn.params["dimension_numbers"])
-    other = 1 - side
-    ranks = [shaped(v).ndim for v in eqn.invars]
-    if along is None:
-        gone = {*contract[side], *batched[side]}
-        free = [d for d in range(ranks[side]) if d not in gone]
-        axis = len(batched[0]) + free.index(0)
-        if side:
-            axis += ranks[0] - len(contract[0]) - len(batched[0])
-    else:
-        axis = batched[side].index(0)
-        del batched[side][axis], batched[other][axis]
-
-    def lower(dims: Sequence[int], at: int) -> list[int]:
-        return [d - (d > at) for d in dims]
-
-    contract[side], batched[side] = lower(contract[side], 0), lower(batched[side], 0)
-    if along is not None:
-        contract[other], batched[other] = (
-            lower(d, along) for d in (contract[other], batched[other])
-        )
-    numbers = (tuple(map(tuple, contract)), tuple(map(tuple, batched)))
-    return numbers, axis
+    side = 0 if eqn.invars[0] is w else 1
+    gone = {d for axes in eqn.params["dimension_numbers"] for d in axes[side]}
+    return math.prod(size for d, size in enumerate(shaped(w).shape) if d not in gone)

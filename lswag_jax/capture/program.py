@@ -14,14 +14,14 @@ from jax.core import Tracer
 from jax.extend import core
 
 from lswag_jax import marks
-from lswag_jax.arrays import bind, shaped
+from lswag_jax.arrays import bind, bodies, shaped
 from lswag_jax.capture.activations import is_activation_call
 
 Array = jax.Array
 MARK = "lswag_jax_mark"  # of norms, feature maps and the end of what is scored
 PRODUCTS = ("dot_general", "conv_general_dilated")
 _JITS = ("jit", "pjit")
-_REMATS = ("checkpoint", "remat", "remat2")
+REMATS = ("checkpoint", "remat", "remat2")
 _CUSTOM = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 
 
@@ -84,7 +84,8 @@ def name_of(eqn: core.JaxprEqn) -> str:
 
 def place_of(eqn: core.JaxprEqn) -> str:
     """Where in the model an equation comes from, as far as its trace says."""
-    return str(eqn.source_info.name_stack) or "the model"
+    names = str(eqn.source_info.name_stack).split("/")
+    return "/".join(name for name in names if name.strip("_")) or "the model"
 
 
 def _alive(jaxpr: core.Jaxpr) -> list[core.JaxprEqn]:
@@ -159,14 +160,14 @@ def _step(eqn: core.JaxprEqn, operands: list[tuple]) -> list[tuple]:
     body = _inlined(eqn, operands)
     if body is not None:
         return _run(body.jaxpr, [(c, "constant") for c in body.consts], operands)
+    index = _known(operands[0][0]) if eqn.primitive.name == "cond" else None
+    if index is not None:
+        branches = eqn.params["branches"]
+        taken = branches[min(max(index, 0), len(branches) - 1)]
+        return _run(taken.jaxpr, [(c, "constant") for c in taken.consts], operands[1:])
     if eqn.primitive.name in ("scan", "while", "cond") and _holds_weights(eqn, operands):
         if eqn.primitive.name == "scan":
-            return _unrolled(eqn, operands)
-        index = _known(operands[0][0]) if eqn.primitive.name == "cond" else None
-        if index is not None:
-            branches = eqn.params["branches"]
-            taken = branches[min(max(index, 0), len(branches) - 1)]
-            return _run(taken.jaxpr, [(c, "constant") for c in taken.consts], operands[1:])
+            return _mapped(eqn, operands) if _is_map(eqn, operands) else _unrolled(eqn, operands)
         raise ValueError(
             f"weights are used inside of a '{eqn.primitive.name}' that depends on data, at "
             f"{place_of(eqn)}, where no layer can be captured: use a for loop, lax.scan of a known "
@@ -174,6 +175,10 @@ def _step(eqn: core.JaxprEqn, operands: list[tuple]) -> list[tuple]:
         )
     values = [value for value, _ in operands]
     kind = _joined(kind for _, kind in operands)
+    if eqn.primitive.name == "dynamic_slice" and kind == "params":
+        starts = [_known(value) for value in values[1:]]
+        if None not in starts:  # a part of a stack, at a known place
+            return [(_part(values[0], starts, eqn.params["slice_sizes"]), kind)]
     is_known = kind == "constant" and not any(isinstance(v, Tracer) for v in values)
     if is_known and all(shaped(var).ndim == 0 for var in eqn.outvars):
         with jax.ensure_compile_time_eval():  # an index that is known stays known
@@ -193,12 +198,8 @@ def _inlined(eqn: core.JaxprEqn, operands: list[tuple]) -> core.ClosedJaxpr | No
         if name_of(eqn).startswith((MARK, marks.LAYER, marks.ACTIVATION)):
             return None
         return None if is_activation_call(eqn) else eqn.params["jaxpr"]
-    if kind in _REMATS:
-        return core.ClosedJaxpr(eqn.params["jaxpr"], ())
-    if kind in _CUSTOM and _holds_weights(eqn, operands):
-        body = eqn.params.get("call_jaxpr") or eqn.params["fun_jaxpr"]
-        return body if isinstance(body, core.ClosedJaxpr) else core.ClosedJaxpr(body, ())
-    return None
+    is_called = kind in REMATS or (kind in _CUSTOM and _holds_weights(eqn, operands))
+    return bodies(eqn)[0] if is_called else None
 
 
 def _holds_weights(eqn: core.JaxprEqn, operands: list[tuple]) -> bool:
@@ -207,25 +208,43 @@ def _holds_weights(eqn: core.JaxprEqn, operands: list[tuple]) -> bool:
         kind == "params" and shaped(var).ndim >= 2
         for var, (_, kind) in zip(eqn.invars, operands, strict=True)
     )
-    return enter and any(_has_products(body) for body in _bodies(eqn))
+    return enter and any(_has_products(body.jaxpr) for body in bodies(eqn))
 
 
 def _has_products(jaxpr: core.Jaxpr) -> bool:
     return any(
         eqn.primitive.name in PRODUCTS
         or name_of(eqn).startswith((MARK, marks.LAYER))
-        or any(_has_products(body) for body in _bodies(eqn))
+        or any(_has_products(body.jaxpr) for body in bodies(eqn))
         for eqn in jaxpr.eqns
     )
 
 
-def _bodies(eqn: core.JaxprEqn) -> Iterator[core.Jaxpr]:
-    for value in eqn.params.values():
-        for item in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(item, core.ClosedJaxpr):
-                yield item.jaxpr
-            elif isinstance(item, core.Jaxpr):
-                yield item
+def _part(x: Array, starts: Sequence[Any], sizes: Sequence[int]) -> Array:
+    """What `dynamic_slice` takes, which stays inside of the array."""
+    starts = [min(max(i, 0), whole - n) for i, whole, n in zip(starts, x.shape, sizes, strict=True)]
+    return jax.lax.slice(x, starts, [i + n for i, n in zip(starts, sizes, strict=True)])
+
+
+def _is_map(eqn: core.JaxprEqn, operands: list[tuple]) -> bool:
+    """Whether a scan's steps do not depend on each other and are of values, not of weights."""
+    scanned = {kind for _, kind in operands[eqn.params["num_consts"] :]}
+    return not eqn.params["num_carry"] and "images" in scanned and "params" not in scanned
+
+
+def _mapped(eqn: core.JaxprEqn, operands: list[tuple]) -> list[tuple]:
+    """A scan without a carry as one `vmap` of its step."""
+    body, number = eqn.params["jaxpr"], eqn.params["num_consts"]
+    inner, kinds = [(c, "constant") for c in body.consts], []
+
+    def step(*own: Array) -> list[Array]:
+        pairs = [(x, kind) for x, (_, kind) in zip(own, operands[number:], strict=True)]
+        outputs = _run(body.jaxpr, inner, [*operands[:number], *pairs])
+        kinds[:] = [kind for _, kind in outputs]
+        return [value for value, _ in outputs]
+
+    values = jax.vmap(step)(*(value for value, _ in operands[number:]))
+    return list(zip(values, kinds, strict=True))
 
 
 def _unrolled(eqn: core.JaxprEqn, operands: list[tuple]) -> list[tuple]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 Array = jax.Array
 Params = dict[str, Array]
@@ -59,7 +58,7 @@ def call_of_samples(
     Raises:
         ValueError: it is no function of single samples.
     """
-    params, inputs, extra, output = values
+    _, inputs, _, output = values
     if not hasattr(inputs, "shape"):
         raise ValueError(
             f"the first argument of layer '{name}' must be an array with the samples first, got "
@@ -79,20 +78,4 @@ def call_of_samples(
     output_B = of_samples(output, batch, f"the output of layer '{name}'")
     if inputs_B is not inputs or output_B is not output:
         apply = _Folded(apply, inputs_B is not inputs)
-    arrays = extra if isinstance(extra, list) else []  # or the statistics of BatchNorm
-    if batch > 1 and any(np.ndim(a) and len(a) % batch == 0 for a in arrays):
-        _check_one_sample(name, apply, (params, inputs_B[:1], extra), output_B.shape[1:])
     return apply, inputs_B
-
-
-def _check_one_sample(name: str, apply: Callable, call: tuple, shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless a layer with further arrays maps one sample to an output of it."""
-    try:
-        found = jax.eval_shape(apply, *call).shape
-    except (TypeError, ValueError):
-        found = None
-    if found != (1, *shape):
-        raise ValueError(
-            f"layer '{name}' is called with a further array of all samples, such as a mask "
-            "[B, ...], and cannot be run on single ones: let it take one array of the batch alone."
-        )

@@ -91,9 +91,12 @@ def _alike(shape: tuple, operands: Sequence[tuple], batch: int) -> Place | None:
     for other, place in operands:
         if other == shape:
             return place
-    for other, place in operands:
-        if len(other) == len(shape) and other[place.axis] == shape[place.axis]:
+    of_rank = [(other, place) for other, place in operands if len(other) == len(shape)]
+    for other, place in of_rank:
+        if other[place.axis] == shape[place.axis]:
             return place
+    if len(of_rank) == len(operands):  # samples were taken away or added
+        return None
     sizes = [axis for axis, size in enumerate(shape) if size == batch]
     return Place(sizes[0]) if sizes and batch > 1 else None
 
@@ -114,6 +117,9 @@ def _squeeze(eqn, known, shape, place, batch):
 
 
 def _reshape(eqn, known, shape, place, batch):
+    order = eqn.params.get("dimensions")  # of a transposition before it
+    if order is not None:
+        shape, place = tuple(shape[d] for d in order), Place(order.index(place.axis), place.inner)
     return _folded(shaped(eqn.outvars[0]).shape, shape, place, batch)
 
 
@@ -137,6 +143,53 @@ def _reduced(eqn, known, shape, place, batch):
     return Place(place.axis - sum(a < place.axis for a in axes), place.inner)
 
 
+def _concatenate(eqn, known, shape, place, batch):
+    if eqn.params["dimension"] != place.axis:
+        return place
+    return place if all(other == place for other in known) else None  # blocks of all samples
+
+
+def _stack(eqn, known, shape, place, batch):
+    return Place(place.axis + (eqn.params["axis"] <= place.axis), place.inner)
+
+
+def _unstack(eqn, known, shape, place, batch):
+    gone = eqn.params["axis"]
+    return None if gone == place.axis else Place(place.axis - (gone < place.axis), place.inner)
+
+
+def _along(eqn, known, shape, place, batch):
+    """Of what mixes the values along an axis: a cumulative sum, a sort, an array turned round."""
+    p = eqn.params
+    axes = p["dimensions"] if "dimensions" in p else (p.get("axis", p.get("dimension")),)
+    return None if place.axis in axes else place
+
+
+def _slice(eqn, known, shape, place, batch):
+    start, limit = (eqn.params[key][place.axis] for key in ("start_indices", "limit_indices"))
+    step = (eqn.params["strides"] or (1,) * len(shape))[place.axis]
+    is_whole = limit - start == shape[place.axis]
+    is_block = start % (batch * place.inner) == limit % (batch * place.inner) == 0
+    return place if step == 1 and (is_whole or is_block) else None
+
+
+def _scattered(eqn, known, shape, place, batch):
+    numbers, new = eqn.params["dimension_numbers"], shaped(eqn.outvars[0]).shape
+    if known[0] is not None or known[2] is None:
+        return known[0]
+    if place.axis in numbers.update_window_dims:  # arrays of all samples, at a place of a stack
+        gone = {*numbers.inserted_window_dims, *numbers.operand_batching_dims}
+        kept = [d for d in range(len(new)) if d not in gone]
+        axis = kept[numbers.update_window_dims.index(place.axis)]
+        return Place(axis, place.inner) if new[axis] == shape[place.axis] else None
+    return Place(0) if place.axis == 0 and new[:1] == (batch,) else None  # summed by sample
+
+
+def _split(eqn, known, shape, place, batch):
+    is_block = all(size % (batch * place.inner) == 0 for size in eqn.params["sizes"])
+    return place if eqn.params["axis"] != place.axis or is_block else None
+
+
 def _dot_general(eqn, known, shape, place, batch):
     (contract, batched) = eqn.params["dimension_numbers"]
     for side in (0, 1):
@@ -157,9 +210,13 @@ def _dot_general(eqn, known, shape, place, batch):
 
 def _convolution(eqn, known, shape, place, batch):
     numbers = eqn.params["dimension_numbers"]
-    if known[0] is not None and known[0].axis == numbers.lhs_spec[0]:
-        return Place(numbers.out_spec[0], known[0].inner)
-    return None
+    if known[0] is None or known[0].axis == numbers.lhs_spec[0]:
+        return known[0] and Place(numbers.out_spec[0], known[0].inner)
+    groups = eqn.params["feature_group_count"]  # of each sample its own, as vmap makes them
+    size, axis = shape[place.axis] // groups, numbers.out_spec[1]
+    if place.axis != numbers.lhs_spec[1] or place.inner % size:
+        return None
+    return Place(axis, place.inner // size * (shaped(eqn.outvars[0]).shape[axis] // groups))
 
 
 def _gather(eqn, known, shape, place, batch):
@@ -183,6 +240,13 @@ _RULES = {
     "dot_general": _dot_general,
     "conv_general_dilated": _convolution,
     "gather": _gather,
+    "concatenate": _concatenate,
+    **dict.fromkeys(["scatter", "scatter-add"], _scattered),
+    "slice": _slice,
+    "stack": _stack,
+    "unstack": _unstack,
+    **dict.fromkeys(["rev", "sort", "cumsum", "cumprod", "cummax", "cummin"], _along),
+    "split": _split,
     **dict.fromkeys(
         [
             *("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or"),

@@ -57,7 +57,7 @@ def default_config(space: str = "autoformer_tiny", **space_arguments) -> ConfigD
     config.score = {
         "num": 64,  # random genotypes, where none are given
         "genotypes": "",  # a file of genotypes instead: a JSON list, JSON lines or a best.json
-        "fitness": "",  # rank by proxies merged by rank, or by a selection.json of lswag-libra
+        "fitness": "",  # rank by proxies merged by rank, universal, or a selection.json
         "repeats": 1,  # initialisations; scores are averaged
         "chunk": 0,  # genotypes evaluated at once; 0 is 1 on a CPU and 8 elsewhere
         "precision": "highest",  # of matrix products
@@ -122,7 +122,7 @@ def _search() -> dict:
     """Keys of `lswag-search`."""
     return {
         "strategy": "evolution",  # or random, or pruning
-        "fitness": "lswag",  # proxies searched by, several merged by rank, or a selection.json
+        "fitness": "lswag",  # proxies searched by, merged by rank; universal, or a selection.json
         # In place of the fitness two or more objectives, as lswag,latency: those of params, macs,
         # latency and memory are minimised and others maximised, where no sign (-zen, +macs) says.
         "objectives": "",

@@ -300,7 +300,9 @@ def _metrics(row: dict[str, Any]) -> str:
 def run() -> None:
     """Entry point."""
     flags.DEFINE_string("out", "", "Folder of the report; empty for the run's own.")
-    flags.DEFINE_string("by", "", "Proxies to rank by, or a selection.json; empty for the run's.")
+    flags.DEFINE_string(
+        "by", "", "Proxies to rank by, universal, or a selection.json; empty for the run's."
+    )
     flags.DEFINE_string("proxies", "", "Proxies of your own that it measured, as module:NAME.")
     flags.DEFINE_string("format", "png", "Of plots made: png, pdf, svg, or several, as png,pdf.")
     flags.DEFINE_string("again", "", "Folder of a run that scored the same networks once more.")

@@ -1,7 +1,7 @@
 """Input batches: drawn by class, resized and normalised, from several sources."""
 
 from lswag_jax.data.batch import Batch, convert, label_of, load_batch, make_batch, statistics
-from lswag_jax.data.pool import Pool, array_pool, hold_out
+from lswag_jax.data.pool import Pool, array_pool, hold_out, per_class, some
 from lswag_jax.data.sources import open_pool, split_names
 
 __all__ = [
@@ -14,6 +14,8 @@ __all__ = [
     "load_batch",
     "make_batch",
     "open_pool",
+    "per_class",
+    "some",
     "split_names",
     "statistics",
 ]

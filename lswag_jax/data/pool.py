@@ -59,19 +59,61 @@ def hold_out(pool: Pool, share: Share, seed: Seed) -> tuple[Pool, Pool]:
             f"the share held out must be above 0 and leave examples of {pool.where}, got {share}."
         )
     order = np.random.default_rng(seed).permutation(pool.size)
-
-    def part(index: np.ndarray, what: str) -> Pool:
-        return dataclasses.replace(
-            pool,
-            where=f"{pool.where}, {what}",
-            size=len(index),
-            label=lambda i: pool.label(int(index[i])),
-            image=lambda i: pool.image(int(index[i])),
-        )
-
     draw = f"(seed {seed})"
-    rest = part(order[count:], f"all but {count} {draw}")
-    return rest, part(order[:count], f"{count} held out {draw}")
+    rest = _part(pool, order[count:], f"all but {count} {draw}")
+    return rest, _part(pool, order[:count], f"{count} held out {draw}")
+
+
+@typed
+def per_class(pool: Pool, num: Count, seed: Seed = 0) -> Pool:
+    """A pool with as many examples of each class, drawn at random.
+
+    Args:
+        pool: to draw from.
+        num: examples of a class.
+        seed: of the draw.
+
+    Raises:
+        ValueError: a class has fewer.
+
+    >>> from lswag_jax.data import open_pool
+    >>> per_class(open_pool("embedded"), 5).size
+    50
+    """
+    labels = np.array([pool.label(i) for i in range(pool.size)])
+    order = np.random.default_rng(seed).permutation(pool.size)
+    chosen = [order[labels[order] == c][:num] for c in range(pool.num_classes)]
+    fewest = min(map(len, chosen))
+    if fewest < num:
+        raise ValueError(
+            f"{pool.where} has {fewest} examples of one of its classes, fewer than {num}."
+        )
+    return _part(pool, np.sort(np.concatenate(chosen)), f"{num} a class (seed {seed})")
+
+
+@typed
+def some(pool: Pool, num: Count, seed: Seed = 0) -> Pool:
+    """A pool of `num` examples drawn at random; the whole pool if it has no more.
+
+    >>> from lswag_jax.data import open_pool
+    >>> some(open_pool("embedded"), 100).size, some(open_pool("embedded"), 1000).size
+    (100, 512)
+    """
+    if num >= pool.size:
+        return pool
+    order = np.random.default_rng(seed).permutation(pool.size)[:num]
+    return _part(pool, np.sort(order), f"{num} drawn (seed {seed})")
+
+
+def _part(pool: Pool, index: np.ndarray, what: str) -> Pool:
+    """The examples at `index` [N]."""
+    return dataclasses.replace(
+        pool,
+        where=f"{pool.where}, {what}",
+        size=len(index),
+        label=lambda i: pool.label(int(index[i])),
+        image=lambda i: pool.image(int(index[i])),
+    )
 
 
 @typed

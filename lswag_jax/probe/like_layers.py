@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lswag_jax.arrays import rows, source, stacked
+from lswag_jax.arrays import home, rows, stacked
 from lswag_jax.capture.tape import Layer
 
 Array = jax.Array
@@ -22,7 +22,7 @@ def kind_of(layer: Layer) -> tuple:
     """What like layers have in common: all but their arrays, which are rows of the same ones."""
     leaves, structure = jax.tree.flatten(layer.anonymous())
     shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
-    return structure, shapes, source(layer.calls[0].inputs)
+    return structure, shapes, home(layer.calls[0].inputs)
 
 
 def map_present(compute: Callable[[Any], Any], trees: Sequence[Any], present: Array | None) -> list:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax.arrays import alike, rows, source, stacked
+from lswag_jax.arrays import alike, home, rows, stacked
 from lswag_jax.capture.tape import Activation, Layer, Loss, Tape
 from lswag_jax.probe import patterns
 from lswag_jax.probe.candidate import Candidate, Draws
@@ -330,7 +330,7 @@ class Probe:
         """Unit values of outputs [B, ...]; of like ones they are rows of one array."""
         of_outputs = jax.vmap(functools.partial(patterns.units, token_reduce=token_reduce))
         found: dict[int, Array] = {}
-        for group in alike((post.shape, source(post)) for post in posts):
+        for group in alike((post.shape, home(post)) for post in posts):
             found |= zip(group, rows(of_outputs(stacked([posts[i] for i in group]))), strict=True)
         return [found[i] for i in range(len(posts))]
 
@@ -357,7 +357,7 @@ class Probe:
         present = jnp.asarray(self.act_units) > 0
         is_exact = isinstance(self.act_units, np.ndarray)
         words: dict[int, Array] = {}
-        for group in alike((v.shape, source(v)) for v in values):
+        for group in alike((v.shape, home(v)) for v in values):
             some = None if is_exact else present[np.array(group)]
             words |= zip(group, map_present(pack, [values[i] for i in group], some), strict=True)
         return [words[i] for i in range(len(values))]

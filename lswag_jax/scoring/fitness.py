@@ -14,6 +14,10 @@ from lswag_jax.proxies import named
 from lswag_jax.proxies.merge import check_rule, merge
 from lswag_jax.scoring.table import ScoreTable
 
+# Merges by name: proxies and rule. `universal` was chosen without a label of the networks that it
+# ranks, on one half of the spaces, and read on the other (docs/which_proxy.md).
+PRESETS: dict[str, tuple[tuple[str, ...], str]] = {"universal": (("macs", "nwot"), "log_rank_sum")}
+
 
 @typed_methods
 @dataclasses.dataclass(frozen=True)
@@ -132,16 +136,18 @@ class Fitness:
 
         Args:
             spec: a fitness; names of proxies (`proxies.named`), in a sequence or with commas
-                between them; or the path of a `.json` file that `load` reads, which brings its
-                own rule.
+                between them; the name of one of `PRESETS`; or the path of a `.json` file that
+                `load` reads. The last two bring their own rule.
             rule: that merges named proxies.
 
         Raises:
-            ValueError: as `Fitness` and `load`.
+            ValueError: as `Fitness` and `load`, or a preset that is not named alone.
 
         Example:
             >>> Fitness.parse("synflow, jacov", "rank_sum")
             Fitness(proxies=('synflow', 'jacov'), rule='rank_sum', flipped=())
+            >>> Fitness.parse("universal").proxies
+            ('macs', 'nwot')
         """
         if isinstance(spec, Fitness):
             return cast(Self, spec)
@@ -149,4 +155,12 @@ class Fitness:
             if spec.endswith(".json"):
                 return cls.load(spec)
             spec = [name.strip() for name in spec.split(",") if name.strip()]
+        presets = [name for name in spec if name in PRESETS]
+        if presets and len(spec) > 1:
+            raise ValueError(
+                f"the fitness {presets[0]!r} is a merge already, name it alone, got "
+                f"{', '.join(spec)}."
+            )
+        if presets:
+            return cls(*PRESETS[presets[0]])
         return cls(tuple(map(named, spec)), rule)

@@ -80,6 +80,9 @@ def check_inputs(
 def in_one_dtype(images: Array, weights: Any) -> tuple[Array, Any]:
     """Images and a model's weights in the widest of their floats, at least float32.
 
+    Raises:
+        ValueError: complex weights.
+
     Example:
         >>> images, weights = in_one_dtype(jnp.ones(2), {"kernel": jnp.ones(3, jnp.bfloat16)})
         >>> weights["kernel"].dtype.name
@@ -89,6 +92,13 @@ def in_one_dtype(images: Array, weights: Any) -> tuple[Array, Any]:
     def is_float(leaf: Any) -> bool:
         return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
 
+    for path, leaf in jax.tree_util.tree_leaves_with_path(weights):
+        if jnp.issubdtype(getattr(leaf, "dtype", bool), jnp.complexfloating):
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise ValueError(
+                f"weights must be real, got {leaf.dtype} in {name}: store its real and imaginary "
+                "parts as two arrays."
+            )
     floats = [leaf.dtype for leaf in jax.tree.leaves(weights) if is_float(leaf)]
     dtype = jnp.result_type(jnp.float32, images.dtype, *floats)
 

@@ -16,7 +16,7 @@ from lswag_jax import proxies as proxy_registry
 from lswag_jax import tasks
 from lswag_jax.capture import adapters, models, tape
 from lswag_jax.capture.coverage import Coverage, batch_statistics
-from lswag_jax.capture.network import leaf_name
+from lswag_jax.capture.network import layer_name, leaf_name
 from lswag_jax.capture.record import Program
 from lswag_jax.options import Seed, Several, typed
 from lswag_jax.probe.candidate import Candidate, Draws
@@ -91,7 +91,8 @@ def score_model(
             called with a `scoring.Progress` for each.
 
     Returns:
-        A `ScoreTable` with one row, which holds the coverage of `explain_model` as `coverage`.
+        A `ScoreTable` with one row, which holds what `explain_model` says as `coverage`, and why a
+        model is degenerate as `reason`.
 
     Raises:
         ValueError: bad images, labels or proxies; no weight layer or no activation was captured, or
@@ -154,7 +155,8 @@ def score_model(
         "coverage": coverage.to_json(),
     }
     if any(measured["degenerate"]):
-        notes.append(_why_degenerate(weights))
+        fields["reason"] = _why_degenerate(weights, coverage)
+        notes.append(fields["reason"])
     for note in [*notes, *_saturated(measured)]:
         warnings.warn(note, stacklevel=2)
     return ScoreTable(
@@ -301,14 +303,17 @@ def _saturated(measured: Mapping[str, Any]) -> list[str]:
     return []
 
 
-def _why_degenerate(weights: Mapping[str, Any]) -> str:
-    """A sentence on logits that do not depend on the input."""
-    zeros = []
+def _why_degenerate(weights: Mapping[str, Any], coverage: Coverage) -> str:
+    """A sentence on logits that do not depend on the input, with the last layer of zeros."""
+    zeros = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(weights["params"]):
         if jnp.ndim(leaf) >= 2 and not bool(jnp.any(leaf != 0)):
-            zeros.append(leaf_name((jax.tree_util.DictKey("params"), *path)))
-    if zeros:
-        return f"the logits do not depend on the images, {zeros[-1]} is all zeros: initialise it."
+            name = leaf_name((jax.tree_util.DictKey("params"), *path))
+            zeros[layer_name(name)] = name
+    order = [name.partition("[")[0] for name, *_ in coverage.layers]
+    found = [zeros[name] for name in order if name in zeros]
+    if found:
+        return f"the logits do not depend on the images, {found[-1]} is all zeros: initialise it."
     return "the logits do not depend on the images."
 
 

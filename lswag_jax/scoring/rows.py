@@ -22,6 +22,7 @@ class Row(TypedDict):
         parts: for each proxy its parts, lists with leading axis R.
         costs: of each measured cost (`proxies.Cost`) the seconds or bytes, by its key.
         coverage: of a user's model, what proxies see of it (`Coverage`).
+        reason: of a user's model, why it is degenerate; absent where it is not.
         generation: of evolution, from 0; absent elsewhere.
         error: in place of `degenerate` and `parts`, why the architecture could not be run.
     """
@@ -35,6 +36,7 @@ class Row(TypedDict):
     parts: NotRequired[dict[str, dict[str, list]]]
     costs: NotRequired[dict[str, float]]
     coverage: NotRequired[dict[str, Any]]
+    reason: NotRequired[str]
     generation: NotRequired[int]
     error: NotRequired[str]
 

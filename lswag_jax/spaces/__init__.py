@@ -39,11 +39,24 @@ _AUTOFORMER_BASE = {
     "mlp_ratios": (3.0, 3.5, 4.0),
     "depths": (14, 15, 16),
 }
+# Small enough to train on a CPU. No choice alone decides the accuracy: its share of the variance
+# is in docs/vit_tasks.md.
+_AUTOFORMER_MINI = {
+    "embed_dims": (24, 32, 40),
+    "head_counts": (1, 2, 4),
+    "mlp_ratios": (0.5, 1.0, 2.0, 4.0),
+    "depths": (1, 2, 3),
+    "head_dim": 8,
+    "image_size": 32,
+    "patch_size": 8,
+    "num_classes": 10,
+}
 _VITBENCH = _AUTOFORMER_TINY | {"head_dim": None, "relative_position": False, "norm_eps": 1e-6}
 _SPACES: dict[str, tuple[type[Space], dict[str, Any]]] = {
     "autoformer_tiny": (AutoFormer, _AUTOFORMER_TINY),
     "autoformer_small": (AutoFormer, _AUTOFORMER_SMALL),
     "autoformer_base": (AutoFormer, _AUTOFORMER_BASE),
+    "autoformer_mini": (AutoFormer, _AUTOFORMER_MINI),
     "vitbench_autoformer": (AutoFormer, _VITBENCH),
     "nasbench101": (NasBench101, {}),
     "nasbench201": (NasBench201, {}),

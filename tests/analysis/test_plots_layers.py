@@ -62,18 +62,24 @@ def test_layer_factors_of_a_failed_network_and_of_too_few_parts():
         plots.layer_factors(parts)
 
 
-def test_profile():
+def a_profile(statistic):
+    """Without a layer in the second bin."""
     mean = np.array([1.0, np.nan, 3.0] + [2.0] * 7)
-    count = np.array([4, 0] + [4] * 8)
-    for statistic in STATISTICS:
-        profile = Profile(mean, mean / 10, count, 4, statistic)
-        (axes,) = drawn(plots.profile(profile, (2, 6))).axes
-        x, y = axes.lines[0].get_data()
-        assert list(x) == [5, 25, 35, 45, 55, 65, 75, 85, 95]
-        assert list(y) == [1, 3, 2, 2, 2, 2, 2, 2, 2]
-        shade = axes.patches[0].get_extents().transformed(axes.transData.inverted())
-        np.testing.assert_allclose((shade.x0, shade.x1), (20, 70))
-    (axes,) = drawn(plots.profile(profile)).axes
+    return Profile(mean, mean / 10, np.array([4, 0] + [4] * 8), 4, statistic)
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_profile(statistic):
+    (axes,) = drawn(plots.profile(a_profile(statistic), (2, 6))).axes
+    x, y = axes.lines[0].get_data()
+    assert list(x) == [5, 25, 35, 45, 55, 65, 75, 85, 95]
+    assert list(y) == [1, 3, 2, 2, 2, 2, 2, 2, 2]
+    shade = axes.patches[0].get_extents().transformed(axes.transData.inverted())
+    np.testing.assert_allclose((shade.x0, shade.x1), (20, 70))
+
+
+def test_profile_without_a_window():
+    (axes,) = drawn(plots.profile(a_profile("lambda_l"))).axes
     assert not axes.patches
     assert axes.get_title() == "Layer profile (n = 4 networks), no window"
 

@@ -214,10 +214,10 @@ def test_pick_steep(mean, expected):
     assert window.pick_steep(mean) == expected
 
 
-def test_a_profile_without_a_mean_is_refused():
-    for picker in (window.pick, window.pick_steep):
-        with pytest.raises(ValueError, match="no bin of the profile has a finite mean"):
-            picker([NAN] * 10)
+@pytest.mark.parametrize("pick", [window.pick, window.pick_steep])
+def test_a_profile_without_a_mean_is_refused(pick):
+    with pytest.raises(ValueError, match="no bin of the profile has a finite mean"):
+        pick([NAN] * 10)
 
 
 MEANS = st.lists(st.integers(-20, 20), min_size=10, max_size=10)
@@ -254,7 +254,8 @@ def brute_force(lambda_l, bins, psi, truth):
     return rhos
 
 
-def test_oracle_is_brute_force(rng):
+@pytest.mark.parametrize("of_each_window", [False, True])
+def test_oracle_is_brute_force(of_each_window, rng):
     truth = rng.normal(size=20)
     lambda_l = rng.uniform(1, 9, size=(20, 12))
     lambda_l[:, 5] += 4 * truth + 15
@@ -262,12 +263,12 @@ def test_oracle_is_brute_force(rng):
     bins[:4, -3:] = -1
     lambda_l[:4, -3:] = 0
     per_end = np.sort(rng.integers(1, 99, size=(20, 10)), axis=1)
-    for psi in (per_end[:, 4], per_end):
-        rhos = brute_force(lambda_l, bins, np.broadcast_to(psi.reshape(20, -1), (20, 10)), truth)
-        best = window.oracle(lambda_l, bins, psi, truth)
-        assert best.window == max(rhos, key=rhos.get)
-        assert best.rho == pytest.approx(max(rhos.values()), abs=1e-12)
-        assert best.rho_all == pytest.approx(rhos[0, 9], abs=1e-12)
+    psi = per_end if of_each_window else per_end[:, 4]
+    rhos = brute_force(lambda_l, bins, np.broadcast_to(psi.reshape(20, -1), (20, 10)), truth)
+    best = window.oracle(lambda_l, bins, psi, truth)
+    assert best.window == max(rhos, key=rhos.get)
+    assert best.rho == pytest.approx(max(rhos.values()), abs=1e-12)
+    assert best.rho_all == pytest.approx(rhos[0, 9], abs=1e-12)
 
 
 @pytest.mark.usefixtures("x64")

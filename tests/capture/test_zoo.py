@@ -12,9 +12,17 @@ from lswag_jax.capture import models, tape
 from lswag_jax.capture.coverage import Coverage
 from lswag_jax.capture.network import leaves, no_hook
 from lswag_jax.capture.record import Program
+from lswag_jax.probe import patterns
 
 B, CLASSES = 5, 3
 LABELS = np.arange(B) % CLASSES
+SEEN = []  # outputs of activations as the models below hand them out, samples first
+
+
+def seen(post, samples_first=lambda post: post):
+    """An activation's output as it is, kept."""
+    SEEN.append(samples_first(post))
+    return post
 
 
 class ResNet(nn.Module):
@@ -23,11 +31,29 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, x, train=False):
         norm = lambda: nn.BatchNorm(use_running_average=not train)  # noqa: E731
-        x = nn.relu(norm()(nn.Conv(4, (3, 3), use_bias=False)(x)))
-        y = nn.relu(norm()(nn.Conv(6, (3, 3), strides=2, use_bias=False)(x)))
+        x = seen(nn.relu(norm()(nn.Conv(4, (3, 3), use_bias=False)(x))))
+        y = seen(nn.relu(norm()(nn.Conv(6, (3, 3), strides=2, use_bias=False)(x))))
         y = norm()(nn.Conv(6, (3, 3), use_bias=False)(y))
-        x = nn.relu(y + norm()(nn.Conv(6, (1, 1), strides=2, use_bias=False)(x)))
+        x = seen(nn.relu(y + norm()(nn.Conv(6, (1, 1), strides=2, use_bias=False)(x))))
         return nn.Dense(CLASSES)(x.mean((1, 2)))
+
+
+class EfficientNet(nn.Module):
+    """An inverted bottleneck with a depthwise convolution, squeeze and excitation."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        def conv(x, features, size, **options):
+            x = nn.Conv(features, (size, size), use_bias=False, **options)(x)
+            return nn.BatchNorm(use_running_average=not train)(x)
+
+        x = seen(nn.swish(conv(x, 4, 3, strides=2)))
+        y = seen(nn.swish(conv(x, 8, 1)))
+        y = seen(nn.swish(conv(y, 8, 3, feature_group_count=8)))
+        gate = seen(nn.swish(nn.Conv(2, (1, 1))(y.mean((1, 2), keepdims=True))))
+        y = y * nn.sigmoid(nn.Conv(8, (1, 1))(gate))
+        x = nn.Dropout(0.5, deterministic=not train)(conv(y, 4, 1)) + x
+        return nn.Dense(CLASSES)(seen(nn.swish(conv(x, 6, 1))).mean((1, 2)))
 
 
 class VitBlock(nn.Module):
@@ -41,7 +67,7 @@ class VitBlock(nn.Module):
         x = x + nn.MultiHeadDotProductAttention(2)(y, y)
         h = nn.Dense(12)(nn.LayerNorm()(x))
         h = h * nn.sigmoid(1.702 * h) if self.gelu == "quick" else nn.gelu(h)
-        return x + nn.Dense(x.shape[-1])(h), None
+        return x + nn.Dense(x.shape[-1])(h), h
 
 
 class Vit(nn.Module):
@@ -63,10 +89,12 @@ class Vit(nn.Module):
                 split_rngs={"params": True},
                 length=2,
             )
-            x, _ = block(self.gelu, name="blocks")(x, None)
+            x, posts = block(self.gelu, name="blocks")(x, None)
+            _ = [seen(post) for post in posts]
         else:
             for i in range(2):
-                x, _ = VitBlock(self.gelu, name=f"block{i}")(x)
+                x, post = VitBlock(self.gelu, name=f"block{i}")(x)
+                seen(post)
         return nn.Dense(CLASSES)(nn.LayerNorm()(x)[:, 0]), {"tokens": x}
 
 
@@ -76,9 +104,10 @@ class Mixer(nn.Module):
     @nn.compact
     def __call__(self, x):
         x = nn.Dense(6)(x.reshape(len(x), 16, -1))
-        y = nn.Dense(16)(nn.gelu(nn.Dense(10)(nn.LayerNorm()(x).swapaxes(1, 2)))).swapaxes(1, 2)
+        y = seen(nn.gelu(nn.Dense(10)(nn.LayerNorm()(x).swapaxes(1, 2))))
+        y = nn.Dense(16)(y).swapaxes(1, 2)
         x = x + self.param("scale", nn.initializers.constant(0.1), (1, 1, 6)) * y
-        x = x + nn.Dense(6)(nn.silu(nn.Dense(9)(nn.RMSNorm()(x))))
+        x = x + nn.Dense(6)(seen(nn.silu(nn.Dense(9)(nn.RMSNorm()(x)))))
         return nn.Dense(CLASSES)(x.mean(1))
 
 
@@ -92,7 +121,9 @@ class Windows(nn.Module):
         b = len(x)
         x = x.reshape(b, 4, 16, 3)
         rows = x.reshape(b * 4, 16, 3) if self.first else x.swapaxes(0, 1).reshape(4 * b, 16, 3)
-        rows = nn.relu(nn.Dense(6)(rows)).mean(1)
+        rows = nn.relu(nn.Dense(6)(rows))
+        seen(rows.reshape(b, -1) if self.first else rows.reshape(4, b, -1).swapaxes(0, 1))
+        rows = rows.mean(1)
         x = rows.reshape(b, 4, 6) if self.first else rows.reshape(4, b, 6).swapaxes(0, 1)
         return nn.Dense(CLASSES)(nn.Dense(5)(x).reshape(b, -1))
 
@@ -102,7 +133,7 @@ class ClassAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        x = nn.relu(nn.Dense(8)(x.reshape(len(x), 16, -1)))
+        x = seen(nn.relu(nn.Dense(8)(x.reshape(len(x), 16, -1))))
         x = x * nn.hard_sigmoid(nn.Dense(8)(x.mean(1, keepdims=True)))
         probe = self.param("probe", nn.initializers.normal(1.0), (1, 1, 8))
         probe = jnp.tile(probe, (len(x), 1, 1))
@@ -119,7 +150,7 @@ class Standardised(nn.Module):
         x = jax.lax.conv_general_dilated(
             x, k, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
-        return nn.Dense(CLASSES)(nn.relu(nn.GroupNorm(2)(x)).mean((1, 2)))
+        return nn.Dense(CLASSES)(seen(nn.relu(nn.GroupNorm(2)(x))).mean((1, 2)))
 
 
 class Experts(nn.Module):
@@ -129,7 +160,7 @@ class Experts(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        x = nn.relu(nn.Dense(8)(x.reshape(len(x), -1)))
+        x = seen(nn.relu(nn.Dense(8)(x.reshape(len(x), -1))))
         gates = nn.softmax(nn.Dense(2, use_bias=False)(x))
         experts = nn.vmap(
             nn.Dense,
@@ -140,7 +171,8 @@ class Experts(nn.Module):
             split_rngs={"params": True},
         )(6, name="experts")
         y = experts(jnp.stack([x, 2 * x]) if self.own else x)
-        return nn.Dense(CLASSES)((nn.relu(y) * gates.T[..., None]).sum(0))
+        y = seen(nn.relu(y), lambda post: post.swapaxes(0, 1))
+        return nn.Dense(CLASSES)((y * gates.T[..., None]).sum(0))
 
 
 class Tied(nn.Module):
@@ -149,17 +181,35 @@ class Tied(nn.Module):
     @nn.compact
     def __call__(self, ids):
         table = nn.Embed(7, 6)
-        x = nn.gelu(nn.Dense(6)(table(ids)), approximate=False).mean(1)
-        return nn.Dense(CLASSES)(nn.tanh(table.attend(x)))
+        x = seen(nn.gelu(nn.Dense(6)(table(ids)), approximate=False)).mean(1)
+        return nn.Dense(CLASSES)(seen(nn.tanh(table.attend(x))))
 
 
 class Recurrent(nn.Module):
-    """An LSTM over rows."""
+    """An LSTM over rows; what its cell hides is in its gates and its two tanh."""
 
     @nn.compact
     def __call__(self, x):
-        x = nn.RNN(nn.OptimizedLSTMCell(6, param_dtype=x.dtype))(x.reshape(len(x), 4, -1))
+        cell = nn.OptimizedLSTMCell(6, param_dtype=x.dtype)
+        rows = x.reshape(len(x), 4, -1)
+        x = nn.RNN(cell)(rows)
+        if not self.is_initializing():
+            lstm_by_hand(cell.variables["params"], rows)
         return nn.Dense(CLASSES)(x[:, -1])
+
+
+def lstm_by_hand(weights, rows):
+    """Shows the outputs of every step's tanh."""
+    h = c = jnp.zeros((len(rows), 6), rows.dtype)
+    for i in range(rows.shape[1]):
+        forget, let_in, new, out = (
+            rows[:, i] @ weights[f"i{gate}"]["kernel"]
+            + h @ weights[f"h{gate}"]["kernel"]
+            + weights[f"h{gate}"]["bias"][None]
+            for gate in "figo"
+        )
+        c = nn.sigmoid(forget) * c + nn.sigmoid(let_in) * seen(jnp.tanh(new))
+        h = nn.sigmoid(out) * seen(jnp.tanh(c))
 
 
 class WeightNormed(nn.Module):
@@ -168,10 +218,10 @@ class WeightNormed(nn.Module):
     @nn.compact
     def __call__(self, x):
         x = x.reshape(len(x), -1)
-        x = nn.relu(nn.WeightNorm(nn.Dense(6))(x))
+        x = seen(nn.relu(nn.WeightNorm(nn.Dense(6))(x)))
         a = self.param("lora_a", nn.initializers.normal(0.3), (6, 2))
         b = self.param("lora_b", nn.initializers.normal(0.3), (2, 5))
-        return nn.Dense(CLASSES)(nn.relu(nn.Dense(5)(x) + x @ (a @ b)))
+        return nn.Dense(CLASSES)(seen(nn.relu(nn.Dense(5)(x) + x @ (a @ b))))
 
 
 class Shared(nnx.Module):
@@ -183,13 +233,14 @@ class Shared(nnx.Module):
         self.out = nnx.Linear(48, CLASSES, rngs=rngs)
 
     def __call__(self, x):
-        return self.out(nnx.relu(jnp.tanh(x.reshape(len(x), -1)[:, :48] @ self.w[...]) @ self.w.T))
+        x = seen(jnp.tanh(x.reshape(len(x), -1)[:, :48] @ self.w[...]))
+        return self.out(seen(nnx.relu(x @ self.w.T)))
 
 
 def bare(params, x):
     """A function of its own, with an einsum whose samples are last."""
     h = jnp.einsum("oi,bi->ob", params["first"], x.reshape(len(x), -1))
-    h = jnp.where(h > 0, h, 0.1 * h)
+    h = seen(jnp.where(h > 0, h, 0.1 * h), jnp.transpose)
     return (params["second"] @ h + params["bias"][:, None]).T
 
 
@@ -216,6 +267,7 @@ def bare_case():
 FIRST = {"output": 0}
 ZOO = {  # what builds it, the number of layers, units of the activations
     "resnet": (lambda: linen(ResNet()), 5, [256, 96, 96]),
+    "efficientnet": (lambda: linen(EfficientNet()), 8, [64, 128, 128, 2, 96]),
     "vit": (lambda: linen(Vit(False), **FIRST), 14, [60, 60]),
     "vit scanned": (lambda: linen(Vit(True), **FIRST), 14, [60, 60]),
     "clip": (lambda: linen(Vit(True, "quick"), **FIRST), 14, [60, 60]),
@@ -242,8 +294,11 @@ TWINS = ("vit", "clip", "windows folded", "experts of their own")  # of another 
     [pytest.param(n, marks=pytest.mark.slow if n in TWINS else ()) for n in ZOO],
     ids=list(ZOO),
 )
-def test_gradients_of_stored_weights(x64, name):
-    """Each sample's gradient of each layer, against jax.grad of that sample's own loss."""
+def test_gradients_and_patterns(x64, name):
+    """Each sample's gradient of each layer, against jax.grad of that sample's own loss.
+
+    And the number of patterns of each activation, against NumPy's of what the model hands out.
+    """
     build, num_layers, units = ZOO[name]
     module, variables, x, options = build()
     model, weights, _ = models.split(
@@ -262,8 +317,10 @@ def test_gradients_of_stored_weights(x64, name):
                 ("kernel",), [(a[None], c[None]) for a, c in pairs]
             )["kernel"]
             key = (layer.calls[0].leaf, layer.calls[0].index)
-            found["/".join(map(str, key))] = (jax.vmap(one)(pairs), recorded.logits)
-        return found
+            found["/".join(map(str, key))] = jax.vmap(one)(pairs)
+        values = [patterns.units(a.post) for a in recorded.activations]
+        sizes = [value.shape[1] for value in values]
+        return found, patterns.count_each([patterns.pack(value) for value in values], sizes)
 
     @jax.jit
     def reference(weights):
@@ -273,11 +330,16 @@ def test_gradients_of_stored_weights(x64, name):
             logits = model.network(join(params, others))(x[None], no_hook)
             return tape.cross_entropy(logits, y[None])[0]
 
-        return jax.vmap(jax.grad(loss), (None, 0, 0))(params, x, jnp.asarray(LABELS))
+        gradients = jax.vmap(jax.grad(loss), (None, 0, 0))(params, x, jnp.asarray(LABELS))
+        SEEN.clear()
+        model.network(weights)(x, no_hook)
+        return gradients, list(SEEN)
 
-    found, expected = ours(weights), reference(weights)
+    (found, counts), (expected, posts) = ours(weights), reference(weights)
     assert len(found) == num_layers
-    for key, (gradient, _) in found.items():
+    bits = [np.asarray(post).reshape(B, -1) > 0 for post in posts]
+    assert [np.unique(one, axis=1).shape[1] for one in bits] == counts.tolist()
+    for key, gradient in found.items():
         leaf, _, index = key.rpartition("/")
         full = expected[leaf] if leaf in expected else expected[f"{leaf}/kernel"]
         full = full if index == "None" else full[:, int(index)]
@@ -295,7 +357,5 @@ def test_explanation_and_its_place_in_the_table():
     assert "100.0% of the weights are in 14 layers" in text
     assert "blocks/Dense_0[1]: 8 x 12" in text
     assert "tables and tokens, no weights: cls, pos" in text
-    table = lswag_jax.score_model(
-        module, variables, x.astype("f4"), LABELS, ("snip", "params"), **options
-    )
+    table = lswag_jax.score_model(module, variables, x.astype("f4"), LABELS, ("params",), **options)
     assert table.rows[0]["coverage"]["share"] == 1

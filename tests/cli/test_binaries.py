@@ -24,7 +24,7 @@ def tiny_config(tmp_path_factory):
         "def get_config():\n"
         "    config = shrink(default_config('autoformer_tiny', channels=1, num_classes=10))\n"
         "    config.space.update({'embed_dims': (12, 24), 'head_counts': (1, 2)})\n"
-        "    config.space.update({'depths': (1, 2), 'head_dim': 8})\n"
+        "    config.space.update({'depths': (1, 2), 'head_dim': 8, 'relative_position': False})\n"
         "    config.proxies = 'lswag,nwot,params'\n"
         "    return config\n"
     )
@@ -64,13 +64,14 @@ def test_profile_score_search(tiny_config, tmp_path):
     selection = tmp_path / "selection.json"
     selection.write_text('{"fitness": {"proxies": ["nwot", "l2_norm"], "rule": "rank_sum"}}')
     by = f"--config.score.fitness={selection}"
-    run("score", config, f"--config.score.genotypes={genotypes}", f"--workdir={tmp_path}/file", by)
+    few = (config, "--config.proxies=nwot,l2_norm")  # compile quickly
+    run("score", *few, f"--config.score.genotypes={genotypes}", f"--workdir={tmp_path}/file", by)
     with open(tmp_path / "file" / "ranking.csv") as file:
         ranked = list(csv.DictReader(file))
     both = np.array([[float(row[name]) for row in ranked] for name in ("nwot", "l2_norm")])
     fitness = [float(row["fitness"]) for row in ranked]
     np.testing.assert_array_equal(fitness, rankdata(both, axis=1).sum(0))
-    search = (config, f"--config.window={picked}", f"--workdir={tmp_path}/search")
+    search = (*few, f"--config.window={picked}", f"--workdir={tmp_path}/search")
     search += (f"--config.search.fitness={selection}",)
     result = run("search", *search, "--config.search.params_window=(0.0, 0.02)")
     best = json.loads((tmp_path / "search" / "best.json").read_text())
@@ -177,11 +178,11 @@ def test_a_mistake_is_one_sentence(name, tmp_path):
 )
 def test_convolutional_spaces(config, tmp_path):
     arguments = (f"--config={config}", f"--workdir={tmp_path}", "--config.score.num=2")
-    run("score", *arguments, "--config.proxies=lswag,params")
+    run("score", *arguments, "--config.proxies=nwot,params")  # without gradients: half the time
     with open(tmp_path / "scores.csv") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2
-    assert {row["lswag_status"] for row in rows} <= {"ok", "degenerate"}
+    assert {row["nwot_status"] for row in rows} <= {"ok", "inf", "degenerate"}
 
 
 PRUNING = "--config=configs/pruning.py:runlocal"

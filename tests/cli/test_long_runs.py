@@ -85,6 +85,7 @@ def test_more_networks_than_there_are(config, tmp_path):
     assert result.returncode == 2
     assert "error: 40 networks of autoformer_tiny could be drawn apart" in result.stderr
     cells = ("--config=configs/transnas.py:runlocal", "--config.score.num=5000")
+    cells += ("--config.space.modules=(4,)",)
     result = run("score", *cells, "--config.proxies=params", f"--workdir={tmp_path}/cells")
     assert "transnas_micro has 4,096 networks, fewer than the 5,000 asked for" in result.stderr
     assert len(set(ids(tmp_path / "cells"))) == 4096

@@ -130,11 +130,15 @@ def test_page_runs(tmp_path, monkeypatch, capsys):
     assert printed.to_json() == found.table.genotypes[found.best]
 
 
-def test_configs_by_name(tmp_path, monkeypatch):
-    """A file that is there comes first; the package's are found from anywhere."""
+@pytest.mark.parametrize("text", ["quickstart", "quickstart.py", "configs/quickstart.py"])
+def test_configs_by_name(text, tmp_path, monkeypatch):
+    """The package's are found from anywhere."""
     monkeypatch.chdir(tmp_path)
-    for text in ("quickstart", "quickstart.py", "configs/quickstart.py"):
-        assert configs.find(f"{text}:runlocal") == f"{ROOT / 'configs' / 'quickstart.py'}:runlocal"
+    assert configs.find(f"{text}:runlocal") == f"{ROOT / 'configs' / 'quickstart.py'}:runlocal"
+
+
+def test_configs_of_a_user_come_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "quickstart").write_text("")
     assert configs.find("quickstart:x") == "quickstart:x"
     with pytest.raises(configs.Unknown, match=r"no config called a/libra\.py: known are libra, "):

@@ -164,13 +164,16 @@ def test_channels(rng):
     np.testing.assert_array_equal(np.rint(colour * 255), np.repeat(images[..., :1], 3, axis=-1))
 
 
-def test_dtypes_agree(rng):
+@pytest.mark.parametrize(
+    "same",
+    [lambda x: x.astype(np.uint16) * 257, lambda x: x / 255, lambda x: np.float32(x) / 255],
+    ids=["uint16", "float64", "float32"],
+)
+def test_dtypes_agree(same, rng):
     images, labels = random_images(rng)
     expected = make_batch(images, labels, normalize="unit").images
-    for same in (images.astype(np.uint16) * 257, images / 255, np.float32(images) / 255):
-        np.testing.assert_allclose(
-            make_batch(same, labels, normalize="unit").images, expected, atol=1e-6
-        )
+    found = make_batch(same(images), labels, normalize="unit").images
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_normalizations(rng):

@@ -113,11 +113,13 @@ def test_an_image_that_decodes_is_turned_whatever_its_exif_says(name, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:::PIL")
-def test_exif_that_is_nonsense(tmp_path):
-    for i, exif in enumerate((b"", b"Exif\0\0", b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff")):
-        path = tmp_path / f"{i}.jpg"
-        Image.new("RGB", (4, 6)).save(path, "JPEG", exif=exif)
-        assert images.decode_image(path, "x", orient=True).shape == (6, 4, 3)
+@pytest.mark.parametrize(
+    "exif", [b"", b"Exif\0\0", b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff"], ids=range(4)
+)
+def test_exif_that_is_nonsense(exif, tmp_path):
+    path = tmp_path / "x.jpg"
+    Image.new("RGB", (4, 6)).save(path, "JPEG", exif=exif)
+    assert images.decode_image(path, "x", orient=True).shape == (6, 4, 3)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -153,17 +153,24 @@ def test_exif_orientation(tmp_path, rng):
     np.testing.assert_array_equal(pixels(batch)[0], np.rot90(noise, -1))
 
 
+@pytest.mark.parametrize(
+    "cut", [lambda _: b"", lambda _: b"text", lambda whole: whole[: len(whole) // 2]],
+    ids=["empty", "text", "half"],
+)  # fmt: skip
+def test_a_damaged_image_of_a_folder_is_named(cut, tmp_path, rng):
+    write_folder(tmp_path, rng)
+    bad = tmp_path / "cat" / "1.png"
+    bad.write_bytes(cut(bad.read_bytes()))
+    with pytest.raises(ValueError, match=re.escape(f"cannot read the image {bad}")) as error:
+        load_batch(tmp_path, 6)
+    message(error)
+
+
 def test_folder_errors(tmp_path, rng):
     with pytest.raises(ValueError, match="no images in"):
         load_batch(tmp_path)
     write_folder(tmp_path, rng)
     bad = tmp_path / "cat" / "1.png"
-    whole = bad.read_bytes()
-    for content in (b"", b"text", whole[: len(whole) // 2]):
-        bad.write_bytes(content)
-        with pytest.raises(ValueError, match=re.escape(f"cannot read the image {bad}")) as error:
-            load_batch(tmp_path, 6)
-        message(error)
     Image.fromarray(rng.integers(0, 256, (8, 9, 3), np.uint8)).save(bad)
     with pytest.raises(ValueError, match=r"differ in shape.* give image_size"):
         load_batch(tmp_path, 6)

@@ -277,22 +277,29 @@ def test_tfds_errors(tmp_path, rng, file_format):
     message(error)
 
 
-def test_damaged_tfrecord(tmp_path, rng):
+DAMAGED = {  # what is left of a file whose first record has so many bytes
+    "cut": (lambda whole, _: whole[:-7], "is truncated or not a TFRecord"),
+    "text": (lambda whole, _: b"text", "is truncated or not a TFRecord"),
+    "one less": (lambda whole, record: whole[record:], "holds 23 records, not 24"),
+    "not a record": (
+        lambda whole, record: whole[:12] + b"\xff" * (record - 16) + whole[record - 4 :],
+        "cannot decode record 0",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_tfrecord(name, tmp_path, rng):
+    damage, words = DAMAGED[name]
     folder = tmp_path / "toy" / "1.0.0"
     write_tfds(folder, "tfrecord", {"train": random_images(rng)}, per_shard=100)
     path = next(folder.glob("toy-train*"))
     whole = path.read_bytes()
     record = struct.unpack("<Q", whole[:8])[0] + 16
-    for content, words in (
-        (whole[:-7], "is truncated or not a TFRecord"),
-        (b"text", "is truncated or not a TFRecord"),
-        (whole[record:], "holds 23 records, not 24"),
-        (whole[:12] + b"\xff" * (record - 16) + whole[record - 4 :], "cannot decode record 0"),
-    ):
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match=words) as error:
-            load_batch("tfds:toy", None, data_dir=tmp_path)
-        message(error)
+    path.write_bytes(damage(whole, record))
+    with pytest.raises(ValueError, match=words) as error:
+        load_batch("tfds:toy", None, data_dir=tmp_path)
+    message(error)
 
 
 def test_a_list_of_classes_is_no_class(tmp_path, rng):

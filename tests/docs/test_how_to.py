@@ -4,6 +4,7 @@ import re
 
 import jax
 import numpy as np
+import pytest
 
 from tests.helpers import ROOT, goldens
 
@@ -19,11 +20,13 @@ def read(page: str) -> str:
     return (ROOT / "docs" / f"{page}.md").read_text()
 
 
+@pytest.mark.slow  # CI runs it, as the README and the notebooks
 def test_which_proxy():
     table = run("which_proxy")["table"]
     assert set(table.status) == {"ok"}
 
 
+@pytest.mark.slow  # as above
 def test_trust_a_score():
     names = run("trust_a_score")
     assert names["coverage"].share == 1

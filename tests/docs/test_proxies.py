@@ -10,7 +10,7 @@ import lswag_jax
 from lswag_jax.proxies import catalogue
 from lswag_jax.scoring import programs
 from tests.helpers import ROOT
-from tests.helpers.spaces import WIDE, batch
+from tests.helpers.spaces import PLAIN, batch
 
 
 def test_table_is_the_registrys():
@@ -25,17 +25,17 @@ def test_worked_example(x64):
     code, call = re.findall(r"```python\n(.*?)```", text, re.S)
     scope: dict = {"lswag_jax": lswag_jax, "__name__": "activity"}
     exec(code, scope)  # our own page
-    images, labels = batch(WIDE)
-    genotypes = [WIDE.parse("12/1/2"), WIDE.parse("24/2,1/2,3")]
-    scope |= {"space": WIDE, "genotypes": genotypes, "images": images.astype(float)}
+    images, labels = batch(PLAIN)
+    genotypes = [PLAIN.parse("12/1/2"), PLAIN.parse("24/2,1/2,3")]
+    scope |= {"space": PLAIN, "genotypes": genotypes, "images": images.astype(float)}
     scope["labels"] = labels
     exec(call, scope)
     found = scope["table"]["activity"]
     assert ((found > 0.1) & (found < 0.9)).all()
-    variables = programs.initial_variables(WIDE, 0, np.dtype(float))
+    variables = programs.initial_variables(PLAIN, 0, np.dtype(float))
     alone = lswag_jax.score_model(
-        WIDE.build(genotypes[1]),
-        WIDE.extract(variables, genotypes[1]),
+        PLAIN.build(genotypes[1]),
+        PLAIN.extract(variables, genotypes[1]),
         images.astype(float),
         labels,
         scope["Activity"](),

@@ -220,4 +220,17 @@ CHECKS = {
     "jacobians": check_jacobians,
     "data_free": check_data_free,
 }
-every_check = pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
+LONG = ("batches", "gradients", "jacobians", "data_free")  # backward passes compile longest
+
+
+def checks(names, slow=()):
+    """A test for each of these checks; CI runs those that are marked slow too."""
+    cases = [
+        pytest.param(CHECKS[name], id=name, marks=pytest.mark.slow if name in slow else ())
+        for name in names
+    ]
+    return pytest.mark.parametrize("check", cases)
+
+
+# Every run makes the long ones of NAS-Bench-201.
+every_check = checks(CHECKS, slow=LONG)

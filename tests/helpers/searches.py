@@ -19,8 +19,9 @@ from lswag_jax.spaces import AutoFormer
 from tests.helpers import ROOT
 
 SPACE = AutoFormer(
-    "t", (16, 24), (1, 2), (2.0, 3.0), (1, 2), image_size=8, patch_size=4, num_classes=3, head_dim=8
-)
+    "t", (16, 24), (1, 2), (2.0, 3.0), (1, 2), head_dim=8, image_size=8, patch_size=4,
+    num_classes=3, relative_position=False,
+)  # fmt: skip
 WIDE = dataclasses.replace(
     SPACE,
     name="w",

@@ -9,6 +9,8 @@ from tests.helpers.batches import Batch
 SIZES = {"image_size": 8, "patch_size": 4, "channels": 3, "num_classes": 4}
 CHOICES = ((12, 24), (1, 2), (2.0, 3.0), (1, 2, 3))
 WIDE = AutoFormer("wide", *CHOICES, head_dim=8, **SIZES)
+# Without tables of relative positions half as much compiles: for tests that are not of them.
+PLAIN = AutoFormer("plain", *CHOICES, head_dim=8, relative_position=False, **SIZES)
 SPLIT = AutoFormer("split", *CHOICES, head_dim=None, relative_position=False, **SIZES)
 
 

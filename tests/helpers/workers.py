@@ -20,9 +20,10 @@ from lswag_jax.scoring import programs
 from lswag_jax.search import RandomOptions
 from tests.helpers.searches import ROOT, SPACE, images, run_real, without_seconds
 
-PROXIES = ("lswag", "nwot", "swap", "params")
+PROXIES = ("lswag", "nwot", "swap", "params")  # on several devices
+JOB = ("nwot", "swap", "params")  # in processes: as `run_real` has them, one program for both
 GENOTYPES = SPACE.sample(np.random.default_rng(0), 11)
-COUNTS = (1, 2, 4, 8)
+COUNTS = (1, 2, 8)
 PROCESSES = 2
 
 
@@ -44,7 +45,7 @@ def finish(processes):
 
 
 def on_devices(output):
-    """The same population on 1 to 8 devices, and how often the network was traced by then."""
+    """The same population on 1, 2 and 8 devices, and how often the network was traced by then."""
     jax.config.update("jax_num_cpu_devices", 8)
     traced, original = [], programs.measure
     programs.measure = lambda *a, **k: traced.append(1) or original(*a, **k)
@@ -60,7 +61,7 @@ def in_a_job(output, coordinator, process):
     """One of two processes: a population, one with a failure, and refusals."""
     process, folder = int(process), pathlib.Path(output).parent
     jax.distributed.initialize(coordinator, PROCESSES, process)
-    found = {"rows": score(SPACE, GENOTYPES, *images(), PROXIES).rows}
+    found = {"rows": score(SPACE, GENOTYPES, *images(), JOB).rows}
     original = scoring.run_chunk
 
     def fails(members, *rest):
@@ -69,7 +70,7 @@ def in_a_job(output, coordinator, process):
         return original(members, *rest)
 
     scoring.run_chunk = fails
-    found["failed"] = score(SPACE, GENOTYPES[:3], *images(), PROXIES).rows
+    found["failed"] = score(SPACE, GENOTYPES[:3], *images(), JOB).rows
     found["alone"] = [len(score(SPACE, GENOTYPES[:1], *images(), "params", devices=local).rows)
                       for local in (jax.local_devices(), None)]  # fmt: skip
     distributed.BLOCK_BYTES = 64

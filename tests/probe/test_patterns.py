@@ -38,7 +38,8 @@ def test_many_units(rng, samples):
     assert int(jax.jit(patterns.count_distinct)(words, 5000)) == distinct(values > 0)
 
 
-def test_union_and_each(rng):
+@pytest.mark.parametrize("include", [[True] * 4, [True, False, True, True], [False] * 4])
+def test_union_and_each(include, rng):
     layers = [rng.normal(size=(10, 4)) @ rng.normal(size=(4, n)) for n in (30, 30, 11)]
     layers[1][:, :5] = layers[0][:, :5]  # shared patterns
     layers.append(np.zeros((10, 8)))  # a layer that an elastic network does not have
@@ -46,10 +47,9 @@ def test_union_and_each(rng):
     words = [patterns.pack(jnp.asarray(layer)) for layer in layers]
     each = patterns.count_each(words, units)
     assert list(map(int, each)) == [distinct(layer > 0) for layer in layers[:3]] + [0]
-    for include in ([True] * 4, [True, False, True, True], [False] * 4):
-        chosen = [layer for layer, i in zip(layers[:3], include, strict=False) if i]
-        expected = distinct(np.concatenate(chosen, axis=1) > 0) if chosen else 0
-        assert int(patterns.count_union(words, units, include)) == expected
+    chosen = [layer for layer, i in zip(layers[:3], include, strict=False) if i]
+    expected = distinct(np.concatenate(chosen, axis=1) > 0) if chosen else 0
+    assert int(patterns.count_union(words, units, include)) == expected
 
 
 def test_duplicated_layer_and_samples(rng):

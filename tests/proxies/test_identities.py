@@ -78,14 +78,14 @@ def test_synflow_of_a_chain(data):
 
 @pytest.mark.filterwarnings("ignore:the logits do not depend on the images")
 def test_synflow_beyond_float32(rng):
-    """40 wide layers: the signal is past float32's largest number and its logarithm is right."""
+    """20 wide layers: the signal is past float32's largest number and its logarithm is right."""
     images = rng.uniform(size=(4, 4, 4, 4)).astype(np.float32)
-    model = Chain(widths=(256,) * 40)
+    model = Chain(widths=(256,) * 20)
     variables = jax.tree.map(jnp.ones_like, model.init(jax.random.key(0), images))
     variables["params"]["Dense_0"]["kernel"] *= -1  # so that the real forward pass stays at zero
     table = score(model, (images, np.arange(4)), ("synflow", LogSynFlow()), variables)
-    # R = 64 * 256^40; every one of the 40 layers carries all of it.
-    expected = np.log(40 * 64.0) + 40 * np.log(256)
+    # R = 64 * 256^20; every one of the 20 layers carries all of it.
+    expected = np.log(20 * 64.0) + 20 * np.log(256)
     assert table.raw["synflow"][0] == pytest.approx(expected, rel=1e-6)
     assert expected > np.log(np.finfo(np.float32).max)
     assert np.isfinite(table.raw["logsynflow"][0])
@@ -283,14 +283,14 @@ def test_features_must_be_marked(data):
     assert table.values("dss")[0] == -np.inf
 
 
-def test_entropy_of_few_directions(rng):
+@pytest.mark.parametrize("k", [2, 5])
+def test_entropy_of_few_directions(k, rng):
     """Features that use k directions alike have entropy log k, also in float32."""
     orthogonal = np.linalg.qr(rng.normal(size=(64, 64)))[0]
-    for k in (2, 5):
-        directions = np.linalg.qr(rng.normal(size=(64, k)))[0]
-        centred = np.concatenate([orthogonal[:, :k], -orthogonal[:, :k]])
-        features = (1e3 * centred @ directions.T).astype(np.float32)
-        assert float(entropy(jnp.asarray(features))) == pytest.approx(np.log(k), abs=1e-3)
+    directions = np.linalg.qr(rng.normal(size=(64, k)))[0]
+    centred = np.concatenate([orthogonal[:, :k], -orthogonal[:, :k]])
+    features = (1e3 * centred @ directions.T).astype(np.float32)
+    assert float(entropy(jnp.asarray(features))) == pytest.approx(np.log(k), abs=1e-3)
 
 
 def test_singular_kernels_in_any_order(rng):
@@ -341,7 +341,7 @@ def test_gradients_of_the_stream_are_those_without_it(data, samples):
 
     ZiCo's two and GSNR's three mini-batches are both made of the six that the stream keeps.
     """
-    gradients = ("snip", "grad_norm", "plain", "fisher", ZiCo(), Gsnr(n_batches=3))
+    gradients = ("snip", "fisher", ZiCo(), Gsnr(n_batches=3))
     together = score(Chain(), data, (samples, *gradients))
     for proxy in proxies.resolve(gradients):
         alone = score(Chain(), data, proxy)

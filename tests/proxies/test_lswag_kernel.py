@@ -11,12 +11,12 @@ import lswag_jax
 from lswag_jax.capture import adapters, tape
 from lswag_jax.proxies import LSwagKernel
 from lswag_jax.proxies.lswag_kernel import gradient_gram
-from tests.helpers.spaces import MLP, WIDE, batch
+from tests.helpers.spaces import MLP, PLAIN, batch
 
 
 def test_kernel_is_the_gradient_gram(x64):
     """Dense layers without token sharing: K_A o K_G = the Gram matrix of their gradients."""
-    images, labels = batch(WIDE, 8)
+    images, labels = batch(PLAIN, 8)
     module = MLP()
     variables = module.init(jax.random.key(0), images)
     variables = jax.tree.map(lambda v: v.astype(float), variables)
@@ -43,9 +43,9 @@ def test_kernel_is_the_gradient_gram(x64):
 
 def test_kernel_options(x64):
     """Every option on a ViT: distinct values, and groups and depth weights as defined."""
-    images, labels = batch(WIDE)
-    g = WIDE.parse("12/1,2/2,3")
-    module = WIDE.build(g)
+    images, labels = batch(PLAIN)
+    g = PLAIN.parse("12/2,2/2,2")  # like blocks, which are one loop
+    module = PLAIN.build(g)
     variables = jax.jit(module.init)(jax.random.key(0), images)
     chosen = [
         LSwagKernel(label="/".join(o), statistic=o[0], norm=o[1], token_mode=o[2])

@@ -18,7 +18,7 @@ from lswag_jax.cli.default_config import default_config, shrink
 from lswag_jax.runs import Shard
 from lswag_jax.search import RandomOptions
 from tests.helpers.searches import ROOT, SPACE, images, run_real, without_seconds
-from tests.helpers.workers import GENOTYPES, PROCESSES, PROXIES, finish, start
+from tests.helpers.workers import GENOTYPES, JOB, PROCESSES, finish, start
 
 CONFIG = """
 from tests.runs.test_processes import tiny
@@ -33,7 +33,7 @@ def tiny():
     """A config of tiny networks, with proxies that compile quickly."""
     config = shrink(default_config("autoformer_tiny", channels=1, num_classes=10))
     config.space.update({"embed_dims": (12, 24), "head_counts": (1, 2)})
-    config.space.update({"depths": (1, 2), "head_dim": 8})
+    config.space.update({"depths": (1, 2), "head_dim": 8, "relative_position": False})
     config.space.mlp_ratios = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5)  # enough networks to be killed among
     config.proxies, config.search.fitness = "nwot,swap,params", "nwot"
     config.score.num = 120
@@ -77,7 +77,7 @@ def job(tmp_path_factory):
 
 def test_processes_score_as_one_does(job):
     assert job[0]["rows"] == job[1]["rows"]  # seconds too: each row is of one process
-    table = lswag_jax.score(SPACE, GENOTYPES, *images(), PROXIES)
+    table = lswag_jax.score(SPACE, GENOTYPES, *images(), JOB)
     shared = lswag_jax.ScoreTable(job[0]["rows"], table.proxies)
     assert shared.ids == table.ids
     for name in table:
@@ -108,6 +108,7 @@ def test_the_first_process_writes_and_errors_reach_all(job, tmp_path):
         assert found["other process"] == "process 1 has another config or data than process 0."
 
 
+@pytest.mark.slow  # CI runs it; parts are proven above and in tests/search/test_resume.py
 def test_evolution_by_two_processes_goes_on_where_one_was_stopped(config_file, tmp_path):
     """The command of a job, in the folder of an interrupted run: the archive ends the same."""
     whole, job = tmp_path / "whole", tmp_path / "job"

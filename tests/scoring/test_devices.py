@@ -35,7 +35,7 @@ def test_scores_and_ranking_are_those_of_one_device(found, count):
 
 def test_one_trace_for_each_number_of_devices(found):
     """And all devices, the default, are the eight."""
-    assert [found[str(n)]["traced"] for n in COUNTS] == [1, 2, 3, 4]
+    assert [found[str(n)]["traced"] for n in COUNTS] == [1, 2, 3]
     assert found["None"] == found["8"]
 
 

@@ -1,12 +1,15 @@
 """Fitness: merged tables, orientation, and the file that score and search take."""
 
+import inspect
 import json
+import typing
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from lswag_jax import proxies
-from lswag_jax.scoring.fitness import Fitness
+from lswag_jax import proxies, search, spaces
+from lswag_jax.scoring.fitness import PRESETS, Fitness
 from lswag_jax.scoring.table import ScoreTable
 
 
@@ -59,6 +62,76 @@ def test_pool_changes_a_merged_order():
     assert before[0] == before[1]
     assert after[1] > after[2]
     np.testing.assert_array_equal(after, [4, 5, 3])
+
+
+def sized(nwot):
+    """A table whose MACs fall by the network, with the NASWOT given."""
+    rows = [
+        {"id": str(i), "genotype": {}, "params": i, "macs": 100 - 7 * i, "seconds": 0.0,
+         "degenerate": [False], "parts": {"nwot": {"score": [value]}}}
+        for i, value in enumerate(nwot)
+    ]  # fmt: skip
+    return ScoreTable(rows, proxies.resolve(("nwot", "macs", "params")))
+
+
+def test_universal_is_the_sum_of_the_log_ranks_of_scipy():
+    nwot = [5.0, 9.0, 9.0, -3.0, "NaN"]
+    pool = sized(nwot)
+    ranks = [stats.rankdata([100, 93, 86, 79, 72]), stats.rankdata([5, 9, 9, -3, -np.inf])]
+    expected = np.log(np.array(ranks) / 5).sum(0)
+    found = Fitness.parse("universal")
+    np.testing.assert_allclose(found(pool), expected, rtol=1e-14)
+    assert np.argmax(found(pool)) == 1
+
+
+def test_a_preset_brings_its_rule_and_stands_alone(tmp_path):
+    found = Fitness.parse("universal", "min_rank")
+    assert found == Fitness.parse(("universal",)) == Fitness(*PRESETS["universal"])
+    path = tmp_path / "selection.json"
+    path.write_text(json.dumps({"fitness": found.to_json()}))
+    assert Fitness.load(path) == found
+    with pytest.raises(ValueError, match="'universal' is a merge already, name it alone, got zico"):
+        Fitness.parse("zico, universal")
+    for names, rule in PRESETS.values():
+        assert [proxy.key for proxy in proxies.resolve(names)] == list(names)
+        assert Fitness(names, rule).flipped == ()
+
+
+def test_a_search_by_universal(rng):
+    space, nwot = spaces.get("nasbench201"), iter(rng.normal(size=30).tolist())
+
+    def evaluate(genotypes):
+        for g in genotypes:
+            yield {
+                "id": space.format(g), "genotype": g.to_json(), "params": 1, "macs": space.macs(g),
+                "degenerate": [False], "parts": {"nwot": {"score": [next(nwot)]}},
+            }  # fmt: skip
+
+    options = search.RandomOptions(num=30)
+    found = search.search(
+        space, evaluate, options, [], proxies=("macs", "nwot"), fitness="universal"
+    )
+    ranks = [stats.rankdata(found.table.values(name)) / 30 for name in ("macs", "nwot")]
+    np.testing.assert_allclose(found.fitness, np.log(ranks).sum(0), rtol=1e-13)
+    assert found.by == ("macs", "nwot")
+    with pytest.raises(ValueError, match="no proxy 'nwot', it has macs"):
+        search.search(space, evaluate, options, [], proxies="macs", fitness="universal")
+
+
+def test_no_label_enters_a_fitness():
+    """What is called label-free takes scores of networks and nothing else."""
+    hints = typing.get_type_hints(Fitness.__call__)
+    assert list(inspect.signature(Fitness.__call__).parameters) == ["self", "table"]
+    assert hints["table"] is ScoreTable
+    assert list(inspect.signature(Fitness.merge).parameters) == ["self", "values"]
+    assert list(inspect.signature(Fitness.parse).parameters) == ["spec", "rule"]
+    assert set(PRESETS["universal"][0]) <= set(proxies.names())  # scores of untrained networks
+    pool = sized([1.0, 2.0, 3.0])
+    trained = [row | {"accuracy": a} for row, a in zip(pool.rows, (9.0, 1.0, 5.0), strict=True)]
+    same = ScoreTable(trained, pool.proxies)
+    np.testing.assert_array_equal(
+        Fitness.parse("universal")(pool), Fitness.parse("universal")(same)
+    )
 
 
 def test_file(tmp_path):

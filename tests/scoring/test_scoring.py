@@ -12,7 +12,7 @@ from lswag_jax import proxies, tasks
 from lswag_jax.proxies import LSwag
 from lswag_jax.scoring import num_programs, programs
 from lswag_jax.scoring import population as scoring
-from tests.helpers.spaces import SPLIT, WIDE, batch
+from tests.helpers.spaces import PLAIN, SPLIT, batch
 
 # The others are in test_conformance.
 EVERY = proxies.names()[: proxies.names().index("nwot") + 1]
@@ -25,22 +25,16 @@ def measured(table, proxy):
     return {key: table.parts[proxy][key] for key in ("lambda", "psi", "n_layers", "n_units")}
 
 
-@pytest.mark.parametrize(
-    ("space", "genotypes"),
-    [
-        (WIDE, ("24/1,2,2/2,3,2", "12/1/3")),
-        pytest.param(SPLIT, ("24/2,1,2/2,3,2", "12/2,1/3,2"), marks=pytest.mark.slow),
-    ],
-    ids=["wide", "split"],
-)
-def test_elastic_equals_exact(space, genotypes, x64):
+@pytest.mark.slow  # test_conformance has heads of one size
+def test_elastic_equals_exact_where_heads_split(x64):
     """score(elastic, g) == score(build(g), extract(variables, g)), by every proxy.
 
     In float64, since 1/std sums of two float32 programs differ by a per cent where a deviation is
     nearly zero.
     """
-    images, labels = batch(space)
-    images, genotypes = images.astype(float), [space.parse(text) for text in genotypes]
+    space, (images, labels) = SPLIT, batch(SPLIT)
+    genotypes = [space.parse(text) for text in ("24/2,1,2/2,3,2", "12/2,1/3,2")]
+    images = images.astype(float)
     chosen = proxies.resolve((*EVERY, LSwag(label="window", window=(4, 7))))
     table = lswag_jax.score(space, genotypes, images, labels, chosen, seed=3)
     variables = jax.tree.map(lambda v: v.astype(float), jax.jit(space.init)(jax.random.key(3)))
@@ -58,23 +52,23 @@ def test_elastic_equals_exact(space, genotypes, x64):
 
 def test_one_trace_for_all_genotypes(monkeypatch):
     """Whatever their number, and none at all on a second call."""
-    images, labels = batch(WIDE)
+    images, labels = batch(PLAIN)
     traced, original = [], programs.measure
     monkeypatch.setattr(programs, "measure", lambda *a, **k: traced.append(1) or original(*a, **k))
     rng = np.random.default_rng(0)
-    first = lswag_jax.score(WIDE, WIDE.sample(rng, 20), images, labels, LSwag(label="budget"))
+    first = lswag_jax.score(PLAIN, PLAIN.sample(rng, 20), images, labels, LSwag(label="budget"))
     assert len(traced) == 1
     assert first.timing["compile"] > 0
-    lswag_jax.score(WIDE, WIDE.sample(rng, 7), images, labels, LSwag(label="budget"), seed=1)
+    lswag_jax.score(PLAIN, PLAIN.sample(rng, 7), images, labels, LSwag(label="budget"), seed=1)
     assert len(traced) == 1
 
 
 def test_chunks_seeds_and_repeats():
-    images, labels = batch(WIDE)
-    genotypes = WIDE.sample(np.random.default_rng(0), 5)
+    images, labels = batch(PLAIN)
+    genotypes = PLAIN.sample(np.random.default_rng(0), 5)
 
     def scores(**settings):
-        return lswag_jax.score(WIDE, genotypes, images, labels, WINDOWED, **settings)
+        return lswag_jax.score(PLAIN, genotypes, images, labels, WINDOWED, **settings)
 
     one = scores()
     for key in ("lswag", "all"):
@@ -90,22 +84,22 @@ def test_chunks_seeds_and_repeats():
 
 
 def test_permuting_samples_changes_nothing():
-    images, labels = batch(WIDE)
+    images, labels = batch(PLAIN)
     order = np.random.default_rng(1).permutation(len(images))
-    genotypes = WIDE.sample(np.random.default_rng(0), 2)
-    a = lswag_jax.score(WIDE, genotypes, images, labels, WINDOWED)
-    b = lswag_jax.score(WIDE, genotypes, images[order], labels[order], WINDOWED)
+    genotypes = PLAIN.sample(np.random.default_rng(0), 2)
+    a = lswag_jax.score(PLAIN, genotypes, images, labels, WINDOWED)
+    b = lswag_jax.score(PLAIN, genotypes, images[order], labels[order], WINDOWED)
     for key in ("lswag", "all"):
         np.testing.assert_allclose(a[key], b[key], rtol=1e-4)
         np.testing.assert_array_equal(a.parts[key]["psi"], b.parts[key]["psi"])
 
 
 def test_pattern_batch_larger_than_gradient_batch():
-    images, labels = batch(WIDE, 12)
-    genotypes = WIDE.sample(np.random.default_rng(0), 2)
-    full = lswag_jax.score(WIDE, genotypes, images, labels)
-    small = lswag_jax.score(WIDE, genotypes, images[:8], labels[:8])
-    mixed = lswag_jax.score(WIDE, genotypes, images, labels, gradient_batch=8)
+    images, labels = batch(PLAIN, 12)
+    genotypes = PLAIN.sample(np.random.default_rng(0), 2)
+    full = lswag_jax.score(PLAIN, genotypes, images, labels)
+    small = lswag_jax.score(PLAIN, genotypes, images[:8], labels[:8])
+    mixed = lswag_jax.score(PLAIN, genotypes, images, labels, gradient_batch=8)
     np.testing.assert_array_equal(mixed.parts["lswag"]["psi"], full.parts["lswag"]["psi"])
     np.testing.assert_allclose(
         mixed.parts["lswag"]["lambda"], small.parts["lswag"]["lambda"], rtol=1e-5
@@ -113,24 +107,24 @@ def test_pattern_batch_larger_than_gradient_batch():
 
 
 def test_scorer_under_the_callers_jit_and_grad_free():
-    images, labels = batch(WIDE)
-    genotypes = WIDE.sample(np.random.default_rng(0), 3)
-    scorer = lswag_jax.make_scorer(WIDE, ("lswag", "params"))
+    images, labels = batch(PLAIN)
+    genotypes = PLAIN.sample(np.random.default_rng(0), 3)
+    scorer = lswag_jax.make_scorer(PLAIN, ("lswag", "params"))
 
     @jax.jit
     def best(variables, encoded):
         return jnp.argmax(scorer(variables, encoded, images, labels)["lswag"]["score"])
 
-    table = lswag_jax.score(WIDE, genotypes, images, labels)
-    assert int(best(WIDE.init(jax.random.key(0)), WIDE.encode(genotypes))) == table.best("lswag")
+    table = lswag_jax.score(PLAIN, genotypes, images, labels)
+    assert int(best(PLAIN.init(jax.random.key(0)), PLAIN.encode(genotypes))) == table.best("lswag")
 
 
 def test_uint8_and_float64(x64):
-    pixels = np.random.default_rng(0).integers(0, 256, (8, *WIDE.image_shape), dtype=np.uint8)
-    genotypes, labels = [WIDE.parse("12/1/2")], np.arange(8) % 4
+    pixels = np.random.default_rng(0).integers(0, 256, (8, *PLAIN.image_shape), dtype=np.uint8)
+    genotypes, labels = [PLAIN.parse("12/1/2")], np.arange(8) % 4
 
     def lam(images):
-        table = lswag_jax.score(WIDE, genotypes, images, labels, WINDOWED)
+        table = lswag_jax.score(PLAIN, genotypes, images, labels, WINDOWED)
         return table.parts["all"]["lambda"][0]
 
     assert lam(pixels) == pytest.approx(lam(pixels / np.float32(255)), rel=1e-4)
@@ -163,7 +157,7 @@ class NnxNet(nnx.Module):
 
 def test_own_models_linen_and_nnx_agree():
     """One network in both libraries with the same weights has the same scores."""
-    images, labels = batch(WIDE, 12)
+    images, labels = batch(PLAIN, 12)
     variables = Net().init(jax.random.key(0), images, False)
     model = NnxNet(nnx.Rngs(0))
     params = variables["params"]
@@ -183,8 +177,8 @@ def test_own_models_linen_and_nnx_agree():
     )
 
 
-GENOTYPES = [WIDE.parse("12/1/2")]
-IMAGES, LABELS = batch(WIDE)
+GENOTYPES = [PLAIN.parse("12/1/2")]
+IMAGES, LABELS = batch(PLAIN)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +210,7 @@ IMAGES, LABELS = batch(WIDE)
 def test_bad_input_is_one_sentence(change, message):
     arguments = {"genotypes": GENOTYPES, "images": IMAGES, "labels": LABELS} | change
     with pytest.raises(ValueError, match=message) as error:
-        lswag_jax.score(WIDE, **arguments)
+        lswag_jax.score(PLAIN, **arguments)
     assert "\n" not in str(error.value)
 
 
@@ -234,7 +228,7 @@ def test_bad_model():
 
 def test_mini_batches_have_their_own_batch_statistics(x64):
     """ZiCo of a BatchNorm network: train-mode gradients of two halves."""
-    images, labels = batch(WIDE, 12)
+    images, labels = batch(PLAIN, 12)
     images = images.astype(float)
     variables = jax.tree.map(
         lambda v: v.astype(float), Net().init(jax.random.key(0), images, False)
@@ -267,8 +261,8 @@ def test_mini_batches_have_their_own_batch_statistics(x64):
 
 
 def test_an_architecture_that_cannot_be_run_is_a_row(monkeypatch, tmp_path):
-    images, labels = batch(WIDE)
-    genotypes = WIDE.sample(np.random.default_rng(0), 3)
+    images, labels = batch(PLAIN)
+    genotypes = PLAIN.sample(np.random.default_rng(0), 3)
     original = scoring.run_chunk
 
     def fails(members, *rest):
@@ -277,11 +271,11 @@ def test_an_architecture_that_cannot_be_run_is_a_row(monkeypatch, tmp_path):
         return original(members, *rest)
 
     monkeypatch.setattr(scoring, "run_chunk", fails)
-    table = lswag_jax.score(WIDE, genotypes, images, labels, ("swap", "params"))
+    table = lswag_jax.score(PLAIN, genotypes, images, labels, ("swap", "params"))
     assert list(table.status) == ["ok", "error", "ok"]
     assert table.rows[1]["error"] == "RESOURCE_EXHAUSTED: out of memory"
     assert np.isnan(table["swap"][1])
-    assert table["params"][1] == WIDE.num_params(genotypes[1])
+    assert table["params"][1] == PLAIN.num_params(genotypes[1])
     assert table.rank("swap")[1] == 3
     table.to_jsonl(tmp_path / "t.jsonl")
     table.to_parquet(tmp_path / "t.parquet")

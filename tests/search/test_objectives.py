@@ -84,13 +84,22 @@ def test_without_a_network_that_has_all_objectives():
     )
 
 
-def test_resume_from_any_number_of_rows(tmp_path):
-    whole = []
-    search(WIDE, failing, EVOLUTION, whole, **BOTH)
-    for size in (0, 1, 7, 8, 9, 17, 39, 40):
-        archive = whole[:size]
-        search(WIDE, failing, EVOLUTION, archive, **BOTH)
-        assert archive == whole
+@pytest.fixture(scope="module")
+def whole():
+    """The rows of a search that was not interrupted."""
+    rows = []
+    search(WIDE, failing, EVOLUTION, rows, **BOTH)
+    return rows
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 17, 39, 40])
+def test_resume_from_any_number_of_rows(size, whole):
+    archive = whole[:size]
+    search(WIDE, failing, EVOLUTION, archive, **BOTH)
+    assert archive == whole
+
+
+def test_a_search_is_extended(whole, tmp_path):
     shorter = dataclasses.replace(EVOLUTION, epochs=2)
     with Archive(tmp_path, CONFIG) as archive:
         search(WIDE, failing, shorter, archive, **BOTH)

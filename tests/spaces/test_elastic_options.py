@@ -40,17 +40,18 @@ def test_options(x64):
 
 
 @pytest.mark.slow
-def test_positions_of_padded_maps():
+@pytest.mark.parametrize(
+    "proxy",
+    [LSwagVariant(token_reduce="mean", lambda_kind="none"), LSwagKernel(token_mode="mean")],
+    ids=lambda proxy: proxy.key,
+)
+def test_positions_of_padded_maps(proxy):
     """Means over pixels are refused where the elastic network's maps are larger."""
     space = spaces.get("darts", layers=3, width=2, image_size=8, num_classes=3)
     assert space.padded_maps
     g = space.sample(np.random.default_rng(0), 1)
     images = np.zeros((4, 8, 8, 3), np.float32)
-    for proxy in (
-        LSwagVariant(token_reduce="mean", lambda_kind="none"),
-        LSwagKernel(token_mode="mean"),
-    ):
-        scorer = lswag_jax.make_scorer(space, proxy)
-        shapes = jax.eval_shape(space.init, jax.random.key(0))
-        with pytest.raises(ValueError, match="pads feature maps"):
-            jax.eval_shape(scorer, shapes, space.encode(g), images, np.arange(4) % 3)
+    scorer = lswag_jax.make_scorer(space, proxy)
+    shapes = jax.eval_shape(space.init, jax.random.key(0))
+    with pytest.raises(ValueError, match="pads feature maps"):
+        jax.eval_shape(scorer, shapes, space.encode(g), images, np.arange(4) % 3)

@@ -66,19 +66,24 @@ def test_scores_of_elastic_and_exact(x64):
             np.testing.assert_allclose(table[key][i], exact[key][0], rtol=1e-7)
 
 
-def test_initial_scale():
+@pytest.mark.parametrize(
+    ("space", "text"),
+    [
+        (TransNASMicro(width=32, image_size=16, **ONE_MODULE), "32-4-1_23_131"),
+        (TransNASMacro(width=16, image_size=64), "16-1241-basic"),
+    ],
+    ids=["micro", "macro"],
+)
+def test_initial_scale(space, text):
     """Kernels of an exact network have Kaiming's standard deviation with fan-out."""
-    cell = TransNASMicro(width=32, image_size=16, modules=MODULES)
-    skeleton = TransNASMacro(width=16, image_size=64)
-    for space, g in ((cell, cell.parse("32-42-1_23_131")), (skeleton, skeleton.genotypes()[400])):
-        variables = space.extract(jax.jit(space.init)(jax.random.key(0)), g)
-        for path, value in jax.tree.leaves_with_path(variables["params"]):
-            name = jax.tree_util.keystr(path)
-            if value.ndim == 4:
-                expected = (2 / (value.shape[0] ** 2 * value.shape[3])) ** 0.5
-                assert np.std(value) == pytest.approx(expected, rel=0.15), name
-            elif name == "['head']['linear']['kernel']":
-                assert np.abs(value).max() == pytest.approx(len(value) ** -0.5, rel=0.02)
+    variables = space.extract(jax.jit(space.init)(jax.random.key(0)), space.parse(text))
+    for path, value in jax.tree.leaves_with_path(variables["params"]):
+        name = jax.tree_util.keystr(path)
+        if value.ndim == 4:
+            expected = (2 / (value.shape[0] ** 2 * value.shape[3])) ** 0.5
+            assert np.std(value) == pytest.approx(expected, rel=0.15), name
+        elif name == "['head']['linear']['kernel']":
+            assert np.abs(value).max() == pytest.approx(len(value) ** -0.5, rel=0.02)
 
 
 @TASKS
@@ -115,15 +120,15 @@ def test_jigsaw_equals_nine_calls(x64, rng):
     np.testing.assert_allclose(found, total, atol=1e-11)
 
 
+@pytest.mark.parametrize("code", ["2-1132-basic", "2-1432-basic", "2-3432-basic", "2-3433-basic"])
 @pytest.mark.parametrize("task", ["segmentsemantic", "autoencoder"])
-def test_decoders_put_out_every_pixel(task):
+def test_decoders_put_out_every_pixel(task, code):
     """For every number of strides; the original's sizes of layers."""
     space = TransNASMacro(task=task, image_size=64, width=2, decoder_width=64)
-    for code in ("2-1132-basic", "2-1432-basic", "2-3432-basic", "2-3433-basic"):
-        module, images = space.build(space.parse(code)), jnp.zeros((1, 64, 64, 3))
-        variables = jax.eval_shape(module.init, jax.random.key(0), images)
-        output = jax.eval_shape(module.apply, variables, images)
-        assert output.shape == (1, 64, 64, space.task.outputs)
+    module, images = space.build(space.parse(code)), jnp.zeros((1, 64, 64, 3))
+    variables = jax.eval_shape(module.init, jax.random.key(0), images)
+    output = jax.eval_shape(module.apply, variables, images)
+    assert output.shape == (1, 64, 64, space.task.outputs)
 
 
 def test_training_updates_the_statistics():

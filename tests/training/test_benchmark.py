@@ -20,7 +20,7 @@ from tests.helpers import ROOT, training
 
 SPACE = AutoFormer(
     "bench", (12, 24), (1, 2), (2.0, 3.0), (1, 2), head_dim=8, image_size=8, patch_size=4,
-    channels=1, num_classes=4,
+    channels=1, num_classes=4, relative_position=False,
 )  # fmt: skip
 GENOTYPES = [SPACE.parse(text) for text in ("12/1/2", "24/2,1/3,2", "24/1/3")]
 OPTIONS = TrainOptions(

@@ -25,12 +25,12 @@ def pipeline(source=None, augment=CHANGES, batch_size=8, **fields):
     return Pipeline(source or pool(), 8, 1, batch_size, augment, **fields)
 
 
-def test_batches_depend_on_seed_and_step_only():
+@pytest.mark.parametrize("start", [0, 7])
+def test_batches_depend_on_seed_and_step_only(start):
     batches = list(itertools.islice(pipeline(seed=3).training(), 12))
-    for start in (0, 7):
-        for a, b in zip(batches[start:], pipeline(seed=3).training(start), strict=False):
-            for key in ("image", "label"):
-                np.testing.assert_array_equal(a[key], b[key])
+    for a, b in zip(batches[start:], pipeline(seed=3).training(start), strict=False):
+        for key in ("image", "label"):
+            np.testing.assert_array_equal(a[key], b[key])
     other = next(pipeline(seed=4).training())
     assert (other["label"] != batches[0]["label"]).any()
     assert batches[0]["image"].dtype == np.uint8

@@ -49,13 +49,22 @@ def test_the_same_image(name, model, path):
         np.testing.assert_allclose(row, expected[0], rtol=2e-3)  # floats are resized as floats
 
 
-def test_grey_is_repeated(model, path):
+GREY = {
+    "[H, W]": lambda grey: grey,
+    "[H, W, 1]": lambda grey: grey[..., None],
+    "[N, H, W]": lambda grey: np.stack([grey, grey]),
+    "Pillow's": Image.fromarray,
+    "a list": lambda grey: [grey, grey],
+}
+
+
+@pytest.mark.parametrize("name", GREY)
+def test_grey_is_repeated(name, model, path):
     grey = np.asarray(Image.open(path).convert("L"))
     expected = model.predict([np.repeat(grey[..., None], 3, axis=-1)])
-    stack = np.stack([grey, grey])
-    for given in (grey, grey[..., None], stack, Image.fromarray(grey), [grey, grey]):
-        np.testing.assert_allclose(model.predict(given)[:1], expected, rtol=1e-5)
-    assert model.predict(stack).shape == (2, 4)
+    found = model.predict(GREY[name](grey))
+    assert found.shape == (2 if name in ("[N, H, W]", "a list") else 1, 4)
+    np.testing.assert_allclose(found[:1], expected, rtol=1e-5)
 
 
 BAD = {

@@ -145,11 +145,10 @@ def test_first_block_is_never_dropped():
     np.testing.assert_array_equal(trained, module.apply(variables, images))
 
 
-def test_several_networks_one_by_one_and_side_by_side(monkeypatch):
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_several_networks_one_by_one_and_side_by_side(backend, rng, monkeypatch):
     """A CPU takes them in turn, other devices at once: no difference in what comes out."""
-    rng = np.random.default_rng(0)
     kernels, inputs = rng.normal(size=(2, 3, 4, 4)).astype(np.float32)
-    for backend in ("cpu", "gpu"):
-        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
-        found = jax.jit(step.for_each_network(lambda w, x: {"y": jnp.tanh(x @ w)}))(kernels, inputs)
-        np.testing.assert_allclose(found["y"], np.tanh(inputs @ kernels), rtol=1e-5)
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    found = jax.jit(step.for_each_network(lambda w, x: {"y": jnp.tanh(x @ w)}))(kernels, inputs)
+    np.testing.assert_allclose(found["y"], np.tanh(inputs @ kernels), rtol=1e-5)

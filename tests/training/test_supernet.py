@@ -25,7 +25,7 @@ from tests.helpers.batches import message
 
 SPACE = AutoFormer(
     "shared", (12, 24), (1, 2), (2.0, 3.0), (1, 2), head_dim=8, image_size=8, patch_size=4,
-    channels=1, num_classes=4,
+    channels=1, num_classes=4, relative_position=False,
 )  # fmt: skip
 
 
@@ -184,7 +184,7 @@ def test_binary_searches_by_inherited_accuracy(tmp_path):
     """On the part of the training images that was held out, and on no other."""
     config = default_config("autoformer_tiny", image_size=8, patch_size=4, channels=1)
     config.space.update({"embed_dims": (12, 24), "head_counts": (1, 2), "depths": (1, 2)})
-    config.space.update({"head_dim": 8, "num_classes": 10})
+    config.space.update({"head_dim": 8, "num_classes": 10, "relative_position": False})
     config.proxies = "params"
     config.data.update({"batch_size": 4, "gradient_batch": 4})
     config.search.update({"strategy": "random", "num": 3, "fitness": "inherited_accuracy"})

@@ -11,6 +11,7 @@ from jax import lax
 from jax.extend import core
 from jax.interpreters import partial_eval
 
+from lswag_jax.arrays import bodies
 from lswag_jax.proxies.wide.arrays import Wide, flat, normalised, placed
 from lswag_jax.proxies.wide.rules import RULES, as_ordinary, literal
 
@@ -152,15 +153,7 @@ class Evaluator:
 
 def _body(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
     """The program of an equation that calls one."""
-    if eqn.primitive.name not in _CALLS:
-        return None
-    for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
-        body = eqn.params.get(key)
-        if isinstance(body, core.ClosedJaxpr):
-            return body
-        if isinstance(body, core.Jaxpr):
-            return core.ClosedJaxpr(body, ())
-    return None
+    return bodies(eqn)[0] if eqn.primitive.name in _CALLS else None
 
 
 def _settled(x: Any) -> Any:
