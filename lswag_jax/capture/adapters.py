@@ -38,6 +38,11 @@ if hasattr(nnx, "InstanceNorm"):  # from Flax 0.12
     _NNX_NORMS = (*_NNX_NORMS, nnx.InstanceNorm)
 
 
+def nnx_modules(module: Any) -> Any:
+    """Paths and modules within an NNX module; Flax before 0.12 has them as a method."""
+    return nnx.iter_modules(module) if hasattr(nnx, "iter_modules") else module.iter_modules()
+
+
 def linen_network(
     module: nn.Module,
     variables: Mapping[str, Any],
@@ -146,7 +151,7 @@ def nnx_network(
         batch = len(jax.tree.leaves(images)[0])
         copy = nnx.merge(graph, variables["params"], variables["rest"], copy=True)
         copy.eval()
-        layers = [(path, layer) for path, layer in nnx.iter_modules(copy) if _is_captured(layer)]
+        layers = [(path, layer) for path, layer in nnx_modules(copy) if _is_captured(layer)]
         parts = [nnx.split(layer) for _, layer in layers]  # before any of them changes its class
         for (path, layer), own in zip(layers, parts, strict=True):
             name = "/".join(str(key) for key in path)

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from lswag_jax.cli import common, pictures, progress
 
 SHOWN = ("n", "failures", "missing", "rho", "tau", "weighted_tau", "partial_rho", "top_overlap")
+COUNTED = ("failures", "missing")  # which are shown where there are any
 
 
 def main(config: ConfigDict, workdir: str) -> None:
@@ -148,11 +149,17 @@ def _panel(table, rows, dataset: str, options: ConfigDict) -> dict:
 
 def _show(rows) -> None:
     """Prints the main columns as a table."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
     keys = [key for key in SHOWN if key in rows[0]]
-    table = Table("data set", "proxy", *(key.replace("_", " ") for key in keys))
+    keys = [key for key in keys if key not in COUNTED or any(row[key] for row in rows)]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for name in ("data set", "proxy"):
+        table.add_column(name, no_wrap=True)
+    for key in keys:
+        table.add_column(key.replace("_", " "), justify="right")
     for row in rows:
         values = (row[key] for key in keys)
         texts = (str(v) if isinstance(v, int) else f"{v:.3f}" for v in values)

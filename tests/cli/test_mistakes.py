@@ -101,6 +101,29 @@ CASES = {
         "pruning has nothing to choose by: without any of the 24 operations of nasbench201",
     ),
     "prune nothing": ("search", (*PRUNE, "--config.search.prune_number=0"), "prune_number must"),
+    "a number": (
+        "score",
+        (*SMALL, f"--config.score.num={LONG}"),
+        "score.num must be from 1 to 1000",
+    ),
+    "a size": (
+        "score",
+        (*SMALL, f"--config.space.image_size={LONG}"),
+        "image_size of autoformer_t",
+    ),
+    "other strategy": (
+        "search",
+        (*SEARCH, "--config.search.num=0"),
+        "search.num must be an integer",
+    ),
+    "bins": (
+        "libra",
+        (*LIBRA, f"--config.libra.options.n_bins={LONG}"),
+        "n_bins must be a text or",
+    ),
+    "networks": ("profile", (*SMALL, f"--config.profile.num={LONG}"), "profile.num must be from 1"),
+    "a table cut off": ("report", ("{}/correlated",), "correlation.csv cannot be read as a table"),
+    "not for this": ("report", ("{}/correlated", "--by=swap"), "--by, --proxies, --again and --tr"),
     "rows without a column": ("report", ("{}/run",), "row 'a' of scores lacks params, macs"),
 }
 
@@ -125,6 +148,8 @@ def folder(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "nothing" / "there")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "archive.jsonl").write_text('{"id": "a"}\n')
+    (tmp_path / "correlated").mkdir()
+    (tmp_path / "correlated" / "correlation.csv").write_text("dataset,proxy,rho\na,b")
     config = '{"space": {"name": "x"}, "proxies": {"swap": {"name": "swap"}}}'
     (tmp_path / "run" / "config.json").write_text(config)
     return tmp_path

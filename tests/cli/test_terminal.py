@@ -65,3 +65,39 @@ def test_log_lines_are_a_time_and_what_is_said(tmp_path):
     for line in result.stderr.splitlines():
         assert re.match(r"\d\d:\d\d:\d\d (warning: )?\S", line), line
     assert "Unable to initialize backend" not in result.stderr
+
+
+def binary(name: str, *arguments: str) -> str:
+    """A program that is a binary with its arguments."""
+    argv = [f"lswag-{name}", "--nocompile_cache", *arguments]
+    return f"import sys; sys.argv = {argv}\nfrom lswag_jax.cli import {name}\n{name}.run()"
+
+
+def is_line(text: str) -> bool:
+    """Whether a line is of the log: a time and what is said, nothing of threads or backends."""
+    is_said = re.match(r"\d\d:\d\d:\d\d (warning: )?\S", text)
+    return bool(is_said) and not re.search(r"backend|\.py:\d|\d{6,}\]", text)
+
+
+def test_scoring_on_a_terminal(tmp_path):
+    """Log lines and one bar that ends at its total, with a time left in no other line."""
+    config = ("--config=configs/quickstart.py:runlocal", "--config.proxies=params")
+    lines = on_a_terminal(binary("score", *config, f"--workdir={tmp_path}"), 80)
+    bars = [line for line in lines if line.startswith("score ")]
+    assert bars
+    assert all(len(line) <= 80 for line in bars)
+    rest = [line for line in lines if line not in bars]
+    # A terminal breaks long lines; the log itself does not.
+    assert all(is_line(line) for line in rest), rest
+
+
+def test_a_table_fits_the_terminal(tmp_path):
+    truth = "lswag_jax/assets/toy_nasbench201.csv.gz"
+    config = ("--config=configs/correlate.py", f"--config.correlate.truth={truth}")
+    config += ("--config.correlate.metric=test_accuracy", "--config.correlate.resamples=0")
+    lines = on_a_terminal(binary("correlate", *config, f"--workdir={tmp_path}"), 80)
+    rows = [line.split() for line in lines if "fashion_mnist" in line]
+    assert [len(row) for row in rows] == [8] * 13  # a line each, of data set, proxy and six figures
+    assert {"synflow", "grad_norm"} <= {row[1] for row in rows}
+    assert all(len(line.rstrip()) <= 80 for line in lines if "fashion_mnist" in line)
+    assert not any("…" in line for line in lines)
