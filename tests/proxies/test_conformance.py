@@ -135,7 +135,7 @@ def _both_precisions(kind):
     variables = space.extract(programs.initial_variables(space, 3, np.dtype(np.float32)), g)
     stable, batch = [p for p in CHOSEN if p.key in STABLE], images.astype(np.float32)
     narrow = lswag_jax.score_model(space.build(g), variables, batch, labels, stable, seed=3)
-    with jax.enable_x64(True):
+    with enable_x64(True):
         widened = jax.tree.map(lambda v: np.asarray(v, np.float64), variables)
         batch = batch.astype(np.float64)
         return narrow, lswag_jax.score_model(space.build(g), widened, batch, labels, CHOSEN, seed=3)
