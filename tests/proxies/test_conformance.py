@@ -8,6 +8,7 @@ import functools
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
