@@ -156,7 +156,7 @@ def nnx_network(
         for (path, layer), own in zip(layers, parts, strict=True):
             name = "/".join(str(key) for key in path)
             layer.__class__ = _captured(type(layer), name, own, hook, batch_norm, batch)
-        for path, layer in nnx.iter_modules(copy):
+        for path, layer in nnx_modules(copy):
             if isinstance(layer, nnx.bridge.ToNNX):
                 within = "".join(f"{key}/" for key in path)
                 intercept = _interceptor(hook, batch_norm, batch, within)
