@@ -17,8 +17,8 @@ Variables = Mapping[str, Any]  # of a Flax module: collections of nested paramet
 Term = TypeVar("Term")
 # A context with 64-bit types; JAX before 0.8 has it elsewhere.
 enable_x64: Callable[[bool], Any] = (
-    getattr(jax, "enable_x64", None) or import_module("jax.experimental").enable_x64
-)
+    jax if hasattr(jax, "enable_x64") else import_module("jax.experimental")
+).enable_x64
 
 
 def bind(eqn: Any, operands: Sequence[Any], **changed: Any) -> list:

@@ -43,8 +43,7 @@ def num_bins(n: Count, rule: str | int = "nbsz") -> int:
         return max(4, int(round(n ** (1 / 3), 9) / 1.5))
     if isinstance(rule, bool) or not isinstance(rule, int) or not 2 <= rule <= MOST_BINS:
         raise ValueError(
-            f"n_bins must be one of {BIN_COUNTS} or an integer >= 2, at most {MOST_BINS}, got "
-            f"{rule!r}."
+            f"n_bins must be one of {BIN_COUNTS} or an integer from 2 to {MOST_BINS}, got {rule!r}."
         )
     return rule
 

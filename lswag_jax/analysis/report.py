@@ -76,8 +76,6 @@ def summary(
         >>> rows[0]["rho"], rows[0]["n"], rows[0]["failures"]
         (0.8, 4, 1)
     """
-    if n < 0:
-        raise ValueError(f"a bootstrap needs at least 0 resamples, got {n}.")
     if reference and reference not in scores:
         raise ValueError(f"there is no reference {reference!r} among {', '.join(scores)}.")
     options = {"n": n, "seed": seed, "level": level}

@@ -158,7 +158,7 @@ def score_model(
         fields["reason"] = _why_degenerate(weights, coverage)
         notes.append(fields["reason"])
     for note in [*notes, *_saturated(measured)]:
-        warnings.warn(note, stacklevel=2)
+        warnings.warn(note, stacklevel=3)  # the line that calls, behind `typed`
     return ScoreTable(
         [cast(Row, fields)], resolved, {"compile": compiled - start, "score": elapsed}
     )

@@ -351,7 +351,7 @@ def test_report_of_data_sets_with_and_without_the_reference(rng):
     for arguments, options, message in (
         (("val_accuracy", ["b"]), {"reference": "nwot"}, "'nwot' has no value where val_accuracy"),
         (("top1",), {}, "no 'top1' on any of a, b, it has val_accuracy"),
-        (("val_accuracy",), {"n": -3}, "at least 0 resamples, got -3"),
+        (("val_accuracy",), {"n": -3}, "n of summary must be an integer from 0 to [0-9]+, got -3"),
     ):
         with pytest.raises(ValueError, match=message) as error:
             correlation_report.report(table, *arguments, **options)

@@ -126,7 +126,7 @@ def mistakes(rng):
         "all failed": ({"proxies": "zen", "nan_policy": "drop"}, {"zen": np.full(50, -1e8)},
                        "'zen' has no value"),
         "bad scores": ({"scores": "nowhere"}, {}, "there is no table nowhere"),
-        "no resample": ({"resamples": -1}, {}, "at least 0 resamples"),
+        "no resample": ({"resamples": -1}, {}, "n of summary must be an integer from 0"),
     }  # fmt: skip
 
 
@@ -163,4 +163,4 @@ def test_the_binary(rng, tmp_path):
     assert not (tmp_path / "out").exists()
     result = run("correlate", *command)
     assert float(rows_of(tmp_path / "out")["scores", "macs"]["rho"]) > 0.9
-    assert "weighted_tau" in result.stderr
+    assert "weighted tau" in result.stderr

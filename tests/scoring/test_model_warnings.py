@@ -28,7 +28,9 @@ def told(*arguments, model=apply, params=PARAMS, x=X, y=Y, **options):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         table = score_model(model, params, x, y, *(arguments or (("params",),)), **options)
-    return [str(w.message) for w in caught if w.category is UserWarning], table
+    own = [w for w in caught if w.category is UserWarning]
+    assert all(w.filename == __file__ for w in own)  # the line that calls
+    return [str(w.message) for w in own], table
 
 
 def test_nothing_to_say():

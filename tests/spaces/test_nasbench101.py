@@ -257,8 +257,8 @@ def test_layer_sets_are_those_of_the_benchmark(shared_data):
             "at most 9 edges, got 10",
         ),
         (lambda: SPACE.macs(DIAMOND, rule="flops"), "rule must be"),
-        (lambda: NasBench101(width=4), "width of nasbench101 must be an integer of at least 5"),
-        (lambda: NasBench101(cells=0), "cells of nasbench101 must be an integer of at least"),
+        (lambda: NasBench101(width=4), "width of nasbench101 must be an integer from 5"),
+        (lambda: NasBench101(cells=0), "cells of nasbench101 must be an integer from 1"),
         (lambda: NasBench101(image_size=30), "image_size must be a multiple of"),
     ],
 )

@@ -93,7 +93,10 @@ def test_published_counts(shared_data):
         (lambda: SPACE.check("none"), "holds NasBench201Genotype"),
         (lambda: SPACE.macs(SPACE.genotypes()[0], "flops"), "rule must be 'exact' or 'naslib'"),
         (lambda: spaces.get("nasbench201", image_size=30), "image_size must be a multiple of 4"),
-        (lambda: spaces.get("nasbench201", cells=0), "cells of nasbench201 must be an integer of"),
+        (
+            lambda: spaces.get("nasbench201", cells=0),
+            "cells of nasbench201 must be an integer from 1",
+        ),
         (lambda: spaces.get("nasbench201", patch_size=2), "no argument 'patch_size'"),
     ],
 )

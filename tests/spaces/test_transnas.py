@@ -153,7 +153,7 @@ MICRO, MACRO = TransNASMicro(), TransNASMacro()
         (lambda: TransNASMicro(width=5), "width must be even, got 5"),
         (
             lambda: TransNASMicro(decoder_width=8),
-            "decoder_width of transnas_micro must be an integer of at",
+            "decoder_width of transnas_micro must be an integer from 64",
         ),
         (lambda: TransNASMicro(task="normal", image_size=48), "must be a multiple of 32"),
         (lambda: TransNASMacro(task="normal", image_size=96), "must be a multiple of 64"),
