@@ -170,9 +170,12 @@ def _intercepted(cls: type, intercept: Callable) -> type:
     """A subclass of `ToNNX` whose Linen module runs in its evaluation mode and is listened to."""
 
     def call(self, *args, **kwargs):
-        module, method = modes.in_mode(self.to_nnx__module), kwargs.get("method") or "__call__"
+        field = (
+            "to_nnx__module" if hasattr(self, "to_nnx__module") else "module"
+        )  # before Flax 0.12
+        module, method = modes.in_mode(getattr(self, field)), kwargs.get("method") or "__call__"
         called = getattr(type(module), method) if isinstance(method, str) else method
-        self.to_nnx__module = module
+        setattr(self, field, module)
         with nn.intercept_methods(intercept):
             return cls.__call__(self, *args, **modes.arguments(called, 1 + len(args)) | kwargs)
 
