@@ -77,11 +77,11 @@ def mobilenet_of_haiku(images):
     """MobileNetV1."""
     import haiku
 
-    def network(x):
-        return haiku.nets.MobileNetV1(num_classes=CLASSES)(x, is_training=False)
+    def network(x, is_training):
+        return haiku.nets.MobileNetV1(num_classes=CLASSES)(x, is_training)
 
     model = haiku.transform_with_state(network)
-    return model, model.init(jax.random.key(0), images), {}
+    return model, model.init(jax.random.key(0), images, True), {}
 
 
 def mlp_of_equinox(images):
