@@ -44,6 +44,9 @@ class Calibration:
 def fewest(level: float) -> int:
     """How many trained networks the jackknife+ needs to bound an interval of a level.
 
+    Raises:
+        ValueError: a level that is not between 0 and 1.
+
     Example:
         >>> fewest(0.8), fewest(0.95)
         (4, 19)

@@ -170,9 +170,8 @@ def _intercepted(cls: type, intercept: Callable) -> type:
     """A subclass of `ToNNX` whose Linen module runs in its evaluation mode and is listened to."""
 
     def call(self, *args, **kwargs):
-        field = (
-            "to_nnx__module" if hasattr(self, "to_nnx__module") else "module"
-        )  # before Flax 0.12
+        # The field of the module, of another name before Flax 0.12.
+        field = "to_nnx__module" if hasattr(self, "to_nnx__module") else "module"
         module, method = modes.in_mode(getattr(self, field)), kwargs.get("method") or "__call__"
         called = getattr(type(module), method) if isinstance(method, str) else method
         setattr(self, field, module)

@@ -14,9 +14,8 @@ from lswag_jax.arrays import shaped
 from lswag_jax.capture.batch_norm import STATISTICS
 from lswag_jax.capture.network import leaf_name
 from lswag_jax.capture.products import Use
-from lswag_jax.capture.program import MARK, PRODUCTS, name_of, place_of
-from lswag_jax.capture.record import Mark, Program
-from lswag_jax.capture.samples import Place, places
+from lswag_jax.capture.program import PRODUCTS, place_of
+from lswag_jax.capture.record import Mark, Program, places_of
 
 # Where a stored array meets the samples in one of these it was scaled, not shown or looked up.
 _SHOWN = ("add", "sub", "add_any", "concatenate", "select_n", "pad", "dynamic_update_slice")
@@ -158,20 +157,17 @@ def _norms(program: Program, batch_norm: str) -> dict[str, str]:
 
 def _mixed(program: Program) -> tuple[str, ...]:
     """Places of sums and products over the samples, those of BatchNorm left out."""
-    jaxpr, kind, batch = program.flat.jaxpr, program.flat.kind, program.batch
-    known: dict[Any, Place | None] = {
-        v: Place(0) for v in jaxpr.invars if kind(v) == "images" and shaped(v).ndim
-    }
-    found = []
-    for eqn in jaxpr.eqns:
-        own = [None if isinstance(v, core.Literal) else known.get(v) for v in eqn.invars]
-        after = own[-1:] if name_of(eqn).startswith(MARK) else places(eqn, own, batch)
-        known.update(zip(eqn.outvars, after, strict=True))
+    known, found = places_of(program.flat, program.batch), []
+
+    def has_samples(variables: Sequence[Any]) -> bool:
+        return any(known.get(v) for v in variables if not isinstance(v, core.Literal))
+
+    for eqn in program.flat.jaxpr.eqns:
         is_sum = eqn.primitive.name in ("reduce_sum", "reduce_max", "reduce_min", "dot_general")
         is_own = STATISTICS in str(eqn.source_info.name_stack)
-        if is_sum and any(own) and not any(after) and batch > 1 and not is_own:
+        if is_sum and not is_own and has_samples(eqn.invars) and not has_samples(eqn.outvars):
             found.append(place_of(eqn))
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(found)) if program.batch > 1 else ()
 
 
 def _is_flat(var: Any, program: Program) -> bool:

@@ -305,7 +305,7 @@ def _plan(
     flat: Flat, names: Sequence[str], applies: Sequence[tuple], batch: int
 ) -> tuple[tuple, dict]:
     """Calls and activations of a program, up to the end of what is scored."""
-    found = _places(flat, batch)
+    found = places_of(flat, batch)
     calls: list = []
     end = len(flat.jaxpr.eqns)
     steps: dict[int, list] = {}  # parameters of a mark, of each step of a scan its own
@@ -367,8 +367,11 @@ def _rows_of(eqn: core.JaxprEqn, found: dict, batch: int) -> Rows:
     return Rows.of(shaped(var).shape, found[var], batch)
 
 
-def _places(flat: Flat, batch: int) -> dict[Any, Place | None]:
-    """Where the samples are in each variable that depends on the images."""
+def places_of(flat: Flat, batch: int) -> dict[Any, Place | None]:
+    """Where the samples are in each variable that depends on the images.
+
+    None for a variable that has no axis of samples, though it may depend on them.
+    """
     found: dict[Any, Place | None] = {
         v: Place(0) for v in flat.jaxpr.invars if flat.kind(v) == "images" and shaped(v).ndim
     }

@@ -76,9 +76,10 @@ def per_class(pool: Pool, num: Count, seed: Seed = 0) -> Pool:
     Raises:
         ValueError: a class has fewer.
 
-    >>> from lswag_jax.data import open_pool
-    >>> per_class(open_pool("embedded"), 5).size
-    50
+    Example:
+        >>> from lswag_jax.data import open_pool
+        >>> per_class(open_pool("embedded"), 5).size
+        50
     """
     labels = np.array([pool.label(i) for i in range(pool.size)])
     order = np.random.default_rng(seed).permutation(pool.size)
@@ -95,9 +96,15 @@ def per_class(pool: Pool, num: Count, seed: Seed = 0) -> Pool:
 def some(pool: Pool, num: Count, seed: Seed = 0) -> Pool:
     """A pool of `num` examples drawn at random; the whole pool if it has no more.
 
-    >>> from lswag_jax.data import open_pool
-    >>> some(open_pool("embedded"), 100).size, some(open_pool("embedded"), 1000).size
-    (100, 512)
+    Args:
+        pool: to draw from.
+        num: examples.
+        seed: of the draw.
+
+    Example:
+        >>> from lswag_jax.data import open_pool
+        >>> some(open_pool("embedded"), 100).size, some(open_pool("embedded"), 1000).size
+        (100, 512)
     """
     if num >= pool.size:
         return pool

@@ -25,6 +25,9 @@ def rotated(pool: Pool, seed: Seed = 0) -> Pool:
         pool: of square images.
         seed: of the turns.
 
+    Raises:
+        ValueError: when an image is read that is not square, whose shape would tell the label.
+
     Example:
         >>> from lswag_jax.data import open_pool
         >>> plain = open_pool("embedded")
@@ -36,11 +39,21 @@ def rotated(pool: Pool, seed: Seed = 0) -> Pool:
     def label(i: int) -> int:
         return int(np.random.default_rng((seed, i)).integers(len(TURNS)))
 
+    def image(i: int) -> np.ndarray:
+        upright = pool.image(i)
+        height, width = upright.shape[:2]
+        if height != width:
+            raise ValueError(
+                f"images to be rotated must be square, image {i} of {pool.where} has {height} x "
+                f"{width} pixels."
+            )
+        return np.ascontiguousarray(np.rot90(upright, label(i)))
+
     return dataclasses.replace(
         pool,
         where=f"{pool.where}, rotated (seed {seed})",
         label=label,
-        image=lambda i: np.ascontiguousarray(np.rot90(pool.image(i), label(i))),
+        image=image,
         num_classes=len(TURNS),
         classes=TURNS,
     )

@@ -14,8 +14,8 @@ from lswag_jax.proxies import named
 from lswag_jax.proxies.merge import check_rule, merge
 from lswag_jax.scoring.table import ScoreTable
 
-# Merges by name: proxies and rule. `universal` was chosen without a label of the networks that it
-# ranks, on one half of the spaces, and read on the other (docs/which_proxy.md).
+# Merges by name: proxies and rule. `universal` is the simplest of those that were compared on
+# spaces held out, where none chosen on the other spaces beat it (docs/which_proxy.md).
 PRESETS: dict[str, tuple[tuple[str, ...], str]] = {"universal": (("macs", "nwot"), "log_rank_sum")}
 
 
