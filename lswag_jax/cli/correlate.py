@@ -17,7 +17,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from lswag_jax.cli import common, pictures, progress
+from lswag_jax.cli import common, loading, pictures, progress
 
 SHOWN = ("n", "failures", "missing", "rho", "tau", "weighted_tau", "partial_rho", "top_overlap")
 COUNTED = ("failures", "missing")  # which are shown where there are any
@@ -27,7 +27,7 @@ def main(config: ConfigDict, workdir: str) -> None:
     """Correlates as `config` says and writes the results to `workdir`."""
     from lswag_jax.analysis import report as correlation_report
 
-    space, options = common.load_space(config), config.correlate
+    space, options = loading.load_space(config), config.correlate
     kinds = pictures.formats(config.plots.format)
     start = time.perf_counter()
     table = _table(options, space)
@@ -36,8 +36,8 @@ def main(config: ConfigDict, workdir: str) -> None:
     rows = correlation_report.report(
         table,
         options.metric,
-        common.split(options.datasets),
-        common.split(options.proxies),
+        loading.split(options.datasets),
+        loading.split(options.proxies),
         params=options.params,
         reference=options.reference,
         nan_policy=options.nan_policy,
@@ -66,7 +66,7 @@ def _table(options: ConfigDict, space):
 
     if not options.truth and not options.scores:
         raise ValueError("give correlate.truth, a table, or correlate.scores, or both.")
-    truth = common.load_truth(options.truth, space) if options.truth else None
+    truth = loading.load_truth(options.truth, space) if options.truth else None
     table: Any = truth
     if options.scores:
         table = tables.union(_scores(options, space, truth))
@@ -93,13 +93,13 @@ def _scores(options: ConfigDict, space, truth) -> list:
     from lswag_jax.analysis import converters as table_converters
 
     found = []
-    for entry in common.split(options.scores):
+    for entry in loading.split(options.scores):
         dataset, _, name = entry.rpartition("=")
         if ":" in name:
-            found.append(common.load_truth(name, space))
+            found.append(loading.load_truth(name, space))
             continue
-        file = common.scores_file(name)
-        everywhere = common.split(options.datasets)
+        file = loading.scores_file(name)
+        everywhere = loading.split(options.datasets)
         everywhere = everywhere or (truth.datasets if truth else (pathlib.Path(name).stem,))
         for each in (dataset,) if dataset else everywhere:
             found.append(table_converters.scores(file, space, each))

@@ -17,14 +17,14 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from lswag_jax.cli import common, pictures
+from lswag_jax.cli import common, loading, pictures
 
 
 def main(config: ConfigDict, workdir: str) -> None:
     """Chooses as `config` says and writes the results to `workdir`."""
     from lswag_jax.analysis import libra, plots
 
-    options, space = _options(config), common.load_space(config)
+    options, space = _options(config), loading.load_space(config)
     kinds = pictures.formats(config.plots.format)
     benchmark, source = _benchmark(config, space)
     (scores, accuracy, params), seeds = benchmark[:3], config.libra.seeds
@@ -51,14 +51,14 @@ def _benchmark(config: ConfigDict, space: Any) -> tuple[Any, dict[str, str]]:
     options = config.libra
     if not options.truth:
         raise ValueError("give a table of accuracies: --config.libra.truth=FILE or KIND:FILE.")
-    table = common.load_truth(options.truth, space)
+    table = loading.load_truth(options.truth, space)
     dataset = options.dataset or table.datasets[0]
     if options.scores:
-        own = table_converters.scores(common.scores_file(options.scores), space, dataset)
+        own = table_converters.scores(loading.scores_file(options.scores), space, dataset)
         rest = [metric for metric in table.metrics(dataset) if metric not in own.metrics(dataset)]
         table, match = own.join(table.only(rest), space)
         logging.info("%s: %s", options.scores, match)
-    pairs = (item.partition("=") for item in common.split(options.proxies))
+    pairs = (item.partition("=") for item in loading.split(options.proxies))
     proxies = {name: metric or name for name, _, metric in pairs}
     table = table.with_params(space)
     benchmark = libra.gather(table, dataset, options.metric, proxies or None)
@@ -70,8 +70,8 @@ def _options(config: ConfigDict) -> Any:
     """LIBRA's options; numbers in texts are numbers."""
     from lswag_jax.analysis.libra import LibraOptions
 
-    common.check_number("libra.seeds", config.libra.seeds)
-    options = common.plain(config.libra.options)
+    loading.check_number("libra.seeds", config.libra.seeds)
+    options = loading.plain(config.libra.options)
     if options["n_bins"].isdecimal():
         options["n_bins"] = int(options["n_bins"])
     return LibraOptions(**options)

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lswag_jax.cli import common
+from lswag_jax.cli import loading
 
 
 def formats(text: str, key: str = "plots.format") -> tuple[str, ...]:
@@ -23,7 +23,7 @@ def formats(text: str, key: str = "plots.format") -> tuple[str, ...]:
     """
     from lswag_jax.analysis.plots import FORMATS
 
-    found = tuple(dict.fromkeys(common.split(str(text).lower())))
+    found = tuple(dict.fromkeys(loading.split(str(text).lower())))
     unknown = [kind for kind in found if kind not in FORMATS]
     if unknown or not found:
         given = unknown[0] if unknown else text

@@ -14,7 +14,7 @@ from typing import Any
 from absl import logging
 from ml_collections import ConfigDict
 
-from lswag_jax.cli import common, pictures, progress
+from lswag_jax.cli import common, loading, pictures, progress
 
 
 def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
@@ -23,7 +23,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     from lswag_jax.scoring import devices as distributed
     from lswag_jax.scoring.table import ScoreTable
 
-    space, scored = common.load_space(config), common.score_options(config)
+    space, scored = loading.load_space(config), loading.score_options(config)
     kinds = pictures.formats(config.plots.format)
     pickers = {
         "runs": lambda mean: window.pick(mean, config.profile.tau),
@@ -33,19 +33,19 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     picker = config.profile.picker
     if picker not in pickers:
         raise ValueError(f"profile.picker must be one of {tuple(pickers)}, got {picker!r}.")
-    common.check_number("profile.num", config.profile.num)
+    loading.check_number("profile.num", config.profile.num)
     options = config.options.lswag
     proxy = layer_profile.LayerProfile(
         config.profile.statistic, options.grad_abs, options.ddof, options.bins
     )
     genotypes = layer_profile.random_genotypes(space, config.profile.num, config.seed)
     start = time.perf_counter()
-    batch = common.load_data(config, space)
+    batch = loading.load_data(config, space)
     seconds, timing = {"data": time.perf_counter() - start}, {}
-    identity = common.identity(config, space, (proxy,), free={"total": len(genotypes)})
+    identity = loading.identity(config, space, (proxy,), free={"total": len(genotypes)})
     if shard:
         genotypes, workdir = shard.share(genotypes), shard.folder(workdir)
-    rows = common.score_archive(
+    rows = loading.score_archive(
         "profile", workdir, identity, space, genotypes, batch, (proxy,), scored, timing
     )
     if shard or not distributed.is_first():

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import app, flags, logging
 
-from lswag_jax.cli import common, findings, pictures, progress, trust
+from lswag_jax.cli import common, findings, loading, pictures, progress, trust
 
 if TYPE_CHECKING:
     from lswag_jax.analysis.page import Table
@@ -149,7 +149,7 @@ def _scores(
     from lswag_jax.training.supernet import InheritedAccuracy
 
     run = read_run(folder)
-    named = (type(proxy_registry.get(name)) for name in common.split(own))
+    named = (type(proxy_registry.get(name)) for name in loading.split(own))
     others = {cls.name: cls for cls in (InheritedAccuracy, LayerProfile, *named)}
     proxies = read_proxies(run.config, others)
     table = ScoreTable(run.rows, proxies)

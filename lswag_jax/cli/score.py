@@ -22,7 +22,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from lswag_jax.cli import common, pictures, progress
+from lswag_jax.cli import common, loading, pictures, progress
 
 
 def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
@@ -36,19 +36,19 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     fitness = Fitness.parse(config.score.fitness) if config.score.fitness else None
     kinds = pictures.formats(config.plots.format)
     needed = fitness.proxies if fitness else ()
-    space, proxies = common.load_space(config), common.load_proxies(config, needed)
-    options = common.score_options(config)
+    space, proxies = loading.load_space(config), loading.load_proxies(config, needed)
+    options = loading.score_options(config)
     genotypes = load_genotypes(config, space)
     start = time.perf_counter()
-    batch = common.load_data(config, space)
+    batch = loading.load_data(config, space)
     seconds, timing = {"data": time.perf_counter() - start}, {}
     ids = hashlib.sha256("\n".join(map(space.format, genotypes)).encode()).hexdigest()
     free: dict[str, Any] = {"fitness": fitness.to_json()} if fitness else {}
     free["total"] = len(genotypes)
-    identity = common.identity(config, space, proxies, genotypes_sha256=ids, free=free)
+    identity = loading.identity(config, space, proxies, genotypes_sha256=ids, free=free)
     if shard:
         genotypes, workdir = shard.share(genotypes), shard.folder(workdir)
-    rows = common.score_archive(
+    rows = loading.score_archive(
         "score", workdir, identity, space, genotypes, batch, proxies, options, timing
     )
     if shard or not distributed.is_first():
@@ -77,7 +77,7 @@ def load_genotypes(config: ConfigDict, space) -> list:
     from lswag_jax import runs
 
     if not config.score.genotypes:
-        common.check_number("score.num", config.score.num)
+        loading.check_number("score.num", config.score.num)
         genotypes = runs.draw(space, np.random.default_rng(config.seed), config.score.num)
         if short := runs.shortage(space, len(genotypes), config.score.num):
             logging.warning("%s", short)

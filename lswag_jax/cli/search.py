@@ -19,7 +19,7 @@ from typing import Any
 from absl import logging
 from ml_collections import ConfigDict
 
-from lswag_jax.cli import common, pictures, progress
+from lswag_jax.cli import common, loading, pictures, progress
 
 STRATEGIES = ("evolution", "random", "pruning")
 # What a unit of each window is: parameters, multiply-accumulates, seconds and bytes.
@@ -51,12 +51,12 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     measured = [name for name in fitness.proxies if name != INHERITED]
     measured += [key.removesuffix("_window") for key in MEASURED if _is_set(config.search[key])]
     kinds = pictures.formats(config.plots.format)
-    space, proxies = common.load_space(config), common.load_proxies(config, measured)
+    space, proxies = loading.load_space(config), loading.load_proxies(config, measured)
     proxies, complete = _with_supernet(config, space, proxies)
     options, accuracies = options_of(config, shard), _accuracies(config, space)
-    scored = common.score_options(config)
+    scored = loading.score_options(config)
     start = time.perf_counter()
-    batch = common.load_data(config, space)
+    batch = loading.load_data(config, space)
     seconds = {"data": time.perf_counter() - start}
     with progress.progress_bar("search", search.total(space, options)) as show:
         result = search.run(
@@ -66,7 +66,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
             proxies,
             options,
             workdir,
-            config=common.identity(
+            config=loading.identity(
                 config,
                 space,
                 proxies,
@@ -170,7 +170,7 @@ def _with_supernet(config: ConfigDict, space, proxies: tuple):
 
 def _decisive(config: ConfigDict, fitness) -> dict:
     """Options that decide which networks are evaluated; a fitness counts by what it holds."""
-    options = common.plain(config.search)
+    options = loading.plain(config.search)
     keys = ("strategy", "supernet", *_DECISIVE[options["strategy"]])
     keys += tuple(key for key in MEASURED if _is_set(config.search[key]))
     if options["supernet"]:
@@ -235,7 +235,7 @@ def options_of(config: ConfigDict, shard: Any):
     units = WINDOWS | MEASURED
     for cls in (search.EvolutionOptions, search.RandomOptions, search.PruningOptions):
         # Numbers of the other strategies too, so that a bad one is told whichever is asked for.
-        common.check_options(cls, s, "search", leave=(*units, "decimals"))
+        loading.check_options(cls, s, "search", leave=(*units, "decimals"))
     for key, unit in units.items():
         if len(s[key]) != 2 or not s[key][0] <= s[key][1]:
             of = "millions" if unit == 1e6 else "milliseconds"
@@ -250,11 +250,11 @@ def options_of(config: ConfigDict, shard: Any):
             if _is_set(s[key]):
                 raise ValueError(f"search.{key} must not be set for pruning, got {s[key]}.")
         decimals = None if s.decimals < 0 else s.decimals
-        return common.load_options(search.PruningOptions, config, "search", decimals=decimals)
+        return loading.load_options(search.PruningOptions, config, "search", decimals=decimals)
     shared = {"seed": config.seed} | windows
     if s.strategy == "random":
-        return common.load_options(search.RandomOptions, config, "search", shard=shard, **shared)
-    return common.load_options(search.EvolutionOptions, config, "search", **shared)
+        return loading.load_options(search.RandomOptions, config, "search", shard=shard, **shared)
+    return loading.load_options(search.EvolutionOptions, config, "search", **shared)
 
 
 def run() -> None:

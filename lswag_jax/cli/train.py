@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from absl import logging
 from ml_collections import ConfigDict
 
-from lswag_jax.cli import common, own_data, progress
+from lswag_jax.cli import common, loading, own_data, progress
 from lswag_jax.cli.own_data import load_pools
 from lswag_jax.cli.score import read_genotypes
 from lswag_jax.extras import extra
@@ -30,7 +30,7 @@ def main(config: ConfigDict, workdir: str) -> None:
     _quiet()
     if config.data.fit:
         config = own_data.fitted(config)
-    space, options = common.load_space(config), load_options(config)
+    space, options = loading.load_space(config), load_options(config)
     genotype = load_genotype(config, space)
     training, validation = load_pools(config, options.seed)
     if genotype is not None:
@@ -62,13 +62,13 @@ def load_options(config: ConfigDict):
     from lswag_jax.training.runner import TrainOptions
     from lswag_jax.training.step import StepOptions
 
-    return common.load_options(
+    return loading.load_options(
         TrainOptions,
         config,
         "train",
-        optimizer=common.load_options(OptimizerOptions, config, "optimizer"),
-        augment=common.load_options(AugmentOptions, config, "augment"),
-        step=common.load_options(StepOptions, config, "step"),
+        optimizer=loading.load_options(OptimizerOptions, config, "optimizer"),
+        augment=loading.load_options(AugmentOptions, config, "augment"),
+        step=loading.load_options(StepOptions, config, "step"),
     )
 
 

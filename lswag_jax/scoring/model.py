@@ -16,12 +16,12 @@ from lswag_jax import proxies as proxy_registry
 from lswag_jax import tasks
 from lswag_jax.capture import adapters, models, tape
 from lswag_jax.capture.coverage import Coverage, batch_statistics
-from lswag_jax.capture.network import layer_name, leaf_name
 from lswag_jax.capture.record import Program
 from lswag_jax.options import Seed, Several, typed
 from lswag_jax.probe.candidate import Candidate, Draws
 from lswag_jax.probe.patterns import PATTERN_LIMIT
 from lswag_jax.proxies import Cost, Proxy
+from lswag_jax.scoring import notes
 from lswag_jax.scoring.inputs import check_inputs, in_one_dtype
 from lswag_jax.scoring.measure import measure
 from lswag_jax.scoring.options import BatchNormMode, Precision
@@ -131,7 +131,8 @@ def score_model(
     start = time.perf_counter()
     cached = _is_hashable(model)
     coverage = _kept(_coverage, cached)(model, tuple(leaves), structure)
-    notes = coverage.warnings() + _notes(weights, images, given_labels, logits, resolved)
+    sentences = coverage.warnings()
+    sentences += notes.of_inputs(weights, images, given_labels, logits, resolved)
     programs = [
         functools.partial(
             _kept(_compiled, cached), model, some, settings, tuple(leaves), structure, precision
@@ -155,9 +156,9 @@ def score_model(
         "coverage": coverage.to_json(),
     }
     if any(measured["degenerate"]):
-        fields["reason"] = _why_degenerate(weights, coverage)
-        notes.append(fields["reason"])
-    for note in [*notes, *_saturated(measured)]:
+        fields["reason"] = notes.of_degenerate(weights, coverage)
+        sentences.append(fields["reason"])
+    for note in [*sentences, *notes.of_patterns(measured)]:
         warnings.warn(note, stacklevel=3)  # the line that calls, behind `typed`
     return ScoreTable(
         [cast(Row, fields)], resolved, {"compile": compiled - start, "score": elapsed}
@@ -271,50 +272,6 @@ def _coverage(model, leaves, structure) -> Coverage:
     """What the tape has of a model on arrays of these shapes."""
     weights, images, *_ = jax.tree.unflatten(structure, leaves)
     return _traced(model, weights, images)
-
-
-def _notes(weights, images, labels, logits, proxies: Sequence[Proxy]) -> list[str]:
-    """A sentence for each thing about the batch and the weights that a user should know."""
-    found = []
-    for what, arrays in (("images", [images]), ("weights", jax.tree.leaves(weights["params"]))):
-        floats = [a for a in arrays if jnp.issubdtype(a.dtype, jnp.floating)]
-        if not all(bool(jnp.isfinite(a).all()) for a in floats):
-            found.append(f"some of the {what} are not finite, so no score will be.")
-    labels = None if labels is None else np.asarray(labels)
-    if labels is None or labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        return found
-    if logits.ndim == 2 and 2 * (labels.max() + 1) <= logits.shape[-1]:
-        found.append(
-            f"the model has {logits.shape[-1]} logits and the labels use the first "
-            f"{labels.max() + 1} alone: is its head the right one?"
-        )
-    if any(p.name == "epe_nas" for p in proxies) and np.bincount(labels).max() < 2:
-        found.append("no class has two samples, without which epe_nas has nothing to compare.")
-    return found
-
-
-def _saturated(measured: Mapping[str, Any]) -> list[str]:
-    """A sentence where every pattern that so few samples can draw was drawn."""
-    for name, parts in measured["parts"].items():
-        saturation = parts.get("psi_saturation", [0.0])
-        per_unit = parts.get("psi_per_unit", [1.0])
-        if min(saturation) >= 0.999 and max(per_unit) < 0.999:
-            return [f"{name} counts every pattern that the batch allows: take more samples."]
-    return []
-
-
-def _why_degenerate(weights: Mapping[str, Any], coverage: Coverage) -> str:
-    """A sentence on logits that do not depend on the input, with the last layer of zeros."""
-    zeros = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(weights["params"]):
-        if jnp.ndim(leaf) >= 2 and not bool(jnp.any(leaf != 0)):
-            name = leaf_name((jax.tree_util.DictKey("params"), *path))
-            zeros[layer_name(name)] = name
-    order = [name.partition("[")[0] for name, *_ in coverage.layers]
-    found = [zeros[name] for name in order if name in zeros]
-    if found:
-        return f"the logits do not depend on the images, {found[-1]} is all zeros: initialise it."
-    return "the logits do not depend on the images."
 
 
 def _forward(model: Any, weights: Any, images: jax.Array) -> jax.Array:

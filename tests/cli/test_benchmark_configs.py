@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lswag_jax import tasks
-from lswag_jax.cli import common, correlate, libra
+from lswag_jax.cli import correlate, libra, loading
 from lswag_jax.cli.default_config import BENCHMARKS
 from tests.helpers import ROOT
 
@@ -38,9 +38,9 @@ def get_config(name, variant):
 @pytest.mark.parametrize(("name", "variant"), NETWORKS)
 def test_networks(name, variant):
     config = get_config(name, variant)
-    space = common.load_space(config)
-    common.load_proxies(config)
-    common.score_options(config)
+    space = loading.load_space(config)
+    loading.load_proxies(config)
+    loading.score_options(config)
     g = space.sample(np.random.default_rng(0), 1)[0]
     assert space.num_params(g) > 0
     assert config.data.gradient_batch <= config.data.batch_size
@@ -52,7 +52,7 @@ def test_networks(name, variant):
 def test_tasks(kind, task):
     config = get_config("transnas", kind)
     config.space.task = task
-    assert common.load_space(config).task.name == task
+    assert loading.load_space(config).task.name == task
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

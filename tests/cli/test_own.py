@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import lswag_jax
-from lswag_jax.cli import common, configs, default_config
+from lswag_jax.cli import configs, default_config, loading
 from tests.helpers import ROOT
 from tests.helpers.binaries import run
 
@@ -176,6 +176,6 @@ def test_config_of_an_own_space(folder, monkeypatch):
         "channels": 1,
         "num_classes": 10,
     }
-    space = common.load_space(config)
+    space = loading.load_space(config)
     assert (space.name, space.image_size) == ("tiny", 14)
     assert space.choices == lswag_jax.spaces.get("my_space:TINY").choices

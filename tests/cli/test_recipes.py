@@ -4,7 +4,7 @@ import runpy
 
 import pytest
 
-from lswag_jax.cli import common, train
+from lswag_jax.cli import loading, train
 from tests.helpers import ROOT
 
 CONFIGS = sorted((ROOT / "configs").glob("train_*.py"))
@@ -15,7 +15,7 @@ CONFIGS = sorted((ROOT / "configs").glob("train_*.py"))
 def test_recipe(path, variant):
     module = runpy.run_path(str(path))
     config = module["get_config"](variant)
-    space, options = common.load_space(config), train.load_options(config)
+    space, options = loading.load_space(config), train.load_options(config)
     assert f"--config=configs/{path.name}" in module["__doc__"]
     assert options.epochs > options.optimizer.warmup_epochs
     if variant:

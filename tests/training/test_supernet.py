@@ -10,7 +10,7 @@ import pytest
 
 from lswag_jax import data, search, spaces
 from lswag_jax.arrays import enable_x64
-from lswag_jax.cli import common
+from lswag_jax.cli import loading
 from lswag_jax.cli import search as search_binary
 from lswag_jax.cli.default_config import default_config
 from lswag_jax.spaces import AutoFormer
@@ -189,7 +189,7 @@ def test_binary_searches_by_inherited_accuracy(tmp_path):
     config.data.update({"batch_size": 4, "gradient_batch": 4})
     config.search.update({"strategy": "random", "num": 3, "fitness": "inherited_accuracy"})
     config.search.supernet = str(tmp_path / "super")
-    space = common.load_space(config)
+    space = loading.load_space(config)
     _, held = data.hold_out(data.open_pool("embedded"), 0.1, seed=0)
     model = model_files.Model(
         space,
