@@ -134,6 +134,21 @@ def _taken(stack: Array, some: Sequence[Array]) -> Array:
     return stack[index]
 
 
+def joined(pairs: Sequence[tuple[Array, Array]]) -> list[Array]:
+    """`jnp.concatenate` of each pair; where both are rows of stacks, those of one longer stack.
+
+    Example:
+        >>> stacks = rows(jnp.zeros((2, 3))), rows(jnp.ones((2, 1)))
+        >>> [x.tolist() for x in joined(list(zip(*stacks)))]
+        [[0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0]]
+    """
+    found: dict[int, Array] = {}
+    for group in alike((home(a), home(b)) for a, b in pairs):
+        stacks = [stacked(arrays) for arrays in zip(*(pairs[i] for i in group), strict=True)]
+        found |= zip(group, rows(jnp.concatenate(stacks, axis=1)), strict=True)
+    return [found[i] for i in range(len(pairs))]
+
+
 def as_rows(arrays: Sequence[Any]) -> list[Any]:
     """The same arrays, like ones as rows of one stack.
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lswag_jax.arrays import joined
 from lswag_jax.capture import tape
 from lswag_jax.capture.models import ForeignInputs
 from lswag_jax.probe import GradientRequests, Probe, sizes_of
@@ -125,9 +126,11 @@ def _more_patterns(
         whole = tape.record(network, images)
         return jnp.concatenate([recorded.logits, whole.logits]), whole.activations
     rest = tape.record(network, images[len(recorded.logits) :])
+    pairs = zip(recorded.activations, rest.activations, strict=True)
+    posts = joined([(a.post, b.post) for a, b in pairs])
     activations = [
-        dataclasses.replace(a, post=jnp.concatenate([a.post, b.post]))
-        for a, b in zip(recorded.activations, rest.activations, strict=True)
+        dataclasses.replace(a, post=post)
+        for a, post in zip(recorded.activations, posts, strict=True)
     ]
     return jnp.concatenate([recorded.logits, rest.logits]), activations
 
