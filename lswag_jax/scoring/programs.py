@@ -196,8 +196,14 @@ def _whole(space, genotype, proxies, options, in_a_hurry: bool) -> Callable[...,
 
 @functools.lru_cache(maxsize=8)
 def initial_variables(space: Space, seed: int, dtype) -> Mapping[str, Any]:
-    """Initial variables, kept for later calls; drawn by a program that is compiled in a hurry."""
-    return _in_type(initial.jitted(space.init)(jax.random.key(seed)), dtype)
+    """Initial variables, kept for later calls."""
+    return _in_type(_draw(space)(jax.random.key(seed)), dtype)
+
+
+@functools.lru_cache(maxsize=8)
+def _draw(space: Space) -> Callable[[jax.Array], Any]:
+    """Draws a space's variables; compiled once for all seeds, in a hurry."""
+    return initial.drawing(space.init)
 
 
 def _in_type(variables: Any, dtype: Any) -> Any:
@@ -229,3 +235,4 @@ def clear() -> None:
     _compiled.cache_clear()
     _whole.cache_clear()
     initial_variables.cache_clear()
+    _draw.cache_clear()

@@ -1,7 +1,8 @@
 """Initial variables: programs that draw them, and all of a convolutional network in one draw."""
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import flax.linen as nn
@@ -9,8 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
+from jax.extend import core
 
+from lswag_jax.arrays import alike, bind, bodies
 from lswag_jax.spaces.plan import flat_variables
+
+# JAX's jitted functions that draw the variables of Flax's initialisers.
+_DRAWS = ("_normal", "_uniform", "_truncated_normal")
 
 
 def jitted(draw: Callable[..., Any]) -> Callable[..., Any]:
@@ -22,6 +28,73 @@ def jitted(draw: Callable[..., Any]) -> Callable[..., Any]:
     """
     quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     return jax.jit(draw, compiler_options=quick)
+
+
+def drawing(draw: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any]:
+    """Jits a function of a key that draws variables, so that like draws are turns of one loop.
+
+    The 117 draws of an AutoFormer compile in 3.3 seconds so, and one by one in 7.3.
+
+    Example:
+        >>> draw = drawing(lambda key: nn.Dense(2).init(key, jnp.ones((1, 9))))
+        >>> draw(jax.random.key(0))["params"]["kernel"].shape
+        (9, 2)
+    """
+
+    def run(key: jax.Array) -> Any:
+        program, shapes = jax.make_jaxpr(draw, return_shape=True)(key)
+        return jax.tree.unflatten(jax.tree.structure(shapes), _outputs(program, key))
+
+    return jitted(run)
+
+
+def _outputs(program: core.ClosedJaxpr, key: jax.Array) -> list[jax.Array]:
+    """Outputs of a program, whose equations run as soon as their operands are there."""
+    jaxpr = program.jaxpr
+    env: dict[Any, Any] = dict(zip(jaxpr.constvars, program.consts, strict=True))
+    env[jaxpr.invars[0]] = key
+
+    def read(atom: core.Var | core.Literal) -> Any:
+        return atom.val if isinstance(atom, core.Literal) else env[atom]
+
+    def is_there(atom: core.Var | core.Literal) -> bool:
+        return isinstance(atom, core.Literal) or atom in env
+
+    waiting = _needed(jaxpr)
+    while waiting:
+        ready = [eqn for eqn in waiting if all(map(is_there, eqn.invars))]
+        waiting = [eqn for eqn in waiting if not all(map(is_there, eqn.invars))]
+        for group in alike(map(_kind_of_draw, ready)):
+            eqns = [ready[i] for i in group]
+            operands = [[read(atom) for atom in eqn.invars] for eqn in eqns]
+            if len(eqns) == 1:
+                outputs = [bind(eqns[0], operands[0])]
+            else:
+                stacks = [jnp.stack(column) for column in zip(*operands, strict=True)]
+                outputs = zip(*jax.lax.map(functools.partial(bind, eqns[0]), stacks), strict=True)
+            for eqn, values in zip(eqns, outputs, strict=True):
+                env.update(zip(eqn.outvars, values, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _needed(jaxpr: core.Jaxpr) -> list[core.JaxprEqn]:
+    """Equations that the outputs depend on."""
+    wanted, found = set(map(id, jaxpr.outvars)), []
+    for eqn in reversed(jaxpr.eqns):
+        if any(id(var) in wanted for var in eqn.outvars):
+            found.append(eqn)
+            wanted.update(map(id, eqn.invars))
+    return found[::-1]
+
+
+def _kind_of_draw(eqn: core.JaxprEqn) -> Hashable:
+    """The same for draws of one kind and shape, and for keys that are made of numbers."""
+    shapes = tuple(str(atom.aval) for atom in eqn.invars)
+    if eqn.primitive.name == "random_fold_in":
+        return "fold_in", shapes
+    if eqn.params.get("name") in _DRAWS:
+        return id(bodies(eqn)[0].jaxpr), shapes  # JAX traces a function of like operands once
+    return id(eqn)
 
 
 def torch_variables(module: nn.Module, key: jax.Array, *args: Any) -> dict[str, Any]:
