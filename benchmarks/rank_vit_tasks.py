@@ -1,4 +1,4 @@
-"""What ranks the vision transformers of the six tasks untrained: cheap proxies, task by task.
+"""What ranks the vision transformers of the six tasks untrained: every proxy, task by task.
 
     python benchmarks/run.py --save rank_vit_tasks --data=../shared/data
 
@@ -22,10 +22,6 @@ from lswag_jax.analysis import tables
 from lswag_jax.runs.archive import read_rows
 from lswag_jax.scoring import population
 
-PROXIES = (
-    "lswag", "zico", "swap", "nwot", "synflow", "snip", "grad_norm", "l2_norm", "fisher", "plain",
-    "params", "macs",
-)  # fmt: skip
 PROVENANCE = "lswag_jax, seed 0, benchmarks/rank_vit_tasks.py"
 IMAGES = 64
 
@@ -38,7 +34,7 @@ def score(work: vit_tasks.Work, texts: list[str]) -> list[tables.Records]:
     batch = training.batch(index)
     genotypes = [space.parse(text) for text in texts]
     table = population.score(
-        space, genotypes, batch["image"] / 255, batch["label"], PROXIES, gradient_batch=32
+        space, genotypes, batch["image"] / 255, batch["label"], "all", gradient_batch=32
     )
     return [
         tables.Records(work.name, name, texts, np.round(table.values(name), 12), PROVENANCE)

@@ -46,3 +46,11 @@ def test_as_many_of_each_class():
         data.per_class(pool, 13)
     assert data.some(pool, 7).size == 7
     assert data.some(pool, 100) is pool
+
+
+def test_an_oblong_image_is_not_turned():
+    """Its shape would tell the label."""
+    images = np.zeros((3, 4, 6, 1), np.uint8)
+    pool = pretext.rotated(data.array_pool(images, np.zeros(3, int), "mine.npz", "train", 1))
+    with pytest.raises(ValueError, match="must be square, image 0 of .* has 4 x 6"):
+        pool.image(0)
