@@ -52,5 +52,5 @@ def test_an_oblong_image_is_not_turned():
     """Its shape would tell the label."""
     images = np.zeros((3, 4, 6, 1), np.uint8)
     pool = pretext.rotated(data.array_pool(images, np.zeros(3, int), "mine.npz", "train", 1))
-    with pytest.raises(ValueError, match="must be square, image 0 of .* has 4 x 6"):
+    with pytest.raises(ValueError, match=r"must be square, image 0 of .* has 4 x 6"):
         pool.image(0)
