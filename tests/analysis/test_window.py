@@ -15,6 +15,7 @@ from lswag_jax.analysis import layer_profile, window
 from lswag_jax.analysis.layer_profile import STATISTICS, LayerProfile
 from lswag_jax.arrays import enable_x64
 from lswag_jax.capture import tape
+from lswag_jax.scoring import programs
 from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.spaces import AutoFormer
 from tests.helpers.batches import Batch
@@ -45,7 +46,7 @@ def batch():
 def variables():
     """Initial weights of the elastic network, seed 3, float64."""
     with enable_x64(True):
-        return jax.tree.map(lambda v: v.astype(float), jax.jit(SPACE.init)(jax.random.key(3)))
+        return programs.initial_variables(SPACE, 3, np.dtype(float))
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ def test_elastic_equals_exact_where_heads_split(x64):
     images = images.astype(float)
     chosen = proxies.resolve((*EVERY, LSwag(label="window", window=(4, 7))))
     table = lswag_jax.score(space, genotypes, images, labels, chosen, seed=3)
-    variables = jax.tree.map(lambda v: v.astype(float), jax.jit(space.init)(jax.random.key(3)))
+    variables = programs.initial_variables(space, 3, np.dtype(float))
     for i, g in enumerate(genotypes):
         exact = lswag_jax.score_model(
             space.build(g), space.extract(variables, g), images, labels, chosen
