@@ -3,24 +3,29 @@
     python benchmarks/run.py --save rank_vit_tasks --data=../shared/data
 
 The genotypes of `benchmarks/vit_tasks/` are scored at initialisation, on each task by one call of
-`score` with 64 of its training images, and correlated with what is trained so far. Writes
+`score` with 64 of its training images, and correlated with what is trained so far. LIBRA chooses on
+three tasks and is judged on the others, beside merges without labels. Of the accuracies alone: how
+tasks agree, and what the best network of one loses on another. Writes
 `benchmarks/scores/vit_tasks.csv.gz`; a task that it has is not scored again.
 """
 
 import argparse
 import json
 import pathlib
+from typing import NamedTuple
 
 import numpy as np
+import scipy.stats
 import tables as result_tables
 import vit_task_data
 import vit_task_figures
 import vit_tasks
 
+from lswag_jax.analysis import correlation, libra, tables
 from lswag_jax.analysis import report as correlation_report
-from lswag_jax.analysis import tables
 from lswag_jax.runs.archive import read_rows
 from lswag_jax.scoring import population
+from lswag_jax.scoring.fitness import Fitness
 
 PROVENANCE = "lswag_jax, seed 0, benchmarks/rank_vit_tasks.py"
 IMAGES = 64
@@ -64,22 +69,90 @@ def main() -> None:
         found += score(vit_tasks.Work(name, recipe, source, arguments), config["genotypes"])
         tables.GroundTruth.from_records(found).write(output)
         print(f"{name} is scored", flush=True)
-    correlate(tables.GroundTruth.from_records(found), read_rows(folder / vit_tasks.ROWS)[0])
-
-
-def correlate(scores: tables.GroundTruth, rows: list[dict]) -> None:
-    """Shows a table for each task that has ten networks or more."""
-    for task in scores.datasets:
-        accuracy = vit_task_figures.accuracies(rows, task)
-        index = [i for i, text in enumerate(scores.genotypes) if text in accuracy]
-        if len(index) < 10:
-            print(f"{task}: only {len(index)} networks are trained.")
-            continue
-        mean = np.array([np.mean(accuracy[scores.genotypes[i]]) for i in index])
-        values = {name: scores.values(task, name)[index] for name in scores.metrics(task)}
-        summary = correlation_report.summary(values, mean, values["params"])
+    trained = of_tasks(
+        tables.GroundTruth.from_records(found), read_rows(folder / vit_tasks.ROWS)[0]
+    )
+    for task in trained:
+        summary = correlation_report.summary(task.values, task.accuracy, task.values["params"])
         shown = [result_tables.correlations(row) for row in summary]
-        result_tables.show(task, shown, result_tables.INTERVAL, len(index))
+        result_tables.show(task.name, shown, result_tables.INTERVAL, len(task.accuracy))
+    if len(trained) == len(config["tasks"]):
+        n = len(trained[0].accuracy)
+        result_tables.show("merges, Spearman", merges(trained), n=n)
+        result_tables.show("Spearman of two tasks' accuracies", agreement(trained), 2, n)
+        result_tables.show(
+            "the best network of a task, points lost on another", lost(trained), 1, n
+        )
+
+
+class Trained(NamedTuple):
+    """A task's accuracies [P] of the genotypes that all tasks have, and scores [P] by proxy."""
+
+    name: str
+    accuracy: np.ndarray
+    values: dict[str, np.ndarray]
+
+
+def of_tasks(scores: tables.GroundTruth, rows: list[dict]) -> list[Trained]:
+    """Tasks that have ten networks or more, by those genotypes that all of them have."""
+    accuracy = {task: vit_task_figures.accuracies(rows, task) for task in scores.datasets}
+    accuracy = {task: found for task, found in accuracy.items() if len(found) >= 10}
+    shared = set.intersection(*map(set, accuracy.values()))
+    index = [i for i, text in enumerate(scores.genotypes) if text in shared]
+    trained = []
+    for task, found in accuracy.items():
+        mean = np.array([np.mean(found[scores.genotypes[i]]) for i in index])
+        values = {name: scores.values(task, name)[index] for name in scores.metrics(task)}
+        known = {name: v for name, v in values.items() if np.isfinite(v).any()}
+        trained.append(Trained(task, mean, known))
+    return trained
+
+
+def merges(trained: list[Trained]) -> list[dict]:
+    """Merges without labels, and LIBRA chosen on the three tasks that a row is not one of."""
+    found = []
+    for i, task in enumerate(trained):
+        first = i < len(trained) // 2
+        others = trained[len(trained) // 2 :] if first else trained[: len(trained) // 2]
+        names = set.intersection(*(set(other.values) for other in trained))
+        # One benchmark of three: mean ranks of a genotype's scores, and of its accuracies.
+        ranks = {n: np.mean([_ranks(other.values[n]) for other in others], 0) for n in names}
+        accuracy = np.mean([_ranks(other.accuracy) for other in others], 0)
+        chosen = libra.select(ranks, accuracy, task.values["params"], libra.PRESETS["split_half"])
+        rules = {
+            "#params": Fitness("params"),
+            "lswag": Fitness("lswag"),
+            "universal (macs + nwot)": Fitness.parse("universal"),
+            "lswag + macs": Fitness(("lswag", "macs")),
+            "LIBRA of the other three": chosen.fitness,
+        }
+        row = {
+            name: correlation.spearman(rule.merge(task.values), task.accuracy)
+            for name, rule in rules.items()
+        }
+        found.append({"task": task.name} | row | {"LIBRA's": "+".join(chosen.proxies)})
+    return found
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    return scipy.stats.rankdata(np.where(np.isnan(values), -np.inf, values))
+
+
+def agreement(trained: list[Trained]) -> list[dict]:
+    """Rank correlation of the accuracies of two tasks."""
+    return [
+        {"task": a.name} | {b.name: correlation.spearman(a.accuracy, b.accuracy) for b in trained}
+        for a in trained
+    ]
+
+
+def lost(trained: list[Trained]) -> list[dict]:
+    """Percentage points that the best network of a task (row) is below the best of another."""
+    return [
+        {"best of": a.name}
+        | {b.name: 100 * (b.accuracy.max() - b.accuracy[a.accuracy.argmax()]) for b in trained}
+        for a in trained
+    ]
 
 
 if __name__ == "__main__":

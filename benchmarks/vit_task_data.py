@@ -52,9 +52,9 @@ TASKS = {
         "another geometry: the paper's Spherical-CIFAR-100", "cifar10", "sphere", flip=False
     ),
     "cifar10_few": Recipe("few labels, 250 a class", "cifar10", per_class=250),
-    "cifar10_jigsaw": Recipe(
-        "TransNAS-Bench-101's jigsaw: parts and their places, no labels", "cifar10", "jigsaw",
-        size=24, patch=4, training=20000, flip=False,
+    "fashion_jigsaw": Recipe(  # a token a tile
+        "TransNAS-Bench-101's jigsaw: parts and their places, no labels", "fashion_mnist", "jigsaw",
+        size=21, patch=7, channels=1, training=20000, flip=False,
     ),
     "fashion_rotation": Recipe(
         "self-supervision by which way is up", change="rotation", training=20000,
