@@ -12,7 +12,7 @@ tasks agree, and what the best network of one loses on another. Writes
 import argparse
 import json
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.stats
@@ -21,7 +21,7 @@ import vit_task_data
 import vit_task_figures
 import vit_tasks
 
-from lswag_jax.analysis import correlation, libra, tables
+from lswag_jax.analysis import correlation, libra, plots, tables
 from lswag_jax.analysis import report as correlation_report
 from lswag_jax.runs.archive import read_rows
 from lswag_jax.scoring import population
@@ -72,17 +72,48 @@ def main() -> None:
     trained = of_tasks(
         tables.GroundTruth.from_records(found), read_rows(folder / vit_tasks.ROWS)[0]
     )
+    summaries = {
+        task.name: correlation_report.summary(task.values, task.accuracy, task.values["params"])
+        for task in trained
+    }
     for task in trained:
-        summary = correlation_report.summary(task.values, task.accuracy, task.values["params"])
-        shown = [result_tables.correlations(row) for row in summary]
+        shown = [result_tables.correlations(row) for row in summaries[task.name]]
         result_tables.show(task.name, shown, result_tables.INTERVAL, len(task.accuracy))
     if len(trained) == len(config["tasks"]):
         n = len(trained[0].accuracy)
+        for title, key in (("Spearman", "rho"), ("Spearman given #params", "partial_rho")):
+            result_tables.show(f"{title}, all tasks", side_by_side(summaries, key), 2, n)
+        picture = result_tables.RESULTS.parent.parent / "results" / "benchmarks" / "vit_tasks.pdf"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        heat_map(summaries, n).savefig(picture)
         result_tables.show("merges, Spearman", merges(trained), n=n)
         result_tables.show("Spearman of two tasks' accuracies", agreement(trained), 2, n)
         result_tables.show(
             "the best network of a task, points lost on another", lost(trained), 1, n
         )
+
+
+def side_by_side(summaries: dict[str, list[dict]], key: str) -> list[dict]:
+    """A statistic by proxy (rows) and task, those first that are highest on average."""
+    found: dict[str, dict] = {}
+    for task, rows in summaries.items():
+        for row in rows:
+            found.setdefault(row["proxy"], {"proxy": row["proxy"]})[task] = row[key]
+    complete = [row for row in found.values() if len(row) == len(summaries) + 1]
+    for row in complete:
+        row["mean"] = float(np.mean([row[task] for task in summaries]))
+    return sorted(complete, key=lambda row: -row["mean"])
+
+
+def heat_map(summaries: dict[str, list[dict]], n: int) -> Any:
+    """The paper's Figure 4 in small: every proxy on every task, with intervals."""
+    keys = ("rho", "rho_low", "rho_high")
+    grids = [side_by_side(summaries, key) for key in keys]
+    names, tasks = [row["proxy"] for row in grids[0]], list(summaries)
+    grids = [{row["proxy"]: [row[task] for task in tasks] for row in rows} for rows in grids]
+    values, low, high = (np.array([grid[name] for name in names]) for grid in grids)
+    title = f"{n} vision transformers trained on each task"
+    return plots.heat_map(names, tasks, values, low_KxD=low, high_KxD=high, title=title)
 
 
 class Trained(NamedTuple):
