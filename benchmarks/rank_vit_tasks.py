@@ -134,7 +134,8 @@ def of_tasks(scores: tables.GroundTruth, rows: list[dict]) -> list[Trained]:
     for task, found in accuracy.items():
         mean = np.array([np.mean(found[scores.genotypes[i]]) for i in index])
         values = {name: scores.values(task, name)[index] for name in scores.metrics(task)}
-        known = {name: v for name, v in values.items() if np.isfinite(v).any()}
+        # Not those that do not apply, or say the same of every network.
+        known = {name: v for name, v in values.items() if len(set(v[np.isfinite(v)])) > 1}
         trained.append(Trained(task, mean, known))
     return trained
 
