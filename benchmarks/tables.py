@@ -131,6 +131,9 @@ HEADLINE = {
     "TransNAS-Bench-101 micro, class_scene": ("rank_cnns", "micro_class_scene, val_accuracy"),
     "TransNAS-Bench-101 macro, class_scene": ("rank_cnns", "macro_class_scene, val_accuracy"),
     "small ViTs trained here, Fashion-MNIST": ("train_vits", "fashion_mnist"),
+    "ViTs of the six tasks, CIFAR-10": ("rank_vit_tasks", "cifar10"),
+    "ViTs of the six tasks, CIFAR-10 on a sphere": ("rank_vit_tasks", "cifar10_sphere"),
+    "ViTs of the six tasks, rotated Fashion-MNIST": ("rank_vit_tasks", "fashion_rotation"),
 }
 # Those of the README.
 SHORT = (
@@ -139,7 +142,7 @@ SHORT = (
     "ViT-Bench-101, CIFAR-100 from scratch",
     "NAS-Bench-201, CIFAR-10",
     "TransNAS-Bench-101 macro, class_scene",
-    "small ViTs trained here, Fashion-MNIST",
+    "ViTs of the six tasks, CIFAR-10",
 )
 
 

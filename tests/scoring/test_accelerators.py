@@ -15,7 +15,7 @@ SPACES = {
     "autoformer_tiny": {"patch_size": 4, "channels": 1},
     "nasbench201": {"width": 4, "cells": 1},
     "nasbench101": {"width": 8, "cells": 1},
-    "darts": {"width": 4, "cells": 2},
+    "darts": {"width": 4, "layers": 3},
     "transnas_micro": {"width": 4},
 }
 BATCH = 8  # of which GSNR makes eight mini-batches

@@ -235,3 +235,18 @@ def test_crops_of_three_pixels_go_through_both_reductions():
     variables = jax.eval_shape(lambda key: space.extract(space.init(key), g), jax.random.key(0))
     crops = jax.ShapeDtypeStruct((8, 3, 3, 3), np.float32)
     assert jax.eval_shape(space.build(g).apply, variables, crops).shape == (8, 10)
+
+
+@pytest.mark.usefixtures("x64")
+def test_maps_of_three_pixels():
+    """Linear regions are counted on crops of 3 px, which a reduction cell makes 2."""
+    space = Darts(width=4, layers=3, image_size=8, num_classes=3)
+    images = np.random.default_rng(0).normal(size=(6, 8, 8, 3))
+    (genotype,) = space.sample(np.random.default_rng(1), 1)
+    labels = np.arange(6) % 3
+    table = lswag_jax.score(space, [genotype], images, labels, "linear_regions")
+    variables = space.extract(programs.initial_variables(space, 0, np.dtype(float)), genotype)
+    exact = lswag_jax.score_model(
+        space.build(genotype), variables, images, labels, "linear_regions"
+    )
+    assert table["linear_regions"] == exact["linear_regions"] > 10

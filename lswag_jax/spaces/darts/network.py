@@ -321,7 +321,10 @@ class Cell(nn.Module):
     def _elastic_edge(
         self, i: int, states: list[Array], codes: Mapping[str, Array], train: bool
     ) -> Array:
-        nodes = [spread(x, 2) if self.place.reduces else x for x in states[2:]]
+        nodes = states[2:]
+        if self.place.reduces:  # an input of odd size ends in a pixel of a node, not in a gap
+            _, height, width, _ = states[0].shape
+            nodes = [spread(x, 2)[:, :height, :width] for x in nodes]
         x = jnp.stack(states[:2] + nodes)[codes["inputs"][i]]
         edge = ElasticEdge(self.place.reduces, self.affine, self.pool_norm, name=f"edge_{i}")
         return edge(x, {key: value[i] for key, value in codes.items()}, train)
