@@ -126,9 +126,13 @@ class Trained(NamedTuple):
 
 def of_tasks(scores: tables.GroundTruth, rows: list[dict]) -> list[Trained]:
     """Tasks that have ten networks or more, by those genotypes that all of them have."""
+    rows = [row for row in rows if np.isfinite(float(row["accuracy"]))]  # not what diverged
     accuracy = {task: vit_task_figures.accuracies(rows, task) for task in scores.datasets}
+    for task, found in accuracy.items():
+        if len(found) < 10:
+            print(f"{task}: only {len(found)} networks are trained.")
     accuracy = {task: found for task, found in accuracy.items() if len(found) >= 10}
-    shared = set.intersection(*map(set, accuracy.values()))
+    shared = set.intersection(*map(set, accuracy.values())) if accuracy else set()
     index = [i for i, text in enumerate(scores.genotypes) if text in shared]
     trained = []
     for task, found in accuracy.items():

@@ -2,8 +2,8 @@
 
     python -m lswag_jax.cli.search --config=configs/quickstart.py --workdir=results/quickstart
 
-2 CPU cores: 94 seconds for 80 networks, 12 of them compiling; the best has 6.7 M parameters.
-`configs/quickstart.py:runlocal` takes half a minute, most of it compiling.
+2 CPU cores: 94 to 117 seconds for 80 networks, 12 to 17 of them compiling; the best has 6.7 M
+parameters. `configs/quickstart.py:runlocal` takes half a minute, most of it compiling.
 """
 
 from lswag_jax.cli.default_config import check_variant, default_config, shrink

@@ -210,3 +210,20 @@ def bodies(eqn: core.JaxprEqn) -> list[core.ClosedJaxpr]:
             elif isinstance(item, core.Jaxpr):
                 found.append(core.ClosedJaxpr(item, ()))
     return found
+
+
+def needed(jaxpr: core.Jaxpr) -> list[core.JaxprEqn]:
+    """Equations that the outputs of a program depend on, in order.
+
+    Example:
+        >>> program = jax.make_jaxpr(lambda x: (jnp.sin(x), jnp.cos(x))[0])(1.0)
+        >>> [eqn.primitive.name for eqn in needed(program.jaxpr)]
+        ['sin']
+    """
+    wanted = {v for v in jaxpr.outvars if not isinstance(v, core.Literal)}
+    found = []
+    for eqn in reversed(jaxpr.eqns):
+        if any(v in wanted for v in eqn.outvars):
+            found.append(eqn)
+            wanted.update(v for v in eqn.invars if not isinstance(v, core.Literal))
+    return found[::-1]

@@ -14,7 +14,7 @@ from jax.core import Tracer
 from jax.extend import core
 
 from lswag_jax import marks
-from lswag_jax.arrays import bind, bodies, shaped
+from lswag_jax.arrays import bind, bodies, needed, shaped
 from lswag_jax.capture.activations import is_activation_call
 
 Array = jax.Array
@@ -72,7 +72,7 @@ def flatten(function: Callable, params: Sequence[Array], *others: Any, dead: boo
         return [value for value, _ in _run(closed.jaxpr, consts, pairs)]
 
     flat = jax.make_jaxpr(inlined)(*(v.aval for v in closed.jaxpr.invars))
-    jaxpr = flat.jaxpr if dead else flat.jaxpr.replace(eqns=_alive(flat.jaxpr))
+    jaxpr = flat.jaxpr if dead else flat.jaxpr.replace(eqns=needed(flat.jaxpr))
     found = _kinds(jaxpr, kinds)
     return Flat(jaxpr.replace(eqns=_parts_first(jaxpr.eqns, found)), flat.consts, found)
 
@@ -86,17 +86,6 @@ def place_of(eqn: core.JaxprEqn) -> str:
     """Where in the model an equation comes from, as far as its trace says."""
     names = str(eqn.source_info.name_stack).split("/")
     return "/".join(name for name in names if name.strip("_")) or "the model"
-
-
-def _alive(jaxpr: core.Jaxpr) -> list[core.JaxprEqn]:
-    """The equations that the outputs depend on."""
-    needed = {v for v in jaxpr.outvars if not isinstance(v, core.Literal)}
-    kept = []
-    for eqn in reversed(jaxpr.eqns):
-        if any(v in needed for v in eqn.outvars):
-            kept.append(eqn)
-            needed.update(v for v in eqn.invars if not isinstance(v, core.Literal))
-    return kept[::-1]
 
 
 def _parts_first(eqns: Sequence[core.JaxprEqn], kinds: Mapping) -> list[core.JaxprEqn]:

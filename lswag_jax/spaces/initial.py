@@ -12,7 +12,7 @@ import numpy as np
 from flax import traverse_util
 from jax.extend import core
 
-from lswag_jax.arrays import alike, bind, bodies
+from lswag_jax.arrays import alike, bind, bodies, needed
 from lswag_jax.spaces.plan import flat_variables
 
 # JAX's jitted functions that draw the variables of Flax's initialisers.
@@ -60,7 +60,7 @@ def _outputs(program: core.ClosedJaxpr, key: jax.Array) -> list[jax.Array]:
     def is_there(atom: core.Var | core.Literal) -> bool:
         return isinstance(atom, core.Literal) or atom in env
 
-    waiting = _needed(jaxpr)
+    waiting = needed(jaxpr)
     while waiting:
         ready = [eqn for eqn in waiting if all(map(is_there, eqn.invars))]
         waiting = [eqn for eqn in waiting if not all(map(is_there, eqn.invars))]
@@ -75,16 +75,6 @@ def _outputs(program: core.ClosedJaxpr, key: jax.Array) -> list[jax.Array]:
             for eqn, values in zip(eqns, outputs, strict=True):
                 env.update(zip(eqn.outvars, values, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
-
-
-def _needed(jaxpr: core.Jaxpr) -> list[core.JaxprEqn]:
-    """Equations that the outputs depend on."""
-    wanted, found = set(map(id, jaxpr.outvars)), []
-    for eqn in reversed(jaxpr.eqns):
-        if any(id(var) in wanted for var in eqn.outvars):
-            found.append(eqn)
-            wanted.update(map(id, eqn.invars))
-    return found[::-1]
 
 
 def _kind_of_draw(eqn: core.JaxprEqn) -> Hashable:
