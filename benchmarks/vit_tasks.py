@@ -121,6 +121,14 @@ class Images(NamedTuple):
             pixels[mirrored] = pixels[mirrored, :, ::-1]
         return {"image": pixels, "label": self.labels[index]}
 
+    def all_once(self) -> Iterator[dict[str, Any]]:
+        """Batches of one size to validate on; the last is filled up by a weight of 0."""
+        num = len(self.labels)
+        for first in range(0, num, VALIDATED):
+            index = np.arange(first, first + VALIDATED)
+            weight = (index < num).astype(np.float32)
+            yield self.batch(np.minimum(index, num - 1)) | {"weight": weight}
+
 
 class Work:
     """A task to train; its images are made when they are first needed."""
@@ -159,7 +167,7 @@ class Work:
         variables, key = elastic(space, seed)
         state = init_state(space.extract(variables, g), optimizer, StepOptions())
         losses, start = [], 0.0
-        for number, batch in enumerate(self._batches(seed)):
+        for number, batch in enumerate(self.batches(seed)):
             state, metrics = step(state, batch, key)
             losses.append(metrics["loss"])
             if not number:
@@ -183,7 +191,7 @@ class Work:
             "macs": space.macs(g),
         }
 
-    def _batches(self, seed: int) -> Iterator[dict[str, Any]]:
+    def batches(self, seed: int) -> Iterator[dict[str, Any]]:
         """The batches of a training: whole passes over the images, each in an order of its own."""
         rng, images = np.random.default_rng(seed), self.images[0]
         num, size = len(images.labels), self._batch_size
@@ -195,13 +203,8 @@ class Work:
 
     def _validate(self, space: spaces.AutoFormer, text: str, variables: Any) -> tuple[float, float]:
         """Accuracy and loss on the validation images."""
-        images, (_, _, validate) = self.images[1], programs(space, text, self._steps)
-        num, totals = len(images.labels), []
-        for first in range(0, num, VALIDATED):
-            index = np.arange(first, first + VALIDATED)
-            weight = (index < num).astype(np.float32)  # the last batch is filled up
-            batch = images.batch(np.minimum(index, num - 1)) | {"weight": weight}
-            totals.append(jax.device_get(validate(variables, batch)))
+        _, _, validate = programs(space, text, self._steps)
+        totals = [jax.device_get(validate(variables, b)) for b in self.images[1].all_once()]
         sums = {k: sum(float(t[k]) for t in totals) for k in ("count", "top1", "loss")}
         return sums["top1"] / sums["count"], sums["loss"] / sums["count"]
 

@@ -1,0 +1,184 @@
+"""Every proxy on every benchmark: scores what is missing, and ranks what is there.
+
+    python benchmarks/run.py matrix --data=../shared/data --cases=nb101,nb301       # scores these
+    python benchmarks/run.py --save matrix --data=../shared/data --report           # tables, figure
+
+A case is a population of `rank_cnns` or `rank_vits`, its networks in their order there. The proxies
+that `benchmarks/scores/CASE.csv.gz` has not for the first `--num` networks are scored together and
+added; an interrupted run goes on from `--workdir`. The two merges and NTK, which costs 33 forward
+and backward passes where there is BatchNorm, are left out unless they are named.
+"""
+
+import argparse
+import pathlib
+from typing import Any
+
+import numpy as np
+import rank_cnns
+import rank_vits
+import save_scores
+import tables as result_tables
+
+from lswag_jax import data, proxies, runs, spaces
+from lswag_jax.analysis import plots, report, tables
+from lswag_jax.analysis.tables import GroundTruth, Records
+from lswag_jax.scoring import population
+from lswag_jax.scoring.table import ScoreTable
+
+SCORES = pathlib.Path(__file__).resolve().parent / "scores"
+VIT_PIXELS, VIT_BATCH = 96, (64, 16)
+CASES = (*rank_cnns.CASES, *rank_vits.CASES)
+LEFT_OUT = {"az_nas", "te_nas", "ntk"}
+CNN_TARGETS = {
+    "nb201_cifar10": "cifar10_test200",
+    "nb201_cifar100": "cifar100_test200",
+    "nb201_in16": "in16_test200",
+}
+
+
+class Population:
+    """Networks of a benchmark in their order, and what they reach."""
+
+    def __init__(self, name: str, root: pathlib.Path) -> None:
+        self.name, self._root = name, root
+        if name in rank_cnns.CASES:
+            self._case = rank_cnns.CASES[name]
+            self.space = spaces.get(**self._case.space)
+            columns = rank_cnns.read(self._case, root)
+            order = np.random.default_rng(0).permutation(len(next(iter(columns.values()))))
+            order = order[: self._case.num]
+            self.genotypes = [rank_cnns.genotype(self.space, columns, i) for i in order]
+            target = CNN_TARGETS.get(name, "val_accuracy")
+            self.truths = {name: columns[target][order]}
+            self.gradient_batch = self._case.batch[1]
+            return
+        space, table, self._images = rank_vits.CASES[name]
+        classes = 100 if name == "vitbench" else 37
+        self.space = spaces.get(space, num_classes=classes, image_size=VIT_PIXELS)
+        rows = rank_vits.load_rows(name, root / "tables" / table, 100, 0)
+        self.genotypes = list(map(rank_vits.genotype, rows))
+        self.truths = {
+            f"{name}_{target}".removesuffix("_imagenet_top1_inherited"): values
+            for target, values in rank_vits.targets(name, rows).items()
+            if not target.endswith("base_acc")  # nothing ranks these, size neither
+        }
+        self.gradient_batch = VIT_BATCH[1]
+
+    def batch(self) -> tuple[Any, Any]:
+        """Inputs and labels."""
+        if self.name in rank_cnns.CASES:
+            return rank_cnns.batch_of(self._case, self.space, self._root, 0)
+        loaded = data.load_batch(
+            str(self._root / "images" / self._images), VIT_BATCH[0], seed=0, channels=3,
+            image_size=VIT_PIXELS, balanced=False,
+        )  # fmt: skip
+        return loaded.images, loaded.labels
+
+    @property
+    def texts(self) -> list[str]:
+        """Names of the networks."""
+        return list(map(self.space.format, self.genotypes))
+
+
+def score(name: str, arguments: argparse.Namespace) -> None:
+    """Adds to a case's table the proxies that it lacks."""
+    found, path = Population(name, pathlib.Path(arguments.data)), SCORES / f"{name}.csv.gz"
+    known = {r.metric: r for r in tables.read(path).records()} if path.is_file() else {}
+    genotypes = list(dict(zip(found.texts, found.genotypes, strict=True)).values())
+    genotypes = genotypes[: arguments.num]
+    texts = {found.space.format(g) for g in genotypes}
+    wanted = arguments.proxies.split(",") if arguments.proxies else proxies.names()
+    missing = [
+        proxy
+        for proxy in wanted
+        if (arguments.proxies or proxy not in LEFT_OUT)
+        and not (proxy in known and texts <= set(known[proxy].genotypes))
+    ]
+    if not missing:
+        return
+    resolved = proxies.resolve(dict.fromkeys([*missing, *save_scores.SIZES]))
+    images, labels = found.batch()
+
+    def evaluate(members):
+        return population.stream(
+            found.space, members, images, labels, resolved, gradient_batch=found.gradient_batch
+        )
+
+    folder = pathlib.Path(arguments.workdir) / name
+    about = {"case": name, "proxies": missing, "num": len(genotypes)}
+    with runs.Archive(folder, about) as archive:
+        runs.extend(archive, 0, found.space, genotypes, evaluate)
+        table = ScoreTable(archive, resolved)
+    for proxy in table:
+        values = np.round(table.values(proxy), 12)
+        own = Records(name, proxy, table.ids, values, save_scores.PROVENANCE)
+        known.setdefault(proxy, own)
+        if proxy in missing:
+            known[proxy] = own
+    GroundTruth.from_records(known.values()).write(path)
+    seconds = np.median(table.column("seconds"))
+    print(f"{name}: {len(missing)} proxies of {len(genotypes)} networks, {seconds:.1f} s each")
+
+
+def ranked(name: str, root: pathlib.Path) -> list[dict]:
+    """Rank statistics of every proxy with every target of a case."""
+    found, kept = Population(name, root), tables.read(SCORES / f"{name}.csv.gz")
+    texts, rows = found.texts, []
+    for target, truth in found.truths.items():
+        accuracy = dict(zip(texts, truth, strict=True))
+        accuracies = np.array([accuracy.get(text, np.nan) for text in kept.genotypes])
+        params = np.array([found.space.num_params(found.space.parse(t)) for t in kept.genotypes])
+        for proxy in kept.metrics(kept.datasets[0]):
+            values = kept.values(kept.datasets[0], proxy)
+            there = ~np.isnan(values) & np.isfinite(accuracies)
+            if there.sum() < 10 or len(set(values[there][np.isfinite(values[there])])) < 2:
+                continue  # it does not apply, or says the same of every network
+            own = {proxy: values[there]}
+            (row,) = report.summary(own, accuracies[there], params[there].astype(float))
+            rows.append({"dataset": target} | row)
+    return rows
+
+
+def show(root: pathlib.Path) -> None:
+    """The tables and the figure."""
+    scored = [name for name in CASES if (SCORES / f"{name}.csv.gz").is_file()]
+    rows = [row for name in scored for row in ranked(name, root)]
+    names, targets, rho = report.grid(rows)
+    sizes = {target: max(r["n"] for r in rows if r["dataset"] == target) for target in targets}
+    for title, key in (
+        ("Spearman", "rho"), ("Kendall", "tau"), ("nDCG at 10 %", "ndcg"),
+        ("Spearman given #params", "partial_rho"),
+    ):  # fmt: skip
+        values = report.matrix(rows, key, names, targets)
+        columns = [f"{target} ({sizes[target]})" for target in targets]
+        cells = [[None if np.isnan(value) else value for value in of] for of in values]
+        shown = [
+            {"proxy": name} | dict(zip(columns, row, strict=True)) | {"mean": float(np.nanmean(of))}
+            for name, row, of in zip(names, cells, values, strict=True)
+        ]
+        result_tables.show(title, shown, 2)
+    low, high = (report.matrix(rows, key, names, targets) for key in ("rho_low", "rho_high"))
+    picture = result_tables.ROOT / "results" / "benchmarks" / "matrix.pdf"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    title = "Spearman with accuracy, at initialisation"
+    plots.heat_map(names, targets, rho, low_KxD=low, high_KxD=high, title=title).savefig(picture)
+
+
+def main() -> None:
+    """Scores what is asked for, or shows what is there."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="../shared/data")
+    parser.add_argument("--workdir", default="results/matrix")
+    parser.add_argument("--cases", default=",".join(CASES))
+    parser.add_argument("--num", type=int, default=100)
+    parser.add_argument("--proxies", default="", help="only these, with commas between")
+    parser.add_argument("--report", action="store_true", help="score nothing")
+    arguments = parser.parse_args()
+    for name in () if arguments.report else arguments.cases.split(","):
+        score(name, arguments)
+    if arguments.report:
+        show(pathlib.Path(arguments.data))
+
+
+if __name__ == "__main__":
+    main()
