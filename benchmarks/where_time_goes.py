@@ -35,6 +35,7 @@ KINDS = {  # in this order
     "sums, moments, norms": {"reduce", "reduce-window", "multiply", "add", "subtract", "divide"},
 }
 REST = "copies, slices, zeros, selects"
+CONTAINERS = {"while", "conditional", "call"}  # whose time is that of what they hold
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) .*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%([\w.-]+) = .*?[\]})] ([a-z][\w-]*)\(")
 _CALLS = re.compile(r"(?:calls|to_apply)=%([\w.-]+)")
@@ -50,8 +51,9 @@ def kinds_of(hlo: str) -> dict[str, str]:
         elif found := _INSTRUCTION.match(line):
             name, operation = found.groups()
             inside[computation].add(operation)
-            called = _CALLS.search(line) if operation in ("fusion", "call") else None
-            calls[name] = operation, called[1] if called else ""
+            called = _CALLS.search(line) if operation == "fusion" else None
+            if operation not in CONTAINERS:
+                calls[name] = operation, called[1] if called else ""
     kinds = {}
     for name, (operation, called) in calls.items():
         operations = inside[called] if called else {operation}
@@ -69,8 +71,7 @@ def spent(scorer, given) -> collections.Counter:
         for plane in ProfileData.from_file(path).planes:
             for line in plane.lines:
                 for event in line.events:
-                    leaf = event.name.startswith(("while", "conditional", "call"))
-                    if event.name in kinds and not leaf:
+                    if event.name in kinds:
                         total[kinds[event.name]] += event.duration_ns / 1e6
     return total
 
