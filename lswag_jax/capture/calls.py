@@ -118,18 +118,6 @@ class Activation:
     num_layers_before: int
 
 
-def layer_indices(names: Sequence[str], kinds: Sequence[str]) -> tuple[list[int], int]:
-    """For each call the index of its weight layer, of a norm that of the one after; their number.
-
-    A layer that is called more than once has the index of its first call.
-    """
-    place: dict[str, int] = {}
-    index = []
-    for name, kind in zip(names, kinds, strict=True):
-        index.append(place.setdefault(name, len(place)) if kind == "weight" else len(place))
-    return index, len(place)
-
-
 def layers_of(calls: Sequence[Call], kind: str = "weight") -> list[Layer]:
     """Calls of one kind grouped by layer, in order of first execution."""
     groups: dict[str, list[Call]] = {}

@@ -1,6 +1,7 @@
 """A traced network with a plan of what to record, ready to be run with perturbations."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from lswag_jax.arrays import as_rows, bind, rows, shaped
+from lswag_jax.arrays import as_rows, bind, rows, shaped, vars_of
 from lswag_jax.capture import activations, loops, products
 from lswag_jax.capture.batch_norm import BatchStatistics
-from lswag_jax.capture.calls import Activation, Call, layer_indices
+from lswag_jax.capture.calls import Activation, Call
 from lswag_jax.capture.loops import Loop
 from lswag_jax.capture.network import Network, layer_name, leaves
 from lswag_jax.capture.program import MARK, Flat, flatten, name_of
@@ -87,29 +88,31 @@ class Program:
         return cls(flat, names, calls, posts, batch, network, _loops(flat, calls, posts))
 
     @property
-    def layer_names(self) -> list[str]:
-        """Name of the layer of each call."""
-        return [_name(call, self.names) for call in self.calls]
+    def num_layers(self) -> int:
+        """Number of weight layers."""
+        return len({call.name for call in self.calls if call.kind == "weight"})
 
-    @property
-    def kinds(self) -> list[str]:
-        """Kind of the layer of each call."""
-        return [_kind(call) for call in self.calls]
+    def _wanted(self, first_layer: int) -> list[bool]:
+        """Which calls have cotangents: layers from weight layer `first_layer` on.
 
-    def wanted(self, first_layer: int) -> list[bool]:
-        """Which calls have cotangents: layers from weight layer `first_layer` on."""
-        index, _ = layer_indices(self.layer_names, self.kinds)
-        return [
-            i >= first_layer and kind in ("weight", "norm")
-            for i, kind in zip(index, self.kinds, strict=True)
-        ]
+        A layer that is called more than once counts where it is called first, a norm as the weight
+        layer after it.
+        """
+        place: dict[str, int] = {}
+        wanted = []
+        for call in self.calls:
+            is_weight = call.kind == "weight"
+            index = place.setdefault(call.name, len(place)) if is_weight else len(place)
+            wanted.append(index >= first_layer and call.kind in ("weight", "norm"))
+        return wanted
 
-    def zeros(self, wanted: Sequence[bool]) -> dict[int, Array]:
-        """A zero perturbation for the output of each call whose cotangent is wanted.
+    def zeros(self, first_layer: int) -> dict[int, Array]:
+        """Zero perturbations for the outputs of layers from weight layer `first_layer` on.
 
         By its equation; of a loop by that of the first turn in which one is wanted, for this turn
         and all behind it [turns, ...].
         """
+        wanted = self._wanted(first_layer)
         eqns = {call.eqn for call, want in zip(self.calls, wanted, strict=True) if want}
         turns: dict[int, tuple[int, ...]] = {}
         for loop in self.loops:
@@ -147,7 +150,7 @@ class Program:
             is_of_samples = self.flat.kind(atom) == "images"
             return jax.lax.stop_gradient(env[atom]) if is_of_samples else env[atom]
 
-        recorder = _Recorder(self.names, self.batch)
+        recorder = _Recorder(self.batch)
         planned: dict[int, list] = {}
         for call in self.calls:
             planned.setdefault(call.eqn, []).append(call)
@@ -184,10 +187,16 @@ class Program:
         env.update(loop.at_end(carry))
 
     def with_cotangents(
-        self, calls: Sequence[Call], found: dict[int, Array], wanted: Sequence[bool]
+        self, calls: Sequence[Call], found: dict[int, Array], first_layer: int
     ) -> list[Call]:
-        """Calls with the wanted cotangents of their outputs, a sample's together as its inputs."""
-        found = found | self._cotangents_of_loops(found)
+        """Calls with the cotangents of their outputs, a sample's together as its inputs.
+
+        Args:
+            calls: of `run`.
+            found: cotangents of the perturbations.
+            first_layer: as in `zeros`.
+        """
+        found, wanted = found | self._cotangents_of_loops(found), self._wanted(first_layer)
         return [
             dataclasses.replace(call, cotangent=_cotangent(planned, found[planned.eqn], self.batch))
             if want
@@ -225,8 +234,8 @@ def _cotangent(planned: products.Use | Mark, cotangent: Array, batch: int) -> Ar
 class _Recorder:
     """Collects calls and activations in order of execution."""
 
-    def __init__(self, names: Sequence[str], batch: int):
-        self._names, self._batch = names, batch
+    def __init__(self, batch: int):
+        self._batch = batch
         self._seen: set[str] = set()
         self.calls: list[Call] = []
         self.activations: list[Activation] = []
@@ -245,21 +254,20 @@ class _Recorder:
             self._add_use(planned, read, params)
 
     def _add_use(self, use: products.Use, read: Callable, params: dict) -> None:
-        own = {"kernel": _part(params, self._names, use.leaf)}
+        own = {"kernel": use.leaf.of(params)}
         if use.bias is not None:
-            own["bias"] = _part(params, self._names, use.bias)
-        name, leaf = _name(use, self._names), layer_name(self._names[use.leaf.number])
+            own["bias"] = use.bias.of(params)
+        leaf = layer_name(use.leaf.name)
         inputs = use.call.enters.first(read(use.inputs), self._batch)
         output = shaped(use.output)
         size = output.size // self._batch
         if use.cut is not None:
             size //= output.shape[use.cut[0]]
-        extra = [read(atom) for atom in use.extra]
+        extra = tuple(tuple(read(atom) for atom in part) for part in use.extra)
         before = len(self._seen)
-        self._seen.add(name)
-        self.calls.append(
-            Call(name, "weight", use.call, own, inputs, extra, size, before, leaf, use.leaf.index)
-        )
+        self._seen.add(use.name)
+        own = use.name, use.kind, use.call, own, inputs, extra, size, before
+        self.calls.append(Call(*own, leaf, use.leaf.index))
 
     def _add_mark(self, mark: Mark, values: list) -> None:
         *captured, output = values
@@ -272,22 +280,6 @@ class _Recorder:
         self.calls.append(
             Call(mark.name, mark.kind, apply, own, inputs, extra, size, len(self._seen))
         )
-
-
-def _part(params: dict, names: Sequence[str], leaf: products.Leaf) -> Array:
-    array = params[names[leaf.number]]
-    return array if leaf.index is None else array[leaf.index]
-
-
-def _name(call: products.Use | Mark, names: Sequence[str]) -> str:
-    if isinstance(call, Mark):
-        return call.name
-    name = layer_name(names[call.leaf.number])
-    return name if call.leaf.index is None else f"{name}[{call.leaf.index}]"
-
-
-def _kind(call: products.Use | Mark) -> str:
-    return call.kind if isinstance(call, Mark) else "weight"
 
 
 def _marked(index: int) -> Callable:
@@ -321,7 +313,7 @@ def _plan(
                 mark = dataclasses.replace(mark, name=f"{mark.name}[{known.index(own)}]")
             end = i if mark.kind == "end" else end
             calls.append(mark)
-    calls += products.find(flat, found, len(names), batch, end)
+    calls += products.find(flat, found, names, batch, end)
     calls.sort(key=lambda call: call.eqn)
     posts = {
         i: _rows_of(flat.jaxpr.eqns[i], found, batch)
@@ -337,18 +329,16 @@ def _loops(flat: Flat, calls: Sequence, posts: Mapping[int, Rows]) -> tuple[Loop
     marks = [call for call in calls if isinstance(call, Mark)]
     keys = {mark.eqn: _key(mark, eqns[mark.eqn]) for mark in marks}
     uses = [call for call in calls if not isinstance(call, Mark)]
-    wanted = [v for use in uses for v in (use.inputs, *use.extra)]
+    wanted = [v for use in uses for v in (use.inputs, *itertools.chain(*use.extra))]
     wanted += [v for mark in marks for v in eqns[mark.eqn].invars]
     wanted += [eqns[i].outvars[0] for i in posts]
-    wanted = [v for v in wanted if not isinstance(v, core.Literal)]
 
     def read_outside(loop: Loop) -> list:
         others = [*eqns[: loop.start], *eqns[loop.stop :]]
-        atoms = [*flat.jaxpr.outvars, *(atom for eqn in others for atom in eqn.invars)]
-        return [atom for atom in atoms if not isinstance(atom, core.Literal)]
+        return vars_of([*flat.jaxpr.outvars, *(atom for eqn in others for atom in eqn.invars)])
 
     found = loops.find(eqns, [use.eqn for use in uses], keys)
-    return tuple(loop.giving(wanted, read_outside(loop)) for loop in found)
+    return tuple(loop.giving(vars_of(wanted), read_outside(loop)) for loop in found)
 
 
 def _key(mark: Mark, eqn: core.JaxprEqn) -> tuple:
