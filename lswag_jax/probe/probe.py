@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax.arrays import alike, home, rows, stacked
+from lswag_jax.arrays import alike, home, or_zeros, rows, stacked
 from lswag_jax.capture.tape import Activation, Layer, Loss, Tape
 from lswag_jax.probe import patterns
 from lswag_jax.probe.candidate import Candidate, Draws
-from lswag_jax.probe.like_layers import kind_of, map_present, or_zeros
+from lswag_jax.probe.like_layers import kind_of, map_present
 from lswag_jax.probe.moments import (
     Moments,
     Stream,

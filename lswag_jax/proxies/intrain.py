@@ -26,7 +26,7 @@ import jax.numpy as jnp
 
 from lswag_jax.arrays import each
 from lswag_jax.capture import tape
-from lswag_jax.capture.adapters import BatchStatistics
+from lswag_jax.capture.batch_norm import BatchStatistics
 from lswag_jax.options import Several
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy

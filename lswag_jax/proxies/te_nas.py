@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lswag_jax.arrays import total
-from lswag_jax.capture import adapters, tape
+from lswag_jax.capture import tape
 from lswag_jax.options import Count, Several
 from lswag_jax.probe import Probe, candidate, patterns
 from lswag_jax.proxies.base import (
@@ -58,7 +58,7 @@ def _coupled_kernel(probe: Probe) -> Array:
 
     def sums(weights: dict[str, Array]) -> Array:
         variables = candidate.map_variables(lambda n, v: weights.get(n, v), owner.variables)
-        logits = owner.network("through", variables)(probe.images, adapters.no_hook)
+        logits = owner.network("through", variables)(probe.images)
         return _sum_of_logits(logits, None)
 
     values_B, back = jax.vjp(sums, weights)

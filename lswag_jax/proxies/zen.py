@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
-from lswag_jax.capture.adapters import BatchStatistics
+from lswag_jax.capture.batch_norm import BatchStatistics
 from lswag_jax.capture.features import pooled_features
 from lswag_jax.options import Several
 from lswag_jax.probe import Probe
