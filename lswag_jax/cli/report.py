@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from absl import app, flags, logging
+from absl import flags, logging
 
 from lswag_jax.cli import common, findings, loading, pictures, progress, trust
 
@@ -309,31 +309,15 @@ def run() -> None:
     flags.DEFINE_string(
         "trained", "", "CSV file, columns id and accuracy, of networks you trained."
     )
-    if any(arg in ("--help", "-help", "-h", "--helpfull") for arg in sys.argv[1:]):
-        sys.stdout.write(f"{__doc__}\nflags:\n")
-        for key in ("out", "by", "proxies", "format", "again", "trained"):
-            sys.stdout.write(f"  --{key}: {flags.FLAGS[key].help}\n")
-        sys.exit(0)
-    progress.set_up_log()
+    keys = ("out", "by", "proxies", "format", "again", "trained")
+
+    def body(rest: list[str]) -> None:
+        main(rest[1], *(flags.FLAGS[key].value for key in keys))
+
     try:
-        app.run(_run, flags_parser=_parse)
-    except common.USER_ERRORS as error:
-        common.fail(error)
+        common.start(body, _parse, __doc__ or "", {key: flags.FLAGS[key].help for key in keys})
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-def _run(rest: list[str]) -> None:
-    values = flags.FLAGS
-    main(
-        rest[1],
-        values.out,
-        values.by,
-        values.proxies,
-        values.format,
-        values.again,
-        values.trained,
-    )
 
 
 def _parse(argv: list[str]) -> list[str]:
