@@ -8,12 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.extend import core
 
 from lswag_jax.arrays import shaped, vars_of
 from lswag_jax.capture.batch_norm import STATISTICS
 from lswag_jax.capture.network import leaf_name
 from lswag_jax.capture.products import Use
-from lswag_jax.capture.program import PRODUCTS, place_of
+from lswag_jax.capture.program import PRODUCTS, place_of, readers
 from lswag_jax.capture.record import Mark, Program, places_of
 
 # Where a stored array meets the samples in one of these it was scaled, not shown or looked up.
@@ -78,7 +79,11 @@ class Coverage:
                 tables.append(name)
         sizes = {name: math.prod(shaped(var).shape) for name, var in stored.items()}
         have, lack = (sum(sizes[name] for name in some) for some in (captured, missed))
-        norms = _norms(program, batch_norm)
+        norms = {
+            call.name: batch_norm if call.is_batch_norm else "as it is"
+            for call in program.calls
+            if isinstance(call, Mark) and call.kind == "norm"
+        }
         owners = {leaf.rpartition("/")[0] for leaf in statistics}
         return cls(
             _layers(stored, uses),
@@ -145,14 +150,6 @@ def _layers(stored: Mapping[str, Any], uses: Sequence[Use]) -> tuple:
     return tuple((name, shape, count) for name, (shape, count) in found.items())
 
 
-def _norms(program: Program, batch_norm: str) -> dict[str, str]:
-    found = {}
-    for call in program.calls:
-        if isinstance(call, Mark) and call.kind == "norm":
-            found[call.name] = batch_norm if call.is_batch_norm else "as it is"
-    return found
-
-
 def _mixed(program: Program) -> tuple[str, ...]:
     """Places of sums and products over the samples, those of BatchNorm left out."""
     known, found = places_of(program.flat, program.batch), []
@@ -170,14 +167,9 @@ def _mixed(program: Program) -> tuple[str, ...]:
 
 def _is_flat(var: Any, program: Program) -> bool:
     """Whether a vector is made into a matrix that meets the images in a product."""
-    seen = {var}
-    for eqn in program.flat.jaxpr.eqns:
-        mine = seen.intersection(vars_of(eqn.invars))
-        if mine and eqn.primitive.name in _UNFOLDED:
-            seen.update(eqn.outvars)
-        is_product = (
-            eqn.primitive.name in PRODUCTS and program.flat.kind(eqn.outvars[0]) == "images"
-        )
+    flat = program.flat
+    for eqn, mine in readers(flat.jaxpr.eqns, var, lambda e: e.primitive.name in _UNFOLDED):
+        is_product = eqn.primitive.name in PRODUCTS and flat.kind(eqn.outvars[0]) == "images"
         if is_product and any(sum(size > 1 for size in shaped(v).shape) > 1 for v in mine):
             return True
     return False
@@ -185,15 +177,16 @@ def _is_flat(var: Any, program: Program) -> bool:
 
 def _why_missed(var: Any, program: Program) -> str | None:
     """Why a stored array is in no layer; empty for a table or token, None for a vector."""
-    seen, is_used, has_product = {var}, False, False
-    for eqn in program.flat.jaxpr.eqns:
-        mine = seen.intersection(vars_of(eqn.invars))
-        if not mine:
-            continue
+    flat, is_used, has_product = program.flat, False, False
+
+    def is_of_params(eqn: core.JaxprEqn) -> bool:
+        return flat.kind(eqn.outvars[0]) == "params"
+
+    for eqn, mine in readers(flat.jaxpr.eqns, var, is_of_params):
         is_used = True
         if eqn.primitive.name in _LOOKED_UP and eqn.invars[0] in mine:
             return ""
-        if program.flat.kind(eqn.outvars[0]) != "params":
+        if not is_of_params(eqn):
             axes = max(sum(size > 1 for size in shaped(v).shape) for v in mine)
             is_vector = axes < 2  # a step's slice of a stack of them, say
             if (eqn.primitive.name in _SHOWN or is_vector) and not has_product:
@@ -203,7 +196,6 @@ def _why_missed(var: Any, program: Program) -> str | None:
         if is_sum and not has_product and shaped(var).size < shaped(eqn.outvars[0]).size:
             return None  # a bias of what parameters alone give
         has_product |= eqn.primitive.name in PRODUCTS
-        seen.update(eqn.outvars)
     if shaped(var).size == max(shaped(var).shape):
         return ""
     if not is_used:

@@ -7,13 +7,15 @@ number of them, so that a gradient is that of the stored parameter.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
+from jax import lax
 from jax.extend import core
 
 from lswag_jax import marks
 from lswag_jax.arrays import shaped, vars_of
+from lswag_jax.capture.calls import Call
 from lswag_jax.capture.expressions import (
     Bias,
     Expression,
@@ -24,7 +26,7 @@ from lswag_jax.capture.expressions import (
     made_by,
 )
 from lswag_jax.capture.network import layer_name
-from lswag_jax.capture.program import PRODUCTS, Flat, name_of
+from lswag_jax.capture.program import PRODUCTS, Flat, name_of, readers
 from lswag_jax.capture.samples import Place, Rows, places
 
 _TABLES = ("gather", "dynamic_slice")  # a row looked up, of a table of positions or tokens
@@ -78,6 +80,33 @@ class Use(NamedTuple):
         """Name of the layer."""
         return self.leaf.layer
 
+    def recorded(self, read: Callable, params: Mapping[str, Any], before: int, batch: int) -> Call:
+        """The call, whose output is there.
+
+        Args:
+            read: gives the value of a variable or literal, without a gradient.
+            params: stored parameters by name.
+            before: weight layers that ran before.
+            batch: number of samples.
+        """
+        biases = {} if self.bias is None else {"bias": self.bias.of(params)}
+        own = {"kernel": self.leaf.of(params)} | biases
+        inputs = self.call.enters.first(read(self.inputs), batch)
+        extra = tuple(tuple(map(read, part)) for part in self.extra)
+        output = shaped(self.output)
+        size = output.size // batch
+        if self.cut is not None:
+            size //= output.shape[self.cut[0]]
+        where = before, layer_name(self.leaf.name), self.leaf.index
+        return Call(self.name, self.kind, self.call, own, inputs, extra, size, *where)
+
+    def cotangent(self, cotangent: Any, batch: int) -> Any:
+        """The use's own of the cotangent of its equation's output, a sample's together."""
+        if self.cut is not None:
+            axis, index = self.cut
+            cotangent = lax.index_in_dim(cotangent, index, axis, keepdims=False)
+        return self.call.leaves.first(cotangent, batch)
+
     @property
     def is_lookup(self) -> bool:
         """Whether rows are looked up, which makes a weight of none but adds to its gradient."""
@@ -123,17 +152,10 @@ class _Finder:
         taken = self._flat.jaxpr.eqns[use.eqn].params.get("slice_sizes", ())
         if sum(size > 1 for size in taken) < 2:  # a row of a table
             return False
-        unseen, seen = [use.output], set()
-        while unseen:
-            var = unseen.pop()
-            for reader in self._readers.get(var, ()):
-                eqn = self._flat.jaxpr.eqns[reader]
-                if eqn.primitive.name in PRODUCTS:
-                    return True
-                if eqn.primitive.name in _LAYOUT and reader not in seen:
-                    seen.add(reader)
-                    unseen += eqn.outvars
-        return False
+        after = readers(
+            self._flat.jaxpr.eqns, use.output, lambda eqn: eqn.primitive.name in _LAYOUT
+        )
+        return any(eqn.primitive.name in PRODUCTS for eqn, _ in after)
 
     def uses(self, index: int, eqn: core.JaxprEqn) -> list[Use]:
         """The uses of weights in one equation."""

@@ -87,6 +87,25 @@ def place_of(eqn: core.JaxprEqn) -> str:
     return "/".join(name for name in names if name.strip("_")) or "the model"
 
 
+def readers(
+    eqns: Sequence[core.JaxprEqn], var: Any, passes: Callable[[core.JaxprEqn], bool]
+) -> Iterator[tuple[core.JaxprEqn, set]]:
+    """Equations that read a variable or what is made of it, and which of these they read.
+
+    Args:
+        eqns: in order of execution.
+        var: the variable.
+        passes: whether the outputs of an equation that reads it count as made of it.
+    """
+    made = {var}
+    for eqn in eqns:
+        mine = made.intersection(vars_of(eqn.invars))
+        if mine:
+            yield eqn, mine
+            if passes(eqn):
+                made.update(eqn.outvars)
+
+
 def _parts_first(eqns: Sequence[core.JaxprEqn], kinds: Mapping) -> list[core.JaxprEqn]:
     """The equations, those first that take a part of what does not depend on the images.
 

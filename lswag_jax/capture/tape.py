@@ -77,7 +77,7 @@ def record(
     if by_blocks is not None:
         return by_blocks(images, labels, loss=loss, first_layer=first_layer)
     program = Program.trace(network, images)
-    if program.num_layers == 0:
+    if not program.layers:
         raise ValueError(
             "no weight layer was captured: nowhere does a parameter of two or more dimensions meet "
             "the images in a product or a convolution on the way to the logits."
@@ -86,7 +86,7 @@ def record(
         logits, calls, activations = program.run({}, images)
         return Tape(logits, None, layers_of(calls), layers_of(calls, "norm"), activations)
     if callable(first_layer):
-        first_layer = first_layer(program.num_layers)
+        first_layer = first_layer(len(program.layers))
 
     def run(perturbations):
         logits, calls, activations = program.run(perturbations, images)
