@@ -153,11 +153,12 @@ def joined(pairs: Sequence[tuple[Array, Array]]) -> list[Array]:
         >>> [x.tolist() for x in joined(list(zip(*stacks)))]
         [[0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0]]
     """
-    found: dict[int, Array] = {}
-    for group in alike((home(a), home(b)) for a, b in pairs):
+
+    def together(group: list[int]) -> list[Array]:
         stacks = [stacked(arrays) for arrays in zip(*(pairs[i] for i in group), strict=True)]
-        found |= zip(group, rows(jnp.concatenate(stacks, axis=1)), strict=True)
-    return [found[i] for i in range(len(pairs))]
+        return rows(jnp.concatenate(stacks, axis=1))
+
+    return in_groups(together, [(home(a), home(b)) for a, b in pairs])
 
 
 def as_rows(arrays: Sequence[Any]) -> list[Any]:
@@ -198,6 +199,19 @@ def alike(keys: Iterable[Hashable], arrays: Sequence[Any] = ()) -> list[list[int
         [group[j] for part in alike(source(arrays[i]) for i in group) for j in part]
         for group in groups.values()
     ]
+
+
+def in_groups(function: Callable[[list[int]], Sequence[Any]], keys: Iterable[Hashable]) -> list:
+    """What a function gives for the places of equal keys, which it takes together, in their order.
+
+    Example:
+        >>> in_groups(lambda places: [len(places)] * len(places), "aba")
+        [2, 1, 2]
+    """
+    found: dict[int, Any] = {}
+    for group in alike(keys):
+        found |= zip(group, function(group), strict=True)
+    return [found[i] for i in range(len(found))]
 
 
 def shaped(atom: core.Var | core.Literal) -> ShapedArray:

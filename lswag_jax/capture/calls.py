@@ -62,6 +62,11 @@ class Layer:
         """Its own parameters: `kernel`, the weight whatever its name, and maybe `bias`."""
         return self.calls[0].params
 
+    @property
+    def pairs(self) -> list[tuple[Array, Array]]:
+        """Inputs and output cotangents of each call."""
+        return [(call.inputs, call.output_cotangent) for call in self.calls]
+
     def of(self, stored: Mapping[str, Array]) -> Array:
         """Its part of an array in the shape of a stored parameter.
 

@@ -86,8 +86,7 @@ def inverse_condition(x_NxC: Array) -> Array:
 
 def _plane(probe: Probe) -> tuple[Array, Array]:
     """Two orthonormal random images [1, H, W, C]."""
-    shape = (2, *probe.images.shape[1:])
-    u, w = probe.draws.normal("dextr/plane", shape, probe.images.dtype)
+    u, w = probe.noise("dextr/plane", 2)
     u = u / jnp.linalg.norm(u.ravel())
     w = w - jnp.vdot(u, w) * u
     return u[None], (w / jnp.linalg.norm(w.ravel()))[None]

@@ -88,7 +88,7 @@ def _layer_kernel(layer: tape.Layer, name: str) -> Array:
     def gradient(pairs: list[tuple[Array, Array]]) -> Array:
         return layer.gradient((name,), [(x[None], c[None]) for x, c in pairs])[name].ravel()
 
-    g_BxP = jax.vmap(gradient)([(call.inputs, call.output_cotangent) for call in layer.calls])
+    g_BxP = jax.vmap(gradient)(layer.pairs)
     return g_BxP @ g_BxP.T
 
 
