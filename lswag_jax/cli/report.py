@@ -13,11 +13,12 @@ import datetime
 import pathlib
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from absl import flags, logging
 
 from lswag_jax.cli import common, findings, loading, pictures, progress, trust
+from lswag_jax.cli.findings import Report
 
 if TYPE_CHECKING:
     from lswag_jax.analysis.page import Table
@@ -33,24 +34,6 @@ CAPTIONS = {
     "profile": "Mean and standard deviation of the layers of random networks over depth.",
     "training": "Loss and top-1 accuracy by epoch.",
 } | findings.CAPTIONS
-
-
-class Report(NamedTuple):
-    """What there is to tell of a run.
-
-    Attributes:
-        config: of the run.
-        facts: sentences.
-        figures: by the names of their files; those that were written before as paths.
-        tables: of the page.
-        lines: further ones of the summary, Markdown.
-    """
-
-    config: dict[str, Any]
-    facts: list[str]
-    figures: dict[str, Any]
-    tables: "list[Table]"
-    lines: list[str]
 
 
 def main(
@@ -104,13 +87,7 @@ def _other(folder: pathlib.Path) -> Callable[[pathlib.Path], Report] | None:
     if (folder / METRICS).is_file():
         return _training
     is_run = (folder / "config.json").is_file()
-    return _findings if findings.are_in(folder) and not is_run else None
-
-
-def _findings(folder: pathlib.Path) -> Report:
-    """The tables and plots of lswag-correlate or lswag-libra."""
-    found = findings.read(folder)
-    return Report({}, found.facts, found.pictures, found.tables, found.lines)
+    return findings.read if findings.are_in(folder) and not is_run else None
 
 
 def _page(name: str, found: Report) -> str:
@@ -312,7 +289,8 @@ def run() -> None:
     keys = ("out", "by", "proxies", "format", "again", "trained")
 
     def body(rest: list[str]) -> None:
-        main(rest[1], *(flags.FLAGS[key].value for key in keys))
+        values: list[Any] = [flags.FLAGS[key].value for key in keys]
+        main(rest[1], *values)
 
     try:
         common.start(body, _parse, __doc__ or "", {key: flags.FLAGS[key].help for key in keys})

@@ -129,10 +129,8 @@ def _fitness(config: ConfigDict) -> Any:
             "search.objectives must be empty for pruning, which has search.fitness, got "
             f"{search.objectives!r}."
         )
-    try:
+    with loading.naming("search"):
         return Objectives.parse(search.objectives)
-    except ValueError as error:
-        raise ValueError(f"search.{error}") from None
 
 
 def _is_set(window: Any) -> bool:
