@@ -20,7 +20,7 @@ import numpy as np
 import run
 
 from lswag_jax import proxies, spaces
-from lswag_jax.capture import adapters, models, tape
+from lswag_jax.capture import models, tape
 from lswag_jax.files import write_atomically
 from lswag_jax.probe.candidate import Candidate, Draws
 from lswag_jax.scoring.measure import measure
@@ -46,11 +46,11 @@ def jobs_of(space, genotype, batch: int) -> dict:
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.normal(size=(batch, *space.image_shape)), jnp.float32)
     labels = jnp.arange(batch) % space.num_classes
-    model, weights, _ = models.split(module, variables)
+    model, weights = models.split(module, variables)
 
     def loss(weights):
         network = model.network(weights, "through")
-        return tape.cross_entropy(network(images, adapters.no_hook), labels).mean()
+        return tape.cross_entropy(network(images), labels).mean()
 
     gradient = jax.jit(jax.grad(loss, allow_int=True))
 

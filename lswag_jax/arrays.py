@@ -73,6 +73,17 @@ def _loop(function: Callable[..., Array]) -> Callable[..., Array]:
     return jax.jit(lambda *stacks: jax.lax.map(lambda arrays: function(*arrays), stacks))
 
 
+def or_zeros(is_wanted: Array, compute: Callable[[], Any]) -> Any:
+    """What `compute` returns, or zeros at no cost where a traced scalar is false.
+
+    Example:
+        >>> or_zeros(jnp.array(False), lambda: {"a": jnp.ones(2)})["a"].tolist()
+        [0.0, 0.0]
+    """
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(compute))
+    return jax.lax.cond(is_wanted, compute, lambda: zeros)
+
+
 _ROWS: dict[int, tuple[weakref.ref, Array, int]] = {}  # where an array was taken from, by its id
 
 
@@ -142,11 +153,12 @@ def joined(pairs: Sequence[tuple[Array, Array]]) -> list[Array]:
         >>> [x.tolist() for x in joined(list(zip(*stacks)))]
         [[0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0]]
     """
-    found: dict[int, Array] = {}
-    for group in alike((home(a), home(b)) for a, b in pairs):
+
+    def together(group: list[int]) -> list[Array]:
         stacks = [stacked(arrays) for arrays in zip(*(pairs[i] for i in group), strict=True)]
-        found |= zip(group, rows(jnp.concatenate(stacks, axis=1)), strict=True)
-    return [found[i] for i in range(len(pairs))]
+        return rows(jnp.concatenate(stacks, axis=1))
+
+    return in_groups(together, [(home(a), home(b)) for a, b in pairs])
 
 
 def as_rows(arrays: Sequence[Any]) -> list[Any]:
@@ -189,6 +201,19 @@ def alike(keys: Iterable[Hashable], arrays: Sequence[Any] = ()) -> list[list[int
     ]
 
 
+def in_groups(function: Callable[[list[int]], Sequence[Any]], keys: Iterable[Hashable]) -> list:
+    """What a function gives for the places of equal keys, which it takes together, in their order.
+
+    Example:
+        >>> in_groups(lambda places: [len(places)] * len(places), "aba")
+        [2, 1, 2]
+    """
+    found: dict[int, Any] = {}
+    for group in alike(keys):
+        found |= zip(group, function(group), strict=True)
+    return [found[i] for i in range(len(found))]
+
+
 def shaped(atom: core.Var | core.Literal) -> ShapedArray:
     """Shape and type of a value in a traced program, all of whose values are arrays."""
     return cast(ShapedArray, atom.aval)
@@ -220,10 +245,47 @@ def needed(jaxpr: core.Jaxpr) -> list[core.JaxprEqn]:
         >>> [eqn.primitive.name for eqn in needed(program.jaxpr)]
         ['sin']
     """
-    wanted = {v for v in jaxpr.outvars if not isinstance(v, core.Literal)}
+    wanted = set(vars_of(jaxpr.outvars))
     found = []
     for eqn in reversed(jaxpr.eqns):
-        if any(v in wanted for v in eqn.outvars):
+        if not wanted.isdisjoint(eqn.outvars):
             found.append(eqn)
-            wanted.update(v for v in eqn.invars if not isinstance(v, core.Literal))
+            wanted.update(vars_of(eqn.invars))
     return found[::-1]
+
+
+def vars_of(atoms: Iterable[core.Var | core.Literal]) -> list[core.Var]:
+    """Those of a program's atoms that are no literals."""
+    return [atom for atom in atoms if not isinstance(atom, core.Literal)]
+
+
+def evaluate(
+    program: core.ClosedJaxpr,
+    args: Iterable[Any],
+    step: Callable[[core.JaxprEqn, list], Sequence[Any]] = bind,
+    constant: Callable[[Any], Any] = lambda value: value,
+) -> list:
+    """Outputs of a traced program, run equation by equation on values of any kind.
+
+    Args:
+        program: the program.
+        args: a value for each of its inputs.
+        step: gives the outputs of an equation for its operands.
+        constant: makes a value of a literal, or of another constant of the program.
+
+    Example:
+        >>> program = jax.make_jaxpr(lambda x: 2 * jnp.sin(x))(1.0)
+        >>> depth = lambda eqn, operands: [1 + max(operands)]
+        >>> evaluate(program, [0], depth, lambda value: 0)  # how many equations are in a row
+        [2]
+    """
+    jaxpr = program.jaxpr
+    env: dict[Any, Any] = dict(zip(jaxpr.constvars, map(constant, program.consts), strict=True))
+    env |= zip(jaxpr.invars, args, strict=True)
+
+    def read(atom: core.Var | core.Literal) -> Any:
+        return constant(atom.val) if isinstance(atom, core.Literal) else env[atom]
+
+    for eqn in jaxpr.eqns:
+        env.update(zip(eqn.outvars, step(eqn, [read(atom) for atom in eqn.invars]), strict=True))
+    return [read(atom) for atom in jaxpr.outvars]

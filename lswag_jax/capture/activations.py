@@ -17,59 +17,44 @@ from jax.extend import core
 from scipy import special
 
 from lswag_jax import marks
-from lswag_jax.arrays import bodies, shaped
+from lswag_jax.arrays import bodies, evaluate, shaped
 
 _HALF = np.geomspace(1e-2, 200, 28)
 _GRID = np.concatenate([-_HALF[::-1], [0.0], _HALF])
 _SLOPE = 0.25  # stands for a parameter in a curve, as PReLU's
 
-# Elementwise primitives in NumPy, by name: of the equation's parameters and operands.
+# Elementwise primitives in NumPy, by name.
 _NUMPY: Mapping[str, Callable] = {
-    "add": lambda p, a, b: a + b,
-    "add_any": lambda p, a, b: a + b,
-    "sub": lambda p, a, b: a - b,
-    "mul": lambda p, a, b: a * b,
-    "div": lambda p, a, b: a / b,
-    "max": lambda p, a, b: np.maximum(a, b),
-    "min": lambda p, a, b: np.minimum(a, b),
-    "pow": lambda p, a, b: np.power(a, b),
-    "integer_pow": lambda p, a: a ** float(p["y"]),
-    "square": lambda p, a: a * a,
-    "sqrt": lambda p, a: np.sqrt(a),
-    "rsqrt": lambda p, a: 1 / np.sqrt(a),
-    "neg": lambda p, a: -a,
-    "abs": lambda p, a: np.abs(a),
-    "sign": lambda p, a: np.sign(a),
-    "exp": lambda p, a: np.exp(a),
-    "exp2": lambda p, a: np.exp2(a),
-    "expm1": lambda p, a: np.expm1(a),
-    "log": lambda p, a: np.log(a),
-    "log1p": lambda p, a: np.log1p(a),
-    "tanh": lambda p, a: np.tanh(a),
-    "logistic": lambda p, a: special.expit(a),
-    "erf": lambda p, a: special.erf(a),
-    "erfc": lambda p, a: special.erfc(a),
-    "lt": lambda p, a, b: a < b,
-    "le": lambda p, a, b: a <= b,
-    "gt": lambda p, a, b: a > b,
-    "ge": lambda p, a, b: a >= b,
-    "eq": lambda p, a, b: a == b,
-    "ne": lambda p, a, b: a != b,
-    "and": lambda p, a, b: np.logical_and(a, b),
-    "or": lambda p, a, b: np.logical_or(a, b),
-    "not": lambda p, a: np.logical_not(a),
-    "is_finite": lambda p, a: np.isfinite(a),
-    "clamp": lambda p, low, a, high: np.clip(a, low, high),
-    "select_n": lambda p, which, *cases: np.where(np.asarray(which, bool), cases[-1], cases[0]),
-    "convert_element_type": lambda p, a: a,
-    "copy": lambda p, a: a,
-    "copy_p": lambda p, a: a,
-    "stop_gradient": lambda p, a: a,
-    "reduce_precision": lambda p, a: a,
-    "optimization_barrier": lambda p, a: a,
+    **{name: getattr(np, name) for name in ("square", "sqrt", "abs", "sign", "tanh")},
+    **{name: getattr(np, name) for name in ("exp", "exp2", "expm1", "log", "log1p")},
+    "add": np.add,
+    "add_any": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "max": np.maximum,
+    "min": np.minimum,
+    "pow": np.power,
+    "rsqrt": lambda a: 1 / np.sqrt(a),
+    "neg": np.negative,
+    "logistic": special.expit,
+    "erf": special.erf,
+    "erfc": special.erfc,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "and": np.logical_and,
+    "or": np.logical_or,
+    "not": np.logical_not,
+    "is_finite": np.isfinite,
+    "clamp": lambda low, a, high: np.clip(a, low, high),
+    "select_n": lambda which, *cases: np.where(np.asarray(which, bool), cases[-1], cases[0]),
 }
-
-
+_SAME = ("convert_element_type", "copy", "copy_p", "stop_gradient", "reduce_precision")
+_SAME += ("optimization_barrier",)
 _MOVES = ("reshape", "broadcast_in_dim", "squeeze", "transpose")  # they change no value
 _CALLS = ("jit", "pjit", "custom_jvp_call", "custom_vjp_call", "checkpoint", "remat", "remat2")
 
@@ -81,30 +66,27 @@ def curve(eqn: core.JaxprEqn, operands: Sequence[np.ndarray | None]) -> np.ndarr
         eqn: of one output.
         operands: a curve [G] or a number for each operand; None for an unknown one.
     """
-    if len(eqn.outvars) != 1 or any(x is None for x in operands):
+    name, known = eqn.primitive.name, [x for x in operands if x is not None]
+    if len(eqn.outvars) != 1 or len(known) < len(operands):
         return None
-    if eqn.primitive.name == "broadcast_in_dim":
-        (x,) = operands
-        return x if x is not None and x.ndim == 0 else None
+    if name == "broadcast_in_dim":
+        return known[0] if known[0].ndim == 0 else None
+    if name in _SAME:
+        return known[0]
     with np.errstate(all="ignore"):
-        if eqn.primitive.name in _NUMPY:
-            return np.asarray(_NUMPY[eqn.primitive.name](eqn.params, *operands))
-        return _evaluate(bodies(eqn)[0], operands) if eqn.primitive.name in _CALLS else None
+        if name == "integer_pow":
+            return np.asarray(known[0] ** float(eqn.params["y"]))
+        if name in _NUMPY:
+            return np.asarray(_NUMPY[name](*known))
+        if name not in _CALLS:
+            return None
+        step = lambda eqn, operands: [curve(eqn, operands)] * len(eqn.outvars)  # noqa: E731
+        return evaluate(bodies(eqn)[0], operands, step, _number)[0]
 
 
-def _evaluate(body: core.ClosedJaxpr, operands: Sequence) -> np.ndarray | None:
-    env = dict(zip(body.jaxpr.invars, operands, strict=True))
-    for var, value in zip(body.jaxpr.constvars, body.consts, strict=True):
-        env[var] = np.asarray(value) if np.ndim(value) == 0 else None
-    for eqn in body.jaxpr.eqns:
-        env[eqn.outvars[0]] = curve(eqn, [_number(var, env) for var in eqn.invars])
-    return _number(body.jaxpr.outvars[0], env)
-
-
-def _number(var: Any, env: Mapping) -> np.ndarray | None:
-    if isinstance(var, core.Literal):
-        return np.asarray(var.val, np.float64) if np.ndim(var.val) == 0 else None
-    return env.get(var)
+def _number(value: Any) -> np.ndarray | None:
+    """A constant of a program in a curve; None for an array."""
+    return np.asarray(value, np.float64) if np.ndim(value) == 0 else None
 
 
 def is_activation(y: np.ndarray) -> bool:
@@ -115,16 +97,13 @@ def is_activation(y: np.ndarray) -> bool:
 
 def is_activation_call(eqn: core.JaxprEqn) -> bool:
     """Whether a call of one array computes an activation."""
-    arrays = [shaped(var).ndim > 0 for var in eqn.invars]
-    if sum(arrays) != 1 or len(eqn.outvars) != 1:
+    operands = [
+        _number(v.val) if isinstance(v, core.Literal) else _GRID if shaped(v).ndim else None
+        for v in eqn.invars
+    ]
+    if sum(x is _GRID for x in operands) != 1:
         return False
-    y = curve(
-        eqn,
-        [
-            _GRID if is_array else _number(v, {})
-            for v, is_array in zip(eqn.invars, arrays, strict=True)
-        ],
-    )
+    y = curve(eqn, operands)
     is_curve = y is not None and y.shape == _GRID.shape and y.dtype != bool
     return y is not None and is_curve and is_activation(y)
 
@@ -271,8 +250,10 @@ def _chains(jaxpr: core.Jaxpr, kind: Callable[[Any], str], numbers: dict) -> lis
 
 def _other(eqn: core.JaxprEqn, var: Any, kind: str, numbers: Mapping) -> np.ndarray | None:
     """The number that an operand without samples is in a curve."""
-    if isinstance(var, core.Literal) or var in numbers:
-        return _number(var, numbers)
+    if isinstance(var, core.Literal):
+        return _number(var.val)
+    if var in numbers:
+        return numbers[var]
     is_slope = kind == "params" and (shaped(var).ndim == 0 or eqn.primitive.name == "mul")
     return np.asarray(_SLOPE) if is_slope else None
 

@@ -11,29 +11,15 @@ import numpy as np
 from flax import linen as nn
 from flax import nnx
 
-from lswag_jax.capture.batch_norm import (
-    BATCH_NORM_MODES,
-    BatchStatistics,
-    check_mode,
-    run_batch_norm,
-)
+from lswag_jax.capture.batch_norm import run_batch_norm
 from lswag_jax.capture.network import Network, no_hook
 from lswag_jax.spaces import modes
 from lswag_jax.spaces.layers import Feature
 
-__all__ = [
-    "BATCH_NORM_MODES",
-    "BatchStatistics",
-    "check_mode",
-    "linen_network",
-    "nnx_network",
-    "nnx_variables",
-    "no_hook",
-]
-
 Array = jax.Array
 _LINEN_NORMS = (nn.LayerNorm, nn.BatchNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm)
 _NNX_NORMS = (nnx.LayerNorm, nnx.BatchNorm, nnx.GroupNorm, nnx.RMSNorm)
+_ARRAY = object()  # in a call's arguments, where an array was
 if hasattr(nnx, "InstanceNorm"):  # from Flax 0.12
     _NNX_NORMS = (*_NNX_NORMS, nnx.InstanceNorm)
 
@@ -115,7 +101,8 @@ def _interceptor(
         output = next_fun(*call_args, **call_kwargs)
         if not (is_scored and own and isinstance(layer, _LINEN_NORMS)):
             return output
-        apply, extra = _repeat(layer, call_args[1:], call_kwargs)
+        arguments, extra = Arguments.split((call_args[1:], call_kwargs))
+        apply = LinenCall(layer.clone(parent=None, name=None), arguments)
         return hook(name, "norm", apply, own, x, extra, output)
 
     return intercept
@@ -219,36 +206,26 @@ class Arguments:
     """A tree of a call's arguments, apart from its arrays.
 
     Attributes:
-        static: the leaves, None in place of arrays.
-        traced: which of them are arrays.
+        static: the leaves, `_ARRAY` in place of arrays.
         structure: of the tree.
     """
 
     static: tuple
-    traced: tuple[bool, ...]
     structure: Any
 
     @classmethod
     def split(cls, tree: Any) -> tuple["Arguments", list]:
         """The arguments without their arrays, and those."""
         leaves, structure = jax.tree.flatten(tree)
-        traced = tuple(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves)
-        arrays = [leaf for leaf, is_traced in zip(leaves, traced, strict=True) if is_traced]
-        static = tuple(None if t else leaf for leaf, t in zip(leaves, traced, strict=True))
-        return cls(static, traced, structure), arrays
+        arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array | np.ndarray)]
+        static = (_ARRAY if isinstance(x, jax.Array | np.ndarray) else x for x in leaves)
+        return cls(tuple(static), structure), arrays
 
     def filled(self, arrays: Sequence) -> Any:
         """The tree with these arrays."""
         remaining = iter(arrays)
-        pairs = zip(self.static, self.traced, strict=True)
-        filled = [next(remaining) if traced else leaf for leaf, traced in pairs]
+        filled = [next(remaining) if leaf is _ARRAY else leaf for leaf in self.static]
         return jax.tree.unflatten(self.structure, filled)
-
-
-def _repeat(layer: nn.Module, args: Sequence, kwargs: Mapping) -> tuple[Callable, list]:
-    """A function of (params, inputs, arrays) that repeats a layer's call, and those arrays."""
-    arguments, arrays = Arguments.split((tuple(args), dict(kwargs)))
-    return LinenCall(layer.clone(parent=None, name=None), arguments), arrays
 
 
 def _first_by_position(layer: Any, args: Sequence, kwargs: Mapping) -> tuple[tuple, dict]:

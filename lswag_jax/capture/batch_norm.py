@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lswag_jax.spaces.layers import unit_mask
+from lswag_jax.arrays import or_zeros
+from lswag_jax.spaces.layers import masked
 
 Array = jax.Array
 STATISTICS = "lswag_jax_batch_statistics"  # where the samples of a batch may be mixed
@@ -42,28 +43,20 @@ def run_batch_norm(
     if mode == "batch1_train" and len(x) != batch and len(x) % batch == 0:
         x = x.reshape(batch, -1, *shape[1:])  # a sample's rows are normalised together
         features = tuple(axis + 1 for axis in features)
-    output = _masked(x, active)
+    output = masked(x, active)
     if mode != "off":
         if active is None:
             stats = _statistics(x, features, mode, running)
             output = _normalise(features, layer.epsilon, mode, own, x, stats)
         else:
             output, stats = _present(active, own, x, running, features, layer.epsilon, mode)
-            output = _masked(output, active)
+            output = masked(output, active)
         apply = functools.partial(_repeat_norm, features, layer.epsilon, mode)
         size = math.prod(size for axis, size in enumerate(x.shape) if axis not in features)
         mean, var = stats
         extra = BatchStatistics(*running, mean, var, active, size, layer.momentum)
         output = hook(name, "norm", apply, own, x, extra, output)
     return output.reshape(shape)
-
-
-def _masked(x: Array, active: Array | None) -> Array:
-    """`x` [..., C] with zeros behind the first `active` channels."""
-    if active is None:
-        return x
-    mask = unit_mask(x.shape[-1], active, x.dtype)
-    return x * mask.reshape((1,) * (x.ndim - 1) + mask.shape)
 
 
 class BatchStatistics(NamedTuple):
@@ -89,7 +82,7 @@ class BatchStatistics(NamedTuple):
 def _repeat_norm(features, epsilon, mode: str, params: dict, x: Array, extra: BatchStatistics):
     """The output of BatchNorm again, with other parameters and inputs."""
     output = _normalise(features, epsilon, mode, params, x, (extra.mean, extra.var))
-    return _masked(output, extra.active)
+    return masked(output, extra.active)
 
 
 @functools.partial(jax.jit, static_argnums=(4, 5, 6))
@@ -98,13 +91,11 @@ def _present(
 ) -> tuple[Array, tuple[Any, Any]]:
     """Output and statistics, zeros where no channel is there; jitted to be traced once."""
 
-    def compute(own, x, running):
+    def compute() -> tuple[Array, tuple[Any, Any]]:
         stats = _statistics(x, features, mode, running)
         return _normalise(features, epsilon, mode, own, x, stats), stats
 
-    shapes = jax.eval_shape(compute, own, x, running)
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    return jax.lax.cond(active > 0, compute, lambda *_: zeros, own, x, running)
+    return or_zeros(active > 0, compute)
 
 
 def _statistics(x: Array, features: tuple, mode: str, running: tuple) -> tuple[Any, Any]:

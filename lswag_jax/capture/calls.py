@@ -62,6 +62,11 @@ class Layer:
         """Its own parameters: `kernel`, the weight whatever its name, and maybe `bias`."""
         return self.calls[0].params
 
+    @property
+    def pairs(self) -> list[tuple[Array, Array]]:
+        """Inputs and output cotangents of each call."""
+        return [(call.inputs, call.output_cotangent) for call in self.calls]
+
     def of(self, stored: Mapping[str, Array]) -> Array:
         """Its part of an array in the shape of a stored parameter.
 
@@ -116,18 +121,6 @@ class Activation:
 
     post: Array
     num_layers_before: int
-
-
-def layer_indices(names: Sequence[str], kinds: Sequence[str]) -> tuple[list[int], int]:
-    """For each call the index of its weight layer, of a norm that of the one after; their number.
-
-    A layer that is called more than once has the index of its first call.
-    """
-    place: dict[str, int] = {}
-    index = []
-    for name, kind in zip(names, kinds, strict=True):
-        index.append(place.setdefault(name, len(place)) if kind == "weight" else len(place))
-    return index, len(place)
 
 
 def layers_of(calls: Sequence[Call], kind: str = "weight") -> list[Layer]:

@@ -64,10 +64,10 @@ class Chain:
         flat = [call for block in calls for call in block]
         return tape.Tape(x, losses, tape.layers_of(flat), tape.layers_of(flat, "norm"), activations)
 
-    def __call__(self, x: Array, hook: Callable = adapters.no_hook) -> Array:
+    def __call__(self, x: Array, hook: Callable | None = None) -> Array:
         """The output, differentiable; with a hook that records, equation by equation."""
         for block, variables in zip(self.blocks, self._variables(), strict=True):
-            if hook is adapters.no_hook:
+            if hook is None:
                 x = _output(block.module, self._options(block), variables, x)
             else:
                 x = self._hooked(block, variables, x, hook)
@@ -80,7 +80,7 @@ class Chain:
             return hook(f"{block.name}/{name}" if name else block.name, *call)
 
         network = adapters.linen_network(block.module, variables, batch_norm=self.batch_norm)
-        return network(x, placed if block.is_scored else adapters.no_hook)
+        return network(x, placed if block.is_scored else None)
 
     def _backward(self, inputs, calls, cotangent: Array, first_layer: int) -> list[list]:
         """The calls with cotangents, from the last block to the one of `first_layer`."""
@@ -153,7 +153,7 @@ def _program(module: nn.Module, options: tuple[str, bool], variables, x: Array) 
 def _output(module, options, variables, x: Array) -> Array:
     """Output of one block."""
     network = adapters.linen_network(module, variables, batch_norm=options[0])
-    return network(x, adapters.no_hook)
+    return network(x)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -173,11 +173,9 @@ def _pull(module, options, skip: int, variables, x: Array, cotangent: Array):
         output, calls, _ = program.run(perturbations, x)
         return output, calls
 
-    wanted = program.wanted(skip)
-    zeros = program.zeros(wanted)
-    _, back, calls = jax.vjp(run, zeros, x, has_aux=True)
+    _, back, calls = jax.vjp(run, program.zeros(skip), x, has_aux=True)
     cotangents, x_bar = back(cotangent)
-    return x_bar, program.with_cotangents(calls, cotangents, wanted)
+    return x_bar, program.with_cotangents(calls, cotangents, skip)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.extend import core
 
-from lswag_jax.arrays import shaped
+from lswag_jax.arrays import shaped, vars_of
 from lswag_jax.capture.batch_norm import STATISTICS
 from lswag_jax.capture.network import leaf_name
 from lswag_jax.capture.products import Use
-from lswag_jax.capture.program import PRODUCTS, place_of
+from lswag_jax.capture.program import PRODUCTS, place_of, readers
 from lswag_jax.capture.record import Mark, Program, places_of
 
 # Where a stored array meets the samples in one of these it was scaled, not shown or looked up.
@@ -60,12 +60,12 @@ class Coverage:
             statistics: names of the arrays of `batch_stats`.
         """
         jaxpr, names = program.flat.jaxpr, program.names
-        variables = dict(zip(names, jaxpr.invars[: len(names)], strict=True))
+        stored = dict(zip(names, jaxpr.invars[: len(names)], strict=True))
         uses = [call for call in program.calls if isinstance(call, Use)]
-        captured = {names[use.leaf.number] for use in uses}
-        biases = {names[use.bias.number] for use in uses if use.bias is not None}
+        captured = {use.leaf.name for use in uses}
+        biases = {use.bias.name for use in uses if use.bias is not None}
         missed, tables = {}, []
-        for name, var in variables.items():
+        for name, var in stored.items():
             if name in captured | biases:
                 continue
             if shaped(var).ndim < 2:
@@ -77,12 +77,16 @@ class Coverage:
                 missed[name] = why
             elif why is not None:
                 tables.append(name)
-        sizes = {name: math.prod(shaped(var).shape) for name, var in variables.items()}
+        sizes = {name: math.prod(shaped(var).shape) for name, var in stored.items()}
         have, lack = (sum(sizes[name] for name in some) for some in (captured, missed))
-        norms = _norms(program, batch_norm)
+        norms = {
+            call.name: batch_norm if call.is_batch_norm else "as it is"
+            for call in program.calls
+            if isinstance(call, Mark) and call.kind == "norm"
+        }
         owners = {leaf.rpartition("/")[0] for leaf in statistics}
         return cls(
-            _layers(program, uses),
+            _layers(stored, uses),
             have / (have + lack) if have + lack else 0.0,
             missed,
             tuple(tables),
@@ -137,30 +141,21 @@ class Coverage:
         return found
 
 
-def _layers(program: Program, uses: Sequence[Use]) -> tuple:
+def _layers(stored: Mapping[str, Any], uses: Sequence[Use]) -> tuple:
     found: dict[str, list] = {}
-    for call, name in zip(program.calls, program.layer_names, strict=True):
-        if isinstance(call, Use):
-            shape = shaped(program.flat.jaxpr.invars[call.leaf.number]).shape
-            shape = shape if call.leaf.index is None else shape[1:]
-            found.setdefault(name, [shape, 0])[1] += 1
+    for use in uses:
+        shape = shaped(stored[use.leaf.name]).shape
+        shape = shape if use.leaf.index is None else shape[1:]
+        found.setdefault(use.name, [shape, 0])[1] += 1
     return tuple((name, shape, count) for name, (shape, count) in found.items())
-
-
-def _norms(program: Program, batch_norm: str) -> dict[str, str]:
-    found = {}
-    for call in program.calls:
-        if isinstance(call, Mark) and call.kind == "norm":
-            found[call.name] = batch_norm if call.is_batch_norm else "as it is"
-    return found
 
 
 def _mixed(program: Program) -> tuple[str, ...]:
     """Places of sums and products over the samples, those of BatchNorm left out."""
     known, found = places_of(program.flat, program.batch), []
 
-    def has_samples(variables: Sequence[Any]) -> bool:
-        return any(known.get(v) for v in variables if not isinstance(v, core.Literal))
+    def has_samples(atoms: Sequence[Any]) -> bool:
+        return any(known.get(v) for v in vars_of(atoms))
 
     for eqn in program.flat.jaxpr.eqns:
         is_sum = eqn.primitive.name in ("reduce_sum", "reduce_max", "reduce_min", "dot_general")
@@ -172,14 +167,9 @@ def _mixed(program: Program) -> tuple[str, ...]:
 
 def _is_flat(var: Any, program: Program) -> bool:
     """Whether a vector is made into a matrix that meets the images in a product."""
-    seen = {var}
-    for eqn in program.flat.jaxpr.eqns:
-        mine = [v for v in eqn.invars if not isinstance(v, core.Literal) and v in seen]
-        if mine and eqn.primitive.name in _UNFOLDED:
-            seen.update(eqn.outvars)
-        is_product = (
-            eqn.primitive.name in PRODUCTS and program.flat.kind(eqn.outvars[0]) == "images"
-        )
+    flat = program.flat
+    for eqn, mine in readers(flat.jaxpr.eqns, var, lambda e: e.primitive.name in _UNFOLDED):
+        is_product = eqn.primitive.name in PRODUCTS and flat.kind(eqn.outvars[0]) == "images"
         if is_product and any(sum(size > 1 for size in shaped(v).shape) > 1 for v in mine):
             return True
     return False
@@ -187,15 +177,16 @@ def _is_flat(var: Any, program: Program) -> bool:
 
 def _why_missed(var: Any, program: Program) -> str | None:
     """Why a stored array is in no layer; empty for a table or token, None for a vector."""
-    seen, is_used, has_product = {var}, False, False
-    for eqn in program.flat.jaxpr.eqns:
-        mine = [v for v in eqn.invars if not isinstance(v, core.Literal) and v in seen]
-        if not mine:
-            continue
+    flat, is_used, has_product = program.flat, False, False
+
+    def is_of_params(eqn: core.JaxprEqn) -> bool:
+        return flat.kind(eqn.outvars[0]) == "params"
+
+    for eqn, mine in readers(flat.jaxpr.eqns, var, is_of_params):
         is_used = True
         if eqn.primitive.name in _LOOKED_UP and eqn.invars[0] in mine:
             return ""
-        if program.flat.kind(eqn.outvars[0]) != "params":
+        if not is_of_params(eqn):
             axes = max(sum(size > 1 for size in shaped(v).shape) for v in mine)
             is_vector = axes < 2  # a step's slice of a stack of them, say
             if (eqn.primitive.name in _SHOWN or is_vector) and not has_product:
@@ -205,7 +196,6 @@ def _why_missed(var: Any, program: Program) -> str | None:
         if is_sum and not has_product and shaped(var).size < shaped(eqn.outvars[0]).size:
             return None  # a bias of what parameters alone give
         has_product |= eqn.primitive.name in PRODUCTS
-        seen.update(eqn.outvars)
     if shaped(var).size == max(shaped(var).shape):
         return ""
     if not is_used:

@@ -1,14 +1,14 @@
 """Parts of a traced program as functions that can be compared, of any number of samples."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import jax
 from jax import lax
 from jax.extend import core
 
-from lswag_jax.arrays import bind
+from lswag_jax.arrays import bind, vars_of
 from lswag_jax.capture.program import Flat
 from lswag_jax.capture.samples import Rows
 
@@ -16,31 +16,56 @@ Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
-    """An equation on numbered values; equal ones are equal, so that like layers share a trace."""
+class Expression:
+    """A few equations as a function; equal ones compare equal, so that like layers share a trace.
 
-    eqn: core.JaxprEqn = dataclasses.field(repr=False, compare=False)
-    operands: tuple  # numbers of values, or literals
+    Attributes:
+        eqns: in order of execution.
+        inputs, output: variables of theirs.
+        key: what the equations are, and which of the values before each takes.
+    """
+
+    eqns: tuple[core.JaxprEqn, ...] = dataclasses.field(repr=False, compare=False)
+    inputs: tuple = dataclasses.field(repr=False, compare=False)
+    output: Any = dataclasses.field(repr=False, compare=False)
     key: tuple
 
     @classmethod
-    def of(cls, eqn: core.JaxprEqn, numbers: Mapping[Any, int]) -> "Step":
-        """The step of an equation whose operands have these numbers."""
-        operands = tuple(
-            ("literal", v.val.item() if hasattr(v.val, "item") else v.val, str(v.aval))
-            if isinstance(v, core.Literal)
-            else numbers[v]
-            for v in eqn.invars
-        )
-        return cls(eqn, operands, (eqn.primitive, _hashable(eqn.params)))
+    def of(cls, eqns: Iterable[core.JaxprEqn], inputs: Iterable, output: Any) -> "Expression":
+        """What gives `output` from the inputs."""
+        eqns, inputs = tuple(eqns), tuple(inputs)
+        numbers = {v: i for i, v in enumerate(inputs)}
+        key = []
+        for eqn in eqns:
+            operands = tuple(
+                _shown(v) if isinstance(v, core.Literal) else numbers[v] for v in eqn.invars
+            )
+            key.append((eqn.primitive, _hashable(eqn.params), operands))
+            numbers |= {v: len(numbers) + i for i, v in enumerate(eqn.outvars)}
+        return cls(eqns, inputs, output, (*key, numbers[output]))
 
-    def __call__(self, values: Sequence[Array]) -> list[Array]:
-        """Its outputs."""
-        pairs = zip(self.operands, self.eqn.invars, strict=True)
-        return bind(
-            self.eqn,
-            [v.val if isinstance(v, core.Literal) else values[cast(int, o)] for o, v in pairs],
-        )
+    @classmethod
+    def between(cls, flat: Flat, source: Any, target: Any) -> tuple["Expression", list]:
+        """What gives `target` from `source`, and the other variables it needs."""
+        on_the_way = _between(made_by(flat), source, target)
+        eqns = [eqn for eqn in flat.jaxpr.eqns if not on_the_way.isdisjoint(eqn.outvars)]
+        outputs = {v for eqn in eqns for v in eqn.outvars}
+        read = dict.fromkeys(v for eqn in eqns for v in vars_of(eqn.invars))
+        extra = [v for v in read if v not in outputs and v is not source]
+        return cls.of(eqns, [source, *extra], target), extra
+
+    def __call__(self, *values: Array) -> Array:
+        """The output."""
+        env: dict[Any, Array] = dict(zip(self.inputs, values, strict=True))
+        for eqn in self.eqns:
+            operands = [v.val if isinstance(v, core.Literal) else env[v] for v in eqn.invars]
+            env.update(zip(eqn.outvars, bind(eqn, operands), strict=True))
+        return env[self.output]
+
+
+def _shown(literal: core.Literal) -> tuple:
+    value = literal.val
+    return "literal", value.item() if hasattr(value, "item") else value, str(literal.aval)
 
 
 def _hashable(params: Mapping[str, Any]) -> tuple:
@@ -55,46 +80,6 @@ def _hashable(params: Mapping[str, Any]) -> tuple:
     return tuple(found)
 
 
-@dataclasses.dataclass(frozen=True)
-class Expression:
-    """A few equations as a function of their inputs.
-
-    Attributes:
-        steps: they append their outputs to the values.
-        result: number of the value that is returned.
-    """
-
-    steps: tuple[Step, ...] = ()
-    result: int = 0
-
-    @classmethod
-    def between(cls, flat: Flat, source: Any, target: Any) -> tuple["Expression", list]:
-        """What gives `target` from `source`, and the other variables it needs."""
-        on_the_way = _between(made_by(flat), source, target)
-        eqns = [eqn for eqn in flat.jaxpr.eqns if any(v in on_the_way for v in eqn.outvars)]
-        outputs = {v for eqn in eqns for v in eqn.outvars}
-        extra = [
-            v
-            for eqn in eqns
-            for v in eqn.invars
-            if not isinstance(v, core.Literal) and v not in outputs and v is not source
-        ]
-        extra = list(dict.fromkeys(extra))
-        numbers = {v: i for i, v in enumerate([source, *extra])}
-        steps = []
-        for eqn in eqns:
-            steps.append(Step.of(eqn, numbers))
-            numbers |= {v: len(numbers) + i for i, v in enumerate(eqn.outvars)}
-        return cls(tuple(steps), numbers[target]), extra
-
-    def __call__(self, *values: Array) -> Array:
-        """The result."""
-        found = list(values)
-        for step in self.steps:
-            found += step(found)
-        return found[self.result]
-
-
 def made_by(flat: Flat) -> dict[Any, core.JaxprEqn]:
     """The equation that each variable comes from."""
     return {v: eqn for eqn in flat.jaxpr.eqns for v in eqn.outvars}
@@ -107,7 +92,7 @@ def _between(origins: Mapping, source: Any, target: Any) -> set:
     def visit(var: Any) -> bool:
         if var not in depends:
             eqn = origins.get(var)
-            found = [visit(v) for v in eqn.invars if not isinstance(v, core.Literal)] if eqn else []
+            found = [visit(v) for v in vars_of(eqn.invars)] if eqn else []
             depends[var] = any(found)
         return depends[var]
 
@@ -120,7 +105,6 @@ class Bias:
     """What is added to a product: an expression of a parameter, broadcast along new axes."""
 
     expression: Expression
-    num_extra: int
     dimensions: tuple[int, ...] | None  # None for an array of the output's rank
     moves: tuple  # what happens to the product before: transpositions and reshapes
 
@@ -166,7 +150,6 @@ class Product:
     Attributes:
         function: of (x, w, *arrays): the product.
         weight: gives w from the stored parameter.
-        num_weight, num_arrays: further arrays of `weight` and of `function`.
         enters, leaves: where the samples are in x and in the output.
         bias: what is added, or None.
         member: of a slice of a stack of weights that are used at once the stack's axis in the
@@ -175,39 +158,40 @@ class Product:
 
     function: Any
     weight: Expression
-    num_weight: int
-    num_arrays: int
     enters: Rows
     leaves: Rows
     bias: Bias | None = None
     member: tuple[int, int | None, int] | None = None
 
     def __call__(self, params: Mapping[str, Array], inputs: Array, extra: Sequence) -> Array:
-        """The output [b, ...] of inputs [b, ...]."""
+        """The output [b, ...] of inputs [b, ...].
+
+        Args:
+            params: `kernel`, and maybe `bias`.
+            inputs: whole samples.
+            extra: further arrays of `weight`, of `function` and of `bias`.
+        """
         batch, x = len(inputs), self.enters.back(inputs)
-        of_weight, arrays = extra[: self.num_weight], extra[self.num_weight :]
+        of_weight, arrays, of_bias = extra
         w = self.weight(params["kernel"], *of_weight)
         if self.member is not None:  # a stack of one
             stack, along, index = self.member
             x = x if along is None else lax.slice_in_dim(x, index, index + 1, axis=along)
             y = self.function(x, w[None]).squeeze(stack)
         else:
-            y = self.function(x, w, *arrays[: self.num_arrays])
+            y = self.function(x, w, *arrays)
         if self.bias is not None and "bias" in params:
-            y = self.bias(y, params["bias"], arrays[self.num_arrays :], batch)
+            y = self.bias(y, params["bias"], of_bias, batch)
         return self.leaves.first(y, batch)
 
 
 @dataclasses.dataclass(frozen=True)
-class Bound:
-    """A product's equation as a function of its two operands."""
+class OfRows:
+    """A product of x and w that takes a row of w for each sample, all of which are equal."""
 
-    step: Step
-    swapped: bool  # the weight is the first operand
-    rows: tuple[int, int] | None = None  # axes of the samples in x and in w, all rows of it equal
+    product: Expression
+    axes: tuple[int, int]  # of the samples in x and in w
 
     def __call__(self, x: Array, w: Array) -> Array:
         """The product."""
-        if self.rows is not None:
-            w = lax.slice_in_dim(w, 0, x.shape[self.rows[0]], axis=self.rows[1])
-        return self.step((w, x) if self.swapped else (x, w))[0]
+        return self.product(x, lax.slice_in_dim(w, 0, x.shape[self.axes[0]], axis=self.axes[1]))

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lswag_jax.capture.adapters import BatchStatistics
-from lswag_jax.capture.tape import Network
+from lswag_jax.capture.batch_norm import BatchStatistics
+from lswag_jax.capture.network import Network
 from lswag_jax.spaces.layers import unit_mask
 
 Array = jax.Array
@@ -33,12 +33,12 @@ class FeatureMap(NamedTuple):
 
 def feature_maps(network: Network, images: Array) -> list[FeatureMap]:
     """Every marked feature map, in order; empty where the network marks none."""
-    return _run(network, images, lambda i, x: x)[0]
+    return _run(network, images)[0]
 
 
 def pooled_features(network: Network, images: Array) -> tuple[Array | None, list[BatchStatistics]]:
     """The last marked feature map, and the statistics of every BatchNorm layer."""
-    maps, statistics = _run(network, images, lambda i, x: x, final=True)
+    maps, statistics = _run(network, images, final=True)
     return (maps[-1].values if maps else None), statistics
 
 
@@ -70,7 +70,10 @@ def pullbacks(
 
 
 def _run(
-    network: Network, images: Array, pass_on: Callable[[int, Array], Array], final: bool = False
+    network: Network,
+    images: Array,
+    pass_on: Callable[[int, Array], Array] = lambda i, x: x,
+    final: bool = False,
 ) -> tuple[list[FeatureMap], list[BatchStatistics]]:
     """Runs the network, keeping what it marks; `pass_on` gives what goes on to the next block."""
     maps: list[FeatureMap] = []

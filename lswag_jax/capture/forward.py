@@ -13,11 +13,8 @@ import jax
 from jax import lax
 from jax.extend import core
 
-from lswag_jax.arrays import bind, bodies
-from lswag_jax.capture.program import REMATS
-
-Array = jax.Array
-_CUSTOM = ("custom_vjp_call", "custom_vjp_call_jaxpr")
+from lswag_jax.arrays import bind, bodies, evaluate
+from lswag_jax.capture.program import CUSTOM_VJP, REMATS
 
 
 def forward(function: Callable) -> Callable:
@@ -34,26 +31,15 @@ def forward(function: Callable) -> Callable:
 
     def run(*args: Any) -> Any:
         program, shape = jax.make_jaxpr(function, return_shape=True)(*args)
-        outputs = _run(program, *jax.tree.leaves(args))
+        outputs = _run(program, jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(shape), outputs)
 
     return run
 
 
-def _run(program: core.ClosedJaxpr, *args: Any) -> list:
+def _run(program: core.ClosedJaxpr, args: Sequence[Any]) -> list:
     """Outputs of a program, without its custom gradients."""
-    jaxpr = program.jaxpr
-    env: dict = dict(zip(jaxpr.constvars, program.consts, strict=True))
-    env |= dict(zip(jaxpr.invars, args, strict=True))
-
-    def read(var: Any) -> Any:
-        return var.val if isinstance(var, core.Literal) else env[var]
-
-    for eqn in jaxpr.eqns:
-        values = [read(var) for var in eqn.invars]
-        outputs = _step(eqn, values) if _has_custom(eqn) else bind(eqn, values)
-        env.update(zip(eqn.outvars, outputs, strict=True))
-    return [read(var) for var in jaxpr.outvars]
+    return evaluate(program, args, _step)
 
 
 @functools.lru_cache(maxsize=512)
@@ -63,17 +49,19 @@ def _function(program: core.ClosedJaxpr) -> Callable:
 
 
 def _step(eqn: core.JaxprEqn, values: Sequence[Any]) -> list:
-    """Outputs of an equation with a custom gradient in it."""
+    """Outputs of an equation, without the custom gradients in it."""
     kind, params = eqn.primitive.name, eqn.params
-    if kind in _CUSTOM or kind in REMATS:
-        return _run(bodies(eqn)[0], *values)
+    if not _has_custom(eqn):
+        return bind(eqn, values)
+    if kind in CUSTOM_VJP or kind in REMATS:
+        return _run(bodies(eqn)[0], values)
     if kind == "cond":
         index, *operands = values
         branches = [functools.partial(_run, branch) for branch in params["branches"]]
-        return lax.switch(index.astype("int32"), branches, *operands)
+        return lax.switch(index.astype("int32"), branches, operands)
     if kind == "scan":
         return _scan(params, values)
-    return _function(params["jaxpr"])(*values) if "jaxpr" in params else bind(eqn, values)
+    return _function(params["jaxpr"])(values) if "jaxpr" in params else bind(eqn, values)
 
 
 def _scan(params: dict, values: Sequence[Any]) -> list:
@@ -81,7 +69,7 @@ def _scan(params: dict, values: Sequence[Any]) -> list:
     consts, start, xs = values[: split[0]], values[slice(*split)], values[split[1] :]
 
     def turn(carry: list, x: list) -> tuple[list, list]:
-        outputs = _run(params["jaxpr"], *consts, *carry, *x)
+        outputs = _run(params["jaxpr"], [*consts, *carry, *x])
         return outputs[: len(start)], outputs[len(start) :]
 
     options = {key: params[key] for key in ("length", "reverse", "unroll")}
@@ -91,6 +79,6 @@ def _scan(params: dict, values: Sequence[Any]) -> list:
 
 def _has_custom(eqn: core.JaxprEqn) -> bool:
     """Whether an equation is a custom gradient or holds one."""
-    return eqn.primitive.name in _CUSTOM or any(
+    return eqn.primitive.name in CUSTOM_VJP or any(
         _has_custom(inner) for body in bodies(eqn) for inner in body.jaxpr.eqns
     )

@@ -17,27 +17,23 @@ from jax import lax
 from jax.extend import core
 
 from lswag_jax.arrays import bind, rows, shaped, stacked
+from lswag_jax.capture.program import CUSTOM
 
 Array = jax.Array
 Place = tuple[int, int]  # of a value in a turn: its equation, and which of the outputs
-_CUSTOM = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 _FEWEST = 40  # equations of a turn that are worth a loop
 _FURTHEST = 2  # turns back that a turn may read
 
 
 @dataclasses.dataclass(frozen=True)
 class Inner:
-    """An operand from the same turn."""
+    """An operand of a turn's own, or of as many turns before as there are `firsts`.
+
+    Those stand for it before the first turn.
+    """
 
     place: Place
-
-
-@dataclasses.dataclass(frozen=True)
-class Before:
-    """An operand from as many turns before as `firsts`, which stand for those before the first."""
-
-    place: Place
-    firsts: tuple
+    firsts: tuple = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +48,7 @@ class Outer:
         return len(self.atoms) > 1
 
 
-Operand = Inner | Before | Outer
+Operand = Inner | Outer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,16 +99,16 @@ class Loop:
         }
 
     @functools.cached_property
-    def registers(self) -> tuple[Before, ...]:
+    def registers(self) -> tuple[Inner, ...]:
         """What later turns read."""
-        found = (o for row in self.operands for o in row if isinstance(o, Before))
+        found = (o for row in self.operands for o in row if isinstance(o, Inner) and o.firsts)
         return tuple(dict.fromkeys(found))
 
     @functools.cached_property
     def scanned(self) -> tuple[Outer, ...]:
         """What comes from outside to each turn by itself."""
-        found = (o for row in self.operands for o in row if isinstance(o, Outer))
-        return tuple(dict.fromkeys(o for o in found if o.varies))
+        found = (o for row in self.operands for o in row if isinstance(o, Outer) and o.varies)
+        return tuple(dict.fromkeys(found))
 
     def begin(self, read: Callable[[Any], Array]) -> list:
         """The carry before the first turn: of each register the values of the turns before.
@@ -173,16 +169,15 @@ class Loop:
 
         def turn(carry: list, now: tuple) -> tuple[list, tuple]:
             slices, deltas = now
-            before: dict[Before, tuple] = dict(zip(self.registers, carry, strict=True))
+            before: dict[Inner, tuple] = dict(zip(self.registers, carry, strict=True))
             outer = dict(zip(self.scanned, slices, strict=True))
             values: dict[Place, Array] = {}
 
             def operand(o: Operand) -> Array:
-                if isinstance(o, Inner):
-                    return values[o.place]
-                if isinstance(o, Before):
-                    return before[o][-1]  # of the turn that lies furthest back
-                return outer[o] if o.varies else read(o.atoms[0])
+                if isinstance(o, Outer):
+                    return outer[o] if o.varies else read(o.atoms[0])
+                # Of the turns before, that which lies furthest back.
+                return before[o][-1] if o.firsts else values[o.place]
 
             for number, operands in enumerate(self.operands):
                 outputs = step(self.eqns[number], [operand(o) for o in operands])
@@ -270,7 +265,7 @@ def _wired(eqns: Sequence[core.JaxprEqn], start: int, size: int, turns: int) -> 
             own = tuple(atoms[slot][:turns])
             return Outer(own[:1] if all(_same(atom, own[0]) for atom in own) else own)
         ago, place = last
-        return Before(place, tuple(atoms[slot][:ago])) if ago else Inner(place)
+        return Inner(place, tuple(atoms[slot][:ago]))
 
     operands = tuple(
         tuple(operand((e, o)) for o in range(len(stretch[e].invars))) for e in range(size)
@@ -317,7 +312,7 @@ class Keys:
             for atom in eqn.invars
         )
         outputs = tuple(str(v.aval) for v in eqn.outvars)
-        if eqn.primitive.name not in _CUSTOM:
+        if eqn.primitive.name not in CUSTOM:
             pairs = sorted(eqn.params.items())
             own: Any = tuple((name, self._value(value, plain)) for name, value in pairs)
         elif plain:

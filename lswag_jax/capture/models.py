@@ -16,6 +16,7 @@ import numpy as np
 from flax import nnx
 
 from lswag_jax.capture import adapters
+from lswag_jax.capture.batch_norm import check_mode
 from lswag_jax.capture.network import Network
 from lswag_jax.spaces import modes
 
@@ -165,8 +166,8 @@ def split(
     integers: bool = False,
     others: Mapping[str, Any] | None = None,
     key: str | None = None,
-) -> tuple[Model, Any, Any]:
-    """A user's model as its static part, its weights, and those of them that are trained.
+) -> tuple[Model, Any]:
+    """A user's model as its static part and its weights.
 
     Args:
         module, variables: the model, see `score_model`.
@@ -181,15 +182,14 @@ def split(
     Raises:
         ValueError: no model, or variables where there should be none.
     """
-    adapters.check_mode(batch_norm)
+    check_mode(batch_norm)
     kwargs = dict(kwargs or {}) | ({_INPUTS: dict(others or {})} if key is not None else {})
     leaves = jax.tree.leaves((tuple(args), kwargs))
     largest = max(sizes, default=0)
     per_sample = any(_is_per_sample(leaf, largest) for leaf in leaves)
     extra = ExtraArguments(tuple(args), tuple(kwargs.items()), tuple(sizes) if per_sample else ())
     make, weights, has_batch_norm = _parts(module, variables, method, rngs)
-    model = Model(make, extra, batch_norm, has_batch_norm, output, integers, key)
-    return model, weights, weights["params"]
+    return Model(make, extra, batch_norm, has_batch_norm, output, integers, key), weights
 
 
 def _parts(module: Any, variables: Any, method: Any, rngs: Any) -> tuple[Callable, Any, bool]:

@@ -78,5 +78,9 @@ def leaf_name(path: tuple) -> str:
 
 def layer_name(leaf: str) -> str:
     """The layer's name of a weight: its module's where it is called `kernel`, else its own."""
-    is_kernel = leaf == "kernel" or leaf.endswith("/kernel")
-    return leaf.removesuffix("kernel").removesuffix("/") if is_kernel else leaf
+    return leaf.removesuffix("kernel").removesuffix("/") if is_kernel(leaf) else leaf
+
+
+def is_kernel(leaf: str) -> bool:
+    """Whether a parameter is called `kernel`."""
+    return leaf == "kernel" or leaf.endswith("/kernel")

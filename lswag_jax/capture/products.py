@@ -7,24 +7,26 @@ number of them, so that a gradient is that of the stored parameter.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
+from jax import lax
 from jax.extend import core
 
 from lswag_jax import marks
-from lswag_jax.arrays import shaped
+from lswag_jax.arrays import shaped, vars_of
+from lswag_jax.capture.calls import Call
 from lswag_jax.capture.expressions import (
     Bias,
-    Bound,
     Expression,
+    OfRows,
     Product,
     Reshape,
-    Step,
     Transpose,
     made_by,
 )
-from lswag_jax.capture.program import PRODUCTS, Flat, name_of
+from lswag_jax.capture.network import layer_name
+from lswag_jax.capture.program import PRODUCTS, Flat, name_of, readers
 from lswag_jax.capture.samples import Place, Rows, places
 
 _TABLES = ("gather", "dynamic_slice")  # a row looked up, of a table of positions or tokens
@@ -35,8 +37,19 @@ _LAYOUT = ("reshape", "transpose", "squeeze", "broadcast_in_dim", "convert_eleme
 class Leaf:
     """A stored parameter, or one slice of a stack of them."""
 
-    number: int  # among the leaves
+    name: str
     index: int | None = None
+
+    @property
+    def layer(self) -> str:
+        """Name of the layer whose weight it is."""
+        name = layer_name(self.name)
+        return name if self.index is None else f"{name}[{self.index}]"
+
+    def of(self, params: Mapping[str, Any]) -> Any:
+        """Its part of the stored parameters, which are given by name."""
+        array = params[self.name]
+        return array if self.index is None else array[self.index]
 
 
 class Use(NamedTuple):
@@ -48,7 +61,7 @@ class Use(NamedTuple):
         bias: the leaf that is its bias, or None.
         call: the use as a function.
         inputs, output: variables.
-        extra: variables of the call's further arrays.
+        extra: variables of the call's further arrays, see `Product`.
         cut: axis and index of the output that are this use's, of a stack of weights, or None.
     """
 
@@ -60,23 +73,63 @@ class Use(NamedTuple):
     output: Any
     extra: tuple
     cut: tuple[int, int] | None = None
+    kind = "weight"
+
+    @property
+    def name(self) -> str:
+        """Name of the layer."""
+        return self.leaf.layer
+
+    def recorded(self, read: Callable, params: Mapping[str, Any], before: int, batch: int) -> Call:
+        """The call, whose output is there.
+
+        Args:
+            read: gives the value of a variable or literal, without a gradient.
+            params: stored parameters by name.
+            before: weight layers that ran before.
+            batch: number of samples.
+        """
+        biases = {} if self.bias is None else {"bias": self.bias.of(params)}
+        own = {"kernel": self.leaf.of(params)} | biases
+        inputs = self.call.enters.first(read(self.inputs), batch)
+        extra = tuple(tuple(map(read, part)) for part in self.extra)
+        output = shaped(self.output)
+        size = output.size // batch
+        if self.cut is not None:
+            size //= output.shape[self.cut[0]]
+        where = before, layer_name(self.leaf.name), self.leaf.index
+        return Call(self.name, self.kind, self.call, own, inputs, extra, size, *where)
+
+    def cotangent(self, cotangent: Any, batch: int) -> Any:
+        """The use's own of the cotangent of its equation's output, a sample's together."""
+        if self.cut is not None:
+            axis, index = self.cut
+            cotangent = lax.index_in_dim(cotangent, index, axis, keepdims=False)
+        return self.call.leaves.first(cotangent, batch)
 
     @property
     def is_lookup(self) -> bool:
         """Whether rows are looked up, which makes a weight of none but adds to its gradient."""
         function = self.call.function
-        return isinstance(function, Bound) and function.step.eqn.primitive.name == "gather"
+        return isinstance(function, Expression) and function.eqns[0].primitive.name == "gather"
 
 
 def find(
-    flat: Flat, places: Mapping[Any, Place | None], num_params: int, batch: int, end: int
+    flat: Flat, places: Mapping[Any, Place | None], names: Sequence[str], batch: int, end: int
 ) -> list[Use]:
     """Every use of a weight before equation `end`, in order of execution.
+
+    Args:
+        flat: the program.
+        places: of the samples in its variables.
+        names: of its parameters.
+        batch: number of samples.
+        end: index of an equation.
 
     Raises:
         ValueError: an input or output of a layer that has no samples.
     """
-    finder = _Finder(flat, places, num_params, batch)
+    finder = _Finder(flat, places, names, batch)
     found = [use for i, eqn in enumerate(flat.jaxpr.eqns[:end]) for use in finder.uses(i, eqn)]
     weights = {use.leaf for use in found if not use.is_lookup or finder.meets_product(use)}
     return [use for use in found if use.leaf in weights]
@@ -85,32 +138,24 @@ def find(
 class _Finder:
     """Looks at one equation after the other; see `find`."""
 
-    def __init__(self, flat: Flat, places: Mapping, num_params: int, batch: int):
+    def __init__(self, flat: Flat, places: Mapping, names: Sequence[str], batch: int):
         self._flat, self._places, self._batch = flat, places, batch
         self._made_by = made_by(flat)
-        self._leaves = {v: i for i, v in enumerate(flat.jaxpr.invars[:num_params])}
+        self._names = dict(zip(flat.jaxpr.invars, names, strict=False))  # parameters come first
         self._readers: dict[Any, list[int]] = {}
         for i, eqn in enumerate(flat.jaxpr.eqns):
-            for v in eqn.invars:
-                if not isinstance(v, core.Literal):
-                    self._readers.setdefault(v, []).append(i)
+            for v in vars_of(eqn.invars):
+                self._readers.setdefault(v, []).append(i)
 
     def meets_product(self, use: Use) -> bool:
         """Whether a matrix that was looked up goes into a product, as that of an expert does."""
         taken = self._flat.jaxpr.eqns[use.eqn].params.get("slice_sizes", ())
         if sum(size > 1 for size in taken) < 2:  # a row of a table
             return False
-        unseen, seen = [use.output], set()
-        while unseen:
-            var = unseen.pop()
-            for reader in self._readers.get(var, ()):
-                eqn = self._flat.jaxpr.eqns[reader]
-                if eqn.primitive.name in PRODUCTS:
-                    return True
-                if eqn.primitive.name in _LAYOUT and reader not in seen:
-                    seen.add(reader)
-                    unseen += eqn.outvars
-        return False
+        after = readers(
+            self._flat.jaxpr.eqns, use.output, lambda eqn: eqn.primitive.name in _LAYOUT
+        )
+        return any(eqn.primitive.name in PRODUCTS for eqn, _ in after)
 
     def uses(self, index: int, eqn: core.JaxprEqn) -> list[Use]:
         """The uses of weights in one equation."""
@@ -125,9 +170,9 @@ class _Finder:
         if swapped:
             x, w = w, x
         if function is None:
-            function = Bound(Step.of(eqn, {v: i for i, v in enumerate(eqn.invars)}), False)
-            step = dataclasses.replace(function.step, operands=(0, 1))
-            function = Bound(step, swapped, self._shared_rows(eqn, x, swapped))
+            function = Expression.of([eqn], [x, w], eqn.outvars[0])
+            axes = self._shared_rows(eqn, x, swapped)
+            function = function if axes is None else OfRows(function, axes)
         sources = self._sources(w)
         found = []
         for leaf, source in sources.items():
@@ -184,8 +229,8 @@ class _Finder:
 
     def _leaf(self, var: Any, rank: int = 2) -> Leaf | None:
         """The leaf that a variable is, or the slice of `rank` axes or more of a stack."""
-        if var in self._leaves:
-            return Leaf(self._leaves[var])
+        if var in self._names:
+            return Leaf(self._names[var])
         squeeze = self._made_by.get(var)
         if squeeze is None or squeeze.primitive.name != "squeeze":
             return None
@@ -199,8 +244,8 @@ class _Finder:
         )
         is_whole = start[1:] == (0,) * len(start[1:]) and limit[1:] == shaped(stack).shape[1:]
         size = shaped(stack)
-        is_stack = stack in self._leaves and size.ndim > rank and size.shape[0] > 1
-        return Leaf(self._leaves[stack], start[0]) if is_whole and is_stack else None
+        is_stack = stack in self._names and size.ndim > rank and size.shape[0] > 1
+        return Leaf(self._names[stack], start[0]) if is_whole and is_stack else None
 
     def _rows(self, var: Any, what: str) -> Rows:
         place = self._places.get(var)
@@ -217,13 +262,11 @@ class _Finder:
         call = Product(
             function,
             weight,
-            len(extra),
-            len(arrays),
             self._rows(x, "the input of a layer"),
             self._rows(output, "the output of a layer"),
             bias,
         )
-        return Use(index, leaf, number, call, x, output, (*extra, *arrays, *added))
+        return Use(index, leaf, number, call, x, output, (tuple(extra), tuple(arrays), added))
 
     def _members(self, index, eqn, function, leaf: Leaf, source, x, w, swapped: bool) -> list[Use]:
         """A use for each slice of a stack of weights [E, ...] in one product, else none."""
@@ -252,8 +295,9 @@ class _Finder:
         enters, found = self._rows(x, "the input of a layer"), []
         for e in range(shaped(w).shape[0]):
             member = (axis, along, 0 if along is None else e)
-            call = Product(function, Expression(), 0, 0, enters, leaves, member=member)
-            found.append(Use(index, Leaf(leaf.number, e), None, call, x, y, (), (axis, e)))
+            call = Product(function, Expression.of([], [w], w), enters, leaves, member=member)
+            none = ((), (), ())
+            found.append(Use(index, Leaf(leaf.name, e), None, call, x, y, none, (axis, e)))
         return found
 
     def _bias(self, index: int, eqn: core.JaxprEqn, kernel: Any, w: Any) -> tuple:
@@ -300,7 +344,7 @@ class _Finder:
         if not is_small or place is None or place.axis in varies:
             return None
         expression, extra = Expression.between(self._flat, source, value)
-        bias = Bias(expression, len(extra), dimensions, moves)
+        bias = Bias(expression, dimensions, moves)
         return self._leaf(source, 1), bias, tuple(extra), eqn.outvars[0], index
 
     def _bias_leaves(self, var: Any) -> set:

@@ -14,7 +14,7 @@ from jax.core import Tracer
 from jax.extend import core
 
 from lswag_jax import marks
-from lswag_jax.arrays import bind, bodies, needed, shaped
+from lswag_jax.arrays import bind, bodies, evaluate, needed, shaped, vars_of
 from lswag_jax.capture.activations import is_activation_call
 
 Array = jax.Array
@@ -22,7 +22,8 @@ MARK = "lswag_jax_mark"  # of norms, feature maps and the end of what is scored
 PRODUCTS = ("dot_general", "conv_general_dilated")
 _JITS = ("jit", "pjit")
 REMATS = ("checkpoint", "remat", "remat2")
-_CUSTOM = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
+CUSTOM_VJP = ("custom_vjp_call", "custom_vjp_call_jaxpr")
+CUSTOM = ("custom_jvp_call", *CUSTOM_VJP)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,9 +68,7 @@ def flatten(function: Callable, params: Sequence[Array], *others: Any, dead: boo
     ]
 
     def inlined(*args: Array) -> list:
-        pairs = list(zip(args, kinds, strict=True))
-        consts = [(c, "constant") for c in closed.consts]
-        return [value for value, _ in _run(closed.jaxpr, consts, pairs)]
+        return [value for value, _ in _run(closed, list(zip(args, kinds, strict=True)))]
 
     flat = jax.make_jaxpr(inlined)(*(v.aval for v in closed.jaxpr.invars))
     jaxpr = flat.jaxpr if dead else flat.jaxpr.replace(eqns=needed(flat.jaxpr))
@@ -88,21 +87,40 @@ def place_of(eqn: core.JaxprEqn) -> str:
     return "/".join(name for name in names if name.strip("_")) or "the model"
 
 
+def readers(
+    eqns: Sequence[core.JaxprEqn], var: Any, passes: Callable[[core.JaxprEqn], bool]
+) -> Iterator[tuple[core.JaxprEqn, set]]:
+    """Equations that read a variable or what is made of it, and which of these they read.
+
+    Args:
+        eqns: in order of execution.
+        var: the variable.
+        passes: whether the outputs of an equation that reads it count as made of it.
+    """
+    made = {var}
+    for eqn in eqns:
+        mine = made.intersection(vars_of(eqn.invars))
+        if mine:
+            yield eqn, mine
+            if passes(eqn):
+                made.update(eqn.outvars)
+
+
 def _parts_first(eqns: Sequence[core.JaxprEqn], kinds: Mapping) -> list[core.JaxprEqn]:
     """The equations, those first that take a part of what does not depend on the images.
 
     Like blocks take other parts of one array of sizes, or of stacked parameters; behind these their
     equations are the same.
     """
-    needed: set = set()
+    wanted: set = set()
     first = []
     for eqn in reversed(eqns):
         is_part = eqn.primitive.name in ("slice", "dynamic_slice")
         if kinds[eqn.outvars[0]] == "images":
             continue
-        if is_part or not needed.isdisjoint(eqn.outvars):
+        if is_part or not wanted.isdisjoint(eqn.outvars):
             first.append(eqn)
-            needed.update(v for v in eqn.invars if not _is_literal(v))
+            wanted.update(vars_of(eqn.invars))
     found = set(map(id, first))
     return [*reversed(first), *(eqn for eqn in eqns if id(eqn) not in found)]
 
@@ -110,7 +128,7 @@ def _parts_first(eqns: Sequence[core.JaxprEqn], kinds: Mapping) -> list[core.Jax
 def _kinds(jaxpr: core.Jaxpr, inputs: Sequence[str]) -> dict[Any, str]:
     kinds: dict[Any, str] = dict(zip(jaxpr.invars, inputs, strict=True))
     for eqn in jaxpr.eqns:
-        own = _joined(kinds.get(v, "constant") for v in eqn.invars if not _is_literal(v))
+        own = _joined(kinds.get(v, "constant") for v in vars_of(eqn.invars))
         kinds.update(dict.fromkeys(eqn.outvars, own))
     return kinds
 
@@ -120,40 +138,26 @@ def _joined(kinds: Iterator[str]) -> str:
     return "images" if "images" in found else "params" if "params" in found else "constant"
 
 
-def _is_literal(var: Any) -> bool:
-    return isinstance(var, core.Literal)
-
-
-def _run(jaxpr: core.Jaxpr, consts: Sequence[tuple], args: Sequence[tuple]) -> list[tuple]:
+def _run(program: core.ClosedJaxpr, args: Sequence[tuple]) -> list[tuple]:
     """Runs a program on (value, kind) pairs, inlining what can be."""
-    env = dict(zip(jaxpr.constvars, consts, strict=True))
-    env |= dict(zip(jaxpr.invars, args, strict=True))
 
-    def read(var: Any) -> tuple:
-        return (var.val, "constant") if _is_literal(var) else env[var]
+    def step(eqn: core.JaxprEqn, operands: list[tuple]) -> list[tuple]:
+        # The names of the modules that an equation comes from are given on.
+        with jax.named_scope(str(eqn.source_info.name_stack).replace("/", ".") or "_"):
+            return _step(eqn, operands)
 
-    for eqn in jaxpr.eqns:
-        with _scope(eqn):
-            outputs = _step(eqn, [read(var) for var in eqn.invars])
-        env.update(zip(eqn.outvars, outputs, strict=True))
-    return [read(var) for var in jaxpr.outvars]
-
-
-def _scope(eqn: core.JaxprEqn) -> Any:
-    """The names of the modules that an equation comes from, given on."""
-    return jax.named_scope(str(eqn.source_info.name_stack).replace("/", ".") or "_")
+    return evaluate(program, args, step, lambda value: (value, "constant"))
 
 
 def _step(eqn: core.JaxprEqn, operands: list[tuple]) -> list[tuple]:
     """The outputs of one equation, or of what it calls."""
     body = _inlined(eqn, operands)
     if body is not None:
-        return _run(body.jaxpr, [(c, "constant") for c in body.consts], operands)
+        return _run(body, operands)
     index = _known(operands[0][0]) if eqn.primitive.name == "cond" else None
     if index is not None:
         branches = eqn.params["branches"]
-        taken = branches[min(max(index, 0), len(branches) - 1)]
-        return _run(taken.jaxpr, [(c, "constant") for c in taken.consts], operands[1:])
+        return _run(branches[min(max(index, 0), len(branches) - 1)], operands[1:])
     if eqn.primitive.name in ("scan", "while", "cond") and _holds_weights(eqn, operands):
         if eqn.primitive.name == "scan":
             return _mapped(eqn, operands) if _is_map(eqn, operands) else _unrolled(eqn, operands)
@@ -187,7 +191,7 @@ def _inlined(eqn: core.JaxprEqn, operands: list[tuple]) -> core.ClosedJaxpr | No
         if name_of(eqn).startswith((MARK, marks.LAYER, marks.ACTIVATION)):
             return None
         return None if is_activation_call(eqn) else eqn.params["jaxpr"]
-    is_called = kind in REMATS or (kind in _CUSTOM and _holds_weights(eqn, operands))
+    is_called = kind in REMATS or (kind in CUSTOM and _holds_weights(eqn, operands))
     return bodies(eqn)[0] if is_called else None
 
 
@@ -223,12 +227,11 @@ def _is_map(eqn: core.JaxprEqn, operands: list[tuple]) -> bool:
 
 def _mapped(eqn: core.JaxprEqn, operands: list[tuple]) -> list[tuple]:
     """A scan without a carry as one `vmap` of its step."""
-    body, number = eqn.params["jaxpr"], eqn.params["num_consts"]
-    inner, kinds = [(c, "constant") for c in body.consts], []
+    number, kinds = eqn.params["num_consts"], []
 
     def step(*own: Array) -> list[Array]:
         pairs = [(x, kind) for x, (_, kind) in zip(own, operands[number:], strict=True)]
-        outputs = _run(body.jaxpr, inner, [*operands[:number], *pairs])
+        outputs = _run(eqn.params["jaxpr"], [*operands[:number], *pairs])
         kinds[:] = [kind for _, kind in outputs]
         return [value for value, _ in outputs]
 
@@ -238,15 +241,14 @@ def _mapped(eqn: core.JaxprEqn, operands: list[tuple]) -> list[tuple]:
 
 def _unrolled(eqn: core.JaxprEqn, operands: list[tuple]) -> list[tuple]:
     """A scan as its steps one after the other, each on its slice of what is scanned over."""
-    p, body = eqn.params, eqn.params["jaxpr"]
+    p = eqn.params
     consts = operands[: p["num_consts"]]
     carry = operands[p["num_consts"] : p["num_consts"] + p["num_carry"]]
     scanned = operands[p["num_consts"] + p["num_carry"] :]
     stacks: dict[int, list] = {}
     for i in reversed(range(p["length"])) if p["reverse"] else range(p["length"]):
         own = [(jax.lax.index_in_dim(x, i, keepdims=False), kind) for x, kind in scanned]
-        inner = [(c, "constant") for c in body.consts]
-        out = _run(body.jaxpr, inner, [*consts, *carry, *own])
+        out = _run(p["jaxpr"], [*consts, *carry, *own])
         carry, stacks[i] = out[: p["num_carry"]], out[p["num_carry"] :]
     rows = [stacks[i] for i in range(p["length"])]
     stacked = [

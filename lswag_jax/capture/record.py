@@ -1,6 +1,9 @@
 """A traced network with a plan of what to record, ready to be run with perturbations."""
 
+import bisect
 import dataclasses
+import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,12 +11,12 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from lswag_jax.arrays import as_rows, bind, rows, shaped
+from lswag_jax.arrays import as_rows, bind, rows, shaped, vars_of
 from lswag_jax.capture import activations, loops, products
 from lswag_jax.capture.batch_norm import BatchStatistics
-from lswag_jax.capture.calls import Activation, Call, layer_indices
+from lswag_jax.capture.calls import Activation, Call
 from lswag_jax.capture.loops import Loop
-from lswag_jax.capture.network import Network, layer_name, leaves
+from lswag_jax.capture.network import Network, leaves
 from lswag_jax.capture.program import MARK, Flat, flatten, name_of
 from lswag_jax.capture.sample_calls import call_of_samples, of_samples
 from lswag_jax.capture.samples import Place, Rows, places
@@ -26,12 +29,29 @@ class Mark:
     """A call of a module that the adapter told of: its normalisations, feature maps and the end."""
 
     eqn: int
+    atoms: Sequence  # of the equation
     name: str
     kind: str
     apply: Callable | None
     structure: Any  # of the parameters, inputs and further arrays that were captured
     shapes: Any  # of those and of the output
     is_batch_norm: bool = False
+
+    def recorded(self, read: Callable, params: dict, before: int, batch: int) -> Call:
+        """The call, as `products.Use.recorded` gives it."""
+        del params
+        *captured, output = map(read, self.atoms)
+        own, inputs, extra = jax.tree.unflatten(self.structure, captured)
+        apply = self.apply
+        if apply is not None:  # of a normalisation
+            now = (own, inputs, extra, output)
+            apply, inputs = call_of_samples(self.name, apply, self.shapes, now, batch)
+        size = output.size // batch
+        return Call(self.name, self.kind, apply, own, inputs, extra, size, before)
+
+    def cotangent(self, cotangent: Array, batch: int) -> Array:
+        """Cotangents of the output, those of a sample together."""
+        return of_samples(cotangent, batch)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,31 +106,32 @@ class Program:
         calls, posts = _plan(flat, names, applies, batch)
         return cls(flat, names, calls, posts, batch, network, _loops(flat, calls, posts))
 
-    @property
-    def layer_names(self) -> list[str]:
-        """Name of the layer of each call."""
-        return [_name(call, self.names) for call in self.calls]
+    @functools.cached_property
+    def layers(self) -> dict[str, int]:
+        """Equation of the first use of each weight layer, by its name, in order."""
+        found: dict[str, int] = {}
+        for call in self.calls:
+            if call.kind == "weight":
+                found.setdefault(call.name, call.eqn)
+        return found
 
-    @property
-    def kinds(self) -> list[str]:
-        """Kind of the layer of each call."""
-        return [_kind(call) for call in self.calls]
+    def before(self, eqn: int) -> int:
+        """How many weight layers ran before an equation."""
+        return bisect.bisect_left(list(self.layers.values()), eqn)
 
-    def wanted(self, first_layer: int) -> list[bool]:
-        """Which calls have cotangents: layers from weight layer `first_layer` on."""
-        index, _ = layer_indices(self.layer_names, self.kinds)
-        return [
-            i >= first_layer and kind in ("weight", "norm")
-            for i, kind in zip(index, self.kinds, strict=True)
-        ]
+    def _is_wanted(self, call: products.Use | Mark, first_layer: int) -> bool:
+        """Whether a call has a cotangent: as a weight layer from `first_layer` on, or a norm."""
+        if call.kind == "weight":
+            return list(self.layers).index(call.name) >= first_layer
+        return call.kind == "norm" and self.before(call.eqn) >= first_layer
 
-    def zeros(self, wanted: Sequence[bool]) -> dict[int, Array]:
-        """A zero perturbation for the output of each call whose cotangent is wanted.
+    def zeros(self, first_layer: int) -> dict[int, Array]:
+        """Zero perturbations for the outputs of layers from weight layer `first_layer` on.
 
         By its equation; of a loop by that of the first turn in which one is wanted, for this turn
         and all behind it [turns, ...].
         """
-        eqns = {call.eqn for call, want in zip(self.calls, wanted, strict=True) if want}
+        eqns = {call.eqn for call in self.calls if self._is_wanted(call, first_layer)}
         turns: dict[int, tuple[int, ...]] = {}
         for loop in self.loops:
             inside = [i for i in eqns if loop.start <= i < loop.stop]
@@ -147,10 +168,6 @@ class Program:
             is_of_samples = self.flat.kind(atom) == "images"
             return jax.lax.stop_gradient(env[atom]) if is_of_samples else env[atom]
 
-        recorder = _Recorder(self.names, self.batch)
-        planned: dict[int, list] = {}
-        for call in self.calls:
-            planned.setdefault(call.eqn, []).append(call)
         inside = {i: loop for loop in self.loops for i in range(loop.start, loop.stop)}
         for i, eqn in enumerate(jaxpr.eqns):
             loop = inside.get(i)
@@ -159,14 +176,17 @@ class Program:
                 if i in perturbations:
                     outputs[0] = outputs[0] + perturbations[i]
                 env.update(zip(eqn.outvars, outputs, strict=True))
-            elif i == loop.start:  # all of its turns, of which each equation is recorded in turn
+            elif i == loop.start:  # all of its turns
                 self._run_loop(loop, perturbations, read, env, kept)
-            for call in planned.get(i, ()):
-                recorder.add(call, recorded, params, eqn.invars)
-            if i in self.activations:
-                post = recorded(eqn.outvars[0])
-                recorder.activation(self.activations[i].first(post, self.batch))
-        return read(jaxpr.outvars[0]), recorder.calls, recorder.activations
+        calls = [
+            call.recorded(recorded, params, self.before(call.eqn), self.batch)
+            for call in self.calls
+        ]
+        posts = [
+            Activation(of.first(recorded(jaxpr.eqns[i].outvars[0]), self.batch), self.before(i + 1))
+            for i, of in self.activations.items()
+        ]
+        return read(jaxpr.outvars[0]), calls, posts
 
     def _run_loop(
         self, loop: Loop, perturbations: dict[int, Array], read: Callable, env: dict, kept: dict
@@ -184,15 +204,21 @@ class Program:
         env.update(loop.at_end(carry))
 
     def with_cotangents(
-        self, calls: Sequence[Call], found: dict[int, Array], wanted: Sequence[bool]
+        self, calls: Sequence[Call], found: dict[int, Array], first_layer: int
     ) -> list[Call]:
-        """Calls with the wanted cotangents of their outputs, a sample's together as its inputs."""
+        """Calls with the cotangents of their outputs, a sample's together as its inputs.
+
+        Args:
+            calls: of `run`.
+            found: cotangents of the perturbations.
+            first_layer: as in `zeros`.
+        """
         found = found | self._cotangents_of_loops(found)
         return [
-            dataclasses.replace(call, cotangent=_cotangent(planned, found[planned.eqn], self.batch))
-            if want
+            dataclasses.replace(call, cotangent=own.cotangent(found[own.eqn], self.batch))
+            if self._is_wanted(own, first_layer)
             else call
-            for planned, call, want in zip(self.calls, calls, wanted, strict=True)
+            for own, call in zip(self.calls, calls, strict=True)
         ]
 
     def _cotangents_of_loops(self, found: dict[int, Array]) -> dict[int, Array]:
@@ -210,84 +236,6 @@ class Program:
 def _step(eqn: core.JaxprEqn, values: Sequence[Any]) -> list:
     """An equation's outputs; a mark gives its last operand."""
     return [values[-1]] if name_of(eqn).startswith(MARK) else bind(eqn, values)
-
-
-def _cotangent(planned: products.Use | Mark, cotangent: Array, batch: int) -> Array:
-    """A call's own of the cotangent of its equation's output, with the samples first."""
-    if isinstance(planned, Mark):
-        return of_samples(cotangent, batch)
-    if planned.cut is not None:
-        axis, index = planned.cut
-        cotangent = jax.lax.index_in_dim(cotangent, index, axis, keepdims=False)
-    return planned.call.leaves.first(cotangent, batch)
-
-
-class _Recorder:
-    """Collects calls and activations in order of execution."""
-
-    def __init__(self, names: Sequence[str], batch: int):
-        self._names, self._batch = names, batch
-        self._seen: set[str] = set()
-        self.calls: list[Call] = []
-        self.activations: list[Activation] = []
-
-    def activation(self, post: Array) -> None:
-        """Adds an activation's output [B, ...]."""
-        self.activations.append(Activation(post, len(self._seen)))
-
-    def add(
-        self, planned: products.Use | Mark, read: Callable, params: dict, atoms: Sequence
-    ) -> None:
-        """Adds a call whose output is there; `read` gives the values of its equation's `atoms`."""
-        if isinstance(planned, Mark):
-            self._add_mark(planned, [read(atom) for atom in atoms])
-        else:
-            self._add_use(planned, read, params)
-
-    def _add_use(self, use: products.Use, read: Callable, params: dict) -> None:
-        own = {"kernel": _part(params, self._names, use.leaf)}
-        if use.bias is not None:
-            own["bias"] = _part(params, self._names, use.bias)
-        name, leaf = _name(use, self._names), layer_name(self._names[use.leaf.number])
-        inputs = use.call.enters.first(read(use.inputs), self._batch)
-        output = shaped(use.output)
-        size = output.size // self._batch
-        if use.cut is not None:
-            size //= output.shape[use.cut[0]]
-        extra = [read(atom) for atom in use.extra]
-        before = len(self._seen)
-        self._seen.add(name)
-        self.calls.append(
-            Call(name, "weight", use.call, own, inputs, extra, size, before, leaf, use.leaf.index)
-        )
-
-    def _add_mark(self, mark: Mark, values: list) -> None:
-        *captured, output = values
-        own, inputs, extra = jax.tree.unflatten(mark.structure, captured)
-        apply = mark.apply
-        if apply is not None:  # of a normalisation
-            now = (own, inputs, extra, output)
-            apply, inputs = call_of_samples(mark.name, apply, mark.shapes, now, self._batch)
-        size = output.size // self._batch
-        self.calls.append(
-            Call(mark.name, mark.kind, apply, own, inputs, extra, size, len(self._seen))
-        )
-
-
-def _part(params: dict, names: Sequence[str], leaf: products.Leaf) -> Array:
-    array = params[names[leaf.number]]
-    return array if leaf.index is None else array[leaf.index]
-
-
-def _name(call: products.Use | Mark, names: Sequence[str]) -> str:
-    if isinstance(call, Mark):
-        return call.name
-    name = layer_name(names[call.leaf.number])
-    return name if call.leaf.index is None else f"{name}[{call.leaf.index}]"
-
-
-def _kind(call: products.Use | Mark) -> str:
-    return call.kind if isinstance(call, Mark) else "weight"
 
 
 def _marked(index: int) -> Callable:
@@ -312,7 +260,7 @@ def _plan(
     for i, eqn in enumerate(flat.jaxpr.eqns):
         if name_of(eqn).startswith(MARK):
             number = int(name_of(eqn).rpartition("_")[2])
-            mark = Mark(i, *applies[number])
+            mark = Mark(i, eqn.invars, *applies[number])
             own = [v for v in eqn.invars if flat.kind(v) == "params"]
             known = steps.setdefault(number, [])
             if own not in known:
@@ -321,7 +269,7 @@ def _plan(
                 mark = dataclasses.replace(mark, name=f"{mark.name}[{known.index(own)}]")
             end = i if mark.kind == "end" else end
             calls.append(mark)
-    calls += products.find(flat, found, len(names), batch, end)
+    calls += products.find(flat, found, names, batch, end)
     calls.sort(key=lambda call: call.eqn)
     posts = {
         i: _rows_of(flat.jaxpr.eqns[i], found, batch)
@@ -335,25 +283,23 @@ def _loops(flat: Flat, calls: Sequence, posts: Mapping[int, Rows]) -> tuple[Loop
     """Loops of a program that hold layers, and what each gives back."""
     eqns = flat.jaxpr.eqns
     marks = [call for call in calls if isinstance(call, Mark)]
-    keys = {mark.eqn: _key(mark, eqns[mark.eqn]) for mark in marks}
+    keys = {mark.eqn: _key(mark) for mark in marks}
     uses = [call for call in calls if not isinstance(call, Mark)]
-    wanted = [v for use in uses for v in (use.inputs, *use.extra)]
-    wanted += [v for mark in marks for v in eqns[mark.eqn].invars]
+    wanted = [v for use in uses for v in (use.inputs, *itertools.chain(*use.extra))]
+    wanted += [v for mark in marks for v in mark.atoms]
     wanted += [eqns[i].outvars[0] for i in posts]
-    wanted = [v for v in wanted if not isinstance(v, core.Literal)]
 
     def read_outside(loop: Loop) -> list:
         others = [*eqns[: loop.start], *eqns[loop.stop :]]
-        atoms = [*flat.jaxpr.outvars, *(atom for eqn in others for atom in eqn.invars)]
-        return [atom for atom in atoms if not isinstance(atom, core.Literal)]
+        return vars_of([*flat.jaxpr.outvars, *(atom for eqn in others for atom in eqn.invars)])
 
     found = loops.find(eqns, [use.eqn for use in uses], keys)
-    return tuple(loop.giving(wanted, read_outside(loop)) for loop in found)
+    return tuple(loop.giving(vars_of(wanted), read_outside(loop)) for loop in found)
 
 
-def _key(mark: Mark, eqn: core.JaxprEqn) -> tuple:
+def _key(mark: Mark) -> tuple:
     """What two marks of a program have in common that can be turns of a loop."""
-    shapes = tuple(str(v.aval) for v in eqn.invars)
+    shapes = tuple(str(v.aval) for v in mark.atoms)
     return mark.kind, mark.structure, str(mark.shapes), mark.is_batch_norm, shapes
 
 

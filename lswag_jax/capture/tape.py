@@ -14,22 +14,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from lswag_jax.capture.calls import Activation, Call, Layer, layer_indices, layers_of
+from lswag_jax.capture.calls import Activation, Call, Layer, layers_of
 from lswag_jax.capture.network import Network
 from lswag_jax.capture.record import Program
 from lswag_jax.tasks import cross_entropy
 
-__all__ = [
-    "Activation",
-    "Call",
-    "Layer",
-    "Loss",
-    "Network",
-    "Program",
-    "Tape",
-    "layers_of",
-    "record",
-]
 Array = jax.Array
 Loss = Callable[[Array, Array], Array]
 
@@ -88,8 +77,7 @@ def record(
     if by_blocks is not None:
         return by_blocks(images, labels, loss=loss, first_layer=first_layer)
     program = Program.trace(network, images)
-    _, num_layers = layer_indices(program.layer_names, program.kinds)
-    if num_layers == 0:
+    if not program.layers:
         raise ValueError(
             "no weight layer was captured: nowhere does a parameter of two or more dimensions meet "
             "the images in a product or a convolution on the way to the logits."
@@ -98,18 +86,17 @@ def record(
         logits, calls, activations = program.run({}, images)
         return Tape(logits, None, layers_of(calls), layers_of(calls, "norm"), activations)
     if callable(first_layer):
-        first_layer = first_layer(num_layers)
+        first_layer = first_layer(len(program.layers))
 
     def run(perturbations):
         logits, calls, activations = program.run(perturbations, images)
         return loss(logits, labels), (logits, calls, activations)
 
-    wanted = program.wanted(first_layer)
-    zeros = program.zeros(wanted)
+    zeros = program.zeros(first_layer)
     losses, back, (logits, calls, activations) = jax.vjp(run, zeros, has_aux=True)
 
     def pull(weights_B: Array) -> list[Call]:
-        return program.with_cotangents(calls, back(weights_B)[0], wanted)
+        return program.with_cotangents(calls, back(weights_B)[0], first_layer)
 
     recorded = pull(jnp.ones_like(losses))
     layers, norms = layers_of(recorded), layers_of(recorded, "norm")

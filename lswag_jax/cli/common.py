@@ -57,25 +57,42 @@ def run(
         _check_workdir(flags.FLAGS.workdir)
         main(_loaded(config, name, example), flags.FLAGS.workdir, *shard)
 
-    if any(arg in ("--help", "-help", "-h", "--helpfull") for arg in sys.argv[1:]):
-        sys.stdout.write(f"{description}\n\nflags:\n")
-        for key in keys:
-            flag = flags.FLAGS[key]
-            sys.stdout.write(f"  --{key}: {flag.help} (default: {flag.default})\n")
-        kind = "default_train_config" if name == "train" else "default_config"
-        sys.stdout.write(
-            f"  --config.KEY=VALUE: override a key; lswag_jax/cli/{kind}.py has all.\n"
-        )
-        sys.exit(0)
-    progress.set_up_log()
+    known = {key: flags.FLAGS[key] for key in keys}
+    described = {key: f"{flag.help} (default: {flag.default})" for key, flag in known.items()}
+    kind = "default_train_config" if name == "train" else "default_config"
+    described["config.KEY=VALUE"] = f"override a key; lswag_jax/cli/{kind}.py has all."
     try:
-        app.run(body, flags_parser=_parse)
-    except USER_ERRORS as error:
-        fail(error)
+        start(body, _parse, f"{description}\n", described)
     except KeyboardInterrupt:
         workdir = flags.FLAGS["workdir"].value
         sys.stderr.write(f"interrupted: the same command goes on in {workdir}.\n")
         sys.exit(130)
+
+
+def start(
+    body: Callable[[list[str]], None],
+    parse: Callable[[list[str]], list[str]],
+    description: str,
+    described: Mapping[str, str],
+) -> None:
+    """Starts a binary, or says what it is; a user's mistake ends it with exit code 2.
+
+    Args:
+        body: takes what is left of the command line.
+        parse: parses the command line.
+        description: what `--help` says first.
+        described: of each flag, what `--help` says.
+    """
+    if any(arg in ("--help", "-help", "-h", "--helpfull") for arg in sys.argv[1:]):
+        sys.stdout.write(f"{description}\nflags:\n")
+        for key, text in described.items():
+            sys.stdout.write(f"  --{key}: {text}\n")
+        sys.exit(0)
+    progress.set_up_log()
+    try:
+        app.run(body, flags_parser=parse)
+    except USER_ERRORS as error:
+        fail(error)
 
 
 class _ConfigParser(config_flags.config_flags.ConfigFileFlagParser):

@@ -17,12 +17,21 @@ CAPTIONS = {
 MAIN = ("dataset", "proxy", "rho", "tau", "n")  # columns of the summary
 
 
-class Findings(NamedTuple):
-    """Facts, tables, pictures that were written (by name) and lines of the summary, Markdown."""
+class Report(NamedTuple):
+    """What there is to tell of a run.
 
+    Attributes:
+        config: of the run.
+        facts: sentences.
+        figures: by the names of their files; those that were written before as paths.
+        tables: of the page.
+        lines: further ones of the summary, Markdown.
+    """
+
+    config: dict[str, Any]
     facts: list[str]
+    figures: dict[str, Any]
     tables: "list[Table]"
-    pictures: dict[str, pathlib.Path]
     lines: list[str]
 
 
@@ -31,13 +40,13 @@ def are_in(folder: pathlib.Path) -> bool:
     return any((folder / name).is_file() for name in (CORRELATION, SELECTION))
 
 
-def read(folder: pathlib.Path) -> Findings:
+def read(folder: pathlib.Path) -> Report:
     """What is in the folder of lswag-correlate, of lswag-libra, or of both.
 
     Raises:
         ValueError: a file of theirs is damaged; the message names it.
     """
-    found = Findings([], [], {}, [])
+    found = Report({}, [], {}, [], [])
     if (folder / CORRELATION).is_file():
         _add_correlation(found, folder)
     if (folder / SELECTION).is_file():
@@ -45,11 +54,11 @@ def read(folder: pathlib.Path) -> Findings:
     for name in CAPTIONS:
         written = (folder / f"{name}.{kind}" for kind in ("svg", "png"))
         if file := next(filter(pathlib.Path.is_file, written), None):
-            found.pictures[name] = file
+            found.figures[name] = file
     return found
 
 
-def _add_correlation(found: Findings, folder: pathlib.Path) -> None:
+def _add_correlation(found: Report, folder: pathlib.Path) -> None:
     from lswag_jax.analysis.page import Table
 
     columns = _columns(folder / CORRELATION, MAIN)
@@ -66,7 +75,7 @@ def _add_correlation(found: Findings, folder: pathlib.Path) -> None:
     found.lines.extend(_markdown(MAIN, rows))
 
 
-def _add_selection(found: Findings, folder: pathlib.Path) -> None:
+def _add_selection(found: Report, folder: pathlib.Path) -> None:
     from lswag_jax.analysis.page import Table
 
     path = folder / SELECTION

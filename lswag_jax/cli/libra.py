@@ -7,9 +7,7 @@ The working directory receives selection.json (which --config.search.fitness and
 what it is worth is the figure on the halves that it was not made on.
 """
 
-import csv
 import dataclasses
-import io
 import pathlib
 from typing import Any
 
@@ -18,6 +16,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from lswag_jax.cli import common, loading, pictures
+from lswag_jax.files import write_csv
 
 
 def main(config: ConfigDict, workdir: str) -> None:
@@ -35,8 +34,9 @@ def main(config: ConfigDict, workdir: str) -> None:
     selection, folder = found.selection, pathlib.Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
     selection.save(folder / "selection.json", benchmark=source, rho={"in_sample": found.in_sample})
-    _write_csv(folder / "candidates.csv", [c._asdict() for c in selection.candidates])
-    _write_csv(folder / "report.csv", report)
+    candidates = [c._asdict() for c in selection.candidates]
+    for name, rows in (("candidates", candidates), ("report", report)):
+        write_csv(folder / f"{name}.csv", {key: [row[key] for row in rows] for key in rows[0]})
     where = f"{source['metric']} of {space.name} on {source['dataset']}"
     pictures.save({"candidates": plots.candidates(selection, where)}, folder, kinds)
     _log(selection, report, benchmark, source)
@@ -91,16 +91,6 @@ def _report(evaluations: dict[str, Any]) -> list[dict[str, Any]]:
         }
         for name, e in evaluations.items()
     ]
-
-
-def _write_csv(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
-    from lswag_jax.files import write_atomically
-
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(path, text.getvalue())
 
 
 def _log(selection: Any, report: list[dict[str, Any]], benchmark: Any, source: Any) -> None:

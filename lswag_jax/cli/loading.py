@@ -1,5 +1,6 @@
 """What a config asks for: its space, proxies, truth, batch, options, and the rows of its run."""
 
+import contextlib
 import dataclasses
 import math
 import pathlib
@@ -161,10 +162,8 @@ def check_options(cls: type, section: ConfigDict, name: str, leave: Sequence[str
     from lswag_jax.options import check
 
     names = {field.name for field in dataclasses.fields(cls)} - set(leave)
-    try:
+    with naming(name):
         check(cls, {key: value for key, value in section.items() if key in names})
-    except ValueError as error:
-        raise ValueError(f"{name}.{error}") from None
 
 
 def load_options(cls: type, config: ConfigDict, section: str, **more: Any) -> Any:
@@ -179,8 +178,15 @@ def load_options(cls: type, config: ConfigDict, section: str, **more: Any) -> An
     Raises:
         ValueError: a value that is not allowed.
     """
-    try:
+    with naming(section):
         return cls.of(config[section], **more)
+
+
+@contextlib.contextmanager
+def naming(section: str) -> Iterator[None]:
+    """Lets a message that begins with a key of a section name it in full."""
+    try:
+        yield
     except ValueError as error:
         raise ValueError(f"{section}.{error}") from None
 

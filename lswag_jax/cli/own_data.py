@@ -16,15 +16,18 @@ def load_pools(config: ConfigDict, seed: int):
     from lswag_jax import data as datasets
 
     data = config.data
-
-    def open_split(split: str):
-        return datasets.open_pool(
-            data.source, split, data.label_key, data.data_dir or None, data.download
-        )
-
+    training = open_pool(data, data.split)
     if data.eval_split:
-        return open_split(data.split), open_split(data.eval_split)
-    return datasets.hold_out(open_split(data.split), data.hold_out, seed)
+        return training, open_pool(data, data.eval_split)
+    return datasets.hold_out(training, data.hold_out, seed)
+
+
+def open_pool(data: ConfigDict, split: str):
+    """The pool of a split of a config's data."""
+    from lswag_jax import data as datasets
+
+    folder = data.data_dir or None
+    return datasets.open_pool(data.source, split, data.label_key, folder, data.download)
 
 
 def fitted(config: ConfigDict) -> ConfigDict:

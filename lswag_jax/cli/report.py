@@ -13,11 +13,12 @@ import datetime
 import pathlib
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from absl import app, flags, logging
+from absl import flags, logging
 
 from lswag_jax.cli import common, findings, loading, pictures, progress, trust
+from lswag_jax.cli.findings import Report
 
 if TYPE_CHECKING:
     from lswag_jax.analysis.page import Table
@@ -33,24 +34,6 @@ CAPTIONS = {
     "profile": "Mean and standard deviation of the layers of random networks over depth.",
     "training": "Loss and top-1 accuracy by epoch.",
 } | findings.CAPTIONS
-
-
-class Report(NamedTuple):
-    """What there is to tell of a run.
-
-    Attributes:
-        config: of the run.
-        facts: sentences.
-        figures: by the names of their files; those that were written before as paths.
-        tables: of the page.
-        lines: further ones of the summary, Markdown.
-    """
-
-    config: dict[str, Any]
-    facts: list[str]
-    figures: dict[str, Any]
-    tables: "list[Table]"
-    lines: list[str]
 
 
 def main(
@@ -104,13 +87,7 @@ def _other(folder: pathlib.Path) -> Callable[[pathlib.Path], Report] | None:
     if (folder / METRICS).is_file():
         return _training
     is_run = (folder / "config.json").is_file()
-    return _findings if findings.are_in(folder) and not is_run else None
-
-
-def _findings(folder: pathlib.Path) -> Report:
-    """The tables and plots of lswag-correlate or lswag-libra."""
-    found = findings.read(folder)
-    return Report({}, found.facts, found.pictures, found.tables, found.lines)
+    return findings.read if findings.are_in(folder) and not is_run else None
 
 
 def _page(name: str, found: Report) -> str:
@@ -309,31 +286,16 @@ def run() -> None:
     flags.DEFINE_string(
         "trained", "", "CSV file, columns id and accuracy, of networks you trained."
     )
-    if any(arg in ("--help", "-help", "-h", "--helpfull") for arg in sys.argv[1:]):
-        sys.stdout.write(f"{__doc__}\nflags:\n")
-        for key in ("out", "by", "proxies", "format", "again", "trained"):
-            sys.stdout.write(f"  --{key}: {flags.FLAGS[key].help}\n")
-        sys.exit(0)
-    progress.set_up_log()
+    keys = ("out", "by", "proxies", "format", "again", "trained")
+
+    def body(rest: list[str]) -> None:
+        values: list[Any] = [flags.FLAGS[key].value for key in keys]
+        main(rest[1], *values)
+
     try:
-        app.run(_run, flags_parser=_parse)
-    except common.USER_ERRORS as error:
-        common.fail(error)
+        common.start(body, _parse, __doc__ or "", {key: flags.FLAGS[key].help for key in keys})
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-def _run(rest: list[str]) -> None:
-    values = flags.FLAGS
-    main(
-        rest[1],
-        values.out,
-        values.by,
-        values.proxies,
-        values.format,
-        values.again,
-        values.trained,
-    )
 
 
 def _parse(argv: list[str]) -> list[str]:

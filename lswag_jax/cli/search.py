@@ -19,7 +19,7 @@ from typing import Any
 from absl import logging
 from ml_collections import ConfigDict
 
-from lswag_jax.cli import common, loading, pictures, progress
+from lswag_jax.cli import common, loading, own_data, pictures, progress
 
 STRATEGIES = ("evolution", "random", "pruning")
 # What a unit of each window is: parameters, multiply-accumulates, seconds and bytes.
@@ -129,10 +129,8 @@ def _fitness(config: ConfigDict) -> Any:
             "search.objectives must be empty for pruning, which has search.fitness, got "
             f"{search.objectives!r}."
         )
-    try:
+    with loading.naming("search"):
         return Objectives.parse(search.objectives)
-    except ValueError as error:
-        raise ValueError(f"search.{error}") from None
 
 
 def _is_set(window: Any) -> bool:
@@ -152,9 +150,7 @@ def _with_supernet(config: ConfigDict, space, proxies: tuple):
     from lswag_jax.training import model_files, supernet
 
     model, data = model_files.load(config.search.supernet), config.data
-    pool = datasets.open_pool(
-        data.source, data.split, data.label_key, data.data_dir or None, data.download
-    )
+    pool = own_data.open_pool(data, data.split)
     _, held = datasets.hold_out(pool, config.search.hold_out, config.seed)
     if model.space != space:
         raise ValueError(f"the super-network {config.search.supernet} is of another space.")

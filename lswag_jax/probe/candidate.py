@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax.capture.network import Network, layer_name, leaf_name
+from lswag_jax.capture.network import Network, is_kernel, layer_name, leaf_name
 from lswag_jax.spaces.depth import BinRange
 
 Array = jax.Array
@@ -72,7 +72,7 @@ class Candidate:
         """Whether a parameter is a weight: one that was found, or is called `kernel`."""
         return name in self.weights or is_kernel(name)
 
-    def kernels(self, variables: Any = None) -> dict[str, Array]:
+    def kernels(self) -> dict[str, Array]:
         """Every stored weight by its layer's name; `Layer.of` gives a layer's part of one."""
         found = {}
 
@@ -81,7 +81,7 @@ class Candidate:
                 found[layer_name(name)] = leaf
             return leaf
 
-        map_variables(keep, self.variables if variables is None else variables)
+        map_variables(keep, self.variables)
         return found
 
 
@@ -94,11 +94,6 @@ def map_variables(function: Callable[[str, Array], Array], variables: Any) -> An
         return function(leaf_name(path), leaf)
 
     return jax.tree_util.tree_map_with_path(of_leaf, variables)
-
-
-def is_kernel(name: str) -> bool:
-    """Whether a parameter is a kernel."""
-    return name == "kernel" or name.endswith("/kernel")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,16 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lswag_jax.arrays import home, rows, stacked
+from lswag_jax.arrays import home, or_zeros, rows, stacked
 from lswag_jax.capture.tape import Layer
 
 Array = jax.Array
-
-
-def or_zeros(is_wanted: Array, compute: Callable[[], Any]) -> Any:
-    """What `compute` returns, or zeros at no cost."""
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(compute))
-    return jax.lax.cond(is_wanted, compute, lambda: zeros)
 
 
 def kind_of(layer: Layer) -> tuple:

@@ -165,7 +165,7 @@ def _cut(layer: Layer, *shape: int) -> list[tuple[Array, Array]]:
     def cut(a: Array) -> Array:
         return a.reshape(*shape, *a.shape[1:])
 
-    return [(cut(call.inputs), cut(call.output_cotangent)) for call in layer.calls]
+    return [(cut(x), cut(x_bar)) for x, x_bar in layer.pairs]
 
 
 def _held(layer: Layer, n: int) -> int:
@@ -219,9 +219,7 @@ def coupled_moments(tape: Tape, *, absolute: bool = True) -> dict[str, dict[str,
             if layer.name not in states:  # below the first layer that is wanted
                 continue
             state = states[layer.name]
-            grads = layer.gradient(
-                tuple(state), [(c.inputs, c.output_cotangent) for c in layer.calls]
-            )
+            grads = layer.gradient(tuple(state), layer.pairs)
             new[layer.name] = {
                 name: _update(state[name], count, [grads[name]], absolute) for name in state
             }

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax.arrays import alike, home, rows, stacked
+from lswag_jax.arrays import home, in_groups, or_zeros, rows, stacked
 from lswag_jax.capture.tape import Activation, Layer, Loss, Tape
 from lswag_jax.probe import patterns
 from lswag_jax.probe.candidate import Candidate, Draws
-from lswag_jax.probe.like_layers import kind_of, map_present, or_zeros
+from lswag_jax.probe.like_layers import kind_of, map_present
 from lswag_jax.probe.moments import (
     Moments,
     Stream,
@@ -90,6 +90,10 @@ class Probe:
     def present(self) -> Array:
         """Whether the architecture has each weight layer, bool [L]."""
         return jnp.asarray(self.in_units) > 0
+
+    def noise(self, name: str, n: int) -> Array:
+        """Images drawn from N(0, 1), [n, ...] in the shape of the batch's."""
+        return self.draws.normal(name, (n, *self.images.shape[1:]), self.images.dtype)
 
     def layer_bins(self, rule: BinRule = "zero_based") -> Array:
         """Depth bin of each weight layer, int32 [L]; -1 for layers that are not there."""
@@ -257,13 +261,13 @@ class Probe:
         self, compute: Callable[[Layer], Any], layers: Sequence[Layer]
     ) -> dict[str, Any]:
         """What `compute` returns for each layer, by name; like layers are taken in one loop."""
-        found: dict[str, Any] = {}
-        for group in alike(map(kind_of, layers)):
-            some = [layers[i] for i in group]
-            names = [layer.name for layer in some]
-            arrays = [layer.anonymous() for layer in some]
-            found |= zip(names, map_present(compute, arrays, self._are_present(names)), strict=True)
-        return found
+        names = [layer.name for layer in layers]
+
+        def together(group: list[int]) -> list:
+            arrays = [layers[i].anonymous() for i in group]
+            return map_present(compute, arrays, self._are_present([names[i] for i in group]))
+
+        return dict(zip(names, in_groups(together, map(kind_of, layers)), strict=True))
 
     def _are_present(self, names: Sequence[str]) -> Array | None:
         """Whether each layer is there, bool [n]; None for an exact network or normalisations."""
@@ -329,10 +333,11 @@ class Probe:
     def _units(self, posts: Sequence[Array], token_reduce: str) -> list[Array]:
         """Unit values of outputs [B, ...]; of like ones they are rows of one array."""
         of_outputs = jax.vmap(functools.partial(patterns.units, token_reduce=token_reduce))
-        found: dict[int, Array] = {}
-        for group in alike((post.shape, home(post)) for post in posts):
-            found |= zip(group, rows(of_outputs(stacked([posts[i] for i in group]))), strict=True)
-        return [found[i] for i in range(len(posts))]
+
+        def together(group: list[int]) -> list[Array]:
+            return rows(of_outputs(stacked([posts[i] for i in group])))
+
+        return in_groups(together, [(post.shape, home(post)) for post in posts])
 
     def check_positions(self, option: str) -> None:
         """Raise ValueError where sums over positions are not those of the exact network."""
@@ -356,11 +361,12 @@ class Probe:
         pack = functools.partial(patterns.pack, threshold=threshold, binarize=binarize)
         present = jnp.asarray(self.act_units) > 0
         is_exact = isinstance(self.act_units, np.ndarray)
-        words: dict[int, Array] = {}
-        for group in alike((v.shape, home(v)) for v in values):
+
+        def together(group: list[int]) -> list[Array]:
             some = None if is_exact else present[np.array(group)]
-            words |= zip(group, map_present(pack, [values[i] for i in group], some), strict=True)
-        return [words[i] for i in range(len(values))]
+            return map_present(pack, [values[i] for i in group], some)
+
+        return in_groups(together, [(v.shape, home(v)) for v in values])
 
     def distinct(
         self, token_reduce: str = "none", threshold: float = 0.0, binarize: str = "positive"

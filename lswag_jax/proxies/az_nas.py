@@ -34,7 +34,7 @@ def entropies(probe: Probe, batch: int) -> tuple[Array, Array]:
     """H_i of each feature map [m], and which are there [m]."""
 
     def compute() -> tuple[Array, Array]:
-        maps = feature_maps(_network(probe), _noise(probe, batch))
+        maps = feature_maps(_network(probe), probe.noise("az/images", batch))
         if len(maps) < 2:
             raise NotApplicable
         present = jnp.stack([jnp.asarray(f.present, bool) for f in maps])
@@ -45,11 +45,6 @@ def entropies(probe: Probe, batch: int) -> tuple[Array, Array]:
 
 def _network(probe: Probe):
     return probe.candidate.network(probe.candidate.batch_mode)
-
-
-def _noise(probe: Probe, batch: int) -> Array:
-    shape = (batch, *probe.images.shape[1:])
-    return probe.draws.normal("az/images", shape, probe.images.dtype)
 
 
 def entropy(f: Array) -> Array:
@@ -68,7 +63,7 @@ def _trainability(probe: Probe, batch: int) -> Array:
     def signs(i: int, f: FeatureMap) -> Array:
         return probe.draws.sign(f"az/signs_{i}", f.values.shape, f.values.dtype) * f.mask
 
-    triples = pullbacks(_network(probe), _noise(probe, batch), signs)
+    triples = pullbacks(_network(probe), probe.noise("az/images", batch), signs)
     if not triples:
         raise NotApplicable
     terms, counts = [], []

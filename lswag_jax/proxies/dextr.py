@@ -27,7 +27,6 @@ import jax.numpy as jnp
 from lswag_jax.arrays import each
 from lswag_jax.capture import tape
 from lswag_jax.capture.forward import forward
-from lswag_jax.capture.network import no_hook
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import NotApplicable, Parts, Proxy
 from lswag_jax.proxies.meco import outputs_of_first
@@ -87,8 +86,7 @@ def inverse_condition(x_NxC: Array) -> Array:
 
 def _plane(probe: Probe) -> tuple[Array, Array]:
     """Two orthonormal random images [1, H, W, C]."""
-    shape = (2, *probe.images.shape[1:])
-    u, w = probe.draws.normal("dextr/plane", shape, probe.images.dtype)
+    u, w = probe.noise("dextr/plane", 2)
     u = u / jnp.linalg.norm(u.ravel())
     w = w - jnp.vdot(u, w) * u
     return u[None], (w / jnp.linalg.norm(w.ravel()))[None]
@@ -102,7 +100,7 @@ def _curvature(network: tape.Network, plane: tuple[Array, Array]) -> Array:
     u, w = plane
 
     def curve(t: Array) -> Array:
-        return network(jnp.cos(t) * u + jnp.sin(t) * w, no_hook).ravel()
+        return network(jnp.cos(t) * u + jnp.sin(t) * w).ravel()
 
     curve = forward(curve)
     zero, one = jnp.zeros((), u.dtype), jnp.ones((), u.dtype)

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lswag_jax.arrays import in_groups
 from lswag_jax.probe import Probe
 from lswag_jax.proxies import wide
 from lswag_jax.proxies.base import NotApplicable, Parts, Proxy, where_finite
@@ -113,18 +114,14 @@ def _matrices(probe: Probe, pairs: list[tuple[Array, Wide]]) -> Iterator[tuple[s
 
 def _nuclear(pairs: Sequence[tuple[Array, Wide]]) -> list[Wide]:
     """||g||_* ||w||_* of kernels and gradients [inputs, outputs], those of one shape together."""
-    products: dict[int, Wide] = {}
-    shapes = [w.shape for w, _ in pairs]
-    for shape in set(shapes):
-        index = [i for i, other in enumerate(shapes) if other == shape]
-        w_norms, g_norms = (
-            nuclear_norms(jnp.stack(ms))
-            for ms in zip(*((pairs[i][0], pairs[i][1].mantissa) for i in index), strict=True)
-        )
-        for n, i in enumerate(index):
-            product = Wide(w_norms[n] * g_norms[n], pairs[i][1].exponent)
-            products[i] = wide.total(product)
-    return [products[i] for i in range(len(pairs))]
+
+    def together(group: list[int]) -> list[Wide]:
+        w_norms = nuclear_norms(jnp.stack([pairs[i][0] for i in group]))
+        g_norms = nuclear_norms(jnp.stack([pairs[i][1].mantissa for i in group]))
+        norms = zip(w_norms, g_norms, group, strict=True)
+        return [wide.total(Wide(w * g, pairs[i][1].exponent)) for w, g, i in norms]
+
+    return in_groups(together, [w.shape for w, _ in pairs])
 
 
 def nuclear_norms(matrices: Array) -> Array:

@@ -47,7 +47,7 @@ class GradSign(Proxy):
 
 def _sign_sums(layer: Layer) -> Array:
     """sum_w |sum_i sign(g_w(i))| of a layer, one sample at a time."""
-    pairs = [(call.inputs[:, None], call.output_cotangent[:, None]) for call in layer.calls]
+    pairs = [(x[:, None], x_bar[:, None]) for x, x_bar in layer.pairs]
 
     def step(total: Array, pairs: list) -> tuple[Array, None]:
         return total + jnp.sign(layer.gradient(("kernel",), pairs)["kernel"]), None

@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 
 from lswag_jax.arrays import total
-from lswag_jax.capture import adapters
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
 
@@ -42,7 +41,7 @@ class Grasp(Proxy):
         def loss(scored: dict[str, Array]) -> Array:
             variables = probe.candidate.with_kernels(kernels | scored)
             network = probe.candidate.network(probe.candidate.batch_mode, variables)
-            return probe.loss(network(probe.images, adapters.no_hook), probe.labels).mean()
+            return probe.loss(network(probe.images), probe.labels).mean()
 
         gradient = jax.grad(loss)
         g0 = jax.tree.map(jax.lax.stop_gradient, gradient(scored))

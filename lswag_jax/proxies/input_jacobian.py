@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax.capture import adapters
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import NotApplicable, Parts, Proxy, eigenvalues, where_finite
 
@@ -37,7 +36,7 @@ def correlation(probe: Probe) -> Parts:
 
     def compute() -> Parts:
         network = probe.candidate.network(probe.candidate.batch_mode)
-        jacobian = jax.grad(lambda x: network(x, adapters.no_hook).sum())(probe.images)
+        jacobian = jax.grad(lambda x: network(x).sum())(probe.images)
         j_BxD = jacobian.reshape(len(jacobian), -1)
         b, eps = len(j_BxD), jnp.finfo(j_BxD.dtype).eps
         is_flat = j_BxD.max(1) - j_BxD.min(1) <= 4 * eps * jnp.abs(j_BxD).max(1)

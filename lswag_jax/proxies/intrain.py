@@ -26,7 +26,7 @@ import jax.numpy as jnp
 
 from lswag_jax.arrays import each
 from lswag_jax.capture import tape
-from lswag_jax.capture.adapters import BatchStatistics
+from lswag_jax.capture.batch_norm import BatchStatistics
 from lswag_jax.options import Several
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
@@ -76,7 +76,7 @@ class InTrain(Proxy):
     def _record(self, probe: Probe) -> tape.Tape:
         """The pass over noise, with the cotangents of the mean loss."""
         dtype, draws = probe.images.dtype, probe.draws
-        images = draws.normal("intrain/images", (self.batch, *probe.images.shape[1:]), dtype)
+        images = probe.noise("intrain/images", self.batch)
         _, *shape = probe.tape.logits.shape
         if len(shape) == 1:
             labels, loss = draws.integers("intrain/labels", (self.batch,), shape[0]), _class_loss
@@ -113,8 +113,7 @@ def _covariance(probe: Probe, i: int, layer: tape.Layer) -> tuple[Array, Array]:
 
 def _of_layer(probe: Probe, i: int, layer: tape.Layer) -> list[tuple[Array, Any]]:
     """Gradients of a weight layer's parameters, and how many of their elements are there."""
-    pairs = [(call.inputs, call.output_cotangent) for call in layer.calls]
-    gradients = layer.gradient(tuple(layer.params), pairs)
+    gradients = layer.gradient(tuple(layer.params), layer.pairs)
     kernel = gradients.pop("kernel")
     # An elastic kernel is zero where the architecture has no weight.
     weights = kernel.size if _is_exact(probe) else (layer.params["kernel"] != 0).sum()
@@ -153,10 +152,8 @@ def _log_participation(c_CxC: Array, channels: Array) -> Array:
 
 def _of_norm(probe: Probe, norm: tape.Layer) -> list[tuple[Array, Any]]:
     """The same of a normalisation."""
-    (call,) = norm.calls[:1]
-    pairs = [(call.inputs, call.output_cotangent) for call in norm.calls]
-    gradients = norm.gradient(tuple(norm.params), pairs)
-    return [(g, _active_features(probe, call, g)) for g in gradients.values()]
+    gradients = norm.gradient(tuple(norm.params), norm.pairs)
+    return [(g, _active_features(probe, norm.calls[0], g)) for g in gradients.values()]
 
 
 def _active_features(probe: Probe, call: tape.Call, gradient: Array) -> Any:

@@ -162,7 +162,7 @@ def gradient_gram(layer: Layer) -> Array:
         singles = [tuple(a[None] for a in pair) for pair in pairs]
         return layer.gradient(("kernel",), singles)["kernel"].ravel()
 
-    grads_BxW = jax.lax.map(gradient, [(c.inputs, c.cotangent) for c in layer.calls])
+    grads_BxW = jax.lax.map(gradient, layer.pairs)
     return grads_BxW @ grads_BxW.T
 
 
@@ -179,9 +179,7 @@ def coupled_grams(tape: Tape) -> dict[str, Array]:
 
     def gradients(weights_B: Array) -> dict[str, Array]:
         return {
-            layer.name: layer.gradient(
-                ("kernel",), [(call.inputs, call.output_cotangent) for call in layer.calls]
-            )["kernel"].ravel()
+            layer.name: layer.gradient(("kernel",), layer.pairs)["kernel"].ravel()
             for layer in pull(weights_B)
         }
 

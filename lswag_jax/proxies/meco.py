@@ -39,9 +39,8 @@ class MeCo(Proxy):
 
     def measure(self, probe: Probe) -> Parts:
         """The score and its outputs: layers, norms, activations, each in order of execution."""
-        shape = (1, *probe.images.shape[1:])
-        image = probe.draws.normal("meco/image", shape, probe.images.dtype)
-        outputs = outputs_of_first(probe.candidate.network(probe.candidate.batch_mode), image)
+        network = probe.candidate.network(probe.candidate.batch_mode)
+        outputs = outputs_of_first(network, probe.noise("meco/image", 1))
         if not outputs:
             raise NotApplicable
         layers = each(_smallest, [(o.reshape(-1, o.shape[-1]),) for o in outputs])

@@ -59,25 +59,9 @@ def check_rule(rule: str) -> None:
         raise ValueError(f"unknown merge rule {rule!r}, known are {', '.join(near)}.")
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ascending ranks [K, P] in 1..P, ties averaged."""
-    return scipy.stats.rankdata(values, axis=1)
-
-
-def _log_rank_sum(values: np.ndarray) -> np.ndarray:
-    return np.log(_ranks(values) / values.shape[1]).sum(0)
-
-
-def _rank_sum(values: np.ndarray) -> np.ndarray:
-    return _ranks(values).sum(0)
-
-
-def _dense_rank_sum(values: np.ndarray) -> np.ndarray:
-    return scipy.stats.rankdata(values, method="dense", axis=1).astype(np.float64).sum(0)
-
-
-def _min_rank(values: np.ndarray) -> np.ndarray:
-    return _ranks(values).min(0)
+def _ranks(values: np.ndarray, method: str = "average") -> np.ndarray:
+    """Ascending ranks [K, P] in 1..P; what ties have says SciPy's method."""
+    return scipy.stats.rankdata(values, method=method, axis=1)
 
 
 def _top_log(values: np.ndarray) -> np.ndarray:
@@ -110,10 +94,10 @@ def _vote(values: np.ndarray) -> np.ndarray:
 
 
 RULES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "log_rank_sum": _log_rank_sum,
-    "rank_sum": _rank_sum,
-    "dense_rank_sum": _dense_rank_sum,
-    "min_rank": _min_rank,
+    "log_rank_sum": lambda values: np.log(_ranks(values) / values.shape[1]).sum(0),
+    "rank_sum": lambda values: _ranks(values).sum(0),
+    "dense_rank_sum": lambda values: _ranks(values, "dense").astype(np.float64).sum(0),
+    "min_rank": lambda values: _ranks(values).min(0),
     "top_log": _top_log,
     "z_sum": _z_sum,
     "product": _product,

@@ -20,7 +20,6 @@ from typing import Any, ClassVar, Literal, cast
 import jax
 import jax.numpy as jnp
 
-from lswag_jax.capture import adapters
 from lswag_jax.probe import Probe, candidate
 from lswag_jax.proxies import wide
 from lswag_jax.proxies.base import Parts, Proxy
@@ -46,7 +45,7 @@ def saliency(probe: Probe, mode: str) -> list[tuple[Array, Wide]]:
 
     def outputs(kernels: dict[str, Array]) -> Array:
         network = positive.network(mode, positive.with_kernels(kernels))
-        return network(ones, adapters.no_hook).sum()
+        return network(ones).sum()
 
     def compute() -> tuple[Any, Any]:
         kernels = positive.kernels()

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lswag_jax.arrays import total
-from lswag_jax.capture import adapters, tape
+from lswag_jax.capture import tape
 from lswag_jax.options import Count, Several
 from lswag_jax.probe import Probe, candidate, patterns
 from lswag_jax.proxies.base import (
@@ -58,7 +58,7 @@ def _coupled_kernel(probe: Probe) -> Array:
 
     def sums(weights: dict[str, Array]) -> Array:
         variables = candidate.map_variables(lambda n, v: weights.get(n, v), owner.variables)
-        logits = owner.network("through", variables)(probe.images, adapters.no_hook)
+        logits = owner.network("through", variables)(probe.images)
         return _sum_of_logits(logits, None)
 
     values_B, back = jax.vjp(sums, weights)
@@ -88,7 +88,7 @@ def _layer_kernel(layer: tape.Layer, name: str) -> Array:
     def gradient(pairs: list[tuple[Array, Array]]) -> Array:
         return layer.gradient((name,), [(x[None], c[None]) for x, c in pairs])[name].ravel()
 
-    g_BxP = jax.vmap(gradient)([(call.inputs, call.output_cotangent) for call in layer.calls])
+    g_BxP = jax.vmap(gradient)(layer.pairs)
     return g_BxP @ g_BxP.T
 
 

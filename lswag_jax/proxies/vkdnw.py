@@ -66,9 +66,7 @@ class Vkdnw(Proxy):
         """The Fisher information [L, L], whose eigenvalues are the host's work, and layers."""
         if probe.tape.logits.ndim != 2 or probe.tape.logits.shape[1] < 2:
             raise NotApplicable
-        shape = (self.batch, *probe.images.shape[1:])
-        images = probe.draws.normal("vkdnw/images", shape, probe.images.dtype)
-        fisher_LxL = _fisher(probe, images)
+        fisher_LxL = _fisher(probe, probe.noise("vkdnw/images", self.batch))
         depth = probe.present.sum().astype(fisher_LxL.dtype)
         return {"score": depth, "present": probe.present, "fisher": fisher_LxL}
 

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
-from lswag_jax.capture.adapters import BatchStatistics
+from lswag_jax.capture.batch_norm import BatchStatistics
 from lswag_jax.capture.features import pooled_features
 from lswag_jax.options import Several
 from lswag_jax.probe import Probe
@@ -56,9 +56,8 @@ class Zen(Proxy):
 
     def measure(self, probe: Probe) -> Parts:
         """The score, log Delta and the sum over BatchNorm layers."""
-        shape, dtype = (self.batch, *probe.images.shape[1:]), probe.images.dtype
-        x = probe.draws.normal("zen/images", shape, dtype)
-        moved = x + _STEP * probe.draws.normal("zen/direction", shape, dtype)
+        x = probe.noise("zen/images", self.batch)
+        moved = x + _STEP * probe.noise("zen/direction", self.batch)
         weights = None
         if self.init == "normal01":
             weights = probe.draws.weights("zen", probe.candidate)

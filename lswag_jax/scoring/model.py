@@ -14,7 +14,7 @@ from flax.errors import FlaxError
 
 from lswag_jax import proxies as proxy_registry
 from lswag_jax import tasks
-from lswag_jax.capture import adapters, models, tape
+from lswag_jax.capture import models, tape
 from lswag_jax.capture.coverage import Coverage, batch_statistics
 from lswag_jax.capture.record import Program
 from lswag_jax.options import Seed, Several, typed
@@ -240,7 +240,7 @@ def _prepared(
     integers = bool(jnp.issubdtype(images.dtype, jnp.integer))
     sizes = (len(images), gradient_batch or len(images))
     options = options | {"integers": integers, "others": others, "key": key}
-    model, weights, _ = models.split(module, variables, args, kwargs, batch_norm, sizes, **options)
+    model, weights = models.split(module, variables, args, kwargs, batch_norm, sizes, **options)
     images, weights = in_one_dtype(images, weights)
     return model, weights, images, labels
 
@@ -276,7 +276,7 @@ def _coverage(model, leaves, structure) -> Coverage:
 
 def _forward(model: Any, weights: Any, images: jax.Array) -> jax.Array:
     """Output of a model, without anything recorded."""
-    return model.network(weights)(images, adapters.no_hook)
+    return model.network(weights)(images)
 
 
 def _loss_and_labels(

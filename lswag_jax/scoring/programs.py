@@ -33,7 +33,7 @@ def elastic_scorer(
     """A pure function that measures encoded genotypes, see `make_scorer`."""
 
     def scorer(variables, encoded, images, labels, key=None):
-        draws = Draws(jax.random.key(0) if key is None else key)
+        key = jax.random.key(0) if key is None else key
 
         def one(encoded):
             def make(variables, mode):
@@ -51,19 +51,18 @@ def elastic_scorer(
                 padded_maps=space.padded_maps,
                 any_size=space.any_size,
             )
-            return measure(
-                candidate,
-                images,
-                labels,
-                proxies,
-                gradient_batch=options.gradient_batch,
-                loss=options.loss or space.task.loss,
-                draws=draws,
-            )
+            return _measured(space, proxies, options, candidate, images, labels, key)
 
         return jax.lax.map(one, encoded, batch_size=options.batch_size)
 
     return scorer
+
+
+def _measured(space, proxies, options, candidate: Candidate, images, labels, key) -> Results:
+    """`measure` by a call's options, whose loss is that of the space's task unless given."""
+    loss, size = options.loss or space.task.loss, options.gradient_batch
+    draws = Draws(key)
+    return measure(candidate, images, labels, proxies, gradient_batch=size, loss=loss, draws=draws)
 
 
 def runner(
@@ -144,15 +143,7 @@ def _run_chain(space, proxies, options, variables, members, images, labels, key)
         any_size=space.any_size,
     )
     with jax.default_matmul_precision(options.precision):
-        result = measure(
-            candidate,
-            images,
-            labels,
-            proxies,
-            gradient_batch=options.gradient_batch,
-            loss=options.loss or space.task.loss,
-            draws=Draws(key),
-        )
+        result = _measured(space, proxies, options, candidate, images, labels, key)
     return jax.tree.map(lambda leaf: np.asarray(leaf)[None], result)
 
 
@@ -181,15 +172,7 @@ def _whole(space, genotype, proxies, options, in_a_hurry: bool) -> Callable[...,
         candidate = Candidate(
             make, variables, options.batch_norm, has_batch_norm, any_size=space.any_size
         )
-        return measure(
-            candidate,
-            images,
-            labels,
-            proxies,
-            gradient_batch=options.gradient_batch,
-            loss=options.loss or space.task.loss,
-            draws=Draws(key),
-        )
+        return _measured(space, proxies, options, candidate, images, labels, key)
 
     return (initial.jitted if in_a_hurry else jax.jit)(run)
 

@@ -83,14 +83,12 @@ class SuperEdge(nn.Module):
     Args:
         ops: of the exact network.
         every_op: that any network has, in order of execution.
+        make: `make(op, name=op)` is the module of one operation.
     """
 
     ops: tuple[str, ...]
     every_op: tuple[str, ...]
-
-    def operation(self, op: str) -> nn.Module:
-        """The module of one operation, called `op`."""
-        raise NotImplementedError
+    make: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(self, x: Array, codes: Array | None, train: bool) -> Array | None:
@@ -102,9 +100,9 @@ class SuperEdge(nn.Module):
             train: whether BatchNorm updates its statistics.
         """
         if codes is None:
-            return add([self.operation(op)(x, train) for op in self.ops])
+            return add([self.make(op, name=op)(x, train) for op in self.ops])
         pairs = zip(self.every_op, codes, strict=True)
-        return add([self.operation(op)(x, train, present) for op, present in pairs])
+        return add([self.make(op, name=op)(x, train, present) for op, present in pairs])
 
 
 def edge_of(path: Sequence[str]) -> int | None:

@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 
 from lswag_jax import marks
+from lswag_jax.arrays import or_zeros
 from lswag_jax.spaces.convolution import convolve
 
 Array = jax.Array
@@ -36,6 +37,13 @@ def unit_mask(size: int, active: Array | None, dtype: Any) -> Array | float: ...
 def unit_mask(size: int, active: Array | None, dtype: Any) -> Array | float:
     """1 for the first `active` of `size` units and 0 for the others; 1.0 for an exact network."""
     return 1.0 if active is None else (jnp.arange(size) < active).astype(dtype)
+
+
+def masked(x: Array, active: Array | None) -> Array:
+    """`x` [..., C] with zeros behind the first `active` channels; None keeps all."""
+    if active is None:
+        return x
+    return x * unit_mask(x.shape[-1], active, x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 def centre_scale(size: Array, largest: int, dtype=jnp.float32) -> Array:
@@ -79,9 +87,7 @@ def cond_present(present: Array | None, function: Callable, *args: Array, **opti
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _cond_present(function: Callable, options: tuple, present: Array, *args: Array) -> Array:
-    run = functools.partial(function, **dict(options))
-    out = jax.eval_shape(run, *args)
-    return lax.cond(present > 0, run, lambda *_: jnp.zeros(out.shape, out.dtype), *args)
+    return or_zeros(present > 0, lambda: function(*args, **dict(options)))
 
 
 def product(present: Array | None, function: Callable, x: Array, kernel: Array, **options: Any):
@@ -200,8 +206,4 @@ class BatchNorm(nn.BatchNorm):
         self, x: Array, train: bool = False, active: Array | None = None
     ) -> Array:
         """Normalises `x` [..., C]; the first `active` channels are kept, None for all."""
-        y = super().__call__(x, use_running_average=not train)
-        if active is None:
-            return y
-        mask = unit_mask(x.shape[-1], active, x.dtype)
-        return y * mask.reshape((1,) * (x.ndim - 1) + mask.shape)
+        return masked(super().__call__(x, use_running_average=not train), active)

@@ -16,7 +16,7 @@ from jax.core import Tracer
 from jax.extend import core
 from jax.interpreters import partial_eval
 
-from lswag_jax.arrays import bind, shaped
+from lswag_jax.arrays import bind, bodies, shaped
 from lswag_jax.spaces.cost import declared
 
 Equation = Any  # core.JaxprEqn, in whose types variables are not known to be arrays
@@ -42,7 +42,7 @@ def count_macs(function: Callable, *args: Any, dead: bool = False) -> int:
     if not dead:
         jaxpr, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars), instantiate=True)
     known = [None if isinstance(c, Tracer) else _Constant(lambda c=c: c) for c in program.consts]
-    return _Count().of(jaxpr, known, [None] * len(jaxpr.invars))
+    return _run(jaxpr, known, [None] * len(jaxpr.invars))[0]
 
 
 class _Gaps(NamedTuple):
@@ -65,64 +65,48 @@ class _Constant:
         self.value = functools.cache(compute)
 
 
-class _Count:
-    """Counts equations; carries on the way what is known of values.
+def _run(jaxpr: core.Jaxpr, consts: Sequence, args: Sequence) -> tuple[int, list]:
+    """MACs of a program, and what is known of its outputs.
 
     Known are what depends on no argument (`_Constant`) and arrays with gaps (`_Gaps`).
     """
+    env = dict(zip(jaxpr.constvars, consts, strict=True))
+    env.update(zip(jaxpr.invars, args, strict=True))
 
-    def of(self, jaxpr: core.Jaxpr, consts: Sequence, args: Sequence) -> int:
-        """MACs of a program, of whose constants and arguments something may be known."""
-        return self._run(jaxpr, consts, args)[0]
+    def read(var: Any) -> Any:
+        if isinstance(var, core.Literal):
+            return _Constant(lambda: np.asarray(var.val))
+        return env.get(var)
 
-    def _run(self, jaxpr: core.Jaxpr, consts: Sequence, args: Sequence) -> tuple[int, list]:
-        env = dict(zip(jaxpr.constvars, consts, strict=True))
-        env.update(zip(jaxpr.invars, args, strict=True))
-
-        def read(var: Any) -> Any:
-            if isinstance(var, core.Literal):
-                return _Constant(lambda: np.asarray(var.val))
-            return env.get(var)
-
-        total = 0
-        for eqn in jaxpr.eqns:
-            count, found = self._equation(eqn, [read(var) for var in eqn.invars])
-            total += count
-            env.update(zip(eqn.outvars, found, strict=True))
-        return total, [read(var) for var in jaxpr.outvars]
-
-    def _equation(self, eqn: Equation, known: list) -> tuple[int, list]:
-        nothing, name = [None] * len(eqn.outvars), eqn.primitive.name
-        if name == "dot_general":
-            return _dot(eqn, known), nothing
-        if name == "conv_general_dilated":
-            return _convolution(eqn, known), nothing
-        bodies = [body for value in eqn.params.values() for body in _programs(value)]
-        if not bodies:
-            return 0, _known_outputs(eqn, known)
-        if name in ("cond", "scan", "while"):
-            counts = [self.of(b.jaxpr, b.consts, [None] * len(b.jaxpr.invars)) for b in bodies]
-            if name == "cond":
-                return max(counts), nothing
-            return sum(counts) * eqn.params.get("length", 1), nothing
-        body = bodies[0]  # of a call, under whatever name
-        if len(body.jaxpr.invars) != len(known):
-            known = [None] * len(body.jaxpr.invars)
-        count, outputs = self._run(body.jaxpr, body.consts, known)
-        outputs = outputs if len(outputs) == len(nothing) else nothing
-        size = shaped(eqn.outvars[0]).size if eqn.outvars else 0
-        return declared(eqn.params.get("name", ""), count, size), outputs
+    total = 0
+    for eqn in jaxpr.eqns:
+        count, found = _equation(eqn, [read(var) for var in eqn.invars])
+        total += count
+        env.update(zip(eqn.outvars, found, strict=True))
+    return total, [read(var) for var in jaxpr.outvars]
 
 
-def _programs(value: Any) -> list[core.ClosedJaxpr]:
-    """Programs among the parameters of an equation."""
-    if isinstance(value, core.ClosedJaxpr):
-        return [value]
-    if isinstance(value, core.Jaxpr):
-        return [core.ClosedJaxpr(value, [None] * len(value.constvars))]
-    if isinstance(value, list | tuple):
-        return [program for item in value for program in _programs(item)]
-    return []
+def _equation(eqn: Equation, known: list) -> tuple[int, list]:
+    nothing, name = [None] * len(eqn.outvars), eqn.primitive.name
+    if name == "dot_general":
+        return _dot(eqn, known), nothing
+    if name == "conv_general_dilated":
+        return _convolution(eqn, known), nothing
+    programs = bodies(eqn)
+    if not programs:
+        return 0, _known_outputs(eqn, known)
+    if name in ("cond", "scan", "while"):
+        counts = [_run(p.jaxpr, p.consts, [None] * len(p.jaxpr.invars))[0] for p in programs]
+        if name == "cond":
+            return max(counts), nothing
+        return sum(counts) * eqn.params.get("length", 1), nothing
+    body = programs[0]  # of a call, under whatever name
+    if len(body.jaxpr.invars) != len(known):
+        known = [None] * len(body.jaxpr.invars)
+    count, outputs = _run(body.jaxpr, body.consts, known)
+    outputs = outputs if len(outputs) == len(nothing) else nothing
+    size = shaped(eqn.outvars[0]).size if eqn.outvars else 0
+    return declared(eqn.params.get("name", ""), count, size), outputs
 
 
 def _known_outputs(eqn: Equation, known: list) -> list:

@@ -10,6 +10,7 @@ import pytest
 
 import lswag_jax
 from lswag_jax.capture import adapters
+from lswag_jax.capture.batch_norm import BATCH_NORM_MODES
 from lswag_jax.capture.tape import cross_entropy
 from lswag_jax.proxies import LSwag, LSwagKernel, LSwagVariant, Ntk
 from lswag_jax.spaces.layers import BatchNorm
@@ -65,7 +66,7 @@ def logits(mode, params, variables, images):
     return pooled @ head["kernel"] + head["bias"][None]
 
 
-@pytest.mark.parametrize("mode", adapters.BATCH_NORM_MODES)
+@pytest.mark.parametrize("mode", BATCH_NORM_MODES)
 def test_lswag_of_every_mode(problem, mode):
     """lambda_l = log sum_w 1 / std_i |dL_i / dw| of the kernels."""
     images, labels, variables = problem
@@ -92,7 +93,7 @@ def test_norm_parameters(problem, mode):
     np.testing.assert_allclose(table.parts["lswag"]["lambda_l"][0][-1], np.log(inverse), rtol=1e-8)
 
 
-@pytest.mark.parametrize("mode", adapters.BATCH_NORM_MODES)
+@pytest.mark.parametrize("mode", BATCH_NORM_MODES)
 def test_biases(problem, mode):
     """The head's bias among its weights; before BatchNorm's statistics a bias has no gradient."""
     images, labels, variables = problem
@@ -123,7 +124,7 @@ def test_active_channels(rng):
     variables = Elastic().init(jax.random.key(0), x, 6)
     for active in (0, 4, 6):
         network = adapters.linen_network(Elastic(), variables, jnp.array(active))
-        y = np.asarray(network(x, adapters.no_hook))
+        y = np.asarray(network(x))
         assert not y[..., active:].any()
         scale = x[..., :active].std((0, 1, 2), keepdims=True)
         expected = (x[..., :active] - x[..., :active].mean((0, 1, 2), keepdims=True)) / scale
@@ -142,7 +143,7 @@ def test_through_with_a_window(problem):
     np.testing.assert_allclose(deep["lambda_l"][0], whole["lambda_l"][0][1:], rtol=1e-10)
 
 
-@pytest.mark.parametrize("mode", adapters.BATCH_NORM_MODES)
+@pytest.mark.parametrize("mode", BATCH_NORM_MODES)
 def test_tangent_kernel_with_frozen_statistics(problem, mode):
     """Its own mode, whatever that of the other proxies; running statistics stay what they are."""
     images, labels, variables = problem
@@ -156,7 +157,7 @@ def test_tangent_kernel_with_frozen_statistics(problem, mode):
     np.testing.assert_allclose(table.raw["ntk"], v[-1] / v[0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("mode", adapters.BATCH_NORM_MODES)
+@pytest.mark.parametrize("mode", BATCH_NORM_MODES)
 def test_gram_of_samples_gradients(problem, mode):
     """The kernel variant's M_ij = <dW loss_i, dW loss_j>, also where samples see each other."""
     images, labels, variables = problem

@@ -10,7 +10,7 @@ from flax import nnx
 import lswag_jax
 from lswag_jax.capture import models, tape
 from lswag_jax.capture.coverage import Coverage
-from lswag_jax.capture.network import leaves, no_hook
+from lswag_jax.capture.network import leaves
 from lswag_jax.capture.record import Program
 from lswag_jax.probe import patterns
 
@@ -301,7 +301,7 @@ def test_gradients_and_patterns(x64, name):
     """
     build, num_layers, units = ZOO[name]
     module, variables, x, options = build()
-    model, weights, _ = models.split(
+    model, weights = models.split(
         module, variables, batch_norm="eval", integers=x.dtype.kind == "i", **options
     )
     wide = lambda a: a.astype(np.float64) if jnp.issubdtype(a.dtype, jnp.floating) else a  # noqa: E731
@@ -327,12 +327,12 @@ def test_gradients_and_patterns(x64, name):
         params, others, join = leaves(weights)
 
         def loss(params, x, y):
-            logits = model.network(join(params, others))(x[None], no_hook)
+            logits = model.network(join(params, others))(x[None])
             return tape.cross_entropy(logits, y[None])[0]
 
         gradients = jax.vmap(jax.grad(loss), (None, 0, 0))(params, x, jnp.asarray(LABELS))
         SEEN.clear()
-        model.network(weights)(x, no_hook)
+        model.network(weights)(x)
         return gradients, list(SEEN)
 
     (found, counts), (expected, posts) = ours(weights), reference(weights)

@@ -116,7 +116,7 @@ def _forward(module, mode):
 
     def logits(variables, images):
         network = adapters.linen_network(module, variables, batch_norm=mode)
-        return network(images, adapters.no_hook)
+        return network(images)
 
     return jax.jit(logits)
 

@@ -318,7 +318,7 @@ def test_measure_needs_an_activation(mlp):
 
     _, _, images, labels = mlp
     variables = Linear().init(jax.random.key(0), images)
-    model, weights, _ = models.split(Linear(), variables)
+    model, weights = models.split(Linear(), variables)
     candidate = Candidate(model.network, weights)
     with pytest.raises(ValueError, match="no activation function was found"):
         measure(candidate, jnp.asarray(images), jnp.asarray(labels), proxies.resolve("swap"))

@@ -91,7 +91,7 @@ def variables(space):
 
 def logits(module, variables, images, *encoded, **options):
     network = adapters.linen_network(module, variables, *encoded, **options)
-    return network(images, adapters.no_hook)
+    return network(images)
 
 
 @pytest.mark.parametrize(

@@ -45,9 +45,7 @@ def heat_map(
         '0.80'
     """
     given = {"values_KxD": values_KxD, "low_KxD": low_KxD, "high_KxD": high_KxD, "n_KxD": n_KxD}
-    _checked(proxies, datasets, **given)
-    values_KxD = np.asarray(values_KxD, np.float64)
-    between_KxD = _intervals(values_KxD, low_KxD, high_KxD)
+    values_KxD, between_KxD = _checked(proxies, datasets, given)
     told = np.isfinite(between_KxD).any()
     width, height = (0.95, 0.42) if told else (0.6, 0.3)
     wide = max(4.2, 3 + width * len(datasets))
@@ -113,8 +111,14 @@ def _colours(values: np.ndarray) -> tuple[str, Any]:
     return ("YlGnBu" if low >= 0 else "YlOrRd_r"), Normalize(low, high)
 
 
-def _checked(proxies: Sequence[str], datasets: Sequence[str], **arrays: Any) -> None:
-    """Raise ValueError for an array that has not a value for each proxy and data set."""
+def _checked(
+    proxies: Sequence[str], datasets: Sequence[str], arrays: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Values [K, D], and lower and upper ends [2, K, D], NaN where there is none.
+
+    Raises:
+        ValueError: an array has not a value for each proxy and data set.
+    """
     shape = (len(proxies), len(datasets))
     if 0 in shape:
         raise ValueError("a figure needs at least one proxy and one data set.")
@@ -124,6 +128,9 @@ def _checked(proxies: Sequence[str], datasets: Sequence[str], **arrays: Any) -> 
                 f"{name} must have a row for each of {shape[0]} proxies and a column for each of "
                 f"{shape[1]} data sets, got shape {np.shape(array)}."
             )
+    ends = [arrays[key] for key in ("low_KxD", "high_KxD")]
+    ends = [np.full(shape, np.nan) if end is None else end for end in ends]
+    return np.asarray(arrays["values_KxD"], np.float64), np.asarray(ends, np.float64)
 
 
 def _with_n(name: str, n_KxD: np.ndarray | None, column: int) -> str:
@@ -136,15 +143,6 @@ def _with_n(name: str, n_KxD: np.ndarray | None, column: int) -> str:
         return name
     low, high = int(counts.min()), int(counts.max())
     return f"{name}\nn = {high:,}" if low == high else f"{name}\nn = {low:,} to {high:,}"
-
-
-def _intervals(
-    values_KxD: np.ndarray, low_KxD: np.ndarray | None, high_KxD: np.ndarray | None
-) -> np.ndarray:
-    """Lower and upper ends [2, K, D], NaN where there is none."""
-    none = np.full(values_KxD.shape, np.nan)
-    ends = (none if end is None else np.asarray(end, np.float64) for end in (low_KxD, high_KxD))
-    return np.stack(list(ends))
 
 
 @typed
@@ -174,9 +172,7 @@ def averages(
         ['a', 'b (1 of 2)']
     """
     given = {"values_KxD": values_KxD, "low_KxD": low_KxD, "high_KxD": high_KxD, "n_KxD": n_KxD}
-    _checked(proxies, datasets, **given)
-    values_KxD = np.asarray(values_KxD, np.float64)
-    between_KxD = _intervals(values_KxD, low_KxD, high_KxD)
+    values_KxD, between_KxD = _checked(proxies, datasets, given)
     told, whole = np.isfinite(between_KxD).any(), len(datasets)
     step = 0.3 if not told else 0.24 + 0.055 * min(whole, 8)
     figure = style.figure_of((6.4, 1.6 + step * len(proxies)))

@@ -11,7 +11,7 @@ from jax import lax
 from jax.extend import core
 from jax.interpreters import partial_eval
 
-from lswag_jax.arrays import bodies
+from lswag_jax.arrays import bodies, evaluate
 from lswag_jax.proxies.wide.arrays import Wide, flat, normalised, placed
 from lswag_jax.proxies.wide.rules import RULES, as_ordinary, literal
 
@@ -40,14 +40,14 @@ def gradient(function: Callable[[Any], Array], at: Any) -> Any:
     jaxpr, _ = partial_eval.dce_jaxpr(program.jaxpr, wanted, instantiate=True)
     evaluator = Evaluator(dtype)
     args = [evaluator.entered(leaf) for leaf in jax.tree.leaves(at)]
-    outputs = evaluator.run(jaxpr, program.consts, args)
+    outputs = evaluator.run(core.ClosedJaxpr(jaxpr, program.consts), args)
     return jax.tree.unflatten(jax.tree.structure(shape), outputs)
 
 
 @functools.lru_cache(maxsize=512)
 def _function(body: core.ClosedJaxpr, dtype: Any) -> Callable:
     """A called program as a function of its own: traced once, compiled once by chains of blocks."""
-    return jax.jit(functools.partial(Evaluator(dtype).run, body.jaxpr, body.consts))
+    return jax.jit(functools.partial(Evaluator(dtype).run, body))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,30 +66,16 @@ class Evaluator:
             return value
         return value if isinstance(value, Wide) else literal(value, self.dtype)
 
-    def run(self, jaxpr: core.Jaxpr, consts: Sequence, args: Sequence) -> list:
+    def run(self, program: core.ClosedJaxpr, args: Sequence) -> list:
         """Values of the program's outputs, `Wide` where they are floats."""
-        env: dict = dict(zip(jaxpr.constvars, map(self.entered, consts), strict=True))
-        env.update(zip(jaxpr.invars, args, strict=True))
-
-        def read(var: Any) -> Any:
-            return self.entered_literal(var) if isinstance(var, core.Literal) else env[var]
-
-        for eqn in jaxpr.eqns:
-            outputs = self._step(eqn, [read(var) for var in eqn.invars])
-            env.update(zip(eqn.outvars, outputs, strict=True))
-        return [read(var) for var in jaxpr.outvars]
-
-    def entered_literal(self, var: core.Literal) -> Any:
-        """A literal of the program."""
-        return literal(var.val, self.dtype)
+        return evaluate(program, args, self._step, lambda value: literal(value, self.dtype))
 
     def _step(self, eqn: core.JaxprEqn, values: list) -> list:
         name = eqn.primitive.name
         if name in ("cond", "scan", "while"):
             return getattr(self, f"_{name}")(eqn, values)
-        body = _body(eqn)
-        if body is not None:
-            return self._call(name, body, values)
+        if name in _CALLS:
+            return self._call(name, bodies(eqn)[0], values)
         rule = RULES.get(name)
         if rule is None or not any(isinstance(x, Wide) for x in values):
             return [self.entered(y) for y in as_ordinary(eqn, values)]
@@ -97,7 +83,7 @@ class Evaluator:
 
     def _call(self, name: str, body: core.ClosedJaxpr, values: list) -> list:
         if name not in ("jit", "pjit") or len(body.jaxpr.eqns) <= _SMALL:
-            return self.run(body.jaxpr, body.consts, values)
+            return self.run(body, values)
         return _function(body, self.dtype)([_settled(x) for x in values])
 
     def _cond(self, eqn: core.JaxprEqn, values: list) -> list:
@@ -119,7 +105,7 @@ class Evaluator:
         return lax.switch(index, [alike(branch) for branch in branches], operands)
 
     def _scan(self, eqn: core.JaxprEqn, values: list) -> list:
-        params, body = eqn.params, eqn.params["jaxpr"]
+        params = eqn.params
         split = params["num_consts"], params["num_consts"] + params["num_carry"]
         consts, start, xs = values[: split[0]], values[slice(*split)], values[split[1] :]
         xs = [_settled(x) for x in xs]
@@ -127,7 +113,7 @@ class Evaluator:
 
         def turn(carry: list, x: list) -> tuple[list, list]:
             x = [_of_turn(a, e) for a, e in zip(x, whole, strict=True)]
-            outputs = self.run(body.jaxpr, body.consts, [*consts, *carry, *x])
+            outputs = self.run(params["jaxpr"], [*consts, *carry, *x])
             carry = [_scaled(y) for y in outputs[: len(carry)]]
             return carry, [_settled(y) for y in outputs[len(carry) :]]
 
@@ -142,18 +128,13 @@ class Evaluator:
         of_cond, of_body, start = values[: split[0]], values[slice(*split)], values[split[1] :]
 
         def run(name: str, consts: list, carry: list) -> list:
-            return self.run(params[name].jaxpr, params[name].consts, [*consts, *carry])
+            return self.run(params[name], [*consts, *carry])
 
         return lax.while_loop(
             lambda carry: run("cond_jaxpr", of_cond, carry)[0],
             lambda carry: [_scaled(y) for y in run("body_jaxpr", of_body, carry)],
             [_scaled(x) for x in start],
         )
-
-
-def _body(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
-    """The program of an equation that calls one."""
-    return bodies(eqn)[0] if eqn.primitive.name in _CALLS else None
 
 
 def _settled(x: Any) -> Any:

@@ -5,6 +5,7 @@ switched but operations on and off.
 """
 
 import dataclasses
+import functools
 from typing import Any, ClassVar
 
 import jax
@@ -24,18 +25,6 @@ Sets = tuple[tuple[str, ...], ...]
 SOURCES = tuple(source for node in range(NODES) for source in range(node + 2))
 
 
-class DartsSuperEdge(SuperEdge):
-    """The sum of a super-network's operations."""
-
-    strides: int
-    affine: bool
-    pool_norm: bool
-
-    def operation(self, op: str) -> ExactEdge:
-        """The module of one operation, called `op`."""
-        return ExactEdge(op, self.strides, self.affine, self.pool_norm, name=op)
-
-
 class SuperCell(Cell):
     """Four nodes; each is the sum of all edges that lead to it. `edges` holds their operations."""
 
@@ -48,8 +37,9 @@ class SuperCell(Cell):
         outputs = []
         for i in _edges_of(node):
             strides = edge_stride(self.place.reduces, SOURCES[i])
-            sizes = strides, self.affine, self.pool_norm
-            edge = DartsSuperEdge(self.edges[i], OPS, *sizes, name=f"edge_{i}")
+            options = {"strides": strides, "affine": self.affine, "pool_norm": self.pool_norm}
+            make = functools.partial(ExactEdge, **options)
+            edge = SuperEdge(self.edges[i], OPS, make, name=f"edge_{i}")
             outputs.append(edge(states[SOURCES[i]], None if codes is None else codes[i], train))
         y = add(outputs)
         assert y is not None  # `check`: every node is entered

@@ -9,7 +9,7 @@ A kernel or a mask of an elastic network covers the first channels of the widest
 as wide as the whole cell.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -20,7 +20,7 @@ from jax import lax
 from lswag_jax import marks
 from lswag_jax.arrays import total
 from lswag_jax.spaces.convolution import convolve, max_pool
-from lswag_jax.spaces.layers import BatchNorm, Conv, Feature, unit_mask
+from lswag_jax.spaces.layers import BatchNorm, Conv, Feature, masked
 from lswag_jax.spaces.nasbench101.genotype import INNER, KERNEL_SIZES, OPS, vertex_channels
 
 Array = jax.Array
@@ -180,8 +180,9 @@ class ElasticCell(nn.Module):
             is_fed = edges[0, v + 1]
             layer = ConvBNReLU(self.features, 1, entry, name=f"input_{v + 1}")
             y = layer(x, train, is_fed * fan_in, is_fed * width)
-            terms = _weighted_sum(values, edges[1 : v + 1, v + 1])
-            y += terms * _mask(self.features, width, x)
+            if v:
+                pairs = zip(values, edges[1 : v + 1, v + 1], strict=True)
+                y += masked(total(z * w.astype(z.dtype) for z, w in pairs), width)
             is_conv = (code > 0) & (code <= len(KERNEL_SIZES))
             choice = ((code - 1) * INNER + fan_in) * is_conv
             layer = ConvBNReLU(self.features, 3, inner, name=f"vertex_{v + 1}")
@@ -192,14 +193,6 @@ class ElasticCell(nn.Module):
         whole = ((1, x.shape[-1], self.features),)
         direct = ConvBNReLU(self.features, 1, whole, name="input_output")
         return output + direct(x, train, edges[0, -1], edges[0, -1] * self.features)
-
-
-def _weighted_sum(values: Sequence[Array], weights: Array) -> Array | float:
-    return sum((y * w.astype(y.dtype) for y, w in zip(values, weights, strict=True)), 0.0)
-
-
-def _mask(size: int, active: Array, like: Array) -> Array:
-    return unit_mask(size, active, like.dtype).reshape((1,) * (like.ndim - 1) + (size,))
 
 
 def _halved(x: Array) -> Array:

@@ -80,14 +80,6 @@ def _chosen_output(code: Array, x: Array, y: Array) -> Array:
     return lax.switch(code, [branches.get(op, lambda x, y: y) for op in OPS], x, y)
 
 
-class NasBench201SuperEdge(SuperEdge):
-    """The sum of a super-network's operations."""
-
-    def operation(self, op: str) -> ExactEdge:
-        """The module of one operation, called `op`."""
-        return ExactEdge(op, name=op)
-
-
 class Cell(nn.Module):
     """Four nodes; each is the sum of the edges that lead to it."""
 
@@ -100,7 +92,7 @@ class Cell(nn.Module):
         def run_edge(i: int, x: Array) -> Array | None:
             name, code = f"edge_{i}", None if codes is None else codes[i]
             if not isinstance(self.edges[i], str):
-                edge = NasBench201SuperEdge(self.edges[i], SUPERNET_OPS, name=name)
+                edge = SuperEdge(self.edges[i], SUPERNET_OPS, ExactEdge, name=name)
                 return edge(x, code, train)
             if code is None:
                 return ExactEdge(self.edges[i], name=name)(x, train)
