@@ -37,7 +37,7 @@ from lswag_jax.training.optimizer import make_optimizer, make_schedule
 from lswag_jax.training.step import Problem, StepOptions, init_state, make_train_step
 
 FOLDER = vit_tasks.FOLDER / "detection"
-SIZE, PATCH = 64, 8  # pixels
+SIZE, PATCH, SIDES = 64, 8, (20, 40)  # of images, patches and items, in pixels
 COLUMNS = ("genotype", "map", "map50", "untrained_map50", "train_loss", "seconds", "params", "macs")
 AT_ONCE = 250  # images validated
 PROXIES, SCORED = "all", 64  # images, of half of which gradients are taken
@@ -64,7 +64,9 @@ def pools_of(arguments: argparse.Namespace) -> tuple[Pool, Pool]:
         return vit_task_data.open_split(source.format(data=arguments.data), split)
 
     training, validation = (
-        boxes.pasted(opened("fashion_mnist", split), opened("cifar10", split), n, size=SIZE)
+        boxes.pasted(
+            opened("fashion_mnist", split), opened("cifar10", split), n, size=SIZE, sides=SIDES
+        )
         for split, n in zip(("train", "test"), sizes, strict=True)
     )
     return training, validation
@@ -216,8 +218,8 @@ def parse() -> argparse.Namespace:
     add("--seed", type=int, default=0, help="of the draw of genotypes")
     add("--training", type=int, default=8000, help="images")
     add("--validation", type=int, default=1000, help="images")
-    add("--batch_size", type=int, default=64)
-    add("--steps", type=int, default=1200, help="of a training")
+    add("--batch_size", type=int, default=32)
+    add("--steps", type=int, default=2000, help="of a training")
     arguments = parser.parse_args()
     for name in ("num", "training", "validation", "batch_size", "steps"):
         if getattr(arguments, name) < 1:

@@ -196,7 +196,7 @@ def _not_covered(boxes_BxNx4: np.ndarray, classes_BxN: np.ndarray, overlap: floa
     covers_BxNxN &= classes_BxN[:, :, None] == classes_BxN[:, None]
     covers_BxNxN &= np.triu(np.ones(covers_BxNxN.shape[1:], bool), 1)
     kept_BxN = np.ones(classes_BxN.shape, bool)
-    for i in range(kept_BxN.shape[1]):
+    for i in range(classes_BxN.shape[1]):
         kept_BxN &= ~(kept_BxN[:, i, None] & covers_BxNxN[:, i])
     return kept_BxN
 
@@ -236,7 +236,8 @@ def average_precision(found: Detections, boxes: Any) -> dict[str, float]:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
 
-    boxes_BxKx5, truth = np.asarray(boxes, float), COCO()
+    boxes_BxKx5 = np.asarray(boxes, float)
+    truth: Any = COCO()  # whose types want what it does not read
     image_M, k_M = np.nonzero(boxes_BxKx5[..., 0] >= 0)
     objects = zip(image_M.tolist(), boxes_BxKx5[image_M, k_M], strict=True)
     truth.dataset = {

@@ -160,7 +160,7 @@ def _pool(info: Any, label_key: str, record: Callable, size: int, where: str) ->
         if key not in info.features:
             raise ValueError(f"no feature {key!r} in {where}: it has {sorted(info.features)}.")
     label_feature, label_of = info.features[label_key], lambda label: label
-    objects = getattr(label_feature, "feature", None)  # of a Sequence
+    objects: Any = getattr(label_feature, "feature", None)  # of a Sequence
     if isinstance(objects, tfds.features.FeaturesDict) and {"bbox", "label"} <= set(objects):
         label_feature, label_of = label_feature["label"], _boxes
     # Not what only passes on a class's attributes, as a Sequence of classes does.
