@@ -14,7 +14,7 @@ SOME = ("lswag", "zico", "gradsign", "synflow", "jacov", "swap", "params", "macs
 IMAGES = batch(DETECTOR).images
 BOXES = tasks.synthetic_targets(DETECTOR.task, IMAGES, seed=0)
 # They read the probabilities or the labels of classes, an image each.
-OF_CLASSES = {"epe_nas", "vkdnw", "vkdnw_rank"}
+OF_CLASSES = {"epe_nas", "vkdnw"}
 OF_CNNS = {"zen", "az_progressivity"}
 
 
