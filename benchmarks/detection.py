@@ -24,7 +24,7 @@ import tables as result_tables
 import vit_task_data
 import vit_tasks
 
-from lswag_jax import data, spaces
+from lswag_jax import data, proxies, spaces
 from lswag_jax.analysis import report, tables
 from lswag_jax.data import Pool
 from lswag_jax.data import detection as boxes
@@ -39,6 +39,7 @@ from lswag_jax.training.step import Problem, StepOptions, init_state, make_train
 FOLDER = vit_tasks.FOLDER / "detection"
 SIZE, PATCH, SIDES = 64, 8, (20, 40)  # of images, patches and items, in pixels
 COLUMNS = ("genotype", "map", "map50", "untrained_map50", "train_loss", "seconds", "params", "macs")
+DATA, SCORES, SOURCE = "detection", "scores.csv", "lswag_jax, seed 0, benchmarks/detection.py"
 AT_ONCE = 250  # images validated
 PROXIES, SCORED = "all", 64  # images, of half of which gradients are taken
 
@@ -153,8 +154,10 @@ class Work:
         found = type(parts[0])(*map(np.concatenate, zip(*parts, strict=True)))
         return average_precision(found, truth)
 
-    def score(self, texts: list[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-        """Values [P] of each proxy, and why those that have none have not."""
+    def score(self, texts: list[str], path: pathlib.Path) -> tables.GroundTruth:
+        """What every proxy says of untrained networks; those that the file has are not scored."""
+        if path.is_file() and set(texts) <= set(tables.read(path).genotypes):
+            return tables.read(path)
         training, (mean, std) = self.images[0], self.statistics
         pixels = (training.pixels[:SCORED] / np.float32(255) - mean) / std
         genotypes = [self.space.parse(text) for text in texts]
@@ -162,11 +165,12 @@ class Work:
         table = population.score(
             self.space, genotypes, pixels, truth, PROXIES, gradient_batch=len(truth) // 2
         )
-        reasons = {name: sorted(set(table.statuses[name]) - {"ok"}) for name in table}
-        return (
-            {name: np.round(table.values(name), 12) for name in table},
-            {name: ", ".join(found) for name, found in reasons.items() if found},
+        columns = {name: np.round(table.values(name), 12) for name in table}
+        found = tables.GroundTruth.from_records(
+            tables.Records(DATA, name, texts, values, SOURCE) for name, values in columns.items()
         )
+        found.write(path)
+        return found
 
 
 def make(work: Work, arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -189,22 +193,23 @@ def make(work: Work, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def show(work: Work, rows: list[dict[str, Any]], folder: pathlib.Path) -> None:
-    """Scores the networks that are trained, and shows what they reach and what ranks them."""
-    texts = [row["genotype"] for row in rows]
+def show(rows: list[dict[str, Any]], scores: tables.GroundTruth) -> None:
+    """Shows what the networks reach, what ranks them, and which proxies say nothing of them."""
     columns = {name: np.array([row[name] for row in rows]) for name in COLUMNS[1:]}
     result_tables.show("networks", [{k: row[k] for k in COLUMNS} for row in rows], n=len(rows))
-    values, reasons = work.score(texts)
-    source = "lswag_jax, seed 0, benchmarks/detection.py"
-    records = [tables.Records("detection", k, texts, v, source) for k, v in values.items()]
-    tables.GroundTruth.from_records(records).write(folder / "scores.csv")
-    known = {k: v for k, v in values.items() if len(set(v[np.isfinite(v)])) > 1}
-    ranked = report.summary(known, columns["map"], columns["params"])
+    index = [scores.genotypes.index(row["genotype"]) for row in rows]
+    values = {name: scores.values(DATA, name)[index] for name in scores.metrics(DATA)}
+    ranked = report.summary(
+        {k: v for k, v in values.items() if len(set(v[np.isfinite(v)])) > 1},
+        columns["map"],
+        columns["params"],
+    )
     shown = [result_tables.correlations(row) for row in ranked]
     result_tables.show("mAP", shown, result_tables.INTERVAL, len(rows))
-    if reasons:
-        found = [{"proxy": name, "status": reason} for name, reason in reasons.items()]
-        result_tables.show("without a number", found, n=len(rows))
+    silent = [name for name, v in values.items() if not np.isfinite(v).any()]
+    needs = [{"proxy": name, "needs": proxies.get(name).networks} for name in silent]
+    if needs:
+        result_tables.show("without a number", needs, n=len(rows))
 
 
 def parse() -> argparse.Namespace:
@@ -232,7 +237,9 @@ def main() -> None:
     arguments = parse()
     work = Work(arguments)
     try:
-        show(work, make(work, arguments), pathlib.Path(arguments.workdir))
+        rows = make(work, arguments)
+        path = pathlib.Path(arguments.workdir) / SCORES
+        show(rows, work.score([row["genotype"] for row in rows], path))
     except (ValueError, OSError) as error:
         print(f"detection: {error}", file=sys.stderr)
         sys.exit(2)

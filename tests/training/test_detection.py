@@ -57,7 +57,7 @@ def test_a_killed_benchmark_goes_on(detection, tmp_path, monkeypatch, capsys):
     with open(tmp_path / "work" / "truth.csv") as file:
         assert list(csv.DictReader(file).fieldnames) == list(detection.COLUMNS)
     shown = {table["title"]: table for table in detection.result_tables.shown}
-    assert shown["without a number"]["rows"] == [["epe_nas", "not_applicable"]]
+    assert shown["without a number"]["rows"] == [["epe_nas", "class labels"]]
     assert {row[0] for row in shown["mAP"]["rows"]} <= {"params", "swap"}
     with pytest.raises(SystemExit, match="2"):
         call(detection, monkeypatch, *where, "--steps=3")
