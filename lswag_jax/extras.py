@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-Extra = Literal["analysis", "cli", "data", "train"]
+Extra = Literal["analysis", "cli", "data", "detection", "train"]
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Tasks: what a network's head puts out, the labels it is compared with, the per-sample loss.
 
-`classification(n)` is the task of most search spaces; `get(name)` has the seven tasks of
-TransNAS-Bench-101 (Duan et al., CVPR 2021) with the losses that NASLib's proxies use for them.
+`classification(n)` is the task of most search spaces; `detection(n)` is that of a grid of patches
+(`lswag_jax.detection`); `get(name)` has the seven tasks of TransNAS-Bench-101 (Duan et al., CVPR
+2021) with the losses that NASLib's proxies use for them.
 """
 
 import dataclasses
@@ -13,10 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lswag_jax.detection import check as check_boxes
+from lswag_jax.detection import loss as detection_loss
 from lswag_jax.options import Checked, Count, Numbers, Seed, Size, typed, typed_methods
 
 Array = jax.Array
-Target = Literal["class", "probabilities", "values", "class_map", "image"]
+Target = Literal["class", "probabilities", "values", "class_map", "image", "boxes"]
 TILES = 9  # of a jigsaw, in a 3x3 grid
 _SOFTMAX_EPS = 1e-5
 _GRID = 8  # synthetic dense targets are constant on squares, 8 of them on a side
@@ -37,7 +40,8 @@ class Task(Checked):
         outputs: classes, values or channels that the head puts out.
         target: kind of label. "class": integers [B]; "probabilities": of each class [B, outputs],
             or integers [B] in place of one-hot rows; "values": floats [B, outputs]; "class_map":
-            integers [B, H, W]; "image": floats [B, H, W, outputs].
+            integers [B, H, W]; "image": floats [B, H, W, outputs]; "boxes": of K objects [B, K, 5],
+            class, top, left, bottom, right (`lswag_jax.detection.assign`).
         tiles: 9 for a network that sees an image as shuffled tiles [B, 9, h, w, C], else 1.
 
     Example:
@@ -65,11 +69,13 @@ class Task(Checked):
         """Loss of each sample [B], as NASLib's proxies take it; a mean over values or pixels.
 
         Args:
-            outputs: [B, outputs], or [B, H, W, outputs] where the task is dense.
+            outputs: [B, outputs], or [B, H, W, outputs] where the task is dense or the label boxes.
             labels: see `target`.
         """
         if self.target == "class":
             return cross_entropy(outputs, labels)
+        if self.target == "boxes":
+            return detection_loss(outputs, labels)
         if self.target == "class_map":
             flat = outputs.reshape(-1, outputs.shape[-1])
             return cross_entropy(flat, labels.reshape(-1)).reshape(len(labels), -1).mean(axis=1)
@@ -97,6 +103,8 @@ class Task(Checked):
         if (self.tiles > 1 and not is_tiled) or (self.dense and images.ndim != 4):
             shape = "[B, H, W, C]" if self.dense else "[B, 9, h, w, C] (make them by from_images)"
             raise ValueError(f"{self.name} takes inputs {shape}, got shape {images.shape}.")
+        if self.target == "boxes":
+            return check_boxes(labels, len(images), self.outputs - 4)
         labels = np.asarray(labels)
         whole = self.target in ("class", "class_map")
         whole |= self.target == "probabilities" and labels.ndim == 1
@@ -155,6 +163,19 @@ def classification(num_classes: Size) -> Task:
     return Task("classification", num_classes)
 
 
+@typed
+@functools.cache
+def detection(num_classes: Size) -> Task:
+    """Detection on a grid of patches: for each the logits of the classes and a box.
+
+    Example:
+        >>> task, boxes = detection(10), jnp.array([[[3, 0.1, 0.2, 0.5, 0.9]]])  # one of class 3
+        >>> task.outputs, task.loss(jnp.zeros((1, 8, 8, task.outputs)), boxes).shape
+        (14, (1,))
+    """
+    return Task("detection", num_classes + 4, "boxes")
+
+
 _TASKS = {
     task.name: task
     for task in (
@@ -195,6 +216,7 @@ def synthetic_targets(task: Task, images: Numbers, seed: Seed) -> np.ndarray:
     plausible loss, not of the task. "class": uniform. "probabilities": Dirichlet(0.1), a few likely
     classes. "values": standard normal, as the benchmark's normalised room layouts. "class_map" and
     "image": constant on an 8x8 grid, uniform classes or random unit vectors (surface normals).
+    "boxes": three, a quarter to a half of the image on a side.
 
     Args:
         task: what to make labels for.
@@ -220,6 +242,11 @@ def synthetic_targets(task: Task, images: Numbers, seed: Seed) -> np.ndarray:
         return rng.dirichlet(np.full(task.outputs, 0.1), size=batch).astype(np.float32)
     if task.target == "values":
         return rng.standard_normal((batch, task.outputs)).astype(np.float32)
+    if task.target == "boxes":
+        classes = rng.integers(task.outputs - 4, size=(batch, 3, 1))
+        size = rng.uniform(0.25, 0.5, (batch, 3, 2))
+        corner = rng.uniform(0, 1 - size)
+        return np.concatenate([classes, corner, corner + size], axis=-1).astype(np.float32)
     rows, columns = (np.arange(n) * _GRID // n for n in (height, width))
     if task.target == "class_map":
         cells = rng.integers(task.outputs, size=(batch, _GRID, _GRID)).astype(np.int32)

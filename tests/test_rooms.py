@@ -14,7 +14,8 @@ PACKAGE = pathlib.Path(lswag_jax.__file__).parent
 # From the ground up; rooms of one floor do not know each other.
 FLOORS = (
     ("extras", "options"),
-    ("arrays", "files", "marks", "own", "tasks"),
+    ("arrays", "detection", "files", "marks", "own"),
+    ("tasks",),
     ("data",),
     ("spaces",),
     ("capture",),

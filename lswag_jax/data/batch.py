@@ -225,7 +225,10 @@ def _warn(pool: Pool, pixels: np.ndarray, labels: np.ndarray) -> None:
 
 def label_of(pool: Pool, i: int) -> int:
     """Label of example i of a pool; ValueError for one that is not of its classes."""
-    label = int(pool.label(i))
+    label = pool.label(i)
+    if np.ndim(label):
+        raise ValueError(f"the labels of {pool.where} are boxes, not classes.")
+    label = int(label)
     if not 0 <= label < pool.num_classes:
         raise ValueError(
             f"label {label} of {pool.where} is outside the {pool.num_classes} classes "

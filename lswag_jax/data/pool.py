@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,8 @@ class Pool:
         name: name by which the published mean and standard deviation are looked up.
         where: source and split, as messages name them.
         size: number of examples.
-        label: label of example i.
+        label: class of example i; where objects are to be detected the class, top, left, bottom
+            and right of each [K, 5], in shares of the image.
         image: pixels of example i: [H, W, C] uint8, uint16, or floating point in [0, 1].
         num_classes: number of classes.
         classes: names of the classes, or None.
@@ -26,7 +28,7 @@ class Pool:
     name: str
     where: str
     size: int
-    label: Callable[[int], int]
+    label: Callable[[int], Any]
     image: Callable[[int], np.ndarray]
     num_classes: int
     classes: Sequence[str] | None = None

@@ -13,7 +13,7 @@ import os
 import pathlib
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -38,7 +38,8 @@ def open_split(
     Args:
         name: "NAME", "NAME/CONFIG", either with ":VERSION"; the newest version by default.
         split: name of a split, or a slice of one such as "train[:10%]".
-        label_key: name of the feature that holds the class.
+        label_key: name of the feature that holds the class; or of one with a `bbox` and a `label`
+            for each object of an image, such as the "objects" of COCO.
         data_dir: folder of data sets; default $TFDS_DATA_DIR or ~/tensorflow_datasets.
         download: let TFDS download and prepare a missing data set.
 
@@ -158,7 +159,10 @@ def _pool(info: Any, label_key: str, record: Callable, size: int, where: str) ->
     for key in ("image", label_key):
         if key not in info.features:
             raise ValueError(f"no feature {key!r} in {where}: it has {sorted(info.features)}.")
-    label_feature = info.features[label_key]
+    label_feature, label_of = info.features[label_key], lambda label: label
+    objects: Any = getattr(label_feature, "feature", None)  # of a Sequence
+    if isinstance(objects, tfds.features.FeaturesDict) and {"bbox", "label"} <= set(objects):
+        label_feature, label_of = label_feature["label"], _boxes
     # Not what only passes on a class's attributes, as a Sequence of classes does.
     if not isinstance(label_feature, tfds.features.ClassLabel):
         raise ValueError(f"feature {label_key!r} of {where} is not a class: {label_feature}.")
@@ -185,12 +189,21 @@ def _pool(info: Any, label_key: str, record: Callable, size: int, where: str) ->
         name=info.name,
         where=where,
         size=size,
-        label=lambda i: example(i)[label_key],
+        label=lambda i: label_of(example(i)[label_key]),
         image=image,
         num_classes=label_feature.num_classes,
         classes=label_feature.names,
         channels={1: 1, 3: 3, 4: 3}.get((features["image"].shape or (0,))[-1] or 0),
     )
+
+
+def _boxes(objects: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Boxes float32 [K, 5] as `Pool.label` has them; not those of crowds, and no empty ones."""
+    corners = np.asarray(objects["bbox"], np.float32).reshape(-1, 4)
+    kept = (corners[:, :2] < corners[:, 2:]).all(axis=1)
+    kept &= ~np.asarray(objects.get("is_crowd", np.zeros(len(corners))), bool)
+    classes = np.asarray(objects["label"], np.float32).reshape(-1, 1)
+    return np.concatenate([classes, np.clip(corners, 0, 1)], axis=1)[kept]
 
 
 def _array_record_reader(instructions: Sequence) -> Callable[[int], bytes]:

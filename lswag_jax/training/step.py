@@ -85,12 +85,15 @@ class Problem:
         module: see `apply`.
         num_classes: width of its logits.
         mean, std: a channel, for pixels in [0, 1].
+        loss: of each sample [B], of outputs and labels, which mixing and smoothing leave alone;
+            None for the cross entropy of classes.
     """
 
     module: nn.Module
     num_classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    loss: Callable[[Array, Array], Array] | None = None
 
     def apply(
         self, variables: Any, images: Array, encoded: Any, train: bool, **options: Any
@@ -117,7 +120,7 @@ def make_train_step(
 ) -> Callable[[TrainState, Mapping[str, Array], Array], tuple[TrainState, dict[str, Array]]]:
     """A step of training: (state, batch, key) -> (state, metrics), to be jitted.
 
-    The batch holds `image` [B, H, W, C] uint8 and `label` [B], and for an elastic network
+    The batch holds `image` [B, H, W, C] uint8 and `label` [B, ...], and for an elastic network
     `encoded`, a genotype for each of the `accumulate` parts of the batch, with that leading axis.
     Random numbers depend on the key and the number of the step only. Metrics are `loss` and
     `grad_norm` (before clipping).
@@ -135,7 +138,9 @@ def make_train_step(
         images = problem.normalise(batch["image"])
         if augment.erase:
             images = erase(images, augment.erase, key_erase)
-        images, targets = mix(images, batch["label"], problem.num_classes, augment, key_mix)
+        targets = batch["label"]
+        if problem.loss is None:
+            images, targets = mix(images, targets, problem.num_classes, augment, key_mix)
         parts = _parts(images, targets, batch.get("encoded"), key_run, options.accumulate)
         loss, grads, batch_stats = _accumulate(gradient, state, parts, options.accumulate)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -162,7 +167,8 @@ def make_loss(problem: Problem, options: StepOptions) -> Callable:
             mutable=["batch_stats"],
             rngs={"drop_path": key, "dropout": key},
         )
-        losses = optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)
+        of_samples = problem.loss or optax.softmax_cross_entropy
+        losses = of_samples(logits.astype(jnp.float32), targets)
         return losses.mean(), changed.get("batch_stats", {})
 
     return loss
@@ -223,7 +229,7 @@ def for_each_network(function: Callable) -> Callable:
 
 
 def make_eval_step(problem: Problem) -> Callable[[Variables, Mapping[str, Array]], dict]:
-    """A step of validation: (variables, batch) -> sums over the batch, to be jitted.
+    """A step of validating classes: (variables, batch) -> sums over the batch, to be jitted.
 
     The batch holds `image`, `label`, and `weight` [B], 0 for what only fills the batch up; for an
     elastic network also `encoded`, one genotype without a leading axis. Sums are `count`, `loss`,

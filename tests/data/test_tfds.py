@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lswag_jax.data import load_batch, make_batch, tfds
+from lswag_jax.data import load_batch, make_batch, open_pool, tfds
 from lswag_jax.data import tfds as tfds_reader
 from tests.helpers.batches import message, pixels, random_images
 
@@ -46,17 +46,21 @@ def png(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def write_tfds(folder, file_format, splits, *, name="toy", shape=(8, 8, 3), per_shard=10):
+def write_tfds(
+    folder, file_format, splits, *, name="toy", shape=(8, 8, 3), per_shard=10, objects=None
+):
     """Writes a TFDS folder by TFDS's own serialiser, without TensorFlow."""
     import tensorflow_datasets as tfds
     from array_record.python import array_record_module
 
     folder.mkdir(parents=True)
+    key = "objects" if objects else "label"
+    classes = tfds.features.ClassLabel(names=["ant", "bee", "cow", "dog"])
     features = tfds.features.FeaturesDict(
         {
             "id": tfds.features.Text(),
             "image": tfds.features.Image(shape=shape),
-            "label": tfds.features.ClassLabel(names=["ant", "bee", "cow", "dog"]),
+            key: objects or classes,
             "boxes": tfds.features.Sequence({"mask": tfds.features.Image(shape=(2, 2, 1))}),
             "score": np.float32,
         }
@@ -76,7 +80,7 @@ def write_tfds(folder, file_format, splits, *, name="toy", shape=(8, 8, 3), per_
                 {
                     "id": f"{i}",
                     "image": png(image),
-                    "label": int(label),
+                    key: label,
                     "boxes": {"mask": []},
                     "score": 0.5,
                 }
@@ -274,6 +278,37 @@ def test_tfds_errors(tmp_path, rng, file_format):
     next(folder.glob("toy-train*")).unlink()
     with pytest.raises(FileNotFoundError, match="lacks its file") as error:
         load_batch("tfds:toy", data_dir=tmp_path)
+    message(error)
+
+
+def test_boxes_of_tfds(tmp_path, rng):
+    """Objects as COCO has them; crowds and empty boxes are left out."""
+    import tensorflow_datasets as tfds
+
+    objects = {
+        "area": np.int64,
+        "bbox": tfds.features.BBoxFeature(),
+        "is_crowd": np.bool_,
+        "label": tfds.features.ClassLabel(names=["ant", "bee", "cow"]),
+    }
+    corners = [(0.1, 0.2, 0.5, 0.9), (0.0, 0.0, 1.0, 1.0), (0.3, 0.3, 0.3, 0.8)]
+    boxes = [tfds.features.BBox(*each) for each in corners]
+    values = {"area": [1, 2, 3], "bbox": boxes, "is_crowd": [False, True, False]}
+    nothing = {key: [] for key in objects}
+    images, _ = random_images(rng, n=2)
+    write_tfds(
+        tmp_path / "toy" / "1.0.0",
+        "array_record",
+        {"train": (images, [values | {"label": [2, 0, 1]}, nothing])},
+        objects=tfds.features.Sequence(objects),
+    )
+    pool = open_pool("tfds:toy", label_key="objects", data_dir=tmp_path)
+    np.testing.assert_allclose(pool.label(0), [[2, *corners[0]]], rtol=1e-6)
+    assert pool.label(1).shape == (0, 5)
+    assert (pool.num_classes, pool.classes[2]) == (3, "cow")
+    np.testing.assert_array_equal(pool.image(1), images[1])
+    with pytest.raises(ValueError, match="are boxes, not classes") as error:
+        load_batch("tfds:toy", 2, label_key="objects", data_dir=tmp_path)
     message(error)
 
 

@@ -87,6 +87,7 @@ NEEDS = {
     "autoformer.py:small": "hours",
     "=my_": "files of one's own; tests/cli/test_own.py calls all binaries with such",
     "run.py vit_tasks": "hours; tests/training/test_vit_tasks.py runs small ones",
+    " detection --": "minutes; tests/training/test_detection.py runs small ones",
     "--distributed": "two hosts; tests/runs/test_processes.py runs such a job",
 }
 

@@ -12,6 +12,9 @@ WIDE = AutoFormer("wide", *CHOICES, head_dim=8, **SIZES)
 # Without tables of relative positions half as much compiles: for tests that are not of them.
 PLAIN = AutoFormer("plain", *CHOICES, head_dim=8, relative_position=False, **SIZES)
 SPLIT = AutoFormer("split", *CHOICES, head_dim=None, relative_position=False, **SIZES)
+DETECTOR = AutoFormer(
+    "detector", *CHOICES, head_dim=8, relative_position=False, head="detection", **SIZES
+)
 
 
 def batch(space: AutoFormer, size: int = 8, seed: int = 0) -> Batch:

@@ -93,6 +93,18 @@ def test_mini():
     assert sum(leaf.size for leaf in jax.tree.leaves(exact)) == block + outside
 
 
+def test_detector():
+    """The head sees every patch, and puts out four numbers more; folders of classifiers go on."""
+    sizes = {"image_size": 64, "patch_size": 8, "num_classes": 7}
+    plain = spaces.get("autoformer_mini", **sizes)
+    space = spaces.get("autoformer_mini", **sizes, head="detection")
+    g = space.parse("24/2/0.5")
+    assert space.num_params(g) - plain.num_params(g) == 4 * 25
+    assert space.macs(g) - plain.macs(g) == 24 * (64 * 11 - 7)
+    assert (space.task.name, space.task.outputs, plain.task.outputs) == ("detection", 11, 7)
+    assert space.describe() == plain.describe() | {"head": "detection"}
+
+
 def test_counts_of_vitbench(shared_data):
     space = spaces.get("vitbench_autoformer", num_classes=100)
     with open(shared_data / "tables" / "vitbench101_autoformer.csv") as file:
@@ -191,6 +203,10 @@ def test_padding_is_zero_backward(space):
         (lambda: spaces.get("autoformer_tiny", depth=3), "has no argument 'depth'"),
         (lambda: spaces.get("autoformer_tiny", patch_size=15), "patch_size must divide"),
         (lambda: spaces.get("autoformer_tiny", depths=()), "depths must be positive choices"),
+        (
+            lambda: spaces.get("autoformer_mini", head="boxes"),
+            "head of autoformer_mini must be",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(make, message):

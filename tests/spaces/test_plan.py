@@ -20,7 +20,7 @@ from lswag_jax.scoring import programs
 from lswag_jax.spaces.depth import BIN_RULES, depth_bins
 from lswag_jax.spaces.macs import count_macs
 from lswag_jax.spaces.plan import WEIGHTED
-from tests.helpers.spaces import SPLIT, WIDE
+from tests.helpers.spaces import DETECTOR, SPLIT, WIDE
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "add_a_space.md"
 SMALL = {"image_size": 8, "num_classes": 3}
@@ -45,6 +45,7 @@ NASBENCH201 = get("nasbench201", width=4, cells=1, **SMALL)
 ELASTIC = {
     "wide": WIDE,
     "split": SPLIT,
+    "detector": DETECTOR,
     "nasbench101": get("nasbench101", width=6, stacks=2, cells=1, **SMALL),
     "nasbench201": NASBENCH201,
     "nasbench201_supernet": spaces.supernet_of(NASBENCH201),

@@ -148,6 +148,7 @@ MICRO, MACRO = TransNASMicro(), TransNASMacro()
         (lambda: MICRO.macs(MICRO.genotypes()[0], rule="flops"), "rule must be 'exact' or"),
         (lambda: TransNASMicro(task="depth"), "unknown task 'depth'"),
         (lambda: TransNASMicro(task=3), "task must be a Task or its name, got 3"),
+        (lambda: TransNASMicro(task=tasks.detection(3)), "transnas_micro have no head for boxes"),
         (lambda: TransNASMicro(modules=(4, 5)), "modules must be integers from 1 to 4"),
         (lambda: TransNASMicro(num_classes=0), "must be an integer from 1 to 100000, got 0"),
         (lambda: TransNASMicro(width=5), "width must be even, got 5"),

@@ -63,6 +63,23 @@ def test_accumulation_changes_nothing():
     )
 
 
+def test_a_loss_of_its_own():
+    """It takes labels as they are, whatever mixing would do to classes."""
+    problem = step.Problem(
+        Linear(), 4, (0.5,), (0.25,), loss=lambda outputs, labels: ((outputs - labels) ** 2).sum(-1)
+    )
+    variables = problem.module.init(jax.random.key(0), np.zeros((1, 8, 8, 1), np.float32))
+    targets = np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)
+    data, optimizer = batch() | {"label": targets}, optax.sgd(RATE)
+    run = step.make_train_step(problem, optimizer, AugmentOptions(mixup=1.0), StepOptions())
+    state = step.init_state(variables, optimizer, StepOptions())
+    _, metrics = jax.jit(run)(state, data, jax.random.key(1))
+    outputs = problem.module.apply(variables, problem.normalise(data["image"]))
+    np.testing.assert_allclose(
+        metrics["loss"], ((outputs - targets) ** 2).sum(-1).mean(), rtol=1e-5
+    )
+
+
 def test_moving_average():
     states, _ = train(StepOptions(ema=0.9), steps=3)
     average = np.asarray(states[0].params["head"]["kernel"], np.float64)

@@ -332,6 +332,8 @@ class Block(nn.Module):
 class VisionTransformer(nn.Module):
     """The AutoFormer network: patch embedding, pre-norm blocks, mean of the patch tokens, head.
 
+    Where each patch has an output, the head follows every patch token in place of their mean.
+
     Args:
         embed_dim: channels of a token.
         num_heads, hidden: of each block; their length is the depth.
@@ -339,7 +341,8 @@ class VisionTransformer(nn.Module):
         relative_position: whether blocks have relative position tables (needs `head_dim`).
         norm_eps: epsilon of LayerNorm.
         patch_size: in pixels.
-        num_classes: width of the logits.
+        outputs: width of the head.
+        per_patch: whether each patch has an output.
         drop_path: probability that training drops a branch of the last block (stochastic depth);
             it grows linearly from 0 at the first.
         largest_head: channels of the widest head that a genotype can have, where `head_dim` is None
@@ -353,7 +356,8 @@ class VisionTransformer(nn.Module):
     relative_position: bool
     norm_eps: float
     patch_size: int
-    num_classes: int
+    outputs: int
+    per_patch: bool = False
     drop_path: float = 0.0
     largest_head: int = 0
 
@@ -361,7 +365,7 @@ class VisionTransformer(nn.Module):
     def __call__(
         self, images: Array, encoded: Mapping[str, Array] | None = None, train: bool = False
     ) -> Array:
-        """Logits [B, C] of `images` [B, H, W, channels].
+        """Outputs [B, D] of `images` [B, H, W, channels], or [B, rows, columns, D] of patches.
 
         Args:
             images: the batch; its dtype and the variables' decide the precision.
@@ -394,8 +398,13 @@ class VisionTransformer(nn.Module):
             if encoded is not None:
                 sizes = encoded["embed_dim"], encoded["num_heads"][i], encoded["hidden"][i]
             x = block(x, mask, sizes, train)
-        x = LayerNorm(self.norm_eps, name="norm")(x, mask)[:, 1:].mean(axis=1)
-        return nn.Dense(self.num_classes, kernel_init=_linear_init, name="head")(x)
+        x = LayerNorm(self.norm_eps, name="norm")(x, mask)[:, 1:]
+        x = x if self.per_patch else x.mean(axis=1)
+        x = nn.Dense(self.outputs, kernel_init=_linear_init, name="head")(x)
+        if not self.per_patch:
+            return x
+        rows, columns = (side // self.patch_size for side in images.shape[1:3])
+        return x.reshape(-1, rows, columns, self.outputs)
 
 
 def _patches(images: Array, size: int) -> Array:

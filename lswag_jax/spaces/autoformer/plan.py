@@ -25,7 +25,8 @@ def network(space: "AutoFormer", g: AutoFormerGenotype) -> Plan:
         head_dim = space.head_dim or d // heads
         block = _block(d, heads, head_dim, hidden, tokens, space.relative_position)
         parts[f"blocks_{i}"] = block.only_if(i < g.depth)
-    return Plan(parts | {"norm": _norm(d, tokens), "head": dense(d, space.num_classes)})
+    head = dense(d, space.task.outputs, space.num_patches if space.is_detector else 1)
+    return Plan(parts | {"norm": _norm(d, tokens), "head": head})
 
 
 @functools.lru_cache(maxsize=1024)
@@ -77,7 +78,7 @@ def cream_macs(space: "AutoFormer", g: AutoFormerGenotype) -> int:
     """
     d, tokens = g.embed_dim, space.num_patches + 1
     n, layers = tokens + 1, dict(network(space, g).named_layers())
-    total = layers["patch_embed",].macs + tokens * d // 2 + d + tokens * d * space.num_classes
+    total = layers["patch_embed",].macs + tokens * d // 2 + d + tokens * d * space.task.outputs
     for path, layer in layers.items():
         if layer.present and layer.kind == "dense" and len(path) > 1:  # of a block
             total += n * layer.weights

@@ -8,12 +8,13 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lswag_jax import tasks
 from lswag_jax.options import Bound, Depth, ImageSize, Share, Size
 from lswag_jax.spaces.autoformer import network as networks
 from lswag_jax.spaces.autoformer import variables as network_variables
@@ -37,7 +38,9 @@ class AutoFormer(Space[AutoFormerGenotype]):
         norm_eps: epsilon of LayerNorm.
         image_size, patch_size: in pixels; the patch divides the image.
         channels: of the image.
-        num_classes: width of the classifier.
+        num_classes: of what is recognised.
+        head: "classification", one vector of logits, or "detection", for each patch the logits of
+            the classes and a box (`lswag_jax.detection`).
 
     Example:
         >>> space = AutoFormer("mine", (64,), (2, 4), (3.0, 4.0), (2, 3), image_size=32,
@@ -59,6 +62,7 @@ class AutoFormer(Space[AutoFormerGenotype]):
     patch_size: ImageSize = 16
     channels: Size = 3
     num_classes: Size = 1000
+    head: Literal["classification", "detection"] = "classification"
 
     genotype_class: ClassVar[type] = AutoFormerGenotype
     count_rules: ClassVar[tuple[str, ...]] = ("exact", "cream")
@@ -84,7 +88,23 @@ class AutoFormer(Space[AutoFormerGenotype]):
                 f"patch_size must divide image_size, got {self.patch_size} and {self.image_size}."
             )
 
+    def describe(self) -> dict[str, Any]:
+        """Tells what the space is; a classifier's head is left out, as before there was another."""
+        found = super().describe()
+        return found if self.is_detector else {k: v for k, v in found.items() if k != "head"}
+
     # Sizes ------------------------------------------------------------------------------------
+
+    @property
+    def is_detector(self) -> bool:
+        """Whether the networks have an output for each patch."""
+        return self.head == "detection"
+
+    @property
+    def task(self) -> tasks.Task:
+        """What the networks are to predict."""
+        make = tasks.detection if self.is_detector else tasks.classification
+        return make(self.num_classes)
 
     @property
     def num_patches(self) -> int:
@@ -199,7 +219,8 @@ class AutoFormer(Space[AutoFormerGenotype]):
             relative_position=self.relative_position,
             norm_eps=self.norm_eps,
             patch_size=self.patch_size,
-            num_classes=self.num_classes,
+            outputs=self.task.outputs,
+            per_patch=self.is_detector,
         )
 
     def build(self, g: AutoFormerGenotype) -> networks.VisionTransformer:

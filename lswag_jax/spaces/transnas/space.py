@@ -53,6 +53,8 @@ class TransNAS(Space[Genotype]):
         task = tasks.get(self.task) if isinstance(self.task, str) else self.task
         if not isinstance(task, Task):
             raise ValueError(f"task must be a Task or its name, got {self.task!r}.")
+        if task.target == "boxes":
+            raise ValueError(f"networks of {self.name} have no head for boxes: see AutoFormer.")
         if self.num_classes is not None:
             task = dataclasses.replace(task, outputs=self.num_classes)
         object.__setattr__(self, "task", task)
