@@ -66,9 +66,14 @@ def pools_of(arguments: argparse.Namespace) -> tuple[Pool, Pool]:
 
     training, validation = (
         boxes.pasted(
-            opened("fashion_mnist", split), opened("cifar10", split), n, size=SIZE, sides=SIDES
+            opened("fashion_mnist", split),
+            opened("cifar10", split),
+            n,
+            seed,
+            size=SIZE,
+            sides=SIDES,
         )
-        for split, n in zip(("train", "test"), sizes, strict=True)
+        for seed, (split, n) in enumerate(zip(("train", "test"), sizes, strict=True))
     )
     return training, validation
 

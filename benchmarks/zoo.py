@@ -13,6 +13,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,16 +25,20 @@ import lswag_jax
 BATCH, SIZE, CLASSES = 8, 32, 10
 
 
-def vit_of_transformers(images):
-    """A small ViT for image classification."""
-    from transformers import FlaxViTForImageClassification, ViTConfig  # not in version 5
+def of_transformers(architecture: str, **sizes: Any) -> Callable:
+    """An image classifier of transformers, made small, such as "ViT"."""
 
-    config = ViTConfig(
-        image_size=SIZE, patch_size=8, hidden_size=64, num_hidden_layers=4, num_attention_heads=4,
-        intermediate_size=128, num_labels=CLASSES,
-    )  # fmt: skip
-    model = FlaxViTForImageClassification(config, input_shape=images[:1].shape)
-    return model.module, {"params": model.params}, {"output": "logits"}
+    def make(images):
+        import transformers  # not version 5, which has no Flax
+
+        config = getattr(transformers, f"{architecture}Config")(num_labels=CLASSES, **sizes)
+        kind = getattr(transformers, f"Flax{architecture}ForImageClassification")
+        model = kind(config, input_shape=images[:1].shape)
+        has_statistics = "batch_stats" in model.params
+        variables = model.params if has_statistics else {"params": model.params}
+        return model.module, variables, {"output": "logits"}
+
+    return make
 
 
 def vit_of_bonsai(images):
@@ -49,39 +54,43 @@ def vit_of_bonsai(images):
     return model, None, {"kwargs": {"rngs": None}}
 
 
-def resnet_of_jax_resnet(images):
-    """ResNet-18."""
-    import jax_resnet
+def of_linen(package: str, name: str, **options: Any) -> Callable:
+    """A Linen module of a package."""
 
-    return _linen(jax_resnet.ResNet18(n_classes=CLASSES), images)
+    def make(images):
+        module = getattr(importlib.import_module(package), name)(**options)
+        return module, module.init(jax.random.key(0), images), {}
 
-
-def resnet_of_flaxmodels(images):
-    """ResNet-18, with its 1000 classes."""
-    import flaxmodels
-
-    return _linen(flaxmodels.ResNet18(output="logits", pretrained=None), images)
+    return make
 
 
-def mobilenet_of_keras(images):
-    """MobileNetV2 at a width of 0.35."""
-    os.environ.setdefault("KERAS_BACKEND", "jax")
-    import keras
+def of_keras(name: str, **options: Any) -> Callable:
+    """One of Keras' applications."""
 
-    build = keras.applications.MobileNetV2
-    options = {"alpha": 0.35, "weights": None, "classifier_activation": None}
-    return build(input_shape=images.shape[1:], classes=CLASSES, **options), None, {}
+    def make(images):
+        os.environ.setdefault("KERAS_BACKEND", "jax")
+        import keras
+
+        shape = {"input_shape": images.shape[1:], "classes": CLASSES, "weights": None}
+        build = getattr(keras.applications, name)
+        return build(**shape, classifier_activation=None, **options), None, {}
+
+    return make
 
 
-def mobilenet_of_haiku(images):
-    """MobileNetV1."""
-    import haiku
+def of_haiku(name: str) -> Callable:
+    """One of Haiku's networks."""
 
-    def network(x, is_training):
-        return haiku.nets.MobileNetV1(num_classes=CLASSES)(x, is_training)
+    def make(images):
+        import haiku
 
-    model = haiku.transform_with_state(network)
-    return model, model.init(jax.random.key(0), images, True), {}
+        def network(x, is_training):
+            return getattr(haiku.nets, name)(num_classes=CLASSES)(x, is_training)
+
+        model = haiku.transform_with_state(network)
+        return model, model.init(jax.random.key(0), images, True), {}
+
+    return make
 
 
 def mlp_of_equinox(images):
@@ -92,30 +101,40 @@ def mlp_of_equinox(images):
     return equinox.nn.Sequential([equinox.nn.Lambda(jax.numpy.ravel), mlp]), None, {}
 
 
-def _linen(module, images):
-    return module, module.init(jax.random.key(0), images), {}
+VIT = {"image_size": SIZE, "patch_size": 8, "hidden_size": 64, "num_attention_heads": 4}
+VIT |= {"num_hidden_layers": 4}
+CNN = {"embedding_size": 16, "hidden_sizes": [16, 32, 64, 64], "depths": [1, 1, 1, 1]}
+# Package that is imported, model, and what makes it.
+MODELS: list[tuple[str, str, Callable]] = [
+    ("transformers", "small ViT", of_transformers("ViT", intermediate_size=128, **VIT)),
+    ("transformers", "small BEiT", of_transformers("Beit", intermediate_size=128, **VIT)),
+    ("transformers", "small DINOv2", of_transformers("Dinov2", **VIT)),
+    ("transformers", "small ResNet", of_transformers("ResNet", layer_type="basic", **CNN)),
+    ("transformers", "small RegNet", of_transformers("RegNet", groups_width=8, **CNN)),
+    ("bonsai", "small ViT", vit_of_bonsai),
+    ("jax_resnet", "ResNet-18", of_linen("jax_resnet", "ResNet18", n_classes=CLASSES)),
+    (
+        "flaxmodels",
+        "ResNet-18 of 1000 classes",
+        of_linen("flaxmodels", "ResNet18", output="logits", pretrained=None),
+    ),
+    ("keras", "MobileNetV2, a third as wide", of_keras("MobileNetV2", alpha=0.35)),
+    ("keras", "MobileNetV3, small", of_keras("MobileNetV3Small")),
+    ("haiku", "MobileNetV1", of_haiku("MobileNetV1")),
+    ("haiku", "ResNet-18", of_haiku("ResNet18")),
+    ("equinox", "MLP of three layers on the pixels", mlp_of_equinox),
+]
 
 
-# By the package that is imported.
-MODELS: dict[str, Callable] = {
-    "transformers": vit_of_transformers,
-    "bonsai": vit_of_bonsai,
-    "jax_resnet": resnet_of_jax_resnet,
-    "flaxmodels": resnet_of_flaxmodels,
-    "keras": mobilenet_of_keras,
-    "haiku": mobilenet_of_haiku,
-    "equinox": mlp_of_equinox,
-}
-
-
-def row_of(package: str, make: Callable) -> dict | None:
+def row_of(package: str, model_name: str, make: Callable) -> dict | None:
     """What scoring a package's model gives; None where it has none here, or is refused."""
+    title = f"{model_name} of {package}"
     images = np.random.default_rng(0).normal(size=(BATCH, SIZE, SIZE, 3)).astype(np.float32)
     labels = np.arange(BATCH) % CLASSES
     try:
         model, variables, options = make(images)
     except (ImportError, AttributeError) as error:
-        print(f"{package} is left out: {error}")
+        print(f"{title} is left out: {error}")
         return None
     start, proxies = time.perf_counter(), ("lswag", "params")
     with warnings.catch_warnings(record=True) as caught:
@@ -123,16 +142,16 @@ def row_of(package: str, make: Callable) -> dict | None:
         try:
             table = lswag_jax.score_model(model, variables, images, labels, proxies, **options)
         except ValueError as error:
-            print(f"{package} is refused: {error}")
+            print(f"{title} is refused: {error}")
             return None
     for warning in caught:
         if warning.category is UserWarning:
-            print(f"{package}: {warning.message}")
+            print(f"{title}: {warning.message}")
     coverage = table.rows[0]["coverage"]
     return {
         "package": package,
         "version": getattr(importlib.import_module(package), "__version__", "?"),
-        "model": (make.__doc__ or "").rstrip("."),
+        "model": model_name,
         "parameters": int(table["params"][0]),
         "layers": len(coverage["layers"]),
         "coverage": 100 * coverage["share"],
@@ -146,9 +165,10 @@ def row_of(package: str, make: Callable) -> dict | None:
 def main() -> None:
     """Shows a row for each package that is there."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("packages", nargs="*", choices=[[], *MODELS], default=[])
-    packages = parser.parse_args().packages or list(MODELS)
-    rows = [row for name in packages if (row := row_of(name, MODELS[name]))]
+    packages = list(dict.fromkeys(package for package, _, _ in MODELS))
+    parser.add_argument("packages", nargs="*", choices=[[], *packages], default=[])
+    wanted = parser.parse_args().packages or packages
+    rows = [row for model in MODELS if model[0] in wanted and (row := row_of(*model))]
     if rows:
         tables.show("models of public packages", rows, {"coverage": 1, "seconds": 0}, len(rows))
 
