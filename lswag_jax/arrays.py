@@ -105,13 +105,13 @@ def _origin(array: Any) -> tuple[Array | None, int]:
 
 
 def source(array: Any) -> int:
-    """The same number for rows of one stack, 0 for other arrays."""
+    """A number that rows of one stack share, 0 for other arrays."""
     stack, _ = _origin(array)
     return 0 if stack is None else id(stack)
 
 
 def home(array: Any) -> int:
-    """The same number for rows of one stack, one of its own for every other array."""
+    """A number that rows of one stack share; every other array has its own."""
     return source(array) or id(array)
 
 
@@ -162,7 +162,7 @@ def joined(pairs: Sequence[tuple[Array, Array]]) -> list[Array]:
 
 
 def as_rows(arrays: Sequence[Any]) -> list[Any]:
-    """The same arrays, like ones as rows of one stack.
+    """Makes arrays of one shape the rows of one stack.
 
     A short `jnp.stack` is slow to compile on a CPU, 0.1 to 1.4 seconds, and a long one is not.
 
@@ -255,7 +255,7 @@ def needed(jaxpr: core.Jaxpr) -> list[core.JaxprEqn]:
 
 
 def vars_of(atoms: Iterable[core.Var | core.Literal]) -> list[core.Var]:
-    """Those of a program's atoms that are no literals."""
+    """Leaves out the literals among a program's atoms."""
     return [atom for atom in atoms if not isinstance(atom, core.Literal)]
 
 

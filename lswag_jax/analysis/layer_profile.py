@@ -65,7 +65,7 @@ class LayerProfile(Proxy):
 
     @property
     def samples(self) -> bool:
-        """Its moments over samples are of |g| or of g."""
+        """Whether moments over samples are of |g| or of g."""
         return self.grad_abs
 
     def measure(self, probe: Probe) -> Parts:

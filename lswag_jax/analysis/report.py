@@ -134,7 +134,7 @@ def _gain(scores, reference, truth, options: Mapping[str, Any]) -> Row:
 
 
 def _interval(options: Mapping[str, Any], method, statistic, *arrays) -> tuple[float, float]:
-    """Of a bootstrap; NaN where none is asked for or possible."""
+    """A bootstrap interval; NaN where none is asked for or possible."""
     if not options["n"] or len(arrays[0]) < 2:
         return np.nan, np.nan
     return method(statistic, *arrays, **options)

@@ -59,7 +59,7 @@ def _tied(group: np.ndarray, weight: np.ndarray) -> float:
 
 
 def _inversions(y: np.ndarray) -> np.ndarray:
-    """Of each element, the larger ones before it and the smaller ones behind it, [n].
+    """Counts for each element the larger ones before it and the smaller ones behind it, [n].
 
     One bit at a time from the highest: among elements whose higher bits are equal, an inversion is
     a 1 before a 0. Then these are parted into zeros and ones, which keep their order.

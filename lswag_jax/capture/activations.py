@@ -130,7 +130,7 @@ def _is_bent_line(y: np.ndarray) -> bool:
 
 
 def _is_odd_and_bounded(y: np.ndarray) -> bool:
-    """tanh and its like."""
+    """Whether a curve is odd, grows and levels off, as tanh does."""
     if not _is_passing_zero(y) or not (y[len(_HALF) + 1 :] > 0).all():
         return False
     bound = y[-1]

@@ -59,7 +59,7 @@ class Layer:
 
     @property
     def params(self) -> Params:
-        """Its own parameters: `kernel`, the weight whatever its name, and maybe `bias`."""
+        """The layer's own parameters: `kernel`, the weight whatever its name, and maybe `bias`."""
         return self.calls[0].params
 
     @property
@@ -68,7 +68,7 @@ class Layer:
         return [(call.inputs, call.output_cotangent) for call in self.calls]
 
     def of(self, stored: Mapping[str, Array]) -> Array:
-        """Its part of an array in the shape of a stored parameter.
+        """The layer's part of an array in the shape of a stored parameter.
 
         Args:
             stored: arrays by their layer's name, see `Candidate.kernels`.

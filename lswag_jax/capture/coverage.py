@@ -52,7 +52,7 @@ class Coverage:
 
     @classmethod
     def of(cls, program: Program, batch_norm: str, statistics: Sequence[str] = ()) -> "Coverage":
-        """Of a traced network.
+        """Describes a traced network.
 
         Args:
             program: the network.
@@ -115,7 +115,7 @@ class Coverage:
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """Plain values for JSON."""
         return dataclasses.asdict(self) | {"layers": [list(layer) for layer in self.layers]}
 
     def warnings(self) -> list[str]:

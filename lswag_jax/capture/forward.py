@@ -18,7 +18,7 @@ from lswag_jax.capture.program import CUSTOM_VJP, REMATS
 
 
 def forward(function: Callable) -> Callable:
-    """The same function of arrays, which `jax.jvp` can differentiate as often as wanted.
+    """Makes a function of arrays one that `jax.jvp` can differentiate as often as wanted.
 
     Custom gradients in the body of a `while` loop stay.
 

@@ -47,7 +47,7 @@ class Leaf:
         return name if self.index is None else f"{name}[{self.index}]"
 
     def of(self, params: Mapping[str, Any]) -> Any:
-        """Its part of the stored parameters, which are given by name."""
+        """The leaf's part of the stored parameters, which are given by name."""
         array = params[self.name]
         return array if self.index is None else array[self.index]
 

@@ -159,7 +159,7 @@ def _unstack(eqn, known, shape, place, batch):
 
 
 def _along(eqn, known, shape, place, batch):
-    """Of what mixes the values along an axis: a cumulative sum, a sort, an array turned round."""
+    """Where the samples are after mixing along an axis: a cumulative sum, a sort, a reversal."""
     p = eqn.params
     axes = p["dimensions"] if "dimensions" in p else (p.get("axis", p.get("dimension")),)
     return None if place.axis in axes else place

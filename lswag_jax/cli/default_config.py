@@ -186,7 +186,7 @@ def _options(name: str) -> dict:
 
 
 def shrink(config: ConfigDict, **space_arguments) -> ConfigDict:
-    """The same run in seconds on a laptop: small images, few of them, few genotypes.
+    """Makes a run take seconds on a laptop: small images, few of them, few genotypes.
 
     Args:
         config: is changed.

@@ -169,7 +169,7 @@ def _cut(layer: Layer, *shape: int) -> list[tuple[Array, Array]]:
 
 
 def _held(layer: Layer, n: int) -> int:
-    """Of how many of n samples the gradients are held at once."""
+    """How many of n samples have their gradients held at once."""
     if layer.calls[0].inputs.ndim > 3:  # feature maps
         return _few(n)
     largest = max(param.nbytes for param in layer.params.values())

@@ -78,7 +78,10 @@ def _trainability(probe: Probe, batch: int) -> Array:
 
 
 def _largest_singular_value(g_in: Array, g_out: Array) -> Array:
-    """Of g_in' g_out / N, N positions of the coarser map, to which the finer one is gathered."""
+    """The largest singular value of g_in' g_out / N.
+
+    N positions are those of the coarser map, to which the finer one is gathered.
+    """
     if g_in.ndim == g_out.ndim > 3:
         coarse = tuple(map(min, g_in.shape[-3:-1], g_out.shape[-3:-1]))
         g_in, g_out = _gathered(g_in, coarse), _gathered(g_out, coarse)

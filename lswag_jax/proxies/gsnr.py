@@ -47,7 +47,7 @@ class Gsnr(LayerSum):
 
     @property
     def batches(self) -> int:
-        """Its mini-batches."""
+        """The mini-batches."""
         return self.n_batches
 
     def arrays(self, probe: Probe, i: int) -> tuple[Array]:

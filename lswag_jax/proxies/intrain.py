@@ -151,7 +151,7 @@ def _log_participation(c_CxC: Array, channels: Array) -> Array:
 
 
 def _of_norm(probe: Probe, norm: tape.Layer) -> list[tuple[Array, Any]]:
-    """The same of a normalisation."""
+    """The term of a normalisation layer."""
     gradients = norm.gradient(tuple(norm.params), norm.pairs)
     return [(g, _active_features(probe, norm.calls[0], g)) for g in gradients.values()]
 

@@ -81,17 +81,17 @@ class LSwag(Proxy):
 
     @property
     def samples(self) -> bool | None:
-        """Its moments over samples are of |g| or of g."""
+        """Whether moments over samples are of |g| or of g."""
         is_read = "gradients" in self.passes and self.var_over == "sample"
         return self.grad_abs if is_read else None
 
     @property
     def batches(self) -> int:
-        """Its mini-batches, where the variance is over those."""
+        """The mini-batches, where the variance is over those."""
         return self.n_batches if self.var_over == "minibatch" else 1
 
     def layers_read(self, bin_range: BinRange) -> np.ndarray:
-        """Those that the window can reach."""
+        """The layers that the window can reach."""
         return can_be_in(bin_range(self.bins), self.window)
 
     def measure(self, probe: Probe) -> Parts:

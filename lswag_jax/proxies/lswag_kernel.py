@@ -167,7 +167,7 @@ def gradient_gram(layer: Layer) -> Array:
 
 
 def coupled_grams(tape: Tape) -> dict[str, Array]:
-    """The same of each layer where samples interact: a backward pass a loss; holds all gradients.
+    """Kernels of each layer where samples interact: a backward pass a loss; holds all gradients.
 
     Args:
         tape: with gradients, of a network that is differentiated through its statistics.

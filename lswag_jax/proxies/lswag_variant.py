@@ -85,7 +85,7 @@ class LSwagVariant(LSwag):
             raise ValueError("include_bias of lswag cannot be combined with layers='split_qkv'.")
 
     def layers_read(self, bin_range: BinRange) -> np.ndarray:
-        """Those that the window can reach; normalisation layers have no range."""
+        """The layers that the window can reach; normalisation layers have no range."""
         window = None if self.include_norm else self.window
         return can_be_in(bin_range(self.bins), window)
 
@@ -219,7 +219,7 @@ def _block_depths(probe: Probe, bins: Array, possible: np.ndarray) -> tuple[list
 
 
 def thirds(kernel: Moments) -> list[Moments]:
-    """Those of queries, keys and values.
+    """Cuts the moments of a qkv kernel into those of queries, keys and values.
 
     Args:
         kernel: of a layer's kernel [D, 3, H, K] or [D, 3 W].
@@ -231,8 +231,8 @@ def thirds(kernel: Moments) -> list[Moments]:
     if len(shape) == 4 and shape[1] == 3:
         return [Moments(*(m[:, part] for m in kernel)) for part in range(3)]
     if len(shape) == 2 and shape[1] % 3 == 0:
-        thirds = zip(*(jnp.split(m, 3, axis=1) for m in kernel), strict=True)
-        return [Moments(*third) for third in thirds]
+        parts = zip(*(jnp.split(m, 3, axis=1) for m in kernel), strict=True)
+        return [Moments(*part) for part in parts]
     raise ValueError(
         "layers='split_qkv' of lswag needs kernels of qkv of shape [inputs, 3, heads, head_dim] or "
         f"[inputs, 3 * width], got {shape}."

@@ -36,7 +36,7 @@ class ZiCo(Proxy):
 
     @property
     def batches(self) -> int:
-        """Its mini-batches."""
+        """The mini-batches."""
         return self.n_batches
 
     def measure(self, probe: Probe) -> Parts:

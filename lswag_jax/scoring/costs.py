@@ -47,7 +47,7 @@ class Costs:
         return measure(self.space, genotype, self.proxies) if known is None else known
 
     def agreed(self, genotype: Any) -> dict[str, float]:
-        """The same, measured by the first process of a job for all; it is kept in the archive."""
+        """Costs that the first process of a job measures for all; they are kept in the archive."""
         name = self.space.format(genotype)
         # Of a job that was resumed only the first process has read what was known.
         self.known[name] = devices.on_first(lambda: self._kept(name, genotype))

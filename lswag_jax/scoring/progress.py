@@ -177,7 +177,7 @@ def _of_rich(title: str, total: int) -> Iterator[Show]:
 
 @contextmanager
 def _of_tqdm(title: str, total: int) -> Iterator[Show]:
-    """The same, of tqdm."""
+    """A bar of tqdm."""
     with extra("cli"):
         from tqdm import tqdm
 

@@ -92,7 +92,7 @@ class RandomOptions(SearchOptions):
         return len(self.own(range(self.num)))
 
     def own(self, genotypes: Sequence[Any]) -> Sequence[Any]:
-        """Of all genotypes those of the shard."""
+        """The shard's genotypes among all."""
         return self.shard.share(genotypes) if self.shard else genotypes
 
 

@@ -78,7 +78,7 @@ def _outputs(program: core.ClosedJaxpr, key: jax.Array) -> list[jax.Array]:
 
 
 def _kind_of_draw(eqn: core.JaxprEqn) -> Hashable:
-    """The same for draws of one kind and shape, and for keys that are made of numbers."""
+    """A value that draws of one kind and shape share, and so do keys that are made of numbers."""
     shapes = tuple(str(atom.aval) for atom in eqn.invars)
     if eqn.primitive.name == "random_fold_in":
         return "fold_in", shapes

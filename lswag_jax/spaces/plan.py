@@ -155,7 +155,7 @@ class Plan:
 
     @functools.cached_property
     def weight_layers(self) -> tuple[Layer, ...]:
-        """Those layers that proxies call weight layers, absent ones too."""
+        """The layers that proxies call weight layers, absent ones too."""
         return self._gather("weight_layers", WEIGHTED)
 
     @functools.cached_property

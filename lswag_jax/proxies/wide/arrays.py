@@ -69,7 +69,7 @@ def grown(mantissa: Array, exponent: Array | None, bits: float) -> Wide:
 
 
 def normalised(x: Wide) -> Wide:
-    """The same value with an exponent and the largest mantissa in [1/2, 1)."""
+    """Rescales so that the largest mantissa is in [1/2, 1)."""
     if x.is_scale_free:
         return Wide(x.mantissa, jnp.full((), NOTHING, jnp.int32))
     if x.fill is not None:  # known while tracing
@@ -109,7 +109,7 @@ def shifted(m: Array, by: Array) -> Array:
 
 
 def once(exponent: Array) -> Array:
-    """The same, in a form that XLA computes once.
+    """Keeps XLA from computing a value more than once.
 
     What is cheap, as sums and maxima are, it repeats in all that depends on it: in a deep network a
     program of quadratic size. A division it takes for expensive; this one is by 1.
@@ -118,7 +118,7 @@ def once(exponent: Array) -> Array:
 
 
 def flat(x: Wide) -> Wide:
-    """The same value with one exponent for the whole array."""
+    """Rescales to one exponent for the whole array."""
     if x.is_plain or x.power.ndim == 0:
         return x
     top = x.power.max()

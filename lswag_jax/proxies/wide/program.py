@@ -148,7 +148,7 @@ def _settled(x: Any) -> Any:
 
 
 def _scaled(x: Any) -> Any:
-    """The same with an exponent, so that all branches and turns have one structure."""
+    """Gives a value an exponent, so that all branches and turns have one structure."""
     if not isinstance(x, Wide):
         return x
     return _settled(placed(x) if x.is_plain else flat(x))

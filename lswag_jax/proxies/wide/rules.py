@@ -65,7 +65,7 @@ def _wrapped(y: Array, dtype: Any, fill: float | None = None) -> Any:
 @rule("exp", "exp2", "expm1", "log1p", "tanh", "logistic", "erf", "erfc", "sin", "cos", "tan")
 @rule("sinh", "cosh", "asin", "acos", "atan", "asinh", "acosh", "atanh", "floor", "ceil", "round")
 def _pointwise(eqn: core.JaxprEqn, operands: list) -> list:
-    """Of ordinary numbers in the working type, also where the program has a narrower one."""
+    """Applies a primitive to ordinary numbers, in the working type whatever the program's."""
     return [Wide(y) for y in bind(eqn, [ordinary(operands[0])])]
 
 
