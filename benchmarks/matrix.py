@@ -46,7 +46,6 @@ class Population:
             self.space = spaces.get(**self._case.space)
             columns = rank_cnns.read(self._case, root)
             order = np.random.default_rng(0).permutation(len(next(iter(columns.values()))))
-            order = order[: self._case.num]
             self.genotypes = [rank_cnns.genotype(self.space, columns, i) for i in order]
             target = CNN_TARGETS.get(name, "val_accuracy")
             self.truths = {name: columns[target][order]}
@@ -153,8 +152,8 @@ def show(root: pathlib.Path) -> None:
         columns = [f"{target} ({sizes[target]})" for target in targets]
         cells = [[None if np.isnan(value) else value for value in of] for of in values]
         shown = [
-            {"proxy": name} | dict(zip(columns, row, strict=True)) | {"mean": float(np.nanmean(of))}
-            for name, row, of in zip(names, cells, values, strict=True)
+            {"proxy": name} | dict(zip(columns, row, strict=True))
+            for name, row in zip(names, cells, strict=True)
         ]
         result_tables.show(title, shown, 2)
     low, high = (report.matrix(rows, key, names, targets) for key in ("rho_low", "rho_high"))
