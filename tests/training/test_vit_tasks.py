@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -81,6 +82,43 @@ def test_a_killed_benchmark_goes_on(vit_tasks, images, tmp_path, monkeypatch, ca
         table.values("cifar10", "accuracy_seed0"), [rows[0]["accuracy"], rows[2]["accuracy"]]
     )
     assert "4 networks" in table.column("cifar10", "accuracy").provenance
+
+
+def test_sub_networks_inherit(vit_tasks, images, tmp_path, monkeypatch):
+    """A super-network's accuracies are those of exact networks with the weights cut out of it."""
+    import vit_supernets
+    import vit_task_data
+
+    monkeypatch.setitem(vit_tasks.CHOICES, "mlp_ratios", (1.0, 2.0))
+    monkeypatch.setitem(vit_task_data.SOURCES, "cifar10", (str(images), "train", "test"))
+    flags = ("--tasks=cifar10", f"--workdir={tmp_path}")
+    few = ("--num=2", "--seeds=1", "--images=64", "--batch_size=64", "--steps=1")
+    call(vit_tasks, monkeypatch, *flags, *few)
+    trained = []
+    original = vit_supernets.train
+    monkeypatch.setattr(
+        vit_supernets, "train", lambda *given: trained.append(original(*given)) or trained[0]
+    )
+    call(vit_supernets, monkeypatch, *flags, "--num=2", "--batch_size=64", "--steps=20")
+    table = tables.read(tmp_path / vit_supernets.OUTPUT)
+    assert len(table.genotypes) == 4
+    recipe = vit_task_data.Recipe(
+        **json.loads((tmp_path / "config.json").read_text())["tasks"]["cifar10"]
+    )
+    space = vit_tasks.space_of(recipe, 10)
+    work = vit_tasks.Work(
+        "cifar10", recipe, (str(images), "train", "test"), SimpleNamespace(steps=1, batch_size=64)
+    )
+    batch = next(work.images[1].all_once())
+    accuracies = []
+    for text in table.genotypes:
+        g = space.parse(text)
+        logits = space.build(g).apply(space.extract(trained[0], g), batch["image"] / 255)
+        right = (logits.argmax(-1) == batch["label"]) * batch["weight"]
+        accuracies.append(right.sum() / batch["weight"].sum())
+    found = table.values("cifar10", vit_supernets.METRIC)
+    np.testing.assert_allclose(found, np.array(accuracies), atol=1e-4)
+    assert found.max() > 0.1  # better than chance, by brightness
 
 
 def test_mistakes_are_a_sentence(vit_tasks, monkeypatch, capsys):
