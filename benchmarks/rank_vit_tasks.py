@@ -31,7 +31,7 @@ PROVENANCE = "lswag_jax, seed 0, benchmarks/rank_vit_tasks.py"
 IMAGES = 64
 
 
-def score(work: vit_tasks.Work, texts: list[str]) -> list[tables.Records]:
+def score(work: vit_tasks.Work, texts: list[str], proxies: Any = "all") -> list[tables.Records]:
     """Proxies of genotypes on a task."""
     space = vit_tasks.space_of(work.recipe, work.pools[0].num_classes)
     training = work.images[0]
@@ -39,7 +39,7 @@ def score(work: vit_tasks.Work, texts: list[str]) -> list[tables.Records]:
     batch = training.batch(index)
     genotypes = [space.parse(text) for text in texts]
     table = population.score(
-        space, genotypes, batch["image"] / 255, batch["label"], "all", gradient_batch=32
+        space, genotypes, batch["image"] / 255, batch["label"], proxies, gradient_batch=32
     )
     return [
         tables.Records(work.name, name, texts, np.round(table.values(name), 12), PROVENANCE)

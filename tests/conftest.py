@@ -16,12 +16,15 @@ import gc
 import jax
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from lswag_jax.arrays import enable_x64
 from lswag_jax.scoring import clear_programs
 from tests.helpers import NO_SHARED, shared
 
 gc.set_threshold(100_000, 20, 100)
+settings.register_profile("tests", deadline=None)  # a busy machine is no failure
+settings.load_profile("tests")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 

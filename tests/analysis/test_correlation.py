@@ -27,7 +27,6 @@ def varies(*arrays) -> bool:
     return all(len(np.unique(a)) > 1 for a in arrays)
 
 
-@settings(deadline=None)
 @given(columns(2))
 def test_spearman_and_kendall_are_scipys(xy):
     x, y = xy
@@ -53,7 +52,6 @@ def test_weighted_tau_is_scipys(xy):
         assert correlation.weighted_kendall(x, y) == 0.0
 
 
-@settings(deadline=None)
 @given(columns(2), st.data())
 def test_top_overlap_is_the_mean_over_orders_of_ties(xy, data):
     """Against draws of random orders; exact where nothing ties at the border."""
@@ -137,7 +135,6 @@ def test_restricted_ranges_of_published_proxies(nasbench201, dataset, proxy, exp
     assert found == pytest.approx(expected, abs=2e-3)
 
 
-@settings(deadline=None)
 @given(columns(3))
 def test_partial_spearman_is_the_closed_form(xyz):
     x, y, z = xyz

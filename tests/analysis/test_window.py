@@ -224,14 +224,12 @@ def test_a_profile_without_a_mean_is_refused(pick):
 MEANS = st.lists(st.integers(-20, 20), min_size=10, max_size=10)
 
 
-@settings(deadline=None)
 @given(MEANS, st.integers(1, 50), st.integers(-50, 50), st.booleans())
 def test_pick_does_not_depend_on_scale_or_offset(mean, scale, offset, hull):
     mean = np.array(mean, float)
     assert window.pick(mean, hull=hull) == window.pick(mean * 2.0**scale + offset * 4, hull=hull)
 
 
-@settings(deadline=None)
 @given(MEANS)
 def test_the_hull_holds_the_longest_run(mean):
     run, hull = window.pick(mean), window.pick(mean, hull=True)

@@ -14,7 +14,7 @@ def distinct(bits_BxU):
     return len(np.unique(bits_BxU.T, axis=0))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_count_is_exact(data):
     samples = data.draw(st.sampled_from([1, 3, 31, 32, 33, 64, 65, 96, 128]))

@@ -32,7 +32,7 @@ def random_spaces(draw):
 
 
 @given(random_spaces(), st.integers(0, 2**32), st.floats(0, 1), st.floats(0, 1))
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 def test_operators_stay_in_the_space(space, seed, m_prob, s_prob):
     rng = np.random.default_rng(seed)
     a, b = space.sample(rng, 2)
@@ -46,7 +46,7 @@ def test_operators_stay_in_the_space(space, seed, m_prob, s_prob):
 
 
 @given(random_spaces(), st.integers(0, 2**32), st.booleans())
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 def test_archive_is_legal_and_without_duplicates(space, seed, evolve):
     sizes = [space.num_params(g) for g in space.sample(np.random.default_rng(seed), 50)]
     windows = {"params_window": tuple(np.quantile(sizes, (0.1, 0.9))), "patience": 200}

@@ -121,7 +121,7 @@ def test_counts_of_vitbench(shared_data):
         assert space.macs(g) == int(row["macs_c100_calc"])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1))
 def test_operators_stay_in_the_space(seed):
     rng = np.random.default_rng(seed)

@@ -76,7 +76,7 @@ def test_notations():
     assert Genotype.from_naslib(np.array(g.to_naslib())) == g
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1))
 def test_operators_stay_in_the_space(seed):
     rng = np.random.default_rng(seed)
@@ -99,7 +99,7 @@ def sorted_inputs(node):
     [(0, {"m_prob": 1.0, "s_prob": 0.0}), (1, {"m_prob": 0.0, "s_prob": 0.1})],
     ids=["operation", "input"],
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_mutation_changes_one_edge(part, probs, seed):
     rng = np.random.default_rng(seed)

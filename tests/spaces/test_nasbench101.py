@@ -108,7 +108,7 @@ def test_channel_rule():
     assert vertex_channels([[0, 1], [0, 0]], 64, 128) == (64, 128)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1))
 def test_operators_stay_in_the_space(seed):
     rng = np.random.default_rng(seed)

@@ -25,7 +25,7 @@ PROXIES = ("lswag", "swap", "l2_norm", "params")
 
 
 @pytest.mark.parametrize("space", SUPERNETS[:2], ids=lambda s: s.name)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_genotypes(space, seed):
     rng = np.random.default_rng(seed)

@@ -80,7 +80,7 @@ def test_parameters_of_the_goldens():
 
 
 @SPACES
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1))
 def test_operators_stay_in_the_space(space, seed):
     rng = np.random.default_rng(seed)
