@@ -83,15 +83,16 @@ def score(name: str, arguments: argparse.Namespace) -> None:
     """Adds to a case's table the proxies that it lacks."""
     found, path = Population(name, pathlib.Path(arguments.data)), SCORES / f"{name}.csv.gz"
     known = {r.metric: r for r in tables.read(path).records()} if path.is_file() else {}
-    genotypes = list(dict(zip(found.texts, found.genotypes, strict=True)).values())
-    genotypes = genotypes[: arguments.num]
-    texts = {found.space.format(g) for g in genotypes}
+    # Networks that have scores come first.
+    texts = list(dict.fromkeys(text for r in known.values() for text in r.genotypes))
+    texts = list(dict.fromkeys([*texts, *found.texts]))[: arguments.num]
+    genotypes = list(map(found.space.parse, texts))
     wanted = arguments.proxies.split(",") if arguments.proxies else proxies.names()
     missing = [
         proxy
         for proxy in wanted
         if (arguments.proxies or proxy not in LEFT_OUT)
-        and not (proxy in known and texts <= set(known[proxy].genotypes))
+        and not (proxy in known and set(texts) <= set(known[proxy].genotypes))
     ]
     if not missing:
         return
@@ -111,12 +112,17 @@ def score(name: str, arguments: argparse.Namespace) -> None:
     for proxy in table:
         values = np.round(table.values(proxy), 12)
         own = Records(name, proxy, table.ids, values, save_scores.PROVENANCE)
-        known.setdefault(proxy, own)
-        if proxy in missing:
-            known[proxy] = own
+        known[proxy] = joined(known[proxy], own) if proxy in known else own
     GroundTruth.from_records(known.values()).write(path)
     seconds = np.median(table.column("seconds"))
     print(f"{name}: {len(missing)} proxies of {len(genotypes)} networks, {seconds:.1f} s each")
+
+
+def joined(old: Records, new: Records) -> Records:
+    """What was there, and values of networks that it lacks."""
+    values = dict(zip(new.genotypes, new.values, strict=True))
+    values |= dict(zip(old.genotypes, old.values, strict=True))
+    return old._replace(genotypes=list(values), values=np.array(list(values.values())))
 
 
 def ranked(name: str, root: pathlib.Path) -> list[dict]:
