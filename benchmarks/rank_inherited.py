@@ -38,9 +38,7 @@ def main() -> None:
         if name in {record.dataset for record in found}:
             continue
         recipe = vit_task_data.Recipe(**config["tasks"][name])
-        default, *splits = vit_task_data.SOURCES[recipe.images]
-        source = (default.format(data=arguments.data), *splits)
-        work = vit_tasks.Work(name, recipe, source, arguments)
+        work = vit_tasks.work_of(name, recipe, arguments)
         found += rank_vit_tasks.score(work, texts, PROXIES)
         tables.GroundTruth.from_records(found).write(OUTPUT)
         print(f"{name} is scored", flush=True)

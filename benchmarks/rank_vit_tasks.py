@@ -63,10 +63,8 @@ def main() -> None:
     for name, recipe in config["tasks"].items():
         if name in {record.dataset for record in found}:
             continue
-        recipe = vit_task_data.Recipe(**recipe)
-        default, *splits = vit_task_data.SOURCES[recipe.images]
-        source = (default.format(data=arguments.data), *splits)
-        found += score(vit_tasks.Work(name, recipe, source, arguments), config["genotypes"])
+        work = vit_tasks.work_of(name, vit_task_data.Recipe(**recipe), arguments)
+        found += score(work, config["genotypes"])
         tables.GroundTruth.from_records(found).write(output)
         print(f"{name} is scored", flush=True)
     trained = of_tasks(

@@ -144,9 +144,7 @@ def main() -> None:
         if name in {record.dataset for record in found}:
             continue
         recipe = vit_task_data.Recipe(**config["tasks"][name])
-        default, *splits = vit_task_data.SOURCES[recipe.images]
-        source = (default.format(data=arguments.data), *splits)
-        found.append(make(vit_tasks.Work(name, recipe, source, arguments), texts, arguments))
+        found.append(make(vit_tasks.work_of(name, recipe, arguments), texts, arguments))
         tables.GroundTruth.from_records(found).write(output)
     rows = [
         row for row in read_rows(folder / vit_tasks.ROWS)[0] if np.isfinite(float(row["accuracy"]))

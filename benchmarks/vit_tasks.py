@@ -22,7 +22,7 @@ import math
 import pathlib
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -209,6 +209,13 @@ class Work:
         return sums["top1"] / sums["count"], sums["loss"] / sums["count"]
 
 
+def work_of(name: str, recipe: Recipe, arguments, sources: Mapping[str, str] = {}) -> Work:
+    """A task with its images, of a source of one's own or of `--data`."""
+    default, *splits = SOURCES[recipe.images]
+    where = sources.get(recipe.images, default).format(data=arguments.data)
+    return Work(name, recipe, (where, *splits), arguments)
+
+
 def make(arguments) -> list[dict[str, Any]]:
     """Trains what is missing, and returns the rows.
 
@@ -226,9 +233,7 @@ def make(arguments) -> list[dict[str, Any]]:
     }
     folder, works = pathlib.Path(arguments.workdir), {}
     for name, recipe in recipes.items():
-        default, *splits = SOURCES[recipe.images]
-        where = arguments.source.get(recipe.images, default).format(data=arguments.data)
-        works[name] = Work(name, recipe, (where, *splits), arguments)
+        works[name] = work_of(name, recipe, arguments, arguments.source)
     with Archive(folder, config, name=ROWS) as archive:
         report = Progress(len(archive), arguments.seeds * len(texts) * len(works))
         done = {row["id"] for row in archive}
