@@ -25,7 +25,7 @@ import vit_tasks
 from lswag_jax.analysis import correlation, tables
 from lswag_jax.runs.archive import read_rows
 from lswag_jax.spaces import AutoFormer
-from lswag_jax.training import supernet
+from lswag_jax.training import supernet, supernet_step
 from lswag_jax.training.augment import AugmentOptions
 from lswag_jax.training.optimizer import make_optimizer, make_schedule
 from lswag_jax.training.step import (
@@ -33,7 +33,6 @@ from lswag_jax.training.step import (
     StepOptions,
     init_state,
     make_eval_step,
-    make_train_step,
 )
 
 OUTPUT = "inherited.csv.gz"
@@ -46,7 +45,9 @@ def train(space: AutoFormer, problem: Problem, work: vit_tasks.Work, arguments) 
     options, optimizer_options = StepOptions(), vit_tasks.OPTIMIZER
     schedule = make_schedule(optimizer_options, arguments.steps, arguments.steps)
     optimizer = make_optimizer(optimizer_options, schedule)
-    step = jax.jit(make_train_step(problem, optimizer, AugmentOptions(), options), donate_argnums=0)
+    step = supernet_step.train_step(
+        space, problem, optimizer, AugmentOptions(), options, arguments.steps
+    )
     variables, key = vit_tasks.elastic(space, SEED)
     state = init_state(variables, optimizer, options)
 

@@ -65,10 +65,10 @@ class Devices:
         """A tree with a copy on every device."""
         return jax.device_put(tree, self._whole)
 
-    def divide(self, batch: Batch) -> dict[str, jax.Array]:
-        """A batch, its examples divided; genotypes go to every device."""
+    def divide(self, batch: Batch) -> dict[str, Any]:
+        """A batch, its examples divided; genotypes, the same everywhere, stay on the host."""
         return {
-            key: jax.device_put(value, self._whole if key == "encoded" else self._each)
+            key: value if key == "encoded" else jax.device_put(value, self._each)
             for key, value in batch.items()
         }
 
@@ -115,7 +115,7 @@ def fit(
 
     Args:
         state: before the first step.
-        train_step: see `step.make_train_step`; is jitted here.
+        train_step: a jitted `step.make_train_step`, or `supernet_step.train_step`.
         batches: of the number of the first step, see `Pipeline.training`.
         key: of all random numbers on the device.
         options: see `LoopOptions`.
@@ -140,7 +140,7 @@ def fit(
         state = checkpoints.restore(state) or state
     step = int(state.step)
     watch = _Watch(step, options, schedule, metrics, progress)
-    train_step, found = jax.jit(train_step, donate_argnums=0), {}
+    found = {}
     stream = batches(step) if step < options.total_steps else iter(())
     while step < options.total_steps:
         try:

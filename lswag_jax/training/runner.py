@@ -16,7 +16,7 @@ from lswag_jax.files import dump_row
 from lswag_jax.options import BelowOne, Checked, Count, Natural, Seed, typed
 from lswag_jax.runs import Archive
 from lswag_jax.spaces import Space
-from lswag_jax.training import inherit, loop, model_files, supernet
+from lswag_jax.training import inherit, loop, model_files, supernet, supernet_step
 from lswag_jax.training.augment import AugmentOptions
 from lswag_jax.training.checkpoints import Checkpoints
 from lswag_jax.training.input_pipeline import Pipeline
@@ -167,10 +167,13 @@ def _fit(
     init_key, key = jax.random.split(jax.random.key(options.seed))
     variables = inherit.inherited(space, genotype, options.init, init_key)
     batches, eval_step = pipeline.training, make_eval_step(problem)
+    how = problem, optimizer, options.augment, options.step
     if genotype is None:
+        step = supernet_step.train_step(space, *how, steps.total_steps)
         batches = supernet.with_genotypes(batches, space, options.step.accumulate, options.seed)
         evaluate = supernet.make_evaluate(eval_step, held.validation, space, options.seed, devices)
     else:
+        step = jax.jit(make_train_step(*how), donate_argnums=0)
         evaluate = loop.make_evaluate(eval_step, held.validation, devices)
     sizes = {}
     if genotype is not None:
@@ -178,7 +181,7 @@ def _fit(
     metrics.write("start", 0, sizes)  # from here on the folder is this run's
     state, scores = loop.fit(
         init_state(variables, optimizer, options.step),
-        make_train_step(problem, optimizer, options.augment, options.step),
+        step,
         batches,
         key,
         steps,

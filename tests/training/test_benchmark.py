@@ -65,7 +65,10 @@ def test_together_is_alone(finished):
     rows = []
     loop.fit(
         step.init_state(variables, optimizer, OPTIONS.step),
-        step.make_train_step(problem, optimizer, OPTIONS.augment, OPTIONS.step),
+        jax.jit(
+            step.make_train_step(problem, optimizer, OPTIONS.augment, OPTIONS.step),
+            donate_argnums=0,
+        ),
         pipelines[0].training,
         key,
         loop.LoopOptions(6, 3, 3, 3, 3),

@@ -31,7 +31,10 @@ def fit(rows, checkpoints=None, rate=0.02, batches=None, options=OPTIONS, device
     pipeline = Pipeline(pool(), 8, 1, 8, AUGMENT)
     return loop.fit(
         step.init_state(variables, optimizer, StepOptions(ema=0.5)),
-        step.make_train_step(problem, optimizer, AUGMENT, StepOptions(ema=0.5)),
+        jax.jit(
+            step.make_train_step(problem, optimizer, AUGMENT, StepOptions(ema=0.5)),
+            donate_argnums=0,
+        ),
         batches or pipeline.training,
         jax.random.key(1),
         options,

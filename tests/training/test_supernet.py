@@ -5,7 +5,9 @@ import functools
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from lswag_jax import data, search, spaces
@@ -14,7 +16,7 @@ from lswag_jax.cli import loading
 from lswag_jax.cli import search as search_binary
 from lswag_jax.cli.default_config import default_config
 from lswag_jax.spaces import AutoFormer
-from lswag_jax.training import inherit, model_files, runner, step, supernet
+from lswag_jax.training import inherit, model_files, runner, step, supernet, supernet_step
 from lswag_jax.training.augment import AugmentOptions
 from lswag_jax.training.optimizer import OptimizerOptions
 from lswag_jax.training.runner import TrainOptions
@@ -57,6 +59,38 @@ def test_a_sub_network_is_its_own_network(model):
             encoded = {k: v[0] for k, v in supernet.encode(SPACE, [g]).items()}
             own = SPACE.build(g).apply(SPACE.extract(variables, g), images)
             np.testing.assert_allclose(elastic(variables, images, encoded), own, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["heads of 8", "relative", "split"])
+def test_a_step_in_a_corner_is_one_of_the_whole(kind):
+    """Training by programs of the widths and depths equals that by one, stochastic depth too."""
+    split, relative = kind == "split", kind == "relative"
+    space = dataclasses.replace(
+        SPACE, head_dim=None if split else 8, relative_position=relative, depths=(1, 2, 3)
+    )
+    problem = step.Problem(space.network().clone(drop_path=0.5), 4, (0.5,), (0.25,))
+    optimizer, options = optax.sgd(0.1), StepOptions(accumulate=2)
+    variables = inherit.initial(space, None, jax.random.key(0))
+    texts = ("12/1/2", "12/1,2,1/3,2,2", "24/2,1/3,2", "24/1,1,2/2,3,3")
+    states = []
+    for steps in (1, 10**6):
+        run = supernet_step.train_step(space, problem, optimizer, AugmentOptions(), options, steps)
+        state = step.init_state(jax.tree.map(jnp.array, variables), optimizer, options)
+        rng = np.random.default_rng(0)
+        for text in texts:
+            batch = {
+                "image": rng.integers(0, 256, (8, *space.image_shape), np.uint8),
+                "label": rng.integers(0, 4, 8),
+                "encoded": supernet.encode(space, [space.parse("12/1/2"), space.parse(text)]),
+            }
+            state, _ = run(state, batch, jax.random.key(1))
+        states.append(state)
+    assert not np.allclose(
+        states[0].params["head"]["kernel"], variables["params"]["head"]["kernel"]
+    )
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, atol=1e-6), states[0].params, states[1].params
+    )
 
 
 def test_only_the_weights_of_a_genotype_are_trained():
