@@ -10,7 +10,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from lswag_jax import own
-from lswag_jax.cli import configs, progress
+from lswag_jax.cli import configs, loading, progress
 from lswag_jax.files import one_line
 
 USER_ERRORS = (ValueError, OSError, ImportError, MemoryError)
@@ -145,6 +145,9 @@ def _loaded(config: flags.FlagHolder, name: str, example: str) -> ConfigDict:
         raise ValueError(f"get_config of {path} must return a ConfigDict, got {kind}.")
     if "seed" in config.value:
         check(ScoreOptions, {"seed": config.value.seed})
+    for section in ("score", "profile"):  # also where another binary would read it
+        if section in config.value:
+            loading.check_number(f"{section}.num", config.value[section].num)
     if name not in config.value:
         raise ValueError(f"{path} is no config of lswag-{name}: give one such as {example}.")
     _set_own_space(config.value, config_flags.get_override_values(flags.FLAGS["config"]))

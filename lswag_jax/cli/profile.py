@@ -33,7 +33,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     picker = config.profile.picker
     if picker not in pickers:
         raise ValueError(f"profile.picker must be one of {tuple(pickers)}, got {picker!r}.")
-    loading.check_number("profile.num", config.profile.num)
+    pickers[picker]([0.0, 1.0])  # a bad tau is told before the work
     options = config.options.lswag
     proxy = layer_profile.LayerProfile(
         config.profile.statistic, options.grad_abs, options.ddof, options.bins

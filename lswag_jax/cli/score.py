@@ -77,7 +77,6 @@ def load_genotypes(config: ConfigDict, space) -> list:
     from lswag_jax import runs
 
     if not config.score.genotypes:
-        loading.check_number("score.num", config.score.num)
         genotypes = runs.draw(space, np.random.default_rng(config.seed), config.score.num)
         if short := runs.shortage(space, len(genotypes), config.score.num):
             logging.warning("%s", short)

@@ -122,6 +122,8 @@ CASES = {
         "n_bins must be a text or",
     ),
     "networks": ("profile", (*SMALL, f"--config.profile.num={LONG}"), "profile.num must be from 1"),
+    "another's networks": ("search", (*SEARCH, "--config.score.num=-3"), "score.num must be from"),
+    "tau": ("profile", (*SMALL, "--config.profile.tau=-1"), "tau of pick must be a number of at"),
     "a table cut off": ("report", ("{}/correlated",), "correlation.csv cannot be read as a table"),
     "not for this": ("report", ("{}/correlated", "--by=swap"), "--by, --proxies, --again and --tr"),
     "rows without a column": ("report", ("{}/run",), "row 'a' of scores lacks params, macs"),
