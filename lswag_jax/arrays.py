@@ -219,6 +219,13 @@ def shaped(atom: core.Var | core.Literal) -> ShapedArray:
     return cast(ShapedArray, atom.aval)
 
 
+REMATS = ("checkpoint", "remat", "remat2")
+CUSTOM_VJP = ("custom_vjp_call", "custom_vjp_call_jaxpr")
+CUSTOM = ("custom_jvp_call", *CUSTOM_VJP)
+JITS = ("jit", "pjit")
+CALLS = (*JITS, "closed_call", "core_call", *REMATS, *CUSTOM)  # equations that run one program
+
+
 def bodies(eqn: core.JaxprEqn) -> list[core.ClosedJaxpr]:
     """Programs that an equation runs, of a call the one that it calls.
 

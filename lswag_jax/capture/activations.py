@@ -17,7 +17,7 @@ from jax.extend import core
 from scipy import special
 
 from lswag_jax import marks
-from lswag_jax.arrays import bodies, evaluate, shaped
+from lswag_jax.arrays import CALLS, bodies, evaluate, shaped
 
 _HALF = np.geomspace(1e-2, 200, 28)
 _GRID = np.concatenate([-_HALF[::-1], [0.0], _HALF])
@@ -56,7 +56,6 @@ _NUMPY: Mapping[str, Callable] = {
 _SAME = ("convert_element_type", "copy", "copy_p", "stop_gradient", "reduce_precision")
 _SAME += ("optimization_barrier",)
 _MOVES = ("reshape", "broadcast_in_dim", "squeeze", "transpose")  # they change no value
-_CALLS = ("jit", "pjit", "custom_jvp_call", "custom_vjp_call", "checkpoint", "remat", "remat2")
 
 
 def curve(eqn: core.JaxprEqn, operands: Sequence[np.ndarray | None]) -> np.ndarray | None:
@@ -78,7 +77,7 @@ def curve(eqn: core.JaxprEqn, operands: Sequence[np.ndarray | None]) -> np.ndarr
             return np.asarray(known[0] ** float(eqn.params["y"]))
         if name in _NUMPY:
             return np.asarray(_NUMPY[name](*known))
-        if name not in _CALLS:
+        if name not in CALLS:
             return None
         step = lambda eqn, operands: [curve(eqn, operands)] * len(eqn.outvars)  # noqa: E731
         return evaluate(bodies(eqn)[0], operands, step, _number)[0]

@@ -13,8 +13,7 @@ import jax
 from jax import lax
 from jax.extend import core
 
-from lswag_jax.arrays import bind, bodies, evaluate
-from lswag_jax.capture.program import CUSTOM_VJP, REMATS
+from lswag_jax.arrays import CUSTOM_VJP, REMATS, bind, bodies, evaluate
 
 
 def forward(function: Callable) -> Callable:

@@ -16,8 +16,7 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
-from lswag_jax.arrays import bind, rows, shaped, stacked
-from lswag_jax.capture.program import CUSTOM
+from lswag_jax.arrays import CUSTOM, bind, rows, shaped, stacked
 
 Array = jax.Array
 Place = tuple[int, int]  # of a value in a turn: its equation, and which of the outputs

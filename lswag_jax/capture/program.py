@@ -14,16 +14,12 @@ from jax.core import Tracer
 from jax.extend import core
 
 from lswag_jax import marks
-from lswag_jax.arrays import bind, bodies, evaluate, needed, shaped, vars_of
+from lswag_jax.arrays import CUSTOM, JITS, REMATS, bind, bodies, evaluate, needed, shaped, vars_of
 from lswag_jax.capture.activations import is_activation_call
 
 Array = jax.Array
 MARK = "lswag_jax_mark"  # of norms, feature maps and the end of what is scored
 PRODUCTS = ("dot_general", "conv_general_dilated")
-_JITS = ("jit", "pjit")
-REMATS = ("checkpoint", "remat", "remat2")
-CUSTOM_VJP = ("custom_vjp_call", "custom_vjp_call_jaxpr")
-CUSTOM = ("custom_jvp_call", *CUSTOM_VJP)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +74,7 @@ def flatten(function: Callable, params: Sequence[Array], *others: Any, dead: boo
 
 def name_of(eqn: core.JaxprEqn) -> str:
     """Name of the function that a call equation calls."""
-    return eqn.params.get("name", "") if eqn.primitive.name in _JITS else ""
+    return eqn.params.get("name", "") if eqn.primitive.name in JITS else ""
 
 
 def place_of(eqn: core.JaxprEqn) -> str:
@@ -187,7 +183,7 @@ def _known(index: Any) -> int | None:
 def _inlined(eqn: core.JaxprEqn, operands: list[tuple]) -> core.ClosedJaxpr | None:
     """The body of a call that is run equation by equation."""
     kind = eqn.primitive.name
-    if kind in _JITS:
+    if kind in JITS:
         if name_of(eqn).startswith((MARK, marks.LAYER, marks.ACTIVATION)):
             return None
         return None if is_activation_call(eqn) else eqn.params["jaxpr"]

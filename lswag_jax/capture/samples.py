@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.extend import core
 
-from lswag_jax.arrays import shaped
+from lswag_jax.arrays import CALLS, bodies, shaped
 
 Array = jax.Array
 
@@ -78,12 +79,37 @@ def places(eqn: Any, known: Sequence[Place | None], batch: int) -> list[Place | 
     ]
     if not operands:
         return [None] * len(eqn.outvars)
-    shape, place = operands[0]
+    found = _places(eqn, known, operands, batch)
+    if batch == 1:  # none are mixed, and any axis holds the one
+        shapes = [shaped(v).shape for v in eqn.outvars]
+        found = [at or _of_one(shape) for at, shape in zip(found, shapes, strict=True)]
+    return found
+
+
+def _places(eqn, known, operands: Sequence[tuple], batch: int) -> list[Place | None]:
+    """`places` by the rule of the equation's kind; `operands` are shapes and places of those."""
+    if eqn.primitive.name in CALLS:
+        return _called(bodies(eqn)[0].jaxpr, known, batch)
     rule = _RULES.get(eqn.primitive.name)
     if rule is not None:
-        found = rule(eqn, known, shape, place, batch)
-        return [found] * len(eqn.outvars)
+        shape, place = operands[0]
+        return [rule(eqn, known, shape, place, batch)] * len(eqn.outvars)
     return [_alike(shaped(v).shape, operands, batch) for v in eqn.outvars]
+
+
+def _of_one(shape: tuple) -> Place | None:
+    """A place of a single sample."""
+    axis = shape.index(1) if 1 in shape else 0
+    return Place(axis, shape[axis]) if shape else None
+
+
+def _called(body: Any, known: Sequence[Place | None], batch: int) -> list[Place | None]:
+    """Places in the outputs of a call's program."""
+    found = dict(zip(body.invars, known, strict=True))
+    for eqn in body.eqns:
+        inputs = [None if isinstance(v, core.Literal) else found.get(v) for v in eqn.invars]
+        found.update(zip(eqn.outvars, places(eqn, inputs, batch), strict=True))
+    return [None if isinstance(v, core.Literal) else found.get(v) for v in body.outvars]
 
 
 def _alike(shape: tuple, operands: Sequence[tuple], batch: int) -> Place | None:

@@ -87,6 +87,19 @@ def bias_of_a_swapped_product(p, x):
     return p["h"].T @ relu(p["a"].T @ x.T + p["bias"][:, None])
 
 
+@jax.custom_vjp
+def cut_in_heads(x):
+    """A call with a gradient of its own, which gives an array of another rank."""
+    return x.reshape(len(x), 2, 4)
+
+
+cut_in_heads.defvjp(lambda x: (cut_in_heads(x), None), lambda _, bar: (bar.reshape(len(bar), 8),))
+
+
+def heads_by_a_call(p, x):
+    return relu(cut_in_heads(x @ p["a"]) * 2).reshape(len(x), 8) @ p["h"]
+
+
 KINDS = {  # function, samples, names of its layers
     experts_looked_up: (ROWS, ["a", "e", "h"]),
     permuted: (ROWS, ["a", "h"]),
@@ -98,6 +111,7 @@ KINDS = {  # function, samples, names of its layers
     both_signs: (ROWS, ["a", "h"]),
     as_many_tokens_as_samples: (TOKENS, ["t"]),
     as_many_stacked_as_samples: (ROWS, ["a", "h"]),
+    heads_by_a_call: (ROWS, ["a", "h"]),
 }
 SHAPES = {
     "a": (24, 8), "h": (8, 3), "e": (4, 8, 8), "s": (2, 8, 8), "r": (3, 2), "k": (2, 3, 3, 3, 4),
@@ -114,9 +128,11 @@ def network(function, params):
     return models.Function(function)({"params": params}, "frozen")
 
 
+@pytest.mark.parametrize("num", [B, 1])
 @pytest.mark.parametrize("function", KINDS, ids=lambda f: f.__name__)
-def test_gradients_of_what_is_stored(x64, function):
+def test_gradients_of_what_is_stored(x64, function, num):
     x, names = KINDS[function]
+    x, labels = x[:num], LABELS[:num]
     params = parameters({name.partition("[")[0] for name in names})
 
     @jax.jit
@@ -124,9 +140,9 @@ def test_gradients_of_what_is_stored(x64, function):
         def loss(params, x, y):
             return tape.cross_entropy(function(params, x[None]), y[None])[0]
 
-        expected = jax.vmap(jax.grad(loss), (None, 0, 0))(params, x, LABELS)
+        expected = jax.vmap(jax.grad(loss), (None, 0, 0))(params, x, labels)
         found = {}
-        for layer in tape.record(network(function, params), x, LABELS).layers:
+        for layer in tape.record(network(function, params), x, labels).layers:
             pairs = [(call.inputs[:, None], call.cotangent[:, None]) for call in layer.calls]
             one = jax.vmap(lambda pairs, layer=layer: layer.gradient(("kernel",), pairs))
             name, _, index = layer.name.partition("[")

@@ -13,6 +13,7 @@ from lswag_jax.arrays import enable_x64
 SMALL = {"image_size": 8, "num_classes": 3}
 SPACES = {
     "autoformer_tiny": {"patch_size": 4, "channels": 1},
+    "vitbench_autoformer": {"patch_size": 4, "channels": 1},  # heads split the width
     "nasbench201": {"width": 4, "cells": 1},
     "nasbench101": {"width": 8, "cells": 1},
     "darts": {"width": 4, "layers": 3},

@@ -11,13 +11,11 @@ from jax import lax
 from jax.extend import core
 from jax.interpreters import partial_eval
 
-from lswag_jax.arrays import bodies, evaluate
+from lswag_jax.arrays import CALLS, JITS, bodies, evaluate
 from lswag_jax.proxies.wide.arrays import Wide, flat, normalised, placed
 from lswag_jax.proxies.wide.rules import RULES, as_ordinary, literal
 
 Array = jax.Array
-_CALLS = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2")
-_CALLS += ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 _SMALL = 16  # equations of a function that is not worth a function of its own
 _SETTLED = 32  # bits that a mantissa may have on its way into or out of a function
 
@@ -74,7 +72,7 @@ class Evaluator:
         name = eqn.primitive.name
         if name in ("cond", "scan", "while"):
             return getattr(self, f"_{name}")(eqn, values)
-        if name in _CALLS:
+        if name in CALLS:
             return self._call(name, bodies(eqn)[0], values)
         rule = RULES.get(name)
         if rule is None or not any(isinstance(x, Wide) for x in values):
@@ -82,7 +80,7 @@ class Evaluator:
         return rule(eqn, values)
 
     def _call(self, name: str, body: core.ClosedJaxpr, values: list) -> list:
-        if name not in ("jit", "pjit") or len(body.jaxpr.eqns) <= _SMALL:
+        if name not in JITS or len(body.jaxpr.eqns) <= _SMALL:
             return self.run(body, values)
         return _function(body, self.dtype)([_settled(x) for x in values])
 
