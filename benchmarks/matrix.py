@@ -3,13 +3,15 @@
     python benchmarks/run.py matrix --data=../shared/data --cases=nb101,nb301       # scores these
     python benchmarks/run.py --save matrix --data=../shared/data --report           # tables, figure
 
-A case is a population of `rank_cnns` or `rank_vits`, its networks in their order there. The proxies
-that `benchmarks/scores/CASE.csv.gz` has not for the first `--num` networks are scored together and
-added; an interrupted run goes on from `--workdir`. The two merges and NTK, which costs 33 forward
-and backward passes where there is BatchNorm, are left out unless they are named.
+A case is a population of `rank_cnns` or `rank_vits`, its networks in their order there; with
+`_thin` behind its name, the same architectures as narrow and short networks. The proxies that
+`benchmarks/scores/CASE.csv.gz` has not for the first `--num` networks are scored together and
+added; an interrupted run goes on from `--workdir`. NTK, which costs 33 forward and backward passes
+where there is BatchNorm, and TE-NAS, which merges it, are left out unless they are named.
 """
 
 import argparse
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -27,8 +29,18 @@ from lswag_jax.scoring.table import ScoreTable
 
 SCORES = pathlib.Path(__file__).resolve().parent / "scores"
 VIT_PIXELS, VIT_BATCH = 96, (64, 16)
-CASES = (*rank_cnns.CASES, *rank_vits.CASES)
-LEFT_OUT = {"az_nas", "te_nas", "ntk"}
+FULL = (*rank_cnns.CASES, *rank_vits.CASES)
+SUFFIX = "_thin"
+SMALL = {  # of thin networks, by space
+    "nasbench201": {"width": 8, "cells": 1},
+    "nasbench101": {"width": 16, "cells": 1},
+    "darts": {"width": 8, "layers": 5},
+    "transnas_micro": {"width": 16, "decoder_width": 64},
+    "transnas_macro": {"width": 16, "decoder_width": 64},
+}
+THIN = tuple(name + SUFFIX for name in rank_cnns.CASES)
+THIN_BATCH = (64, 32)
+LEFT_OUT = {"te_nas", "ntk"}
 CNN_TARGETS = {
     "nb201_cifar10": "cifar10_test200",
     "nb201_cifar100": "cifar100_test200",
@@ -41,13 +53,17 @@ class Population:
 
     def __init__(self, name: str, root: pathlib.Path) -> None:
         self.name, self._root = name, root
-        if name in rank_cnns.CASES:
-            self._case = rank_cnns.CASES[name]
+        full = name.removesuffix(SUFFIX)
+        self._case = rank_cnns.CASES.get(full)
+        if self._case:
+            if name != full:
+                small = self._case.space | SMALL[self._case.space["name"]]
+                self._case = dataclasses.replace(self._case, space=small, batch=THIN_BATCH)
             self.space = spaces.get(**self._case.space)
             columns = rank_cnns.read(self._case, root)
             order = np.random.default_rng(0).permutation(len(next(iter(columns.values()))))
             self.genotypes = [rank_cnns.genotype(self.space, columns, i) for i in order]
-            target = CNN_TARGETS.get(name, "val_accuracy")
+            target = CNN_TARGETS.get(full, "val_accuracy")
             self.truths = {name: columns[target][order]}
             self.gradient_batch = self._case.batch[1]
             return
@@ -65,7 +81,7 @@ class Population:
 
     def batch(self) -> tuple[Any, Any]:
         """Inputs and labels."""
-        if self.name in rank_cnns.CASES:
+        if self._case:
             return rank_cnns.batch_of(self._case, self.space, self._root, 0)
         loaded = data.load_batch(
             str(self._root / "images" / self._images), VIT_BATCH[0], seed=0, channels=3,
@@ -146,7 +162,7 @@ def ranked(name: str, root: pathlib.Path) -> list[dict]:
 
 def show(root: pathlib.Path) -> None:
     """The tables and the figure."""
-    scored = [name for name in CASES if (SCORES / f"{name}.csv.gz").is_file()]
+    scored = [name for name in (*FULL, *THIN) if (SCORES / f"{name}.csv.gz").is_file()]
     rows = [row for name in scored for row in ranked(name, root)]
     names, targets, rho = report.grid(rows)
     sizes = {target: max(r["n"] for r in rows if r["dataset"] == target) for target in targets}
@@ -174,7 +190,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="../shared/data")
     parser.add_argument("--workdir", default="results/matrix")
-    parser.add_argument("--cases", default=",".join(CASES))
+    parser.add_argument("--cases", default=",".join((*FULL, *THIN)))
     parser.add_argument("--num", type=int, default=100)
     parser.add_argument("--proxies", default="", help="only these, with commas between")
     parser.add_argument("--report", action="store_true", help="score nothing")
