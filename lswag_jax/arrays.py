@@ -104,15 +104,15 @@ def _origin(array: Any) -> tuple[Array | None, int]:
     return known[1:] if known is not None and known[0]() is array else (None, 0)
 
 
-def source(array: Any) -> int:
-    """A number that rows of one stack share, 0 for other arrays."""
+def stack_id(array: Any) -> int:
+    """Id of the stack that an array is a row of; 0 for other arrays."""
     stack, _ = _origin(array)
     return 0 if stack is None else id(stack)
 
 
-def home(array: Any) -> int:
-    """A number that rows of one stack share; every other array has its own."""
-    return source(array) or id(array)
+def stack_or_array_id(array: Any) -> int:
+    """Id of the stack that an array is a row of; that of any other array itself."""
+    return stack_id(array) or id(array)
 
 
 def stacked(arrays: Sequence[Any]) -> Array:
@@ -125,7 +125,7 @@ def stacked(arrays: Sequence[Any]) -> Array:
     """
     parts: list[Array] = []
     order: list[int] = []
-    for places in alike(map(source, arrays)):  # in the order of `arrays` where each is together
+    for places in alike(map(stack_id, arrays)):  # in the order of `arrays` where each is together
         stack, _ = _origin(arrays[places[0]])
         some = [arrays[i] for i in places]
         parts.append(jnp.stack(some) if stack is None else _taken(stack, some))
@@ -158,7 +158,7 @@ def joined(pairs: Sequence[tuple[Array, Array]]) -> list[Array]:
         stacks = [stacked(arrays) for arrays in zip(*(pairs[i] for i in group), strict=True)]
         return rows(jnp.concatenate(stacks, axis=1))
 
-    return in_groups(together, [(home(a), home(b)) for a, b in pairs])
+    return in_groups(together, [(stack_or_array_id(a), stack_or_array_id(b)) for a, b in pairs])
 
 
 def as_rows(arrays: Sequence[Any]) -> list[Any]:
@@ -171,7 +171,7 @@ def as_rows(arrays: Sequence[Any]) -> list[Any]:
         [(3,), (2,), (2,)]
     """
     found = dict(enumerate(arrays))
-    own = [i for i, array in found.items() if not source(array)]
+    own = [i for i, array in found.items() if not stack_id(array)]
     for group in alike((found[i].shape, found[i].dtype) for i in own):
         places = [own[j] for j in group]
         if len(places) > 1:
@@ -196,7 +196,7 @@ def alike(keys: Iterable[Hashable], arrays: Sequence[Any] = ()) -> list[list[int
     if not arrays:
         return list(groups.values())
     return [
-        [group[j] for part in alike(source(arrays[i]) for i in group) for j in part]
+        [group[j] for part in alike(stack_id(arrays[i]) for i in group) for j in part]
         for group in groups.values()
     ]
 

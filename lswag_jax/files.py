@@ -2,13 +2,14 @@
 
 import contextlib
 import csv
+import difflib
 import io
 import json
 import os
 import pathlib
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,17 @@ def write_atomically(path: str | os.PathLike, data: str | bytes) -> None:
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def nearest_first(name: Any, known: Iterable[str]) -> str:
+    """Known names for a message, those most like `name` first.
+
+    Example:
+        >>> nearest_first("zio", ["swap", "zico"])
+        'zico, swap'
+    """
+    known = list(known)
+    return ", ".join(difflib.get_close_matches(str(name), known, n=len(known), cutoff=0.0))
 
 
 @contextlib.contextmanager

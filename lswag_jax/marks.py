@@ -61,7 +61,7 @@ def marked(name: str) -> Callable | None:
     if not name.startswith(LAYER):
         return None
     number = int(name.rpartition("_")[2])
-    function, options = next(key for key, value in _functions.items() if value == number)
+    function, options = list(_functions)[number]
     return functools.partial(function, **dict(options))
 
 

@@ -74,19 +74,19 @@ Numbers = Annotated[np.ndarray, _Numeric()]  # or what makes one
 Natural = Annotated[int, Bound(0)]
 Seed = Annotated[int, Bound(0, 2**63 - 1)]  # what JAX makes a key of
 Count = Annotated[int, Bound(1)]
-# Above these no machine makes a network, and below them it may say that its memory is too small.
+# Upper limits that no machine can build; below them memory may still run out, and says so.
 Size = Annotated[int, Bound(1, 100_000)]  # channels, classes, repeats
 ImageSize = Annotated[int, Bound(1, 10_000)]
 Depth = Annotated[int, Bound(1, 1_000)]
 MOST = 10_000_000  # networks that a call may be asked for, resamples and the like
 Number = Annotated[int, Bound(1, MOST)]
-NumberOrNone = Annotated[int, Bound(0, MOST)]  # none, for 0
+NumberOrZero = Annotated[int, Bound(0, MOST)]
 Several = Annotated[int, Bound(2)]
 NonNegative = Annotated[float, Bound(0)]
 Positive = Annotated[float, Bound(0, above=True)]
 Share = Annotated[float, Bound(0, 1)]
-BelowOne = Annotated[float, Bound(0, 1, below=True)]
-AboveZero = Annotated[float, Bound(0, 1, above=True)]
+ShareBelowOne = Annotated[float, Bound(0, 1, below=True)]
+PositiveShare = Annotated[float, Bound(0, 1, above=True)]
 
 
 class Checked:
@@ -253,12 +253,12 @@ def _allows(hint: Any, value: Any) -> bool:
         return _allows_items(origin, args[0], value)
     if _is_class(origin or hint):
         return isinstance(value, origin or hint)
-    plain = {int: numbers.Integral, float: numbers.Real, bool: bool, str: str}
-    plain |= {type(None): None, os.PathLike: os.PathLike}
-    if hint not in plain:
-        return True
     if hint is type(None):
         return value is None
+    plain = {int: numbers.Integral, float: numbers.Real, bool: bool, str: str}
+    plain[os.PathLike] = os.PathLike
+    if hint not in plain:
+        return True
     if hint is int and _is_huge(value):
         return False
     is_bool = isinstance(value, bool)  # which Python takes for an integer

@@ -85,13 +85,12 @@ def calibrate(scores: Numbers, accuracies: Numbers, level: float = 0.8) -> Calib
         )
     if np.isnan(scores).any():
         raise ValueError(f"scores must not be NaN, got {np.isnan(scores).sum()}: give them -inf.")
-    if not 0 < level < 1:
-        raise ValueError(f"level must be in (0, 1), got {level}.")
+    needed = fewest(level)  # checks the level
     ranks, trained = stats.rankdata(scores), ~np.isnan(accuracies)
     k = int(trained.sum())
-    if k < fewest(level):
+    if k < needed:
         raise ValueError(
-            f"intervals of {level:.0%} need at least {fewest(level)} trained networks, got {k}."
+            f"intervals of {level:.0%} need at least {needed} trained networks, got {k}."
         )
     x_K, y_K = ranks[trained], accuracies[trained]
     order = np.argsort(x_K, kind="stable")

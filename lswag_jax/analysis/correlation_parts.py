@@ -3,7 +3,7 @@
 import numpy as np
 
 from lswag_jax.analysis.correlation import checked, spearman
-from lswag_jax.options import AboveZero, Numbers, Size, typed
+from lswag_jax.options import Numbers, PositiveShare, Size, typed
 
 
 @typed
@@ -114,7 +114,7 @@ def within_bins(x: Numbers, y: Numbers, given: Numbers, bins: Size = 5) -> np.nd
 
 
 @typed
-def within_best(x: Numbers, y: Numbers, fraction: AboveZero) -> float:
+def within_best(x: Numbers, y: Numbers, fraction: PositiveShare) -> float:
     """Spearman's rho among the best by y, with those that tie with the last.
 
     Args:

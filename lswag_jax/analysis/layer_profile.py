@@ -14,7 +14,7 @@ import numpy as np
 
 from lswag_jax.analysis.layer_kinds import TOLD_APART, layer_kinds
 from lswag_jax.capture.tape import Layer
-from lswag_jax.options import Natural, NumberOrNone, Seed, typed
+from lswag_jax.options import Natural, NumberOrZero, Seed, typed
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
 from lswag_jax.proxies.lambda_terms import log_sum
@@ -191,7 +191,7 @@ def profile(
 
 
 @typed
-def random_genotypes(space: Space, n: NumberOrNone, seed: Seed = 0) -> list[Any]:
+def random_genotypes(space: Space, n: NumberOrZero, seed: Seed = 0) -> list[Any]:
     """The networks of `profile`, by a random stream apart from `space.sample`'s usual one.
 
     All are different; they are fewer where the space has no more.

@@ -27,7 +27,7 @@ from lswag_jax.analysis.correlation_parts import (
 from lswag_jax.analysis.tables import GroundTruth, is_accuracy
 from lswag_jax.extras import extra
 from lswag_jax.files import write_atomically
-from lswag_jax.options import NumberOrNone, Numbers, Seed, typed
+from lswag_jax.options import NumberOrZero, Numbers, Seed, typed
 
 SIZES = 5  # quantile bins of parameter counts
 Row = dict[str, Any]
@@ -40,7 +40,7 @@ def summary(
     params: Numbers | None = None,
     *,
     reference: str = "",
-    n: NumberOrNone = 1000,
+    n: NumberOrZero = 1000,
     seed: Seed = 0,
     level: float = 0.95,
 ) -> list[Row]:

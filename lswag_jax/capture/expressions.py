@@ -113,8 +113,9 @@ class Bias:
         for move in self.moves:
             y = move(y, batch)
         b = self.expression(bias, *extra)
-        return y + (b if self.dimensions is None else lax.broadcast_in_dim(
-            b, y.shape, self.dimensions))  # fmt: skip
+        if self.dimensions is not None:
+            b = lax.broadcast_in_dim(b, y.shape, self.dimensions)
+        return y + b
 
 
 @dataclasses.dataclass(frozen=True)

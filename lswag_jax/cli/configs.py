@@ -1,9 +1,9 @@
 """The config files that come with the package, found by name wherever it is installed."""
 
-import difflib
 import pathlib
 
 import lswag_jax
+from lswag_jax.files import nearest_first
 
 
 class Unknown(ValueError):
@@ -38,6 +38,5 @@ def find(text: str) -> str:
     known = sorted(file.stem for file in folder().glob("*.py"))
     name = path.removeprefix("configs/").removesuffix(".py")
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=len(known), cutoff=0.0)
-        raise Unknown(f"no config called {path}: known are {', '.join(near)}.")
+        raise Unknown(f"no config called {path}: known are {nearest_first(name, known)}.")
     return f"{folder() / name}.py{colon}{variant}"

@@ -162,7 +162,7 @@ def check_options(cls: type, section: ConfigDict, name: str, leave: Sequence[str
     from lswag_jax.options import check
 
     names = {field.name for field in dataclasses.fields(cls)} - set(leave)
-    with naming(name):
+    with in_section(name):
         check(cls, {key: value for key, value in section.items() if key in names})
 
 
@@ -178,12 +178,12 @@ def load_options(cls: type, config: ConfigDict, section: str, **more: Any) -> An
     Raises:
         ValueError: a value that is not allowed.
     """
-    with naming(section):
+    with in_section(section):
         return cls.of(config[section], **more)
 
 
 @contextlib.contextmanager
-def naming(section: str) -> Iterator[None]:
+def in_section(section: str) -> Iterator[None]:
     """Lets a message that begins with a key of a section name it in full."""
     try:
         yield

@@ -49,7 +49,8 @@ def fitted(config: ConfigDict) -> ConfigDict:
     if not data.eval_split:
         names = sources.split_names(data.source, data.data_dir or None)
         data.eval_split = next((name for name in VALIDATION if name in names), "")
-    training, validation = load_pools(config, config.train.seed)
+    # Validation images are opened too, so that a mistake in them is told before the training.
+    training, _ = load_pools(config, config.train.seed)
     if "num_classes" in config.space:  # a space of your own may have it in itself
         config.space.num_classes = config.space.num_classes or training.num_classes
     config.train.batch_size = batch_size(
@@ -65,7 +66,6 @@ def fitted(config: ConfigDict) -> ConfigDict:
         config.train.batch_size,
     )
     logging.info("warm-up %.3g of %d epochs", config.optimizer.warmup_epochs, config.train.epochs)
-    del validation  # opened, so that what is wrong with it is said before anything is trained
     return config
 
 

@@ -137,7 +137,7 @@ def _scores(
     if run.config.get("search", {}).get("strategy") == "pruning":
         facts.append("of pruning: the rows are super-networks, which no ranking is made of")
         return Report(run.config, facts, {}, [], [])
-    fitness = _fitness(run.config, by, table) or Fitness((proxies[0].key,))
+    fitness = _fitness(run.config, by) or Fitness((proxies[0].key,))
     missing = [name for name in fitness.proxies if name not in table]
     if missing:
         raise ValueError(
@@ -155,7 +155,7 @@ def _scores(
     return Report(run.config, facts, figures, [ranking, diagnosis], lines)
 
 
-def _fitness(config: dict[str, Any], by: str, table: Any) -> Any:
+def _fitness(config: dict[str, Any], by: str) -> Any:
     """What to rank by: as asked for, or as the run does; None where it does not."""
     from lswag_jax.scoring.fitness import Fitness
     from lswag_jax.scoring.objectives import Objectives

@@ -54,11 +54,11 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     space, proxies = loading.load_space(config), loading.load_proxies(config, measured)
     proxies, complete = _with_supernet(config, space, proxies)
     options, accuracies = options_of(config, shard), _accuracies(config, space)
-    scored = loading.score_options(config)
+    scored, expected = loading.score_options(config), search.total(space, options)
     start = time.perf_counter()
     batch = loading.load_data(config, space)
     seconds = {"data": time.perf_counter() - start}
-    with progress.progress_bar("search", search.total(space, options)) as show:
+    with progress.progress_bar("search", expected) as show:
         result = search.run(
             space,
             batch.images,
@@ -71,7 +71,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
                 space,
                 proxies,
                 search=_decisive(config, fitness),
-                free={"fitness": fitness.to_json(), "total": search.total(space, options)},
+                free={"fitness": fitness.to_json(), "total": expected},
             ),
             fitness=fitness,
             score_options=scored,
@@ -91,9 +91,8 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     _log_best(result, fitness)
     if accuracies is not None:
         _look_up(result, accuracies, space, config.search.truth, folder)
-    if len(result.table) < search.total(space, options) and config.search.strategy == "evolution":
-        asked = search.total(space, options)
-        logging.warning("%d networks, not %d: no more were found", len(result.table), asked)
+    if len(result.table) < expected and config.search.strategy == "evolution":
+        logging.warning("%d networks, not %d: no more were found", len(result.table), expected)
     progress.log_seconds(seconds | {"plots": time.perf_counter() - start})
     logging.info("results in %s", folder.resolve())
 
@@ -129,7 +128,7 @@ def _fitness(config: ConfigDict) -> Any:
             "search.objectives must be empty for pruning, which has search.fitness, got "
             f"{search.objectives!r}."
         )
-    with loading.naming("search"):
+    with loading.in_section("search"):
         return Objectives.parse(search.objectives)
 
 

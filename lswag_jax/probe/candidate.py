@@ -50,6 +50,11 @@ class Candidate:
         return self.make(variables, batch_norm or self.batch_norm)
 
     @property
+    def is_exact(self) -> bool:
+        """Whether this is a genotype's own network, not an elastic one."""
+        return self.sizes is None
+
+    @property
     def batch_mode(self) -> str:
         """Mode of BatchNorm for gradients of a whole mini-batch: those of training."""
         return "eval" if self.batch_norm == "eval" else "through"
@@ -132,7 +137,7 @@ class Draws:
         given one is, since the architecture has no weight there; a layer of an exact network that
         starts at zero is drawn like the others.
         """
-        is_exact = candidate.sizes is None
+        is_exact = candidate.is_exact
 
         def ones(leaf: Array) -> Array:  # an elastic scale is zero where there is no channel
             return jnp.ones_like(leaf) if is_exact else (leaf != 0).astype(leaf.dtype)

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lswag_jax.arrays import home, or_zeros, rows, stacked
+from lswag_jax.arrays import or_zeros, rows, stack_or_array_id, stacked
 from lswag_jax.capture.tape import Layer
 
 Array = jax.Array
@@ -16,7 +16,7 @@ def kind_of(layer: Layer) -> tuple:
     """What like layers have in common: all but their arrays, which are rows of the same ones."""
     leaves, structure = jax.tree.flatten(layer.anonymous())
     shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
-    return structure, shapes, home(layer.calls[0].inputs)
+    return structure, shapes, stack_or_array_id(layer.calls[0].inputs)
 
 
 def map_present(compute: Callable[[Any], Any], trees: Sequence[Any], present: Array | None) -> list:

@@ -137,8 +137,8 @@ def batch_gradients(layer: Layer, names: Sequence[str], batches: int) -> dict[st
     """
     n = len(layer.calls[0].inputs)
     check_batches(n, batches)
-    on_cpu = jax.default_backend() == "cpu"
-    return _batch_gradients(layer.anonymous(), tuple(names), batches, _few(n // batches, on_cpu))
+    k = _few(n // batches) if jax.default_backend() == "cpu" else n // batches
+    return _batch_gradients(layer.anonymous(), tuple(names), batches, k)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
@@ -177,9 +177,9 @@ def _held(layer: Layer, n: int) -> int:
     return next(k for k in range(min(n, most), 0, -1) if n % k == 0)
 
 
-def _few(n: int, few: bool = True) -> int:
-    """The largest part of n samples, up to four, whose gradients are taken at once; or all."""
-    return next(k for k in (4, 3, 2, 1) if n % k == 0) if few else n
+def _few(n: int) -> int:
+    """The largest of 4, 3, 2 and 1 that divides n: samples whose gradients are taken at once."""
+    return next(k for k in (4, 3, 2, 1) if n % k == 0)
 
 
 def moments_of(gradients_n: Array, absolute: bool = True) -> Moments:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax.arrays import home, in_groups, or_zeros, rows, stacked
+from lswag_jax.arrays import in_groups, or_zeros, rows, stack_or_array_id, stacked
 from lswag_jax.capture.tape import Activation, Layer, Loss, Tape
 from lswag_jax.probe import patterns
 from lswag_jax.probe.candidate import Candidate, Draws
@@ -175,7 +175,7 @@ class Probe:
                 gradient batch cannot be cut into n equal parts.
         """
         names = tuple(names)
-        if self._has_batches:
+        if self._batches_have_statistics:
             found = self.once(
                 ("gradients", names, batches), lambda: self._gradients_of_batches(names, batches)
             )
@@ -219,7 +219,7 @@ class Probe:
 
     def _stream(self, layer: Layer, absolute: bool) -> dict[str, Stream]:
         """The pass over the samples' gradients of a layer, for all who read it."""
-        batches = 1 if self._has_batches else self.requests.batches
+        batches = 1 if self._batches_have_statistics else self.requests.batches
 
         def compute(layer: Layer) -> dict[str, Stream]:
             return stream(layer, tuple(layer.params), absolute=absolute, batches=batches)
@@ -271,13 +271,13 @@ class Probe:
 
     def _are_present(self, names: Sequence[str]) -> Array | None:
         """Whether each layer is there, bool [n]; None for an exact network or normalisations."""
-        if isinstance(self.in_units, np.ndarray) or names[0] not in self._places:
+        if self.candidate.is_exact or names[0] not in self._places:
             return None
         return self.present[np.array([self._places[name] for name in names])]
 
     def if_present(self, i: int, compute: Callable[[], Any]) -> Any:
         """What `compute` returns, or zeros where the architecture does not have weight layer i."""
-        if isinstance(self.in_units, np.ndarray):
+        if self.candidate.is_exact:
             return compute()
         return or_zeros(self.present[i], compute)
 
@@ -291,18 +291,18 @@ class Probe:
         An elastic kernel is zero where the architecture has no weight (`Space.active_variables`).
         """
         kernel = self.kernel(i)
-        if isinstance(self.in_units, np.ndarray):
+        if self.candidate.is_exact:
             return kernel.size // channels
         return (kernel != 0).reshape(-1, channels).sum(0)
 
     @property
-    def _has_batches(self) -> bool:
+    def _batches_have_statistics(self) -> bool:
         """Whether mini-batches have statistics of their own."""
         return self.candidate.has_batch_norm and self.candidate.batch_norm != "eval"
 
     def batch_layers(self) -> list[Layer]:
         """Weight layers with the cotangents of the gradient batch's summed loss, training mode."""
-        if not self._has_batches:
+        if not self._batches_have_statistics:
             return self.layers
         return self.once("batch layers", lambda: self._batch_layers(self.images, self.labels))
 
@@ -337,7 +337,7 @@ class Probe:
         def together(group: list[int]) -> list[Array]:
             return rows(of_outputs(stacked([posts[i] for i in group])))
 
-        return in_groups(together, [(post.shape, home(post)) for post in posts])
+        return in_groups(together, [(post.shape, stack_or_array_id(post)) for post in posts])
 
     def check_positions(self, option: str) -> None:
         """Raise ValueError where sums over positions are not those of the exact network."""
@@ -360,13 +360,12 @@ class Probe:
         """Patterns of activation layers; zero patterns where they are not there."""
         pack = functools.partial(patterns.pack, threshold=threshold, binarize=binarize)
         present = jnp.asarray(self.act_units) > 0
-        is_exact = isinstance(self.act_units, np.ndarray)
 
         def together(group: list[int]) -> list[Array]:
-            some = None if is_exact else present[np.array(group)]
+            some = None if self.candidate.is_exact else present[np.array(group)]
             return map_present(pack, [values[i] for i in group], some)
 
-        return in_groups(together, [(v.shape, home(v)) for v in values])
+        return in_groups(together, [(v.shape, stack_or_array_id(v)) for v in values])
 
     def distinct(
         self, token_reduce: str = "none", threshold: float = 0.0, binarize: str = "positive"

@@ -1,11 +1,11 @@
 """Zero-cost proxies: one short file each, and the registry."""
 
 import dataclasses
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
 from lswag_jax import own
+from lswag_jax.files import nearest_first
 from lswag_jax.options import typed
 from lswag_jax.proxies.activation_proxies import Nwot, Swap
 from lswag_jax.proxies.az_nas import AzExpressivity, AzNas, AzProgressivity, AzTrainability
@@ -88,22 +88,23 @@ def get(name: str, **options: Any) -> Proxy:
             f"{', '.join(options)}."
         )
     if name not in CLASSES:
-        near = difflib.get_close_matches(str(name), CLASSES, n=len(CLASSES), cutoff=0.0)
         raise ValueError(
-            f"unknown proxy {name!r}, known are {', '.join(near)}, and module:NAME of your own."
+            f"unknown proxy {name!r}, known are {nearest_first(name, CLASSES)}, and module:NAME of "
+            "your own."
         )
-    variant = VARIANTS.get(name, CLASSES[name])
+    cls = CLASSES[name]
+    variant = VARIANTS.get(name, cls)
     known = [field.name for field in dataclasses.fields(variant)]
     for option in options:
         if option not in known:
             raise ValueError(
                 f"proxy {name} has no option {option!r}, known are {', '.join(known) or 'none'}."
             )
-    chosen, few = variant(**options), {field.name for field in dataclasses.fields(CLASSES[name])}
+    chosen = variant(**options)
+    plain = {field.name for field in dataclasses.fields(cls)}
     changed = {f.name for f in dataclasses.fields(variant) if getattr(chosen, f.name) != f.default}
-    if changed <= few:  # the proxy's own class can say it
-        return CLASSES[name](**{key: value for key, value in options.items() if key in few})
-    return chosen
+    # The plain class where its options suffice, so that equal configurations are equal.
+    return cls(**{k: v for k, v in options.items() if k in plain}) if changed <= plain else chosen
 
 
 @typed

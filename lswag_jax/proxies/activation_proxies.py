@@ -48,7 +48,7 @@ class _Patterns(Proxy):
             return probe.values()
         images, weights = probe.all_images, None
         if self.images == "noise":
-            images = probe.draws.normal(f"{self.name}/images", images.shape, images.dtype)
+            images = probe.noise(f"{self.name}/images", len(images))
         if self.init == "normal01":
             weights = probe.draws.weights(self.name, probe.candidate)
         recorded = tape.record(probe.candidate.network(variables=weights), images)

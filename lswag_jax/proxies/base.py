@@ -130,6 +130,16 @@ def finish(proxy: Proxy, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
     return dict(parts) if "not_applicable" in parts else proxy.finish(parts)
 
 
+def is_attention(name: str) -> bool:
+    """Whether a layer's name ends as those of attention's linear layers do.
+
+    Example:
+        >>> is_attention("blocks_0/attn/qkv"), is_attention("blocks_0/mlp/fc1")
+        (True, False)
+    """
+    return name.rpartition("/")[2] in ("qkv", "proj", "query", "key", "value", "out")
+
+
 def where_finite(parts: Mapping[str, np.ndarray], score: np.ndarray) -> np.ndarray:
     """A score made anew on the host; NaN where the measured one is, as of logits that are none."""
     return np.where(np.isnan(np.asarray(parts.get("score", 0.0), np.float64)), np.nan, score)

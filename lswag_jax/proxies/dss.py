@@ -24,16 +24,11 @@ import numpy as np
 from lswag_jax.arrays import in_groups
 from lswag_jax.probe import Probe
 from lswag_jax.proxies import wide
-from lswag_jax.proxies.base import NotApplicable, Parts, Proxy, where_finite
+from lswag_jax.proxies.base import NotApplicable, Parts, Proxy, is_attention, where_finite
 from lswag_jax.proxies.synflow import flow, saliency
 from lswag_jax.proxies.wide import Wide
 
 Array = jax.Array
-ATTENTION = ("qkv", "proj", "query", "key", "value", "out")  # names of attention's linear layers
-
-
-def _is_attention(name: str) -> bool:
-    return name.split("/")[-1] in ATTENTION
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +41,7 @@ class _Attention(Proxy):
     gradients: ClassVar[bool] = True
 
     def _check(self, probe: Probe) -> None:
-        if not any(_is_attention(layer.name) for layer in probe.layers):
+        if not any(is_attention(layer.name) for layer in probe.layers):
             raise NotApplicable
 
     def finish(self, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -95,7 +90,7 @@ class Dss(_Attention):
 
     def _is_diverse(self, name: str, kernel: Array) -> bool:
         if self.branch == "role":
-            return _is_attention(name)
+            return is_attention(name)
         return name.endswith("qkv") or kernel.shape[0] == kernel.shape[1]
 
 
@@ -127,8 +122,9 @@ def _nuclear(pairs: Sequence[tuple[Array, Wide]]) -> list[Wide]:
 def nuclear_norms(matrices: Array) -> Array:
     """Sums [n] of the singular values of matrices [n, a, b].
 
-    With X = Q R, they are those of R, and plus and minus the eigenvalues of [[0, R], [R', 0]]: to
-    rounding of the largest, where the roots of X' X's eigenvalues have half as many digits.
+    With X = Q R they are the singular values s of R, and [[0, R], [R', 0]] has the eigenvalues +s
+    and -s: accurate to rounding of the largest, where square roots of the eigenvalues of X' X keep
+    half as many digits.
 
     Example:
         >>> (norm,) = nuclear_norms(jnp.array([[[3.0, 0.0, 0.0], [0.0, 4.0, 0.0]]]))
@@ -169,7 +165,7 @@ class AutoProxA(_Attention):
         """The score and its layers but the patch embedding and the head [L - 2]."""
         self._check(probe)
         terms = [
-            wide.total(g) if _is_attention(layer.name) else _mean_sigmoid(w, g)
+            wide.total(g) if is_attention(layer.name) else _mean_sigmoid(w, g)
             for layer, (w, g) in zip(probe.layers, saliency(probe, "off"), strict=True)
         ]
         return _parts(terms[1:-1])

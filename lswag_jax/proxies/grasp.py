@@ -49,8 +49,7 @@ class Grasp(Proxy):
         def product(scored: dict[str, Array]) -> Array:
             return total(jnp.vdot(g0[name], g) for name, g in gradient(scored).items())
 
-        hg = jax.grad(product)(
-            scored
-        )  # reverse over reverse: our convolutions have their own rules
+        # Reverse over reverse: our convolutions have their own rules.
+        hg = jax.grad(product)(scored)
         layers = jnp.stack([-(x.of(scored) * x.of(hg)).sum() for x in probe.layers])
         return {"score": layers.sum(), "layers": layers}

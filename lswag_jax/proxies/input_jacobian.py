@@ -47,7 +47,7 @@ def correlation(probe: Probe) -> Parts:
 
 def _kept(parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What a finished row keeps besides its score."""
-    return {key: np.asarray(parts[key]) for key in ("no_gradient",) if key in parts}
+    return {"no_gradient": np.asarray(parts["no_gradient"])} if "no_gradient" in parts else {}
 
 
 class _OfInputs:

@@ -116,18 +116,14 @@ def _of_layer(probe: Probe, i: int, layer: tape.Layer) -> list[tuple[Array, Any]
     gradients = layer.gradient(tuple(layer.params), layer.pairs)
     kernel = gradients.pop("kernel")
     # An elastic kernel is zero where the architecture has no weight.
-    weights = kernel.size if _is_exact(probe) else (layer.params["kernel"] != 0).sum()
+    weights = kernel.size if probe.candidate.is_exact else (layer.params["kernel"] != 0).sum()
     call = layer.calls[0]
     found: list[tuple[Array, Any]] = [(kernel, jnp.where(probe.present[i], weights, 0))]
     for bias in gradients.values():
         rows = call.output_units // bias.size
-        count = bias.size if _is_exact(probe) else probe.out_units[i] // rows
+        count = bias.size if probe.candidate.is_exact else probe.out_units[i] // rows
         found.append((bias, count))
     return found
-
-
-def _is_exact(probe: Probe) -> bool:
-    return probe.candidate.sizes is None
 
 
 def _active(probe: Probe, i: int, batch: int, n: int, c: int) -> tuple[Any, Any]:
@@ -135,7 +131,7 @@ def _active(probe: Probe, i: int, batch: int, n: int, c: int) -> tuple[Any, Any]
 
     Elsewhere it is zero: in channels, or in positions where the elastic network spreads its maps.
     """
-    if _is_exact(probe):
+    if probe.candidate.is_exact:
         return n, c
     units = probe.out_units[i]
     if probe.candidate.padded_maps:
@@ -158,7 +154,7 @@ def _of_norm(probe: Probe, norm: tape.Layer) -> list[tuple[Array, Any]]:
 
 def _active_features(probe: Probe, call: tape.Call, gradient: Array) -> Any:
     """Elements of a normalisation's parameter that the architecture has."""
-    if _is_exact(probe):
+    if probe.candidate.is_exact:
         return gradient.size
     if isinstance(call.extra, BatchStatistics):
         return gradient.size if call.extra.active is None else call.extra.active

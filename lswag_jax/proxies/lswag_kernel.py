@@ -19,10 +19,9 @@ import numpy as np
 from lswag_jax.capture.tape import Layer, Tape
 from lswag_jax.options import Share
 from lswag_jax.probe import Probe
-from lswag_jax.proxies.base import Parts, Proxy
+from lswag_jax.proxies.base import Parts, Proxy, is_attention
 
 Array = jax.Array
-_ATTENTION = ("qkv", "proj", "query", "key", "value", "out")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +69,7 @@ class LSwagKernel(Proxy):
         inner = range(len(probe.layers))[1:-1] or range(len(probe.layers))
         values = jnp.stack([self._layer(probe, i) for i in inner])
         present = probe.present[jnp.array(inner)]
-        names = [probe.layers[i].name.rsplit("/", 1)[-1] for i in inner]
-        attention = np.array([name in _ATTENTION for name in names])
+        attention = np.array([is_attention(probe.layers[i].name) for i in inner])
         s_att, s_rest = (self._group(values, present & mask) for mask in (attention, ~attention))
         a = self.attention_share
         one_group = attention.all() or not attention.any()
@@ -155,12 +153,12 @@ def _sample_gram(probe: Probe, layer: Layer) -> Array:
     return gradient_gram(layer)
 
 
-def gradient_gram(layer: Layer) -> Array:
-    """M_ij = <dW loss_i, dW loss_j> of a layer's kernel, [B, B]; holds the layer's B gradients."""
+def gradient_gram(layer: Layer, name: str = "kernel") -> Array:
+    """M_ij = <dW loss_i, dW loss_j> of a layer's parameter W, [B, B]; holds its B gradients."""
 
     def gradient(pairs):
         singles = [tuple(a[None] for a in pair) for pair in pairs]
-        return layer.gradient(("kernel",), singles)["kernel"].ravel()
+        return layer.gradient((name,), singles)[name].ravel()
 
     grads_BxW = jax.lax.map(gradient, layer.pairs)
     return grads_BxW @ grads_BxW.T

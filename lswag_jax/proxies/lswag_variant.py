@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lswag_jax.capture.tape import Layer
-from lswag_jax.options import BelowOne, Natural, NonNegative
+from lswag_jax.options import Natural, NonNegative, ShareBelowOne
 from lswag_jax.probe import Moments, Probe, patterns
 from lswag_jax.probe.patterns import Binarize, TokenReduce
 from lswag_jax.proxies.base import Parts
@@ -63,7 +63,7 @@ class LSwagVariant(LSwag):
     ddof: Natural = 0
     sigma_floor: NonNegative = 0.0
     sigma_floor_relative: NonNegative = 0.0
-    trim: BelowOne = 0.0
+    trim: ShareBelowOne = 0.0
     layers: Literal["layer", "split_qkv", "block"] = "layer"
     exclude_head: bool = False
     exclude_stem: bool = False

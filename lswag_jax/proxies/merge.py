@@ -5,12 +5,12 @@ ICLR 2021), dense_rank_sum its pruning. In the formulas r is the ascending rank 
 by one proxy, in 1..P with ties averaged, so that the best has rank P; K proxies, P architectures.
 """
 
-import difflib
 from collections.abc import Callable
 
 import numpy as np
 import scipy
 
+from lswag_jax.files import nearest_first
 from lswag_jax.options import Numbers, typed
 
 
@@ -55,8 +55,7 @@ def merge(values: Numbers, rule: str = "log_rank_sum") -> np.ndarray:
 def check_rule(rule: str) -> None:
     """Raise ValueError unless the rule is one of `RULES`."""
     if not isinstance(rule, str) or rule not in RULES:
-        near = difflib.get_close_matches(str(rule), RULES, n=len(RULES), cutoff=0.0)
-        raise ValueError(f"unknown merge rule {rule!r}, known are {', '.join(near)}.")
+        raise ValueError(f"unknown merge rule {rule!r}, known are {nearest_first(rule, RULES)}.")
 
 
 def _ranks(values: np.ndarray, method: str = "average") -> np.ndarray:

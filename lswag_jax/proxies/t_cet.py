@@ -46,7 +46,7 @@ class TCet(Proxy):
 
     def measure(self, probe: Probe) -> Parts:
         """Kernels of the layers [L, B, B] and their SNR [L]; determinants are the host's work."""
-        is_exact = jnp.asarray(probe.candidate.sizes is None)
+        is_exact = jnp.asarray(probe.candidate.is_exact)
         gradients = [probe.gradients(x, ("kernel",), 1)["kernel"] for x in probe.layers]
         pairs = zip(probe.layers, gradients, strict=True)
         snr = each(_snr, [(layer.params["kernel"], g, is_exact) for layer, g in pairs])

@@ -29,6 +29,7 @@ from lswag_jax.proxies.base import (
     merged,
     where_finite,
 )
+from lswag_jax.proxies.lswag_kernel import gradient_gram
 
 Array = jax.Array
 
@@ -76,20 +77,10 @@ def _uncoupled_kernel(probe: Probe) -> Array:
     owner = probe.candidate
     network = owner.network("eval" if owner.batch_norm == "eval" else "frozen")
     recorded = tape.record(network, probe.images, probe.labels, loss=_sum_of_logits)
-    kernel = total(_layer_kernel(layer, "kernel") for layer in recorded.layers)
+    kernel = total(gradient_gram(layer) for layer in recorded.layers)
     norms = [norm for norm in recorded.norms if "scale" in norm.params]
     # `sum`: there may be no norms.
-    return kernel + sum(_layer_kernel(norm, "scale") for norm in norms)
-
-
-def _layer_kernel(layer: tape.Layer, name: str) -> Array:
-    """G G' of one parameter."""
-
-    def gradient(pairs: list[tuple[Array, Array]]) -> Array:
-        return layer.gradient((name,), [(x[None], c[None]) for x, c in pairs])[name].ravel()
-
-    g_BxP = jax.vmap(gradient)(layer.pairs)
-    return g_BxP @ g_BxP.T
+    return kernel + sum(gradient_gram(norm, "scale") for norm in norms)
 
 
 def _sum_of_logits(logits: Array, labels: Array | None) -> Array:

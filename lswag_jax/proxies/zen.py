@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
+from lswag_jax.arrays import total
 from lswag_jax.capture.batch_norm import BatchStatistics
 from lswag_jax.capture.features import pooled_features
 from lswag_jax.options import Several
@@ -68,9 +69,7 @@ class Zen(Proxy):
             raise NotApplicable
         assert g is not None  # as `f`
         delta = jnp.log(jnp.abs(f - g).reshape(len(f), -1).sum(1).mean())
-        count = f.dtype.type(1)
-        terms = [self._term(a, b) for a, b in zip(first, second, strict=True)]
-        norms = sum(terms, start=0 * count)
+        norms = total(self._term(a, b) for a, b in zip(first, second, strict=True))
         return {"score": delta + norms, "log_delta": delta, "norms": norms}
 
     def _term(self, first: BatchStatistics, second: BatchStatistics) -> Array:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import jax
 
@@ -10,7 +10,6 @@ from lswag_jax.options import Checked, Count, Seed, Several, Size, typed_methods
 
 BatchNormMode = Literal["frozen", "eval", "batch1_train", "through"]
 Precision = Literal["default", "high", "highest", "bfloat16", "tensorfloat32", "float32"]
-PRECISIONS = get_args(Precision)
 
 
 @typed_methods

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from lswag_jax.options import Number, NumberOrNone, Share
+from lswag_jax.options import Number, NumberOrZero, Share
 from lswag_jax.runs.archive import Archive, Evaluate, check_complete, extend
 from lswag_jax.scoring.costs import Costs
 from lswag_jax.scoring.rows import Row
 from lswag_jax.search.random_search import SearchOptions, is_legal, require_legal, sample_legal
 from lswag_jax.spaces import Space
+from lswag_jax.spaces.genotype import choose
 
 _PAIR_DRAWS = 50  # pairs of parents drawn until two can be crossed
 
@@ -48,8 +49,8 @@ class EvolutionOptions(SearchOptions):
     epochs: Number = 20
     population: Number = 50
     select: Number = 10
-    crossover: NumberOrNone = 25
-    mutation: NumberOrNone = 25
+    crossover: NumberOrZero = 25
+    mutation: NumberOrZero = 25
     m_prob: Share = 0.2
     s_prob: Share = 0.4
     tries: Number = 10
@@ -162,7 +163,7 @@ def _mutants(
 ) -> Iterator[Any]:
     """Endless mutants of parents drawn uniformly."""
     while True:
-        parent = _draw(rng, parents)
+        parent = choose(rng, parents)
         yield space.mutate(rng, parent, m_prob=options.m_prob, s_prob=options.s_prob)
 
 
@@ -171,10 +172,6 @@ def _crossovers(
 ) -> Iterator[Any | None]:
     """Endless children of pairs drawn uniformly; None where no drawn pair can be crossed."""
     while True:
-        pairs = ((_draw(rng, parents), _draw(rng, parents)) for _ in range(_PAIR_DRAWS))
+        pairs = ((choose(rng, parents), choose(rng, parents)) for _ in range(_PAIR_DRAWS))
         tried = (space.crossover(rng, a, b) for a, b in pairs)
         yield next((child for child in tried if child is not None), None)
-
-
-def _draw(rng: np.random.Generator, parents: Sequence[Any]) -> Any:
-    return parents[int(rng.integers(len(parents)))]

@@ -145,10 +145,10 @@ def is_legal(
         costs: measures for the windows of latency and memory.
     """
     name = space.format(genotype)
+    sizes = ((options.params_window, space.num_params), (options.macs_window, space.macs))
     legal = (
         name not in seen
-        and _inside(options.params_window, space.num_params, genotype)
-        and _inside(options.macs_window, space.macs, genotype)
+        and all(w is None or w[0] <= size(genotype) <= w[1] for w, size in sizes)
         and _costs_inside(options, genotype, costs)
     )
     if legal:
@@ -156,18 +156,14 @@ def is_legal(
     return legal
 
 
-def _inside(window: Window | None, size, genotype: Any) -> bool:
-    return window is None or window[0] <= size(genotype) <= window[1]
-
-
 def _costs_inside(options: SearchOptions, genotype: Any, costs: Costs | None) -> bool:
     """Whether measured costs are within their windows; measured last, as it takes longest."""
     if not options.measured:
         return True
     if costs is None:
-        raise ValueError(f"{next(iter(options.measured))}_window needs what measures costs.")
+        raise ValueError(f"{next(iter(options.measured))}_window needs the argument costs.")
     found = costs.agreed(genotype)
-    return all(_inside(w, lambda _, n=n: found[n], genotype) for n, w in options.measured.items())
+    return all(low <= found[name] <= high for name, (low, high) in options.measured.items())
 
 
 def sample_legal(

@@ -1,12 +1,12 @@
 """Search spaces: genotypes, counts and elastic Flax networks."""
 
 import dataclasses
-import difflib
 import inspect
 from collections.abc import Callable
 from typing import Any, cast
 
 from lswag_jax import options, own
+from lswag_jax.files import nearest_first
 from lswag_jax.spaces.autoformer import AutoFormer, AutoFormerGenotype
 from lswag_jax.spaces.base import Block, Space
 from lswag_jax.spaces.darts import Darts, DartsGenotype, DartsSupernet
@@ -154,10 +154,9 @@ def supernet_of(space: Space) -> Supernet:
 
 def _known(name: str) -> None:
     if not isinstance(name, str) or name not in _SPACES:
-        near = difflib.get_close_matches(str(name), _SPACES, n=len(_SPACES), cutoff=0.0)
         raise ValueError(
-            f"unknown search space {name!r}, known are {', '.join(near)}, and module:NAME of your "
-            "own."
+            f"unknown search space {name!r}, known are {nearest_first(name, _SPACES)}, and "
+            "module:NAME of your own."
         )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from flax import traverse_util
 
 from lswag_jax import tasks
-from lswag_jax.options import Checked, NumberOrNone, Share, typed_methods
+from lswag_jax.options import Checked, NumberOrZero, Share, typed_methods
 from lswag_jax.spaces import depth
 from lswag_jax.spaces.genotype import BaseGenotype, mix
 from lswag_jax.spaces.plan import (
@@ -22,7 +22,6 @@ from lswag_jax.spaces.plan import (
     active_sizes,
     cut,
     flat_variables,
-    present_weights,
     tensorwatch_flops,
 )
 from lswag_jax.tasks import Task
@@ -131,7 +130,7 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
         self.check(g)
         return g
 
-    def sample(self, rng: np.random.Generator, n: NumberOrNone) -> list[Genotype]:
+    def sample(self, rng: np.random.Generator, n: NumberOrZero) -> list[Genotype]:
         """Draws `n` random genotypes, with replacement."""
         return [self.sample_one(rng) for _ in range(n)]
 
@@ -301,4 +300,4 @@ def scale_params(
 @functools.lru_cache(maxsize=16)
 def _layer_sets(space: Space) -> np.ndarray:
     plans = (space.plan(g).without(space.unscored) for g in space.depth_extremes())
-    return np.unique([present_weights(plan) for plan in plans], axis=0)
+    return np.unique([[x.present for x in plan.weight_layers] for plan in plans], axis=0)

@@ -1,4 +1,4 @@
-"""What genotypes of all spaces have: their JSON form, and the mixing of genes."""
+"""What genotypes of all spaces have: their JSON form, and the choosing and mixing of genes."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -50,6 +50,11 @@ class BaseGenotype:
 def _as_lists(value: Any) -> Any:
     """Tuples, nested ones too, as lists."""
     return [_as_lists(entry) for entry in value] if isinstance(value, tuple) else value
+
+
+def choose(rng: np.random.Generator, choices: Sequence[Any]) -> Any:
+    """One of the choices, uniformly."""
+    return choices[int(rng.integers(len(choices)))]
 
 
 def mix(pick: np.ndarray, a: Sequence[Any], b: Sequence[Any]) -> list[Any]:

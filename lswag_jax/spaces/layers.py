@@ -186,7 +186,10 @@ def _chosen_convolution(
         return lambda x, kernel: convolve(x, kernel[centre, centre], strides)
 
     out = jax.eval_shape(of_size(sizes[-1]), x, kernel)
-    nothing = lambda *_: jnp.zeros(out.shape, out.dtype)  # noqa: E731
+
+    def nothing(*_: Array) -> Array:
+        return jnp.zeros(out.shape, out.dtype)
+
     return lax.switch(choice, (nothing, *map(of_size, sizes)), x, kernel)
 
 

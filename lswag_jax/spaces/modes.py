@@ -16,6 +16,11 @@ _EVALUATION = {
 }
 
 
+def _values(train: bool) -> dict[str, bool]:
+    """Values that set a mode."""
+    return {name: not value if train else value for name, value in _EVALUATION.items()}
+
+
 def arguments(call: Callable, positional: int, train: bool = False) -> dict[str, Any]:
     """Values that set the mode, for arguments of `call` after the first `positional`.
 
@@ -28,15 +33,15 @@ def arguments(call: Callable, positional: int, train: bool = False) -> dict[str,
         names = list(inspect.signature(call).parameters)[positional:]
     except (TypeError, ValueError):  # a callable without a signature
         return {}
-    return {name: value != train for name, value in _EVALUATION.items() if name in names}
+    return {name: value for name, value in _values(train).items() if name in names}
 
 
 def in_mode(module: nn.Module, train: bool = False) -> nn.Module:
     """The module with its own fields of those names set for training or evaluation."""
     fields: dict[str, Any] = {
-        name: value != train
-        for name, value in _EVALUATION.items()
+        name: value
+        for name, value in _values(train).items()
         if name in getattr(module, "__dataclass_fields__", ())
-        and getattr(module, name) in (None, value == train)
+        and getattr(module, name) in (None, not value)
     }
     return module.clone(**fields) if fields else module

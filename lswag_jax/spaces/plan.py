@@ -294,11 +294,6 @@ def active_sizes(plan: Plan) -> dict[str, np.ndarray]:
     }
 
 
-def present_weights(plan: Plan) -> list[bool]:
-    """Says of each weight layer whether the genotype has it."""
-    return [layer.present for layer in plan.weight_layers]
-
-
 def flat_variables(variables: Any) -> dict[Path, Any]:
     """Variables, or their shapes, by their paths."""
     return cast(dict[Path, Any], traverse_util.flatten_dict(variables))

@@ -16,7 +16,7 @@ from flax.core import FrozenDict
 from lswag_jax.options import ImageSize, Share, Size
 from lswag_jax.spaces import modes
 from lswag_jax.spaces.base import Block, Space
-from lswag_jax.spaces.genotype import BaseGenotype, mix
+from lswag_jax.spaces.genotype import BaseGenotype, choose, mix
 from lswag_jax.spaces.initial import jitted
 from lswag_jax.spaces.macs import count_macs
 
@@ -125,7 +125,7 @@ class SimpleSpace(Space[Any]):
 
     def sample_one(self, rng: np.random.Generator) -> Any:
         """Draws each choice uniformly: all genotypes are equally likely."""
-        return self._make([v[int(rng.integers(len(v)))] for v in self.choices.values()])
+        return self._make([choose(rng, v) for v in self.choices.values()])
 
     def mutate(
         self, rng: np.random.Generator, g: BaseGenotype, m_prob: Share = 0.2, s_prob: Share = 0.4

@@ -13,7 +13,7 @@ import numpy as np
 
 from lswag_jax import data
 from lswag_jax.extras import extra
-from lswag_jax.options import AboveZero, Bound, Checked, Natural, NonNegative, Share
+from lswag_jax.options import Bound, Checked, Natural, NonNegative, PositiveShare, Share
 
 Array = jax.Array
 Crop = Literal["none", "pad", "resized"]
@@ -41,7 +41,7 @@ class AugmentOptions(Checked):
     """
 
     crop: Crop = "none"
-    min_scale: AboveZero = 0.08
+    min_scale: PositiveShare = 0.08
     flip: bool = False
     rand_augment: Natural = 0
     magnitude: Annotated[float, Bound(0, 10)] = 9.0

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import optax
 
-from lswag_jax.options import BelowOne, Checked, NonNegative, Positive
+from lswag_jax.options import Checked, NonNegative, Positive, ShareBelowOne
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +27,8 @@ class OptimizerOptions(Checked):
     final_learning_rate: NonNegative = 0.0
     warmup_epochs: NonNegative = 0.0
     weight_decay: NonNegative = 0.05
-    b1: BelowOne = 0.9
-    b2: BelowOne = 0.999
+    b1: ShareBelowOne = 0.9
+    b2: ShareBelowOne = 0.999
     clip_norm: NonNegative = 0.0
 
 

@@ -13,7 +13,7 @@ import jax
 from lswag_jax import data
 from lswag_jax.data import Pool
 from lswag_jax.files import dump_row
-from lswag_jax.options import BelowOne, Checked, Count, Natural, Seed, typed
+from lswag_jax.options import Checked, Count, Natural, Seed, ShareBelowOne, typed
 from lswag_jax.runs import Archive
 from lswag_jax.spaces import Space
 from lswag_jax.training import inherit, loop, model_files, supernet, supernet_step
@@ -52,7 +52,7 @@ class TrainOptions(Checked):
 
     epochs: Count = 10
     batch_size: Count = 128
-    drop_path: BelowOne = 0.0
+    drop_path: ShareBelowOne = 0.0
     init: str = ""
     seed: Seed = 0
     workers: Natural = 0

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from flax import struct
 
-from lswag_jax.options import BelowOne, Checked, Count
+from lswag_jax.options import Checked, Count, ShareBelowOne
 from lswag_jax.spaces import modes
 from lswag_jax.training.augment import AugmentOptions, erase, mix
 
@@ -31,7 +31,7 @@ class StepOptions(Checked):
     """
 
     accumulate: Count = 1
-    ema: BelowOne = 0.0
+    ema: ShareBelowOne = 0.0
     bfloat16: bool = False
 
 

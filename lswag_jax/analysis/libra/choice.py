@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from lswag_jax.analysis import information
-from lswag_jax.options import Checked, NonNegative, NumberOrNone, Seed
+from lswag_jax.options import Checked, NonNegative, NumberOrZero, Seed
 from lswag_jax.proxies import GROUPS
 from lswag_jax.proxies.merge import check_rule
 
@@ -61,7 +61,7 @@ class LibraOptions(Checked):
     second: Second = "min_ig"
     third: Literal["bias_match", "min_bias", "random", "none"] = "bias_match"
     pool: Literal["window", "all"] = "window"
-    permutations: NumberOrNone = 0
+    permutations: NumberOrZero = 0
     seed: Seed = 0
 
     def __post_init__(self) -> None:

@@ -61,9 +61,9 @@ def evaluate(
     for seed in range(seeds):
         half, rest = halves(size, seed)
         picked = choose_from(*_take(pool, half), unreported)
-        rhos.append(_rho(picked, *_take(pool, rest)))
+        rhos.append(_rho(picked, *_take(pool, rest)[:2]))
         chosen.append(picked.proxies)
-    return Evaluation(selection, _rho(selection, *pool), np.array(rhos), tuple(chosen))
+    return Evaluation(selection, _rho(selection, *pool[:2]), np.array(rhos), tuple(chosen))
 
 
 def halves(size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -83,5 +83,5 @@ def _take(pool, index: np.ndarray):
     return {name: v[index] for name, v in scores.items()}, accuracy[index], params[index]
 
 
-def _rho(selection: Selection, scores, accuracy: np.ndarray, params: np.ndarray) -> float:
+def _rho(selection: Selection, scores, accuracy: np.ndarray) -> float:
     return correlation.spearman(selection.fitness.merge(scores), accuracy)

@@ -22,7 +22,7 @@ from lswag_jax.spaces.autoformer.genotype import AutoFormerGenotype
 from lswag_jax.spaces.autoformer.plan import cream_macs
 from lswag_jax.spaces.autoformer.plan import network as network_plan
 from lswag_jax.spaces.base import Space
-from lswag_jax.spaces.genotype import mix
+from lswag_jax.spaces.genotype import choose, mix
 from lswag_jax.spaces.plan import Plan, cut
 
 
@@ -159,13 +159,13 @@ class AutoFormer(Space[AutoFormerGenotype]):
 
     def sample_one(self, rng: np.random.Generator) -> AutoFormerGenotype:
         """Depth, each block's ratio and heads, then width, all uniform."""
-        depth = _choose(rng, self.depths)
-        genes = [(_choose(rng, self.mlp_ratios), self._sample_heads(rng)) for _ in range(depth)]
+        depth = choose(rng, self.depths)
+        genes = [(choose(rng, self.mlp_ratios), self._sample_heads(rng)) for _ in range(depth)]
         ratios, heads = zip(*genes, strict=True)
-        return AutoFormerGenotype(_choose(rng, self.embed_dims), heads, ratios)
+        return AutoFormerGenotype(choose(rng, self.embed_dims), heads, ratios)
 
     def _sample_heads(self, rng: np.random.Generator) -> int:
-        return _choose(rng, self.head_counts)
+        return choose(rng, self.head_counts)
 
     def mutate(
         self,
@@ -184,14 +184,14 @@ class AutoFormer(Space[AutoFormerGenotype]):
         """
         heads, ratios, dim = list(g.num_heads), list(g.mlp_ratio), g.embed_dim
         if rng.random() < s_prob:
-            depth = _choose(rng, self.depths)
+            depth = choose(rng, self.depths)
             new = depth - g.depth
             heads = heads[:depth] + [self._sample_heads(rng) for _ in range(new)]
-            ratios = ratios[:depth] + [_choose(rng, self.mlp_ratios) for _ in range(new)]
-        ratios = [_choose(rng, self.mlp_ratios) if rng.random() < m_prob else r for r in ratios]
+            ratios = ratios[:depth] + [choose(rng, self.mlp_ratios) for _ in range(new)]
+        ratios = [choose(rng, self.mlp_ratios) if rng.random() < m_prob else r for r in ratios]
         heads = [self._sample_heads(rng) if rng.random() < m_prob else h for h in heads]
         if rng.random() < s_prob:
-            dim = _choose(rng, self.embed_dims)
+            dim = choose(rng, self.embed_dims)
         return AutoFormerGenotype(dim, tuple(heads), tuple(ratios))
 
     def crossover(
@@ -284,7 +284,3 @@ class AutoFormer(Space[AutoFormerGenotype]):
         if self.head_dim is None:
             variables = network_variables.split_heads(variables, g)
         return cut(self.plan(g), variables)
-
-
-def _choose(rng: np.random.Generator, choices: Sequence) -> Any:
-    return choices[int(rng.integers(len(choices)))]

@@ -15,10 +15,12 @@ import numpy as np
 
 from lswag_jax.options import Depth, ImageSize, Share, Size
 from lswag_jax.spaces.base import Space, scale_params
+from lswag_jax.spaces.blocks import edge_of
 from lswag_jax.spaces.darts import network as networks
 from lswag_jax.spaces.darts.genotype import NODES, OPS, DartsGenotype, Edge
 from lswag_jax.spaces.darts.plan import SLOTS, Place, cells
 from lswag_jax.spaces.darts.plan import network as network_plan
+from lswag_jax.spaces.genotype import choose
 from lswag_jax.spaces.initial import torch_variables
 from lswag_jax.spaces.layers import centre_scale
 from lswag_jax.spaces.plan import Path, Plan
@@ -138,14 +140,14 @@ class Darts(Space[DartsGenotype]):
             return g
         change_input = rng.random() * (m_prob + s_prob) < s_prob
         free = [i for i in range(2 * NODES) if i % NODES or not change_input]
-        i, edge = _choose(rng, free), int(rng.integers(2))
+        i, edge = choose(rng, free), int(rng.integers(2))
         node = list(g.nodes[i])
         (op, source), (_, taken) = node[edge], node[1 - edge]
         if change_input:
             inputs = [s for s in range(2 + i % NODES) if s not in (source, taken)]
-            node[edge] = op, _choose(rng, inputs)
+            node[edge] = op, choose(rng, inputs)
         else:
-            node[edge] = _choose(rng, [other for other in OPS if other != op]), source
+            node[edge] = choose(rng, [other for other in OPS if other != op]), source
         nodes = [*g.nodes[:i], tuple(sorted(node, key=_source)), *g.nodes[i + 1 :]]
         return DartsGenotype.from_nodes(nodes)
 
@@ -216,7 +218,7 @@ class Darts(Space[DartsGenotype]):
         """Zeroes absent layers; a 3x3 kernel is the centre of the 5x5 one at 5/3 of the scale."""
 
         def factor(path: Path, value: jax.Array) -> jax.Array | None:
-            edge = self._edge_of(path)
+            edge = self.edge_of(path)
             if edge is None:
                 return None
             present = jnp.asarray(encoded["slots"][edge][SLOTS.index(path[3])], value.dtype)
@@ -227,12 +229,13 @@ class Darts(Space[DartsGenotype]):
 
         return scale_params(variables, factor)
 
-    def _edge_of(self, path: tuple[str, ...]) -> tuple[int, int] | None:
+    def edge_of(self, path: tuple[str, ...]) -> tuple[int, int] | None:
         """Cell type (0 normal, 1 reduction) and edge that a variable belongs to."""
-        if not path[2].startswith("edge_"):
+        edge = edge_of(path)
+        if edge is None:
             return None
         place = self.cells[int(path[1].removeprefix("cells_"))]
-        return int(place.reduces), int(path[2].removeprefix("edge_"))
+        return int(place.reduces), edge
 
 
 def _chain(ops: Sequence[str]) -> DartsGenotype:
@@ -243,12 +246,8 @@ def _chain(ops: Sequence[str]) -> DartsGenotype:
 
 def _sample_node(rng: np.random.Generator, i: int) -> tuple[Edge, Edge]:
     first, second = sorted(int(s) for s in rng.choice(2 + i, 2, replace=False))
-    return (_choose(rng, OPS), first), (_choose(rng, OPS), second)
+    return (choose(rng, OPS), first), (choose(rng, OPS), second)
 
 
 def _source(edge: Edge) -> int:
     return edge[1]
-
-
-def _choose(rng: np.random.Generator, choices) -> Any:
-    return choices[int(rng.integers(len(choices)))]

@@ -112,10 +112,8 @@ class DartsSupernet(Supernet[Darts]):
         return module.clone(normal=normal, reduce=reduce, cell_class=SuperCell)
 
     def _place(self, path: Path) -> tuple[int, str] | None:
-        if not path[2].startswith("edge_"):
-            return None
-        kind = self.space.cells[int(path[1].removeprefix("cells_"))].reduces
-        return kind * len(SOURCES) + int(path[2].removeprefix("edge_")), path[3]
+        found = self.space.edge_of(path)
+        return found and (found[0] * len(SOURCES) + found[1], path[3])
 
 
 def _cells(g: OpSets) -> tuple[Sets, Sets]:

@@ -202,7 +202,7 @@ def padded(
     every = [0, *places, MAX_VERTICES - 1]
     matrix = np.zeros((MAX_VERTICES, MAX_VERTICES), int)
     matrix[np.ix_(every, every)] = g.matrix
-    ops = rng.choice(OPS, MAX_VERTICES - 2)
+    ops = rng.choice(OPS, INNER)
     ops[np.asarray(places, int) - 1] = g.ops[1:-1]
     return matrix, ops
 

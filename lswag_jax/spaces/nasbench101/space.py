@@ -119,7 +119,7 @@ class NasBench101(Space[NasBench101Genotype]):
         g = None
         while g is None:
             matrix = np.triu(rng.integers(2, size=(MAX_VERTICES, MAX_VERTICES)), 1)
-            g = valid_cell(matrix, rng.choice(OPS, MAX_VERTICES - 2))
+            g = valid_cell(matrix, rng.choice(OPS, INNER))
         return g
 
     def mutate(
@@ -140,7 +140,7 @@ class NasBench101(Space[NasBench101Genotype]):
             m_prob: probability that a vertex's operation becomes one of the others.
             s_prob: probability that edges are mutated, each of the 21 flipped with 1/7.
         """
-        inner, mutant = MAX_VERTICES - 2, None
+        inner, mutant = INNER, None
         while mutant is None:
             places = 1 + np.sort(rng.choice(inner, g.num_vertices - 2, replace=False))
             matrix, ops = padded(rng, g, places)

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import ClassVar
 
+from lswag_jax.spaces.blocks import edge_of
 from lswag_jax.spaces.nasbench201 import network as networks
 from lswag_jax.spaces.nasbench201.genotype import NasBench201Genotype
 from lswag_jax.spaces.nasbench201.plan import SUPERNET_OPS
@@ -53,6 +54,5 @@ class NasBench201Supernet(Supernet[NasBench201]):
         return self.space.module(g.edges)
 
     def _place(self, path: Path) -> tuple[int, str] | None:
-        if not path[2].startswith("edge_"):
-            return None
-        return int(path[2].removeprefix("edge_")), path[3]
+        edge = edge_of(path)
+        return None if edge is None else (edge, path[3])

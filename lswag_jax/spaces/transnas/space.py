@@ -14,6 +14,7 @@ import numpy as np
 from lswag_jax import tasks
 from lswag_jax.options import Bound, Size
 from lswag_jax.spaces.base import Genotype, Space
+from lswag_jax.spaces.genotype import choose
 from lswag_jax.spaces.plan import Plan
 from lswag_jax.spaces.transnas.genotype import MAX_MODULES
 from lswag_jax.spaces.transnas.network import TransNASNetwork
@@ -139,8 +140,7 @@ class TransNAS(Space[Genotype]):
 
     def sample_one(self, rng: np.random.Generator) -> Genotype:
         """Draws uniformly from the space."""
-        every = self.genotypes()
-        return every[int(rng.integers(len(every)))]
+        return choose(rng, self.genotypes())
 
     # Networks ---------------------------------------------------------------------------------
 
