@@ -65,7 +65,7 @@ class BatchStatistics(NamedTuple):
     Attributes:
         running_mean, running_var: before the batch; None where it keeps none.
         mean, var: that it normalised by, with biased variance; None where each sample has its own.
-        active: channels that are there, None for all.
+        active: number of active channels, None for all.
         size: values of a channel in the batch.
         momentum: share of the running statistics that a batch leaves in them.
     """
@@ -89,7 +89,7 @@ def _repeat_norm(features, epsilon, mode: str, params: dict, x: Array, extra: Ba
 def _present(
     active: Array, own: dict, x: Array, running: tuple, features: tuple, epsilon: float, mode: str
 ) -> tuple[Array, tuple[Any, Any]]:
-    """Output and statistics, zeros where no channel is there; jitted to be traced once."""
+    """Output and statistics, zeros where no channel is active; jitted to be traced once."""
 
     def compute() -> tuple[Array, tuple[Any, Any]]:
         stats = _statistics(x, features, mode, running)

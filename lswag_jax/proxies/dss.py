@@ -176,7 +176,7 @@ class AutoProxA(_Attention):
 
 
 def _mean_sigmoid(w: Array, g: Wide) -> Wide:
-    """Over the weights that are there; those of an elastic network that are not are zero."""
+    """Over the active weights; the inactive ones of an elastic network are zero."""
     is_there = w != 0
     sigmoids = jnp.where(is_there, jax.nn.sigmoid(wide.ordinary(wide.flat(g))), 0)
     return wide.total(Wide(sigmoids.sum() / (is_there.sum() + 1e-9)))
