@@ -37,7 +37,7 @@ class StepOptions(Checked):
 
 @struct.dataclass
 class TrainState:
-    """Everything that a training goes on from.
+    """Everything that a training resumes from.
 
     Attributes:
         step: steps done.
