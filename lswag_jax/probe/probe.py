@@ -33,8 +33,8 @@ class GradientRequests:
     """What the proxies of a run read of the gradients, so that one pass over samples serves all.
 
     Attributes:
-        samples: whether moments over samples are of |g| (True) or g (False); None where no proxy
-            wants any.
+        samples: per-sample moments that are read: True for those of |g|, False for those of g,
+            None for no per-sample moments.
         batches: mini-batches whose gradients are kept: all numbers that are wanted divide it.
     """
 

@@ -149,7 +149,10 @@ def nuclear_norms(matrices: Array) -> Array:
 
 
 def _parts(terms: Sequence[Wide]) -> Parts:
-    """The sum of layers' terms and the terms, and what `_Attention.finish` makes them of."""
+    """The summed score and each layer's term.
+
+    Terms come as values, and as the mantissas and exponents that `_Attention.finish` reads.
+    """
     layers = wide.stacked(terms)
     values = wide.ordinary(layers)
     parts = {"score": values.sum(), "layers": values}
