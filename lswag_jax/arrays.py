@@ -1,4 +1,4 @@
-"""Types of arrays and of variables, and what JAX's own types are too weak to say."""
+"""Array types, stacks of arrays, and helpers for traced programs."""
 
 import functools
 import weakref
@@ -25,9 +25,9 @@ def bind(eqn: Any, operands: Sequence[Any], **changed: Any) -> list:
     """Outputs of an equation of a traced program for other operands.
 
     Args:
-        eqn: an equation (`jax.extend.core.JaxprEqn`), or what has its `primitive` and `params`.
+        eqn: a `jax.extend.core.JaxprEqn`, or any object with `primitive` and `params`.
         operands: arrays, traced or not.
-        **changed: parameters in place of its own.
+        **changed: parameters that replace the equation's.
     """
     primitive = eqn.primitive
     params = primitive.get_bind_params(eqn.params)
@@ -50,8 +50,8 @@ def total(terms: Iterable[Term]) -> Term:
 def each(function: Callable[..., Array], arguments: Sequence[tuple[Any, ...]]) -> Array:
     """`function(*arrays)` of every tuple of arrays, stacked.
 
-    Tuples of the same shapes are turns of one loop, so that many layers compile as few. A loop, not
-    a `vmap`: two of jaxlib's batched LAPACK calls at a time, on two cores, wait for ever.
+    Tuples of equal shapes share one loop, so that many layers compile as one. A loop, not a `vmap`:
+    two of jaxlib's batched LAPACK calls at a time, on two cores, wait for ever.
 
     Example:
         >>> rows = [(jnp.ones(2), 3.0), (jnp.ones(4), 1.0), (jnp.ones(2), 2.0)]
@@ -116,7 +116,7 @@ def stack_or_array_id(array: Any) -> int:
 
 
 def stacked(arrays: Sequence[Any]) -> Array:
-    """`jnp.stack(arrays)`; of `rows` of one array a part of it, which copies little or nothing.
+    """`jnp.stack(arrays)`; consecutive `rows` of one stack are a slice of it, copying little.
 
     Example:
         >>> x = jnp.arange(6.0).reshape(3, 2)

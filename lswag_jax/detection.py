@@ -16,7 +16,7 @@ centre sampling, Tian et al., ICCV 2019); the patch under a box's middle always 
 The loss of a sample, P of whose patches belong to a box, is RetinaNet's (Lin et al., ICCV 2017),
 with y = 1 for the class of a patch's box, else 0, and smooth L1 of Fast R-CNN (Girshick, 2015):
 
-    loss = (sum_patches sum_classes F + sum_those-of-a-box sum_offsets H(t' - t)) / max(P, 1)
+    loss = (sum_patches sum_classes F + sum_(patches with a box) sum_offsets H(t' - t)) / max(P, 1)
     F = -(1 - p)^2 log(p) / 4       where y = 1,  p = sigmoid(logit - log 99)
     F = -3 p^2 log(1 - p) / 4       where y = 0
     H(x) = x^2 / 2 where |x| < 1, else |x| - 1 / 2

@@ -38,7 +38,8 @@ def write_atomically(path: str | os.PathLike, data: str | bytes) -> None:
     """Replaces a file as a whole: a reader or a crash never sees half of it.
 
     Raises:
-        OSError: the disk does not take it; the error names this file, and not the temporary one.
+        OSError: the file cannot be written, for example on a full disk; the error names this file,
+            and not the temporary one.
     """
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -13,8 +13,8 @@ from lswag_jax.options import typed
 
 Array = jax.Array
 
-LAYER = "lswag_jax_layer"  # a call of this name is one weight layer
-ACTIVATION = "lswag_jax_activation"  # and of this one an activation
+LAYER = "lswag_jax_layer"  # name of a call that is one weight layer
+ACTIVATION = "lswag_jax_activation"  # name of a call that is an activation
 _functions: dict[Any, int] = {}  # marked functions with their options, by the number in the name
 
 
@@ -23,8 +23,8 @@ def layer(function: Callable, x: Array, kernel: Array, *arrays: Array, **options
     """`function(x, kernel, *arrays, **options)`, taken by proxies as one weight layer.
 
     For a layer whose product is out of sight (chosen by a traced index, say), or that has a
-    gradient of its own. The function must take any number of samples along the first axis of `x`,
-    give them along the first of its output, and not let them see each other.
+    gradient of its own. The function takes any number of samples along the first axis of `x`,
+    returns them along the first axis of its output, and treats each independently.
 
     Args:
         function: pure and hashable.
@@ -34,7 +34,7 @@ def layer(function: Callable, x: Array, kernel: Array, *arrays: Array, **options
         **options: hashable, given to the function as they are.
 
     Raises:
-        ValueError: a function or an option that cannot be hashed, or what is no array.
+        ValueError: the function or an option cannot be hashed, or an argument is not an array.
     """
     for name, value in {"x": x, "kernel": kernel}.items():
         _check_array(f"{name} of layer", value)
@@ -46,7 +46,7 @@ def activation(function: Callable[[Array], Array], x: Array) -> Array:
     """`function(x)` [B, ...], taken by proxies as an activation, whatever it computes.
 
     Raises:
-        ValueError: a function that cannot be hashed, or what is no array.
+        ValueError: the function cannot be hashed, or `x` is not an array.
     """
     _check_array("x of activation", x)
     return _named(ACTIVATION, function, ())(x)

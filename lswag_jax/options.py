@@ -20,7 +20,7 @@ import numpy as np
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Class = TypeVar("Class", bound=type)
-# Beginnings of the modules whose classes say something; arrays come in many, and are left out.
+# Packages whose classes are checked by isinstance; arrays have several classes, so they are not.
 _CLASSES = ("lswag_jax.", "flax.linen.", "jaxlib.", "numpy.random.")
 
 
@@ -106,17 +106,17 @@ class Checked:
     """
 
     def __post_init__(self) -> None:
-        owner = getattr(self, "name", "")  # of a proxy, whose options messages name with it
+        owner = getattr(self, "name", "")  # a proxy's name, which messages add to the option's
         values = {field: getattr(self, field) for field in _hints(type(self))}
         check(type(self), values, owner if isinstance(owner, str) else "")
 
     @classmethod
     def of(cls, values: Mapping[str, Any], **more: Any) -> Self:
-        """The options that a mapping such as a config's section holds; its other keys are left.
+        """The options in a mapping, such as a config's section; keys that are no field are ignored.
 
         Args:
             values: by name of the field.
-            **more: fields in place of those.
+            **more: fields that override those of `values`.
         """
         names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         return cls(**{key: value for key, value in values.items() if key in names} | more)
@@ -144,7 +144,7 @@ def _check(hint: Any, name: str, value: Any, owner: str) -> None:
 
 
 def _is_huge(value: Any) -> bool:
-    """Whether an integer is none of a computer's."""
+    """Whether an integer does not fit into 64 bits."""
     return isinstance(value, numbers.Integral) and not -(2**63) <= int(value) < 2**63
 
 
@@ -311,7 +311,7 @@ def _describe(hint: Any) -> str:
         kind = "a list" if origin is list else "a sequence"
         return kind if args[0] is Any else f"{kind} of {_plural(args[0])}"
     hint = origin or hint
-    words = {int: "an integer", float: "a number", bool: "True or False", str: "a text"}
+    words = {int: "an integer", float: "a number", bool: "True or False", str: "a string"}
     words |= {os.PathLike: "a path", np.ndarray: "an array"}
     if isinstance(hint, type) and hint not in words and hint is not type(None):
         return f"{'an' if hint.__name__[0] in 'AEIOU' else 'a'} {hint.__name__}"
@@ -319,7 +319,7 @@ def _describe(hint: Any) -> str:
 
 
 def _plural(hint: Any) -> str:
-    words = {int: "integers", float: "numbers", str: "texts"}
+    words = {int: "integers", float: "numbers", str: "strings"}
     if typing.is_typeddict(hint):
         return "mappings"
     if get_origin(hint) is Annotated:

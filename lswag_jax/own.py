@@ -44,7 +44,7 @@ def find(name: str) -> Any:
         ValueError: the module fractions has no 'Fracton': the nearest is Fraction.
     """
     if not is_named(name):
-        raise ValueError(f"what is your own is named as module:NAME, got {name!r}.")
+        raise ValueError(f"an object of your own is named as module:NAME, got {name!r}.")
     module_name, _, attribute = name.partition(":")
     module = _imported(module_name)
     if not hasattr(module, attribute):

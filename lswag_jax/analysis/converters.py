@@ -76,6 +76,10 @@ def scores(path: str | os.PathLike, space: Space, dataset: str) -> GroundTruth:
 
     Returns:
         The proxies, `params` and `macs`; failures as their statuses say.
+
+    Raises:
+        ValueError: a column is missing, or a genotype is not of the space.
+        OSError: the file cannot be read.
     """
     columns = table_files.read_wide(path, ("id", "params", "macs", "status"))
     texts, records = own_texts(columns["id"], space, path), []

@@ -102,6 +102,9 @@ def within_bins(x: Numbers, y: Numbers, given: Numbers, bins: Size = 5) -> np.nd
     Returns:
         [bins], from the smallest; NaN where a bin holds nothing to correlate.
 
+    Raises:
+        ValueError: NaN values, or shapes that differ.
+
     Example:
         >>> within_bins([1, 2, 3, 4], [1, 2, 4, 3], [5, 5, 7, 7], bins=2)
         array([ 1., -1.])
@@ -123,6 +126,9 @@ def within_best(x: Numbers, y: Numbers, fraction: PositiveShare) -> float:
 
     Returns:
         NaN where there is nothing to correlate.
+
+    Raises:
+        ValueError: NaN values, or shapes that differ.
 
     Example:
         >>> within_best([4, 3, 1, 2], [1, 2, 3, 4], 0.5)

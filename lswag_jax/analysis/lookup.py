@@ -16,9 +16,9 @@ class Found(NamedTuple):
 
     Attributes:
         accuracy: of the best by fitness.
-        rank: 1 and how many of the benchmark are better.
+        rank: 1 + the number of benchmark networks with a higher accuracy.
         total: networks of the benchmark.
-        top: mean accuracy of the ten best by fitness.
+        top: mean accuracy of the `top` best by fitness (ten by default).
         missing: evaluated networks that the benchmark does not have.
     """
 

@@ -8,8 +8,8 @@ The file of a table (`read`, `GroundTruth.write`) is CSV, compressed or not, or 
     value       number; empty where it was tried and failed
     provenance  where the value comes from
 
-A missing row was never tried. `lswag_jax.analysis.converters` makes tables of what
-benchmarks publish. Nothing here unpickles.
+A missing row was never tried. `lswag_jax.analysis.converters` makes tables of what benchmarks
+publish. Nothing here unpickles.
 """
 
 import dataclasses

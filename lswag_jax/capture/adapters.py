@@ -48,9 +48,9 @@ def linen_network(
         module: called as `module.apply(variables, images, *args, **kwargs)`.
         variables: its variables.
         batch_norm: "frozen" normalises by the batch and takes the statistics as constants of the
-            backward pass; "eval" uses the running ones; "batch1_train" normalises
-            each sample by itself; "through" differentiates through the batch's statistics, also
-            for gradients of a whole mini-batch's loss; "off" leaves BatchNorm out.
+            backward pass; "eval" uses the running ones; "batch1_train" normalises each sample by
+            itself; "through" differentiates through the batch's statistics, also for gradients of a
+            whole mini-batch's loss; "off" leaves BatchNorm out.
         unscored: names of its last submodules, that run but whose layers and activations are left
             out of what is recorded.
         method: name or function of the module's method; None for its call.
@@ -80,9 +80,9 @@ def _interceptor(
         layer = context.module
         if context.method_name != "__call__":
             return next_fun(*call_args, **call_kwargs)
-        params = layer.variables.get("params", {})
-        own = {name: p for name, p in params.items() if not isinstance(p, Mapping)}
-        if own:
+        every = layer.variables.get("params", {})
+        params = {name: p for name, p in every.items() if not isinstance(p, Mapping)}
+        if params:
             call_args, call_kwargs = _first_by_position(layer, call_args, call_kwargs)
         name, x = within + "/".join(layer.path), cast(Any, call_args[0] if call_args else None)
         is_scored = not layer.path or layer.path[0] not in unscored
@@ -97,13 +97,15 @@ def _interceptor(
             running = (stats.get("mean"), stats.get("var"))
             active = call_kwargs.get("active")
             record = hook if is_scored else no_hook
-            return run_batch_norm(record, name, layer, own, x, running, batch_norm, batch, active)
+            return run_batch_norm(
+                record, name, layer, params, x, running, batch_norm, batch, active
+            )
         output = next_fun(*call_args, **call_kwargs)
-        if not (is_scored and own and isinstance(layer, _LINEN_NORMS)):
+        if not (is_scored and params and isinstance(layer, _LINEN_NORMS)):
             return output
         arguments, extra = Arguments.split((call_args[1:], call_kwargs))
         apply = LinenCall(layer.clone(parent=None, name=None), arguments)
-        return hook(name, "norm", apply, own, x, extra, output)
+        return hook(name, "norm", apply, params, x, extra, output)
 
     return intercept
 
@@ -140,9 +142,9 @@ def nnx_network(
         copy.eval()
         layers = [(path, layer) for path, layer in nnx_modules(copy) if _is_captured(layer)]
         parts = [nnx.split(layer) for _, layer in layers]  # before any of them changes its class
-        for (path, layer), own in zip(layers, parts, strict=True):
+        for (path, layer), part in zip(layers, parts, strict=True):
             name = "/".join(str(key) for key in path)
-            layer.__class__ = _captured(type(layer), name, own, hook, batch_norm, batch)
+            layer.__class__ = _captured(type(layer), name, part, hook, batch_norm, batch)
         for path, layer in nnx_modules(copy):
             if isinstance(layer, nnx.bridge.ToNNX):
                 within = "".join(f"{key}/" for key in path)
@@ -263,10 +265,10 @@ def _captured(
 
     def call(self, *args, **kwargs):
         args, kwargs = _first_by_position(self, args, kwargs)
-        own, x = _nnx_own(self), cast(Any, args[0] if args else None)
+        params, x = _nnx_own(self), cast(Any, args[0] if args else None)
         if isinstance(self, nnx.BatchNorm):
             running = (self.mean[...], self.var[...])
-            return run_batch_norm(hook, name, self, own, x, running, batch_norm, batch)
+            return run_batch_norm(hook, name, self, params, x, running, batch_norm, batch)
         output = cls.__call__(self, *args, **kwargs)
         arguments, arrays = Arguments.split((args[1:], kwargs))
 
@@ -277,6 +279,6 @@ def _captured(
             args, kwargs = arguments.filled(arrays)
             return layer(inputs, *args, **kwargs)
 
-        return hook(name, "norm", apply, own, x, arrays, output)
+        return hook(name, "norm", apply, params, x, arrays, output)
 
     return type(cls.__name__, (cls,), {"__call__": functools.wraps(cls.__call__)(call)})

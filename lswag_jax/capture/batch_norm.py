@@ -26,7 +26,7 @@ def run_batch_norm(
     hook: Callable,
     name: str,
     layer: Any,
-    own: dict[str, Array],
+    params: dict[str, Array],
     x: Array,
     running: tuple[Any, Any],
     mode: str,
@@ -47,15 +47,15 @@ def run_batch_norm(
     if mode != "off":
         if active is None:
             stats = _statistics(x, features, mode, running)
-            output = _normalise(features, layer.epsilon, mode, own, x, stats)
+            output = _normalise(features, layer.epsilon, mode, params, x, stats)
         else:
-            output, stats = _present(active, own, x, running, features, layer.epsilon, mode)
+            output, stats = _present(active, params, x, running, features, layer.epsilon, mode)
             output = masked(output, active)
         apply = functools.partial(_repeat_norm, features, layer.epsilon, mode)
         size = math.prod(size for axis, size in enumerate(x.shape) if axis not in features)
         mean, var = stats
         extra = BatchStatistics(*running, mean, var, active, size, layer.momentum)
-        output = hook(name, "norm", apply, own, x, extra, output)
+        output = hook(name, "norm", apply, params, x, extra, output)
     return output.reshape(shape)
 
 
@@ -65,7 +65,7 @@ class BatchStatistics(NamedTuple):
     Attributes:
         running_mean, running_var: before the batch; None where it keeps none.
         mean, var: that it normalised by, with biased variance; None where each sample has its own.
-        active: channels that are there, None for all.
+        active: number of active channels, None for all.
         size: values of a channel in the batch.
         momentum: share of the running statistics that a batch leaves in them.
     """
@@ -87,13 +87,19 @@ def _repeat_norm(features, epsilon, mode: str, params: dict, x: Array, extra: Ba
 
 @functools.partial(jax.jit, static_argnums=(4, 5, 6))
 def _present(
-    active: Array, own: dict, x: Array, running: tuple, features: tuple, epsilon: float, mode: str
+    active: Array,
+    params: dict,
+    x: Array,
+    running: tuple,
+    features: tuple,
+    epsilon: float,
+    mode: str,
 ) -> tuple[Array, tuple[Any, Any]]:
-    """Output and statistics, zeros where no channel is there; jitted to be traced once."""
+    """Output and statistics, zeros where no channel is active; jitted to be traced once."""
 
     def compute() -> tuple[Array, tuple[Any, Any]]:
         stats = _statistics(x, features, mode, running)
-        return _normalise(features, epsilon, mode, own, x, stats), stats
+        return _normalise(features, epsilon, mode, params, x, stats), stats
 
     return or_zeros(active > 0, compute)
 

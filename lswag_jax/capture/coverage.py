@@ -1,4 +1,4 @@
-"""What the tape has of a model, and what it has not."""
+"""Which weights of a model the tape captured, and why it missed the others."""
 
 import dataclasses
 import math
@@ -17,7 +17,8 @@ from lswag_jax.capture.products import Use
 from lswag_jax.capture.program import PRODUCTS, place_of, readers
 from lswag_jax.capture.record import Mark, Program, places_of
 
-# Where a stored array meets the samples in one of these it was scaled, not shown or looked up.
+# A stored array that first meets the samples in one of these is a table: it is added or joined
+# (_SHOWN), or its rows are looked up (_LOOKED_UP).
 _SHOWN = ("add", "sub", "add_any", "concatenate", "select_n", "pad", "dynamic_update_slice")
 _LOOKED_UP = ("gather", "dynamic_slice")
 _UNFOLDED = ("reshape", "slice", "dynamic_slice", "split", "transpose", "convert_element_type")
@@ -25,16 +26,16 @@ _UNFOLDED = ("reshape", "slice", "dynamic_slice", "split", "transpose", "convert
 
 @dataclasses.dataclass(frozen=True)
 class Coverage:
-    """What the tape has of a model.
+    """Which weights of a model the tape captured, and why it missed the others.
 
-    Weights are stored arrays of two or more dimensions. Tables that are added, such as positions
-    and tokens, and those that rows are looked up in are none.
+    Weights are stored arrays of two or more dimensions, except tables: arrays that are added
+    (positions, tokens) or indexed by row (embeddings).
 
     Attributes:
         layers: name, shape of the weight and number of uses of each layer.
         share: of the weights' elements, those of the layers.
         missed: for each weight that is in no layer, why.
-        tables: names of arrays that are none.
+        tables: names of the stored arrays that are tables.
         activations: units of each activation layer, a sample.
         norms: normalisation layers by name, and the mode that they run in.
         foreign: modules with a state in `batch_stats` that no known BatchNorm owns.

@@ -14,14 +14,14 @@ Array = jax.Array
 
 
 class FeatureMap(NamedTuple):
-    """A marked feature map [B, ..., C]; `active` channels are there, None for all."""
+    """A marked feature map [B, ..., C] with `active` active channels, None for all."""
 
     values: Array
     active: Array | None
 
     @property
     def mask(self) -> Array:
-        """1 for the channels that are there."""
+        """1 for the active channels."""
         mask = jnp.asarray(unit_mask(self.values.shape[-1], self.active, self.values.dtype))
         return mask.reshape((1,) * (self.values.ndim - mask.ndim) + mask.shape)
 

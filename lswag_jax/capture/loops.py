@@ -26,9 +26,9 @@ _FURTHEST = 2  # turns back that a turn may read
 
 @dataclasses.dataclass(frozen=True)
 class Inner:
-    """An operand of a turn's own, or of as many turns before as there are `firsts`.
+    """An operand made inside the loop: in the same turn, or `len(firsts)` turns earlier.
 
-    Those stand for it before the first turn.
+    `firsts` are its values before the first turn.
     """
 
     place: Place
@@ -239,7 +239,7 @@ def _free(start: int, stop: int, loops: Sequence[Loop]) -> list[tuple[int, int]]
 
 
 def _wired(eqns: Sequence[core.JaxprEqn], start: int, size: int, turns: int) -> Loop | None:
-    """The loop of as many turns as read from the same places; None where that is a single one."""
+    """The longest loop from `start` whose turns read from the same places; None below two turns."""
     stretch = eqns[start : start + size * turns]
     made = {v: (i, n) for i, eqn in enumerate(stretch) for n, v in enumerate(eqn.outvars)}
 

@@ -109,7 +109,7 @@ class Use(NamedTuple):
 
     @property
     def is_lookup(self) -> bool:
-        """Whether rows are looked up, which makes a weight of none but adds to its gradient."""
+        """Whether rows are looked up: this makes no weight, but adds to the gradient of one."""
         function = self.call.function
         return isinstance(function, Expression) and function.eqns[0].primitive.name == "gather"
 
@@ -193,8 +193,8 @@ class _Finder:
     def _sources(self, w: Any) -> dict[Leaf, Any]:
         """The leaves of two or more dimensions behind an operand, and the variables they are in.
 
-        A row that is looked up makes a table of a leaf, and one behind a product of parameters that
-        has a single row is a token, not a weight; nor is one that is spread out and added, a bias.
+        Left out are tables (a row is looked up), tokens (a single row behind a product of
+        parameters) and biases (broadcast and added).
         """
         found: dict[Leaf, Any] = {}
         seen = set()
@@ -258,7 +258,7 @@ class _Finder:
 
     def _use(self, index, eqn, function, leaf, source, x, w, arrays) -> Use:
         weight, extra = Expression.between(self._flat, source, w)
-        number, bias, added, output, index = self._bias(index, eqn, source, w)
+        bias_leaf, bias, bias_extra, output, index = self._bias(index, eqn, source, w)
         call = Product(
             function,
             weight,
@@ -266,7 +266,9 @@ class _Finder:
             self._rows(output, "the output of a layer"),
             bias,
         )
-        return Use(index, leaf, number, call, x, output, (tuple(extra), tuple(arrays), added))
+        return Use(
+            index, leaf, bias_leaf, call, x, output, (tuple(extra), tuple(arrays), bias_extra)
+        )
 
     def _members(self, index, eqn, function, leaf: Leaf, source, x, w, swapped: bool) -> list[Use]:
         """A use for each slice of a stack of weights [E, ...] in one product, else none."""

@@ -103,10 +103,10 @@ def readers(
 
 
 def _parts_first(eqns: Sequence[core.JaxprEqn], kinds: Mapping) -> list[core.JaxprEqn]:
-    """The equations, those first that take a part of what does not depend on the images.
+    """Moves slices of image-independent values, with all that they depend on, to the front.
 
-    Like blocks take other parts of one array of sizes, or of stacked parameters; behind these their
-    equations are the same.
+    Like blocks slice different parts of one array of sizes or of stacked parameters; after these
+    slices their equations are the same.
     """
     wanted: set = set()
     first = []

@@ -128,8 +128,8 @@ class Program:
     def zeros(self, first_layer: int) -> dict[int, Array]:
         """Zero perturbations for the outputs of layers from weight layer `first_layer` on.
 
-        By its equation; of a loop by that of the first turn in which one is wanted, for this turn
-        and all behind it [turns, ...].
+        Keyed by equation. For a loop, the key is the equation of the first turn with a wanted
+        output, and the array [turns, ...] covers that turn and all later ones.
         """
         eqns = {call.eqn for call in self.calls if self._is_wanted(call, first_layer)}
         turns: dict[int, tuple[int, ...]] = {}

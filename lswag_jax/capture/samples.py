@@ -55,7 +55,7 @@ class Rows(NamedTuple):
         return x.reshape(batch, *before, *((rows,) if rows > 1 else ()), *after)
 
     def back(self, x: Array) -> Array:
-        """What `first` takes, of what it gives."""
+        """The inverse of `first`."""
         if self == (0, 1, 1):
             return x
         batch, rows = len(x), self.outer * self.inner

@@ -55,10 +55,10 @@ def record(
     """Runs `network` forward and, where labels are given, back.
 
     Everything recorded has the samples as its leading axis, as proxies read it; no gradient passes
-    through it, but through the logits and losses. Where the network
-    folds windows, tokens or pixels into that axis, [B * k, ...] is recorded as [B, k, ...]: a
-    sample's k rows must lie together. Rows in another order, as of [k, B, ...] flattened, have the
-    same shape, cannot be told apart, and give wrong numbers.
+    through it, but through the logits and losses. Where the network folds windows, tokens or pixels
+    into that axis, [B * k, ...] is recorded as [B, k, ...]: a sample's k rows must lie together.
+    Rows in another order, as of [k, B, ...] flattened, have the same shape, cannot be told apart,
+    and give wrong numbers.
 
     Args:
         network: `network(images, hook) -> logits`, see `lswag_jax.capture.adapters`.
@@ -69,9 +69,10 @@ def record(
             the number of layers that gives it; no backward pass is computed below.
 
     Raises:
-        ValueError: no weight layer was captured; one runs inside a scan, loop or branch, or maps
-            an axis that is not the batch's; or the leading axis of its inputs, its output or an
-            activation is no multiple of the batch, as that of a learned token [1, N, D].
+        ValueError: no weight layer was captured; one runs inside a loop or branch that depends on
+            data, or in a vmap over another axis than the batch's; or the leading axis of its
+            inputs, its output or an activation is no multiple of the batch, as that of a learned
+            token [1, N, D].
     """
     by_blocks = getattr(network, "record", None)  # of a chain, which records each block by itself
     if by_blocks is not None:

@@ -43,7 +43,7 @@ def run(
         "name of one that comes with the package.",
     )
     flags.FLAGS["config"].parser = _ConfigParser("config")
-    flags.DEFINE_string("workdir", f"results/{name}", "Folder of the results; a run goes on there.")
+    flags.DEFINE_string("workdir", f"results/{name}", "Folder of the results; a run resumes there.")
     flags.DEFINE_bool("compile_cache", True, "Keep compiled programs in ~/.cache/lswag_jax.")
     keys = ["config", "workdir", "compile_cache"]
     if shared:
@@ -65,7 +65,7 @@ def run(
         start(body, _parse, f"{description}\n", described)
     except KeyboardInterrupt:
         workdir = flags.FLAGS["workdir"].value
-        sys.stderr.write(f"interrupted: the same command goes on in {workdir}.\n")
+        sys.stderr.write(f"interrupted: the same command resumes in {workdir}.\n")
         sys.exit(130)
 
 

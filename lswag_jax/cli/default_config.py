@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from lswag_jax import proxies, spaces
 from lswag_jax.analysis.libra import LibraOptions
 
-# Of each benchmark the space that its tables are of, and the accuracy that they rank by.
+# For each benchmark: its space, and the accuracy that proxies are ranked by.
 BENCHMARKS = {
     "nasbench201": ("nasbench201", "val_accuracy"),
     "nasbench101": ("nasbench101", "val_accuracy"),

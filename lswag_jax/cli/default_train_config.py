@@ -31,7 +31,7 @@ def default_train_config(space: str = "autoformer_tiny", **space_arguments) -> C
         "source": "embedded",
         "split": "train",
         "eval_split": "test",  # empty for a held-out part of the training images
-        # Classes and validation are the data's, batch and warm-up not too large for them.
+        # Take classes and validation split from the images; shrink batch and warm-up to suit them.
         "fit": False,
         "hold_out": 0.1,  # share of the training images that is held out, where eval_split is empty
         "normalize": "dataset",  # dataset, unit ([0, 1]) or symmetric ([-1, 1])

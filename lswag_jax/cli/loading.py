@@ -219,7 +219,7 @@ def score_archive(
 
     Args:
         title: of the progress bar.
-        workdir: folder of the run, which goes on where it was.
+        workdir: folder of the run, which resumes where it stopped.
         identity: what the run is.
         space, genotypes, batch, proxies, options: what to score and how, see `scoring.stream`.
         timing: receives the seconds.

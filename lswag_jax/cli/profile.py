@@ -3,8 +3,8 @@
     python -m lswag_jax.cli.profile --config=configs/quickstart.py --workdir=results/profile
 
 The working directory receives config.json, archive.jsonl, window.json (which `--config.window`
-takes) and profile.png. A killed run that is started again goes on where it was; --shard=k/n works
-as in lswag_jax.cli.score.
+takes) and profile.png. A killed run that is started again resumes where it stopped; --shard=k/n
+works as in lswag_jax.cli.score.
 """
 
 import pathlib

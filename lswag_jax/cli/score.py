@@ -5,7 +5,7 @@
 The working directory receives config.json, archive.jsonl (one row per genotype, as it is scored),
 scores.csv, scores.parquet and a plot; with --config.score.fitness, a file that lswag-libra wrote or
 names of proxies to merge, also ranking.csv, ranking.parquet and best.json. A killed run that is
-started again goes on where it was.
+started again resumes where it stopped.
 
 With --shard=k/n a worker scores every n-th genotype into shard-k-of-n of the working directory;
 without it the binary takes the rows of all shards. docs/scaling.md has the commands.

@@ -6,7 +6,7 @@ The working directory receives config.json, archive.jsonl (one row per genotype,
 ranking.csv, ranking.parquet, best.json and three plots; with --config.search.objectives=lswag,macs
 front.csv and front.png too; and benchmark.json where accuracies are given:
 --config.search.truth=FILE:DATASET:METRIC of a table (docs/benchmarks.md), or
-FILE:GENOTYPES:ACCURACIES, two columns of any CSV file. A killed run that is started again goes on.
+FILE:GENOTYPES:ACCURACIES, two columns of any CSV file. A killed run resumes when started again.
 Of pruning (configs/pruning.py) the archive has super-networks, the other files what is left.
 --shard=k/n works as in lswag_jax.cli.score, for a random search.
 """

@@ -5,7 +5,7 @@
 
 The working directory receives config.json, metrics.jsonl (training and validation, as they come),
 checkpoints/ and at the end model/: genotype, weights (safetensors and orbax) and a model card,
-which `lswag_jax.load` reads. A killed run that is started again goes on where it was.
+which `lswag_jax.load` reads. A killed run that is started again resumes where it stopped.
 """
 
 import logging as python_logging

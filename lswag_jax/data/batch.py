@@ -127,9 +127,10 @@ def load_batch(
         ValueError: an argument, the data or a split is not as described above.
         FileNotFoundError: the file or the folder does not exist.
 
-    >>> batch = load_batch("embedded", 32, image_size=32, channels=3)
-    >>> batch.images.shape, batch.labels.shape, batch.num_classes
-    ((32, 32, 32, 3), (32,), 10)
+    Example:
+        >>> batch = load_batch("embedded", 32, image_size=32, channels=3)
+        >>> batch.images.shape, batch.labels.shape, batch.num_classes
+        ((32, 32, 32, 3), (32,), 10)
     """
     options = _Options(batch_size, seed, balanced, image_size, channels, normalize, mean, std)
     return _assemble(open_pool(source, split, label_key, data_dir, download), options)
@@ -173,10 +174,11 @@ def make_batch(
     Raises:
         ValueError: an argument or an array is not as described above.
 
-    >>> images = np.tile(np.uint8([[0, 255], [255, 0]]), (6, 4, 4))[..., None]
-    >>> batch = make_batch(images, np.array([0, 0, 0, 1, 1, 1]), 4, normalize="symmetric")
-    >>> sorted(batch.labels.tolist()), float(batch.images.min())
-    ([0, 0, 1, 1], -1.0)
+    Example:
+        >>> images = np.tile(np.uint8([[0, 255], [255, 0]]), (6, 4, 4))[..., None]
+        >>> batch = make_batch(images, np.array([0, 0, 0, 1, 1, 1]), 4, normalize="symmetric")
+        >>> sorted(batch.labels.tolist()), float(batch.images.min())
+        ([0, 0, 1, 1], -1.0)
     """
     options = _Options(batch_size, seed, balanced, image_size, channels, normalize, mean, std)
     return _assemble(array_pool(images, labels, source, source, num_classes), options)

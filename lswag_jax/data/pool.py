@@ -50,10 +50,11 @@ def hold_out(pool: Pool, share: Share, seed: Seed) -> tuple[Pool, Pool]:
     Raises:
         ValueError: a share that leaves one of them empty.
 
-    >>> from lswag_jax.data import open_pool
-    >>> rest, held = hold_out(open_pool("embedded"), 0.25, seed=0)
-    >>> rest.size, held.size
-    (384, 128)
+    Example:
+        >>> from lswag_jax.data import open_pool
+        >>> rest, held = hold_out(open_pool("embedded"), 0.25, seed=0)
+        >>> rest.size, held.size
+        (384, 128)
     """
     count = max(1, round(share * pool.size))
     if not 0 < share < 1 or count >= pool.size:

@@ -79,8 +79,8 @@ def puzzles(pool: Pool, num_orders: Count = 30, seed: Seed = 0) -> Pool:
     """
 
     def cut(i: int, image: np.ndarray) -> tuple[np.ndarray, int]:
-        own = int(np.random.default_rng((seed, i)).integers(2**31))
-        tiles, labels = tasks.jigsaw(image[None], own, num_orders)
+        cut_seed = int(np.random.default_rng((seed, i)).integers(2**31))
+        tiles, labels = tasks.jigsaw(image[None], cut_seed, num_orders)
         return tiles[0], int(labels[0])
 
     def image(i: int) -> np.ndarray:

@@ -37,9 +37,10 @@ def open_pool(
 ) -> Pool:
     """Opens a source; arguments and errors are those of `lswag_jax.data.load_batch`.
 
-    >>> pool = open_pool("embedded")
-    >>> pool.size, pool.image(0).shape, pool.classes[1]
-    (512, (28, 28, 1), 'trouser')
+    Example:
+        >>> pool = open_pool("embedded")
+        >>> pool.size, pool.image(0).shape, pool.classes[1]
+        (512, (28, 28, 1), 'trouser')
     """
     text = os.fspath(source)
     if not text.removeprefix("sphere:").strip():
@@ -75,8 +76,9 @@ def open_pool(
 def split_names(source: str | os.PathLike, data_dir: str | os.PathLike | None = None) -> list[str]:
     """Names of the splits of a source; arguments and errors are those of `open_pool`.
 
-    >>> split_names("embedded")
-    ['train']
+    Example:
+        >>> split_names("embedded")
+        ['train']
     """
     text = os.fspath(source).removeprefix("sphere:")
     if text.startswith("tfds:"):

@@ -1,4 +1,4 @@
-"""Layers that differ in their arrays alone: one loop over them compiles what is asked of all."""
+"""Layers that differ only in their arrays: computed in one loop, so that they compile once."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,14 +13,14 @@ Array = jax.Array
 
 
 def kind_of(layer: Layer) -> tuple:
-    """What like layers have in common: all but their arrays, which are rows of the same ones."""
+    """What like layers share: everything but their arrays; the inputs are rows of one stack."""
     leaves, structure = jax.tree.flatten(layer.anonymous())
     shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
     return structure, shapes, stack_or_array_id(layer.calls[0].inputs)
 
 
 def map_present(compute: Callable[[Any], Any], trees: Sequence[Any], present: Array | None) -> list:
-    """`compute` of trees that differ in their arrays alone, one by one in one loop.
+    """`compute` of each tree in one loop; the trees differ only in their arrays.
 
     Args:
         compute: of one of them.

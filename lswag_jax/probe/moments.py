@@ -19,7 +19,7 @@ class Moments(NamedTuple):
     Attributes:
         mean_abs: mean_i |g_i|.
         variance: of |g_i|, or of g_i where `absolute` was False, with divisor n.
-        mean: of the same.
+        mean: of |g_i| or g_i, as for `variance`.
     """
 
     mean_abs: Array
@@ -57,10 +57,10 @@ def stream(
 ) -> dict[str, Stream]:
     """Per-sample moments of a layer's gradients and mini-batch gradients, in one pass.
 
-    Those of a linear layer are held at once, up to 64 MB; of a convolution never more than four,
-    whose patches stay in the cache. Chan's form of Welford's update, which does not cancel as
-    E[v^2] - E[v]^2 does: with mean m_k and sum of squared deviations M2_k of the next k values
-    v = |g| or g, after i of them,
+    A linear layer holds up to 64 MB of samples' gradients at once, a convolution those of at most
+    four samples, whose patches stay in the cache. Moments use Chan's form of Welford's update,
+    which does not cancel as E[v^2] - E[v]^2 does. After i values, with mean m_k and sum of squared
+    deviations M2_k of the next k values v = |g| or g:
 
         delta    = m_k - m
         m       <- m + delta k / (i + k)

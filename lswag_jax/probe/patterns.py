@@ -62,18 +62,20 @@ def pack(values_BxU: Array, threshold: float = 0.0, binarize: str = "positive") 
 
 
 def count_distinct(words_WxU: Array, num_units: Array | int) -> Array:
-    """Number of distinct patterns among the units that are there; int32, exact.
+    """Number of distinct patterns among the active units; int32, exact.
 
     Args:
-        words_WxU: packed patterns; units that are not there hold the zero pattern.
-        num_units: how many units are there.
+        words_WxU: packed patterns; inactive units hold the zero pattern.
+        num_units: number of active units.
 
     Example:
         >>> int(count_distinct(pack(jnp.array([[1.0, 1, 0], [0, 0, 1]])), 3))
         2
     """
     num_zero = (words_WxU == 0).all(0).sum(dtype=jnp.int32)
+    # Inactive units hold the zero pattern too: it is real if more units hold it than are inactive.
     real_zero = num_zero > words_WxU.shape[1] - num_units
+    # n changes are n + 1 runs; the zero run counts only if it is real.
     return _sorted_changes(words_WxU) + 1 - (num_zero > 0) + real_zero
 
 
@@ -82,7 +84,7 @@ def count_each(words: Sequence[Array], num_units: Array | Sequence[int]) -> Arra
 
     Args:
         words: packed patterns [W, U_a] of each layer.
-        num_units: units that are there in each layer [A].
+        num_units: active units of each layer [A].
     """
     units_A, groups = jnp.asarray(num_units, jnp.int32), alike([w.shape for w in words], words)
     counts = [
@@ -97,7 +99,7 @@ def count_union(words: Sequence[Array], num_units: Array | Sequence[int], includ
 
     Args:
         words: packed patterns [W, U_a] of each layer.
-        num_units: units that are there in each layer [A].
+        num_units: active units of each layer [A].
         include: whether each layer takes part [A].
     """
     units_A, include_A = jnp.asarray(num_units, jnp.int32), jnp.asarray(include)
@@ -105,6 +107,7 @@ def count_union(words: Sequence[Array], num_units: Array | Sequence[int], includ
     for group in alike([w.shape for w in words], words):
         words_nxWxU = stacked([words[i] for i in group])
         is_in = include_A[np.array(group)].reshape(-1, 1, 1)
+        # A layer that is left out becomes zero patterns, which count as inactive units.
         words_Wxn_U = jnp.moveaxis(jnp.where(is_in, words_nxWxU, 0), 0, 1)
         kept.append(words_Wxn_U.reshape(len(words_Wxn_U), -1))
     return count_distinct(jnp.concatenate(kept, axis=1), jnp.where(include_A, units_A, 0).sum())
@@ -131,8 +134,8 @@ def hamming_kernel(values: Sequence[Array], num_units: Any) -> Array:
     """K_ij = number of units on which samples i and j have the same bit, int32 [B, B].
 
     Args:
-        values: unit values [B, U_a] of each layer; units that are not there are zero.
-        num_units: units that are there in each layer.
+        values: unit values [B, U_a] of each layer; inactive units are zero.
+        num_units: active units of each layer.
     """
     pairs = [(v, jnp.asarray(n, jnp.int32)) for v, n in zip(values, num_units, strict=True)]
     return each(_hamming, pairs).sum(0, dtype=jnp.int32)
@@ -142,6 +145,6 @@ def _hamming(values_BxU: Array, num_units: Array) -> Array:
     """The kernel of one layer."""
     bits = (values_BxU > 0).astype(jnp.float32)
     on_BxB = bits @ bits.T  # counts below 2**24 are exact in float32
-    on = jnp.diagonal(on_BxB)
-    differ = on[:, None] + on[None, :] - 2 * on_BxB
-    return num_units - differ.astype(jnp.int32)
+    on_B = jnp.diagonal(on_BxB)
+    differ_BxB = on_B[:, None] + on_B[None, :] - 2 * on_BxB
+    return num_units - differ_BxB.astype(jnp.int32)

@@ -33,8 +33,8 @@ class GradientRequests:
     """What the proxies of a run read of the gradients, so that one pass over samples serves all.
 
     Attributes:
-        samples: whether moments over samples are of |g| (True) or g (False); None where no proxy
-            wants any.
+        samples: per-sample moments that are read: True for those of |g|, False for those of g,
+            None for no per-sample moments.
         batches: mini-batches whose gradients are kept: all numbers that are wanted divide it.
     """
 
@@ -96,7 +96,7 @@ class Probe:
         return self.draws.normal(name, (n, *self.images.shape[1:]), self.images.dtype)
 
     def layer_bins(self, rule: BinRule = "zero_based") -> Array:
-        """Depth bin of each weight layer, int32 [L]; -1 for layers that are not there."""
+        """Depth bin of each weight layer, int32 [L]; -1 for absent layers."""
         return depth_bins(self.present, rule)
 
     def activation_bins(self, rule: BinRule = "zero_based") -> Array:
@@ -111,14 +111,14 @@ class Probe:
         return jnp.minimum(before * NUM_BINS // jnp.maximum(self.present.sum(), 1), last)
 
     def bin_after(self, index: int, rule: BinRule = "zero_based") -> Array:
-        """Depth bin of the next layer that is there, from weight layer `index` on, or the last."""
+        """Depth bin of the next present layer from weight layer `index` on, or of the last."""
         depth = jnp.maximum(self.present.sum(), 1)
         place = jnp.minimum(self._present_before()[index], depth - 1) + (rule != "zero_based")
         last = NUM_BINS if rule == "literal" else NUM_BINS - 1
         return jnp.minimum(place * NUM_BINS // depth, last)
 
     def _present_before(self) -> Array:
-        """How many weight layers are there before each, int32 [L + 1]."""
+        """How many present weight layers are before each, int32 [L + 1]."""
         return jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(self.present, dtype=jnp.int32)])
 
     def can_be_in(self, window: Window | None, rule: BinRule = "zero_based") -> np.ndarray:
@@ -135,7 +135,7 @@ class Probe:
         scale: float = 1.0,
         ddof: int = 0,
     ) -> dict[str, Moments]:
-        """Moments of a layer's gradients, computed once for equal arguments; zeros if not there.
+        """Moments of a layer's gradients, computed once for equal arguments; zeros if absent.
 
         Args:
             layer: of weights or a normalisation.
@@ -165,7 +165,7 @@ class Probe:
         return {name: found[name].rescaled(n, scale, ddof) for name in names}
 
     def gradients(self, layer: Layer, names: Sequence[str], batches: int) -> dict[str, Array]:
-        """Gradients [n, ...] of the mean losses of n mini-batches; zeros if not there.
+        """Gradients [n, ...] of the mean losses of n mini-batches; zeros if absent.
 
         They come out of the pass over the samples where a proxy asks for one and BatchNorm does not
         give mini-batches their own statistics; all n are held at once.
@@ -233,7 +233,7 @@ class Probe:
         """What `compute` returns for a layer, or zeros where the architecture lacks it.
 
         It is computed for all layers that are alike and read, one by one in a loop that is compiled
-        once. A normalisation is taken to be there.
+        once. A normalisation is taken to be present.
 
         Args:
             key: of `compute`.
@@ -357,7 +357,7 @@ class Probe:
         )
 
     def _pack(self, values: Sequence[Array], threshold: float, binarize: str) -> list[Array]:
-        """Patterns of activation layers; zero patterns where they are not there."""
+        """Patterns of activation layers; zero patterns for absent ones."""
         pack = functools.partial(patterns.pack, threshold=threshold, binarize=binarize)
         present = jnp.asarray(self.act_units) > 0
 

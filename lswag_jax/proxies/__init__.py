@@ -67,9 +67,9 @@ def get(name: str, **options: Any) -> Proxy:
     """The proxy called `name` with these options.
 
     Args:
-        name: one of `names()` or `COSTS`; or `module:NAME` of a proxy of your own, or of a class
-            or function that makes one, which then has its own name here too.
-        **options: of one of the package.
+        name: one of `names()` or `COSTS`, or `module:NAME` of your own proxy (or of a class or
+            function that makes one). After that call its own name is known here too.
+        **options: of a proxy of the package; your own takes none.
 
     Raises:
         ValueError: an unknown name (the known ones are listed, nearest first) or option.
@@ -137,9 +137,20 @@ def named(text: str) -> str:
 def resolve(proxies: str | Proxy | Iterable[str | Proxy]) -> tuple[Proxy, ...]:
     """Proxies from names, configured proxies and names of groups (`GROUPS`).
 
+    Args:
+        proxies: one or several names (`names()`, `COSTS`, `module:NAME`), groups or `Proxy`
+            objects.
+
+    Returns:
+        The proxies in this order, each with its own `key`; a group stands for its members.
+
     Raises:
         ValueError: none, one of another type, an unknown name, a name twice, or a label that
             tables need for another column.
+
+    Example:
+        >>> [proxy.key for proxy in resolve(["lswag", get("swap", binarize="sign3")])]
+        ['lswag', 'swap']
     """
     if not isinstance(proxies, Iterable | Proxy):
         raise ValueError(f"proxies must be names or configured proxies, got {proxies!r}.")

@@ -31,7 +31,7 @@ Array = jax.Array
 
 
 def entropies(probe: Probe, batch: int) -> tuple[Array, Array]:
-    """H_i of each feature map [m], and which are there [m]."""
+    """H_i of each feature map [m], and which are present [m]."""
 
     def compute() -> tuple[Array, Array]:
         maps = feature_maps(_network(probe), probe.noise("az/images", batch))
@@ -78,7 +78,7 @@ def _trainability(probe: Probe, batch: int) -> Array:
 
 
 def _largest_singular_value(g_in: Array, g_out: Array) -> Array:
-    """The largest singular value of g_in' g_out / N.
+    """The largest singular value of g_in' g_out / N, of g_in [B, ..., C] and g_out [B, ..., D].
 
     N positions are those of the coarser map, to which the finer one is gathered.
     """
@@ -98,6 +98,7 @@ def _gathered(g: Array, coarse: Sequence[int]) -> Array:
     (h, w), (j, k) = coarse, (-(-height // coarse[0]), -(-width // coarse[1]))
     edges = [(0, 0)] * len(lead) + [(0, h * j - height), (0, w * k - width), (0, 0)]
     blocks = jnp.pad(g, edges).reshape(*lead, h, j, w, k, c)
+    # [..., h, j, w, k, c] -> [..., h, w, j, k, c]
     return jnp.moveaxis(blocks, -4, -2).reshape(*lead, h, w, j * k * c)
 
 

@@ -54,7 +54,10 @@ class Proxy(Checked):
 
     @property
     def samples(self) -> bool | None:
-        """Whether it reads moments of |g| (True) or g (False) over samples; None for neither."""
+        """Which per-sample moments it reads.
+
+        True those of |g|, False those of g, None no per-sample moments.
+        """
         return None
 
     @property
@@ -141,7 +144,7 @@ def is_attention(name: str) -> bool:
 
 
 def where_finite(parts: Mapping[str, np.ndarray], score: np.ndarray) -> np.ndarray:
-    """A score made anew on the host; NaN where the measured one is, as of logits that are none."""
+    """The host's score; NaN where the device's is NaN, as for logits that are not finite."""
     return np.where(np.isnan(np.asarray(parts.get("score", 0.0), np.float64)), np.nan, score)
 
 
@@ -170,10 +173,10 @@ def log_determinants(kernels: np.ndarray) -> np.ndarray:
 
 
 def definite_eigenvalues(kernels: np.ndarray) -> np.ndarray:
-    """Ascending `eigenvalues` of positive semidefinite matrices, 0 where no more than rounding.
+    """Ascending eigenvalues of positive semidefinite matrices; those within rounding of 0 are 0.
 
-    That is relative to the largest and to the type that the matrices were computed in; integers are
-    exact.
+    Rounding is B eps times the largest, with the eps of the matrices' type (float64's for
+    integers).
 
     Example:
         >>> definite_eigenvalues(np.array([[1, 1 + 1e-8], [1 + 1e-8, 1]], np.float32)).tolist()

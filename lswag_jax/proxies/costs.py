@@ -1,7 +1,8 @@
 """What running a network costs on the device at hand: its latency and its memory.
 
-These are columns beside the scores, measured only where they are named. They are no figures of a
-traced pass: `lswag_jax.scoring.costs` compiles the network that `Space.build` makes and runs it.
+These are columns beside the scores, measured only where they are named. They do not come from the
+shared traced pass: `lswag_jax.scoring.costs` compiles the network that `Space.build` makes and runs
+it.
 """
 
 import dataclasses

@@ -13,9 +13,9 @@ Read: the abstract, two summaries of the paper with its equations, and the code,
 image of the data in training mode and one point of the circle. Our choice, where the paper is
 silent: each output of a weight layer, normalisation or activation function counts once, as in
 `meco` (the code counts those of containers again); vectors are no feature maps (the code counts
-each as 1); channels and positions that are zero throughout are left out, as those that an elastic
-network does not have must be (the code takes a dead channel as s_min = 0); the circle's images have
-the network's own size (the code's 64 x 64 on NAS-Bench-201).
+each as 1); channels and positions that are zero throughout are left out, as inactive ones of an
+elastic network must be (the code takes a dead channel as s_min = 0); the circle's images have the
+network's own size (the code's 64 x 64 on NAS-Bench-201).
 """
 
 import dataclasses
@@ -66,21 +66,20 @@ class Dextr(Proxy):
 def inverse_condition(x_NxC: Array) -> Array:
     """s_min / s_max of the rows and columns that are not zero throughout; 0 where there are none.
 
-    Eigenvalues of the Gram matrix of the smaller side. What is not there is given a larger one
-    than any, so that it stands behind those that count. An eigenvalue that is no more than rounding
-    is 0.
+    From the eigenvalues of the smaller Gram matrix; one within rounding of 0 is 0.
     """
     n, c = x_NxC.shape
-    is_there = x_NxC != 0
-    rows, columns = is_there.any(1), is_there.any(0)
-    (x, here) = (x_NxC.T, columns) if c <= n else (x_NxC, rows)
-    x = x / jnp.maximum(jnp.abs(x).max(), jnp.finfo(x.dtype).tiny)
-    gram = x @ x.T
-    size, rank = here.sum(), jnp.minimum(rows.sum(), columns.sum())
-    beyond = jnp.where(here, 0, 2 * jnp.trace(gram) + 1)
-    v = jnp.linalg.eigvalsh(gram + jnp.diag(beyond))
-    low, high = v[jnp.maximum(size - rank, 0)], v[jnp.maximum(size - 1, 0)]
-    low = jnp.where(low > size * jnp.finfo(x.dtype).eps * high, low, 0)
+    row_N, column_C = (x_NxC != 0).any(1), (x_NxC != 0).any(0)
+    x_DxE, live_D = (x_NxC.T, column_C) if c <= n else (x_NxC, row_N)  # D is the smaller side
+    x_DxE = x_DxE / jnp.maximum(jnp.abs(x_DxE).max(), jnp.finfo(x_DxE.dtype).tiny)
+    gram_DxD = x_DxE @ x_DxE.T
+    size, rank = live_D.sum(), jnp.minimum(row_N.sum(), column_C.sum())
+    # A dead row gets an eigenvalue above all others, so that the live ones come first.
+    beyond_D = jnp.where(live_D, 0, 2 * jnp.trace(gram_DxD) + 1)
+    v_D = jnp.linalg.eigvalsh(gram_DxD + jnp.diag(beyond_D))
+    # Of the `size` live eigenvalues the last `rank` can be above 0.
+    low, high = v_D[jnp.maximum(size - rank, 0)], v_D[jnp.maximum(size - 1, 0)]
+    low = jnp.where(low > size * jnp.finfo(x_DxE.dtype).eps * high, low, 0)
     return jnp.where(rank > 0, jnp.sqrt(low / jnp.where(rank > 0, high, 1)), 0)
 
 

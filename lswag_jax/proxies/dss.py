@@ -145,7 +145,10 @@ def nuclear_norms(matrices: Array) -> Array:
 
 
 def _parts(terms: Sequence[Wide]) -> Parts:
-    """The sum of layers' terms and the terms, and what `_Attention.finish` makes them of."""
+    """The summed score and each layer's term.
+
+    Terms come as values, and as the mantissas and exponents that `_Attention.finish` reads.
+    """
     layers = wide.stacked(terms)
     values = wide.ordinary(layers)
     parts = {"score": values.sum(), "layers": values}
@@ -172,7 +175,7 @@ class AutoProxA(_Attention):
 
 
 def _mean_sigmoid(w: Array, g: Wide) -> Wide:
-    """Over the weights that are there; those of an elastic network that are not are zero."""
+    """Over the active weights; the inactive ones of an elastic network are zero."""
     is_there = w != 0
     sigmoids = jnp.where(is_there, jax.nn.sigmoid(wide.ordinary(wide.flat(g))), 0)
     return wide.total(Wide(sigmoids.sum() / (is_there.sum() + 1e-9)))

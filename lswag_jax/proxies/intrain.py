@@ -97,7 +97,7 @@ def _map_loss(maps: Array, targets: Array) -> Array:
 
 
 def _covariance(probe: Probe, i: int, layer: tape.Layer) -> tuple[Array, Array]:
-    """C [C, C] of a weight layer's output, and how many channels are there."""
+    """C [C, C] of a weight layer's output, and its number of active channels."""
     call = layer.calls[0]
     output = call.run(call.params, call.inputs)
     axes = channel_axes(call.params["kernel"].shape, output.shape)
@@ -105,14 +105,14 @@ def _covariance(probe: Probe, i: int, layer: tape.Layer) -> tuple[Array, Array]:
     rows, channels = _active(probe, i, len(output), *x_NxC.shape)
     n, rows = len(x_NxC), jnp.maximum(jnp.asarray(rows, x_NxC.dtype), 1)
     mean_C = x_NxC.sum(0) / rows
-    centred = x_NxC - mean_C[None]
-    # A row of zeros that is not there has put (0 - mean) into the sum.
-    c_CxC = (centred.T @ centred - (n - rows) * jnp.outer(mean_C, mean_C)) / rows
+    centred_NxC = x_NxC - mean_C[None]
+    # An inactive row, of zeros, has put (0 - mean) into the sum.
+    c_CxC = (centred_NxC.T @ centred_NxC - (n - rows) * jnp.outer(mean_C, mean_C)) / rows
     return c_CxC, jnp.asarray(channels, x_NxC.dtype)
 
 
 def _of_layer(probe: Probe, i: int, layer: tape.Layer) -> list[tuple[Array, Any]]:
-    """Gradients of a weight layer's parameters, and how many of their elements are there."""
+    """Gradients of a weight layer's parameters, and how many of their elements are active."""
     gradients = layer.gradient(tuple(layer.params), layer.pairs)
     kernel = gradients.pop("kernel")
     # An elastic kernel is zero where the architecture has no weight.
@@ -140,7 +140,7 @@ def _active(probe: Probe, i: int, batch: int, n: int, c: int) -> tuple[Any, Any]
 
 
 def _log_participation(c_CxC: Array, channels: Array) -> Array:
-    """log of (tr C)^2 / tr C^2, with epsilon on the diagonal of the channels that are there."""
+    """log of (tr C)^2 / tr C^2, with epsilon on the diagonal of the active channels."""
     trace, square = jnp.trace(c_CxC), (c_CxC**2).sum()
     with_epsilon = square + 2 * _EPSILON * trace + _EPSILON**2 * channels
     return 2 * jnp.log(trace + _EPSILON * channels) - jnp.log(with_epsilon)
@@ -163,7 +163,7 @@ def _active_features(probe: Probe, call: tape.Call, gradient: Array) -> Any:
 
 
 def _health(gradient: Array, count: Array) -> Array:
-    """min(1, std / (max + 1e-10)) of the `count` elements that are there; the others are zero."""
+    """min(1, std / (max + 1e-10)) of the `count` active elements; the others are zero."""
     g, n = gradient.ravel(), jnp.maximum(count, 1)
     mean = g.sum() / n
     squares = ((g - mean) ** 2).sum() - (g.size - n) * mean**2

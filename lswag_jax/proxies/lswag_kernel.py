@@ -80,19 +80,19 @@ class LSwagKernel(Proxy):
             "layers": jnp.where(present, values, 0),
         }
 
-    def _group(self, values: Array, members: Array) -> Array:
+    def _group(self, values_L: Array, members_L: Array) -> Array:
         """sum_l w_l f(M_l) over the members of one group, in order of depth."""
-        place, count = jnp.cumsum(members), members.sum()
-        weights = {
-            "uniform": jnp.ones_like(place),
-            "increasing": place,
-            "decreasing": count + 1 - place,
+        place_L, count = jnp.cumsum(members_L), members_L.sum()
+        weights_L = {
+            "uniform": jnp.ones_like(place_L),
+            "increasing": place_L,
+            "decreasing": count + 1 - place_L,
         }[self.depth_weights]
-        weights = jnp.where(members, weights, 0).astype(values.dtype)
-        weights = weights / jnp.maximum(weights.sum(), 1)
+        weights_L = jnp.where(members_L, weights_L, 0).astype(values_L.dtype)
+        weights_L = weights_L / jnp.maximum(weights_L.sum(), 1)
         if self.weight_norm == "mean":
-            weights = weights * count
-        return jnp.where(members, weights * values, 0).sum()
+            weights_L = weights_L * count
+        return jnp.where(members_L, weights_L * values_L, 0).sum()
 
     def _layer(self, probe: Probe, i: int) -> Array:
         layer = probe.layers[i]
@@ -121,17 +121,18 @@ class LSwagKernel(Proxy):
             return kernel * scale[:, None] * scale[None, :]
         return kernel
 
-    def _f(self, m: Array) -> Array:
-        trace = jnp.maximum(jnp.trace(m), _tiny(m))
+    def _f(self, m_BxB: Array) -> Array:
+        trace = jnp.maximum(jnp.trace(m_BxB), _tiny(m_BxB))
         if self.statistic == "logmean":
-            return jnp.log(1e-12 + jnp.abs(m).mean())
+            return jnp.log(1e-12 + jnp.abs(m_BxB).mean())
         if self.statistic == "sum":
-            return m.sum()
+            return m_BxB.sum()
         if self.statistic == "logdet":
-            return jnp.linalg.slogdet(m + 1e-6 * trace / len(m) * jnp.eye(len(m), dtype=m.dtype))[1]
+            eye_BxB = jnp.eye(len(m_BxB), dtype=m_BxB.dtype)
+            return jnp.linalg.slogdet(m_BxB + 1e-6 * trace / len(m_BxB) * eye_BxB)[1]
         if self.statistic == "offdiag_ratio":
-            return (m.sum() - jnp.trace(m)) / trace
-        p = jnp.maximum(jnp.linalg.eigvalsh(m), 0) / trace
+            return (m_BxB.sum() - jnp.trace(m_BxB)) / trace
+        p = jnp.maximum(jnp.linalg.eigvalsh(m_BxB), 0) / trace
         return jnp.exp(-jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1)), 0).sum())
 
 

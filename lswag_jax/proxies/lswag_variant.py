@@ -210,8 +210,8 @@ def _block_depths(probe: Probe, bins: Array, possible: np.ndarray) -> tuple[list
         groups.setdefault(_block(layer.name), []).append(i)
     depths, reached = list(bins), possible.copy()
     for members in groups.values():
-        own = bins[np.array(members)]
-        first = jnp.where(own >= 0, own, NUM_BINS + 1).min()
+        block_bins = bins[np.array(members)]
+        first = jnp.where(block_bins >= 0, block_bins, NUM_BINS + 1).min()
         for i in members:
             depths[i] = jnp.where(first > NUM_BINS, -1, first)
         reached[members] = np.logical_or.accumulate(possible[members])

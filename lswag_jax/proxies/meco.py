@@ -69,14 +69,16 @@ def _of_call(call: tape.Call) -> Array:
 
 
 def _smallest(o_NxC: Array) -> Array:
-    """Smallest eigenvalue of the correlation of channels; constant ones have zeros for theirs.
+    """Smallest eigenvalue of the channels' correlations; those of a constant channel are 0.
 
     Channels that an elastic network does not have are constant too and would make it 0: they are
     left out unless all are constant, as are dead channels of an exact network.
     """
-    centred = o_NxC - o_NxC.mean(0, keepdims=True)
-    norm_C = jnp.linalg.norm(centred, axis=0)
+    centred_NxC = o_NxC - o_NxC.mean(0, keepdims=True)
+    norm_C = jnp.linalg.norm(centred_NxC, axis=0)
     is_alive = norm_C > 0
-    unit = centred / jnp.where(is_alive, norm_C, 1)[None]
-    c_CxC = unit.T @ unit + jnp.diag(jnp.where(is_alive, 0, len(norm_C)).astype(o_NxC.dtype))
+    unit_NxC = centred_NxC / jnp.where(is_alive, norm_C, 1)[None]
+    # Eigenvalues are at most C: with C on its diagonal a dead channel is never the smallest.
+    c_CxC = unit_NxC.T @ unit_NxC
+    c_CxC += jnp.diag(jnp.where(is_alive, 0, len(norm_C)).astype(o_NxC.dtype))
     return jnp.where(is_alive.any(), jnp.linalg.eigvalsh(c_CxC)[0], 0)

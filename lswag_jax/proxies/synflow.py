@@ -32,7 +32,7 @@ _LARGE = 40  # log(g + 1) is log g to the last bit of float64
 def saliency(probe: Probe, mode: str) -> list[tuple[Array, Wide]]:
     """Kernel and dR/dkernel of each weight layer of the positive network.
 
-    A kernel is zero where an elastic network's layer is not there.
+    A kernel is zero where an elastic network's layer is absent.
 
     Args:
         probe: of the network.

@@ -68,7 +68,7 @@ class TCet(Proxy):
 
 
 def _snr(w: Array, gradient: Array, is_exact: Array) -> Array:
-    """sum s / std s of a weight layer, over the weights that are there, of a gradient [1, ...]."""
+    """sum s / std s of a weight layer, over the active weights, of a gradient [1, ...]."""
     s = jnp.abs(gradient[0] * w)
     is_there = ((w != 0) | is_exact).astype(s.dtype)  # an elastic kernel is 0 where there is none
     n = is_there.sum()

@@ -99,9 +99,10 @@ def regions(probe: Probe, crops: int, size: int) -> Array:
     values = [a.post.reshape(len(images), -1) for a in recorded.activations]
     values = [jnp.where(units[i] > 0, v, 0) for i, v in enumerate(values)]
     widths = [v.shape[1] for v in values]  # absent units agree
-    same = patterns.hamming_kernel(values, widths) == sum(widths)
-    earlier = jnp.tril(same, -1).any(1)
-    return (~earlier).sum()
+    same_NxN = patterns.hamming_kernel(values, widths) == sum(widths)
+    # A crop opens a region unless an earlier one has the same pattern.
+    is_repeat_N = jnp.tril(same_NxN, -1).any(1)
+    return (~is_repeat_N).sum()
 
 
 def _crops(probe: Probe, crops: int, size: int) -> Array:

@@ -98,7 +98,7 @@ def spectral_entropy(fisher: np.ndarray) -> float:
 
 
 def _fisher(probe: Probe, images: Array) -> Array:
-    """F [L, L]; rows and columns of layers that are not there are zero."""
+    """F [L, L]; rows and columns of absent layers are zero."""
     owner = probe.candidate
     network = owner.network("eval" if owner.batch_norm == "eval" else "frozen")
     logits_BxK, j_KxBxL = _gradients(probe, network, images)

@@ -33,7 +33,7 @@ class LayerSum(Proxy):
 
     @abc.abstractmethod
     def summand(self, *arrays: Array) -> Array:
-        """What a layer adds, of its `arrays`; 0 of an absent layer's."""
+        """A layer's term of the sum, from its `arrays`; 0 for an absent layer."""
 
     def measure(self, probe: Probe) -> Parts:
         """The score and its layers [L]."""
@@ -42,7 +42,7 @@ class LayerSum(Proxy):
 
 
 class GradientSum(LayerSum):
-    """Base of those that read a layer's kernel and the batch's gradient, [1, ...]."""
+    """Base of proxies that read a layer's kernel and the batch's gradient, [1, ...]."""
 
     def arrays(self, probe: Probe, i: int) -> tuple[Array, Array]:
         """The kernel, and its gradient [1, ...]."""

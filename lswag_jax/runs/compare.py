@@ -1,4 +1,4 @@
-"""Whether a folder may go on with a config: what may differ, and what a refusal says."""
+"""Whether the run of a folder may resume: what configs may differ in, and what a refusal says."""
 
 import json
 import pathlib
@@ -9,9 +9,8 @@ CONFIG = "config.json"
 VERSIONS = "versions"  # of this package, each with the number of rows there before its first
 _ABSENT = object()
 _SHOWN = 5  # differences between two configs that an error names
-# What may differ in every run. Versions and a list of genotypes are told by the rows themselves,
-# and a search that is longer proposes the same networks first. Under "free" is what a report
-# wants to know.
+# Keys that may differ on resuming. Rows record versions and genotypes themselves, and a longer
+# search proposes the same networks first. "free" holds what only reports read.
 _FREE = (VERSIONS, "free", "genotypes_sha256", "search.num", "search.epochs", "search.merge_last")
 _ASKED = {"score.seed": "seed"}  # what a config calls a key
 _DATA = ("data", "data_sha256")  # where images come from does not matter where they are the same
@@ -37,7 +36,7 @@ def check_same(workdir: pathlib.Path, config: Mapping[str, Any], exempt: Sequenc
 
     Args:
         workdir: of the run.
-        config: of the one that is to go on there.
+        config: of the run that is to resume there.
         exempt: keys, dotted where nested, that may differ too.
 
     Raises:
@@ -62,8 +61,8 @@ def check_same(workdir: pathlib.Path, config: Mapping[str, Any], exempt: Sequenc
         )
 
 
-def _is_in(key: str, rooms: Sequence[str]) -> bool:
-    return any(f"{key}.".startswith(f"{room}.") for room in rooms)
+def _is_in(key: str, prefixes: Sequence[str]) -> bool:
+    return any(f"{key}.".startswith(f"{prefix}.") for prefix in prefixes)
 
 
 def _differences(there: Any, here: Any, key: str = "") -> Iterator[tuple[str, str]]:

@@ -78,8 +78,7 @@ def open_archive(
 
     Raises:
         ValueError: as `Archive` does; an empty workdir; a shard is of another run, or its worker
-            is still at work; or
-            the processes differ in their config.
+            is still at work; or the processes differ in their config.
     """
     if not os.fspath(workdir):
         raise ValueError("workdir is empty: give the folder of the run.")

@@ -18,11 +18,11 @@ WARM_UP = 3  # runs before those that are timed
 
 
 class Costs:
-    """Costs of a space's networks by the costs among some proxies; remembers what it measured.
+    """Measures the cost proxies of a space's networks, each network once.
 
     Args:
         space: of the networks.
-        proxies: those that are no `Cost` are left out.
+        proxies: only the `Cost` ones among them are used.
         archive: rows measured before, `id` and `costs` each; receives those that `agreed` measures.
 
     Example:

@@ -206,6 +206,9 @@ def explain_model(
     Returns:
         A `Coverage`; print it.
 
+    Raises:
+        ValueError: bad images, or a model that cannot be run.
+
     Example:
         >>> apply = lambda params, x: jnp.maximum(x @ params["a"], 0) @ params["b"]
         >>> params = {"a": jnp.ones((4, 8)), "b": jnp.ones((8, 3))}

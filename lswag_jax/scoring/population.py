@@ -39,8 +39,8 @@ def make_scorer(
     Returns:
         `scorer(variables, encoded, images, labels, key=None)`: for each proxy with passes a
         dictionary of parts with a leading axis P, among them `score`; and `degenerate` [P]. The
-        key is of the random tensors that some proxies draw. Matrix products have
-        the caller's precision: wrap the call in `jax.default_matmul_precision("highest")`.
+        key is of the random tensors that some proxies draw. Matrix products have the caller's
+        precision: wrap the call in `jax.default_matmul_precision("highest")`.
 
     Raises:
         ValueError: bad proxies or options, or a space whose networks run block by block.
@@ -137,7 +137,7 @@ def stream(
     Args:
         space, genotypes, images, labels, proxies: as in `score`.
         timing: receives the seconds spent as `compile` and `score`.
-        costs: tells what networks cost, some of which it may know; None measures all.
+        costs: measures costs and remembers them; None measures every network.
         progress, **options: as in `score`.
 
     Yields:

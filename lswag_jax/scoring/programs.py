@@ -134,10 +134,11 @@ def _run_chain(space, proxies, options, variables, members, images, labels, key)
         raise ValueError(
             f"batch_norm='through' needs one program per network, which {space.name} lacks."
         )
-    own = space.extract(jax.device_get(variables), genotype)  # on the host: no program per shape
+    # On the host: no program per shape.
+    exact_variables = space.extract(jax.device_get(variables), genotype)
     candidate = Candidate(
         lambda variables, mode: chain.Chain(blocks, variables, mode),
-        jax.device_put(own, images.sharding),
+        jax.device_put(exact_variables, images.sharding),
         options.batch_norm,
         has_batch_norm=True,
         any_size=space.any_size,
@@ -149,13 +150,13 @@ def _run_chain(space, proxies, options, variables, members, images, labels, key)
 
 def _run_whole(space, proxies, options, variables, genotype, images, labels, key) -> Results:
     """Measures one network by a program of its own, with a leading axis of one."""
-    own = _in_type(space.extract(variables, genotype), images.dtype)
+    exact_variables = _in_type(space.extract(variables, genotype), images.dtype)
     macs = space.macs(genotype) * len(images) * options.repeats
     results = []
     for some in proxy_registry.programs(proxies):
         run = _whole(space, genotype, some, options, macs < WORTH_OPTIMISING)
         with jax.default_matmul_precision(options.precision):
-            results.append(run(own, images, labels, key))
+            results.append(run(exact_variables, images, labels, key))
     return jax.tree.map(lambda leaf: np.asarray(leaf)[None], merged(results))
 
 

@@ -36,7 +36,7 @@ Watch = bool | Callable[[Progress], None]
 def watched(
     progress: Watch, title: str, total: int, beside: Callable[[Progress], str] = lambda _: ""
 ) -> Iterator[Callable[[Progress], None]]:
-    """What a library call tells its progress to, for as long as it runs.
+    """Yields the function that a library call reports its `Progress` to.
 
     Args:
         progress: a function of a `Progress`; True for a bar; False for nothing.
@@ -79,7 +79,7 @@ def shown(
         above: lets a log write above a bar for as long as there is one.
 
     Yields:
-        A function of what is done, -1 where that is as before, and what to say beside it.
+        `show(done, text)`: -1 for `done` leaves the count as it is; `text` stands beside the bar.
     """
     say = say or (lambda text: _write(f"{text}\n"))
     if not devices.is_first():

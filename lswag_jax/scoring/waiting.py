@@ -23,11 +23,10 @@ def told(listener: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def said(what: str, first: float = FIRST, every: float = EVERY) -> Iterator[None]:
-    """Logs, at the level of information, that something is going on and for how long.
+    """Logs at level INFO that work is under way, and for how long.
 
-    Those who listen (`told`) hear of it at once. Nothing else is said of what takes less than
-    `first` seconds. A program that shows no information, as
-    Python does by default, sees nothing of it.
+    Listeners (`told`) hear of it at once; work shorter than `first` seconds is not logged. Python
+    hides INFO by default.
 
     Example:
         >>> logging.basicConfig(level=logging.INFO)

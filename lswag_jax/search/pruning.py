@@ -1,7 +1,8 @@
 """Pruning search: a super-network loses the operations that it misses least.
 
 Source: VITA-Group/TENAS (Chen et al., ICLR 2021). In a round every removal of one operation from
-one edge is scored with the weights of the whole. With z a proxy's score, larger is better,
+one edge is scored with the weights of the whole super-network. With z a proxy's score, larger is
+better,
 
     loss_z = mean over repeats of (z_whole - z_without) / |z_whole|
 
@@ -74,7 +75,7 @@ def search(
         archive: receives the rows.
 
     Returns:
-        The operations that are left, of which the last row is.
+        The operations that are left; the last row is their network's.
 
     Raises:
         ValueError: the archive is of another search.

@@ -109,6 +109,10 @@ def write_results(
         result: of a search.
         workdir: an existing folder.
         space: of the networks, or its arguments, which `best.json` then tells.
+
+    Raises:
+        OSError: a file cannot be written.
+        ModuleNotFoundError: pyarrow is missing (the extra "analysis").
     """
     workdir, order = pathlib.Path(workdir), result.order
     columns = {

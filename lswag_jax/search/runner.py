@@ -232,8 +232,8 @@ def run(
 ) -> SearchResult:
     """Searches a space by scoring its networks on images, and writes the result files.
 
-    Killed at any moment and called again with the same arguments it goes on where it was, and
-    ends with the same archive. `workdir` receives `config.json`, `archive.jsonl` (a row an
+    Killed at any moment and called again with the same arguments it resumes where it stopped,
+    and ends with the same archive. `workdir` receives `config.json`, `archive.jsonl` (a row an
     evaluated genotype), and at the end `ranking.csv`, `ranking.parquet` and `best.json`, with
     several objectives also `front.csv`. In a job of several processes (`jax.distributed`) all of
     them make the same call; the first writes. What was measured for windows of latency and memory
@@ -316,7 +316,7 @@ def _costs(
     folder: str | os.PathLike,
     stack: contextlib.ExitStack,
 ) -> Costs:
-    """What measures the costs of a run; with windows of them it goes on from the run's folder."""
+    """What measures the costs of a run; with windows of them it resumes from the run's folder."""
     costs = Costs(searched(space, options), proxies)
     if isinstance(options, PruningOptions) or not options.measured:
         return costs

@@ -79,6 +79,12 @@ def names() -> tuple[str, ...]:
 def arguments(name: str) -> dict[str, Any]:
     """Arguments of the space called `name` and their defaults.
 
+    Args:
+        name: as in `get`.
+
+    Raises:
+        ValueError: an unknown name.
+
     Example:
         >>> arguments("nasbench201")["width"]
         16

@@ -141,7 +141,7 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
     def mutate(
         self, rng: np.random.Generator, g: Genotype, m_prob: Share = 0.2, s_prob: Share = 0.4
     ) -> Genotype:
-        """Makes a mutant of `g`; what the two probabilities concern is the space's to say.
+        """Makes a mutant of `g`; each space defines what the two probabilities apply to.
 
         By default, for genotypes of one field, each entry is drawn anew with probability `m_prob`.
         """

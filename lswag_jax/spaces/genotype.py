@@ -24,7 +24,7 @@ class BaseGenotype:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Reads what `to_json`.
+        """Reads what `to_json` writes.
 
         Raises:
             ValueError: a key is missing or unknown, or a value is not of a genotype.

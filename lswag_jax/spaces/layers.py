@@ -112,7 +112,7 @@ class Feature(nn.Module):
     final: bool = False
 
     def __call__(self, x: Array, active: Array | None = None) -> Array:
-        """Returns `x` [B, ..., C]; the first `active` channels are active, 0 for no such block."""
+        """Returns `x` [B, ..., C] with `active` active channels: 0 if absent, None for all."""
         del active
         return x
 
@@ -194,10 +194,9 @@ def _chosen_convolution(
 
 
 class BatchNorm(nn.BatchNorm):
-    """BatchNorm of PyTorch's epsilon and momentum whose surplus channels are exactly zero.
+    """BatchNorm with PyTorch's epsilon and momentum; inactive channels are exactly zero.
 
-    How a scored network normalises is decided by `adapters.linen_network`, which does not run this
-    method; here is what training does.
+    Scoring replaces this call by `capture.batch_norm.run_batch_norm`; training runs it.
     """
 
     epsilon: float = 1e-5

@@ -142,7 +142,7 @@ def _padded(gaps: _Gaps | None, padding: Sequence[tuple], aval: Any) -> _Gaps | 
 
 
 def _reshaped(gaps: _Gaps, old: Sequence[int], new: Sequence[int]) -> _Gaps | None:
-    """Gaps where only axes without any are merged or split, all of them before the others."""
+    """Gaps after a reshape that changes only leading axes without gaps; None for any other."""
     first = next(i for i, step in enumerate(gaps.steps) if step > 1)
     kept = len(old) - first
     if tuple(new[len(new) - kept :]) != tuple(old[first:]) or len(new) < kept:

@@ -1,8 +1,8 @@
 """Super-networks: each edge has a set of operations whose outputs are added.
 
-A pruning search narrows one down to a network of an ordinary space. The set of an
-edge is an input of the compiled program, as any genotype is. Operations have weights of their own,
-which a smaller set shares with a larger one.
+A pruning search narrows one down to a network of an ordinary space. The sets of operations are an
+input of the compiled program, as any genotype is; each operation has its own weights, shared by all
+sets that contain it.
 """
 
 import abc
@@ -67,7 +67,7 @@ class Supernet(Space[OpSets], Generic[Inner]):
     """The super-network of an ordinary space: a space whose genotypes are `OpSets`.
 
     Attributes:
-        space: whose networks have one operation an edge, and whose sizes are meant.
+        space: the ordinary space, whose networks have one operation an edge; its sizes are used.
         ops: that an edge may have, in order of execution; "none" is an empty set.
         nodes: of each node of a cell, its edges; cells of several kinds follow each other.
         inputs: edges that a node keeps in a network of `space`; None for all.

@@ -48,6 +48,9 @@ def from_torch(
     A super-network of Cream goes into the elastic `space.network()`; cut a sub-network out with
     `space.extract`. Stand-alone sub-networks (Cream, Auto-Prox) go into `space.build(genotype)`.
 
+    Source of the names: microsoft/Cream, Auto-Prox, quark0/darts, SamsungLabs/zero-cost-nas,
+    xautodl (D-X-Y), NASLib.
+
     Args:
         module: a network of one of our search spaces.
         state_dict: arrays under their PyTorch names, or a `.npz` or `.safetensors` file of them.
@@ -58,6 +61,10 @@ def from_torch(
     Raises:
         ValueError: a weight is missing or has another shape, a file of another kind, or a module
             that is not of our search spaces.
+        FileNotFoundError: no such file.
+
+    Example:
+        >>> variables = from_torch(space.build(g), "vit.safetensors")  # doctest: +SKIP
     """
     if type(module) not in _CONVERTERS:
         known = ", ".join(c.__name__ for c in _CONVERTERS)

@@ -54,7 +54,7 @@ def make_benchmark(
 ) -> list[dict[str, Any]]:
     """Trains every genotype on every data set with every seed.
 
-    Killed and called again it goes on: networks that are finished are not trained again.
+    Killed and called again it resumes: networks that are finished are not trained again.
 
     Args:
         space: with an elastic network.

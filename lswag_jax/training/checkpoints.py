@@ -58,7 +58,8 @@ class Checkpoints:
         """Saves a state, unless that of this step is there.
 
         Raises:
-            OSError: the disk does not take it; the checkpoints before it stay.
+            OSError: the state cannot be written, for example on a full disk; earlier checkpoints
+                stay.
         """
         if step in self._manager.all_steps():
             return

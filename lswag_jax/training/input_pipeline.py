@@ -1,7 +1,7 @@
 """Batches of bytes from a pool: read at random by grain, changed at random, the same every time.
 
 The batch of a step depends on the seed and the number of the step only, so that a training that
-goes on from a checkpoint sees what it would have seen.
+resumes from a checkpoint sees what it would have seen.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""The loop of a training: steps, validation, checkpoints, metrics, and where it goes on."""
+"""The loop of a training: steps, validation, checkpoints, metrics, and where it resumes."""
 
 import dataclasses
 import math
@@ -21,12 +21,13 @@ Evaluate = Callable[[TrainState], Mapping[str, float]]
 
 @dataclasses.dataclass(frozen=True)
 class LoopOptions(Checked):
-    """How long, and how often what is done.
+    """Length of a training, and how often it logs, validates and saves.
 
     Attributes:
         total_steps: of the training.
         steps_per_epoch: for the epoch that metrics name.
-        log_every, eval_every, checkpoint_every: steps between two; the last step has all three.
+        log_every, eval_every, checkpoint_every: steps between two; all three also happen after
+            the last step.
     """
 
     total_steps: Count
@@ -74,7 +75,7 @@ class Devices:
 
 
 class Metrics:
-    """Rows of metrics, each appended once; a training that goes on keeps those that are there.
+    """Rows of metrics, each appended once; a resumed training keeps those that are there.
 
     Args:
         rows: a list, or the `runs.Archive` of a workdir.

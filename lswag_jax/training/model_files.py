@@ -125,7 +125,7 @@ def save(folder: str | os.PathLike, model: Model) -> None:
         model: what to write.
 
     Raises:
-        OSError: the disk does not take it; a folder that was there stays.
+        OSError: the files cannot be written, for example on a full disk; an earlier folder stays.
     """
     with extra("train"):
         import orbax.checkpoint as ocp
@@ -182,6 +182,10 @@ def load(path: str | os.PathLike, space: spaces.Space | str | None = None) -> Mo
         FileNotFoundError: there is no trained network.
         ValueError: its files are damaged or do not belong together, or the space is not given or
             another one.
+
+    Example:
+        >>> lswag_jax.load("results/train").predict("shirt.png").shape  # doctest: +SKIP
+        (1, 10)
     """
     with extra("train"):
         from safetensors import SafetensorError

@@ -30,7 +30,7 @@ from lswag_jax.training.step import (
 )
 
 METRICS = "metrics.jsonl"
-# Options that may change when a training goes on, since they do not affect its weights.
+# Options that may change when a training resumes, since they do not affect its weights.
 FREE = ("workers", "log_every", "eval_every", "checkpoint_every")
 
 
@@ -39,7 +39,8 @@ class TrainOptions(Checked):
     """How a network is trained.
 
     Attributes:
-        epochs: over the training images; what a last batch lacks is left to another epoch.
+        epochs: passes over the training images; images that do not fill a last batch come in
+            another epoch.
         batch_size: images of a step.
         drop_path: probability that a branch of the last block is dropped (AutoFormer's only).
         init: weights to start from, see `inherit.inherited`; "" for fresh ones.
@@ -47,7 +48,7 @@ class TrainOptions(Checked):
         workers: processes that read images; 0 for threads.
         log_every, checkpoint_every: steps; 0 for once an epoch.
         eval_every: epochs.
-        optimizer, augment, step: see there.
+        optimizer, augment, step: see `OptimizerOptions`, `AugmentOptions`, `StepOptions`.
     """
 
     epochs: Count = 10
@@ -84,7 +85,7 @@ def train(
     writer: Any = None,
     progress: Callable[[int, str], None] = lambda done, text: None,
 ) -> model_files.Model:
-    """Trains a genotype and saves it; killed and called again it goes on where it was.
+    """Trains a genotype and saves it; killed and called again it resumes where it stopped.
 
     On a CPU the weights are then those of an uninterrupted training, bit by bit.
 

@@ -37,7 +37,7 @@ class StepOptions(Checked):
 
 @struct.dataclass
 class TrainState:
-    """Everything that a training goes on from.
+    """Everything that a training resumes from.
 
     Attributes:
         step: steps done.
@@ -241,9 +241,9 @@ def make_eval_step(problem: Problem) -> Callable[[Variables, Mapping[str, Array]
         logits: Any = problem.apply(variables, images, batch.get("encoded"), train=False)
         logits = logits.astype(jnp.float32)
         labels, weight = batch["label"], batch["weight"]
-        own = jnp.take_along_axis(logits, labels[:, None], axis=1)
+        label_logit_Bx1 = jnp.take_along_axis(logits, labels[:, None], axis=1)
         # Ties count against the network, and so does NaN.
-        rank = logits.shape[1] - 1 - (logits < own).sum(axis=1)
+        rank = logits.shape[1] - 1 - (logits < label_logit_Bx1).sum(axis=1)
         sums = {
             "count": weight,
             "loss": optax.softmax_cross_entropy_with_integer_labels(logits, labels) * weight,

@@ -25,7 +25,7 @@ from lswag_jax.training.loop import Devices, Evaluate
 from lswag_jax.training.model_files import Model
 from lswag_jax.training.step import Problem, TrainState, for_each_network, make_eval_step
 
-VALIDATED = 8  # genotypes whose mean accuracy a training tells of
+VALIDATED = 8  # genotypes whose mean accuracy is the validation metric
 _SIZES = ("embed_dim", "num_heads", "hidden")  # what the network reads of an encoding
 
 

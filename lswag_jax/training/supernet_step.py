@@ -97,7 +97,7 @@ class _Corner(Problem):
     ) -> Any:
         """As `Problem.apply` of the whole network's variables and genotype."""
         flat: dict[Any, Any] = traverse_util.flatten_dict(dict(variables))
-        own = {path: flat[path][tuple(map(slice, shape))] for path, shape in self.shapes.items()}
+        corner = {path: flat[path][tuple(map(slice, shape))] for path, shape in self.shapes.items()}
         blocks = {key: encoded[key][: self.depth] for key in ("num_heads", "hidden")}
-        own = traverse_util.unflatten_dict(own)
-        return super().apply(own, images, {**encoded, **blocks}, train, **options)
+        corner = traverse_util.unflatten_dict(corner)
+        return super().apply(corner, images, {**encoded, **blocks}, train, **options)

@@ -93,12 +93,12 @@ def test_profile_score_search(tiny_config, tmp_path):
 
 
 def test_interrupted(tmp_path):
-    """Ctrl-C ends a run without a traceback, and says how it goes on."""
+    """Ctrl-C ends a run without a traceback, and says how to resume."""
     path = tmp_path / "interrupted.py"
     path.write_text("def get_config():\n    raise KeyboardInterrupt\n")
     result = run("score", f"--workdir={tmp_path}/out", f"--config={path}", check=False)
     assert result.returncode == 130
-    assert result.stderr == f"interrupted: the same command goes on in {tmp_path}/out.\n"
+    assert result.stderr == f"interrupted: the same command resumes in {tmp_path}/out.\n"
 
 
 def mistakes(tmp_path):

@@ -119,7 +119,7 @@ CASES = {
     "bins": (
         "libra",
         (*LIBRA, f"--config.libra.options.n_bins={LONG}"),
-        "n_bins must be a text or",
+        "n_bins must be a string or",
     ),
     "networks": ("profile", (*SMALL, f"--config.profile.num={LONG}"), "profile.num must be from 1"),
     "another's networks": ("search", (*SEARCH, "--config.score.num=-3"), "score.num must be from"),

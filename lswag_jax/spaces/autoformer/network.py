@@ -89,6 +89,8 @@ class QKV(nn.Module):
         kernel = self.param("kernel", _linear_init, (x.shape[-1], *shape))
         bias = self.param("bias", nn.initializers.zeros, (int(np.prod(shape)),))
         if active_width is not None:
+            # Entry `unit` of part p lies at p * active_width + unit of the flat bias; units beyond
+            # the width are zeroed.
             part, unit = np.divmod(np.arange(bias.size), bias.size // 3)
             bias = bias.at[part * active_width + unit].get(mode="clip") * (unit < active_width)
         y_BxNxF = x @ kernel.reshape(x.shape[-1], -1) + bias.reshape(1, 1, -1)
@@ -191,7 +193,7 @@ def cut_heads(x: Array, sizes: tuple[Array, Array], num_heads: int, largest: int
     Args:
         x: the channels.
         sizes: active heads, and channels of each.
-        num_heads, largest: of the result; what is not there is zero.
+        num_heads, largest: of the result; inactive heads and channels are zero.
     """
     heads, head_dim = sizes
     padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, largest)])
@@ -218,7 +220,7 @@ def join_heads(y: Array, sizes: tuple[Array, Array], size: int) -> Array:
 
 
 def _head_mask(heads: Array, head_dim: Array, num_heads: int, largest: int, dtype) -> Array:
-    """1 for the channels of heads that are there, [H, K]."""
+    """1 for the active channels of active heads, [H, K]."""
     is_head, is_channel = jnp.arange(num_heads) < heads, jnp.arange(largest) < head_dim
     return (is_head[:, None] & is_channel[None]).astype(dtype)
 
@@ -261,7 +263,7 @@ class ElasticHeadAttention(nn.Module):
     @nn.compact
     def __call__(self, x: Array, out_mask: Array | float, dim: Array, heads: Array) -> Array:
         """Maps `x` [B, N, D] to the same shape; `dim` and `heads` are the active sizes."""
-        head_dim = dim // jnp.maximum(heads, 1)  # a block that is not there has no heads
+        head_dim = dim // jnp.maximum(heads, 1)  # an absent block has no heads
         qkv = QKV(1, x.shape[-1], name="qkv")(x, jnp.where(heads > 0, dim, 0))
         sizes, shape = (heads, head_dim), (self.num_heads, self.largest_head)
         of_heads = cast(Array, cut_heads(qkv[:, :, :, 0], sizes, *shape))

@@ -80,10 +80,10 @@ def _block(module: VisionTransformer, weights, names: Mapping[str, str], i: int,
         **_norm(weights, theirs + names["attn_norm"], (ours, "attn_norm")),
         **_norm(weights, theirs + names["mlp_norm"], (ours, "mlp_norm")),
     }
-    for room, layer in (("attn", "proj"), ("mlp", "fc1"), ("mlp", "fc2")):
+    for module_name, layer in (("attn", "proj"), ("mlp", "fc1"), ("mlp", "fc2")):
         name = theirs + names[layer]
-        flat[ours, room, layer, "kernel"] = weights[name + ".weight"].T
-        flat[ours, room, layer, "bias"] = weights[name + ".bias"]
+        flat[ours, module_name, layer, "kernel"] = weights[name + ".weight"].T
+        flat[ours, module_name, layer, "bias"] = weights[name + ".bias"]
     prefix = "" if is_super else "sample_"
     for side in ("k", "v") if module.relative_position else ():
         for axis, short in (("vertical", "v"), ("horizontal", "h")):

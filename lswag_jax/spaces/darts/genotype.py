@@ -73,7 +73,7 @@ class DartsGenotype(BaseGenotype):
 
     @classmethod
     def from_naslib(cls, compact: Sequence) -> Self:
-        """Reads what `to_naslib`.
+        """Reads what `to_naslib` writes.
 
         Raises:
             ValueError: not two cells of pairs, or an op index outside 0-6.

@@ -107,7 +107,7 @@ class NasBench101Genotype(BaseGenotype):
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """Reads what `to_text`.
+        """Reads what `to_text` writes.
 
         Example:
             >>> NasBench101Genotype.from_text("conv3x3~0|output~0,1").num_edges

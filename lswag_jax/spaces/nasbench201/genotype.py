@@ -63,7 +63,7 @@ class NasBench201Genotype(BaseGenotype):
 
     @classmethod
     def from_string(cls, text: str) -> Self:
-        """Reads what `to_string`.
+        """Reads what `to_string` writes.
 
         Raises:
             ValueError: another form or an unknown operation.
@@ -83,7 +83,7 @@ class NasBench201Genotype(BaseGenotype):
 
     @classmethod
     def from_naslib(cls, indices: Sequence[int]) -> Self:
-        """Reads what `to_naslib`.
+        """Reads what `to_naslib` writes.
 
         Raises:
             ValueError: not six indices from 0 to 4.

@@ -41,7 +41,7 @@ class TransNASMicroGenotype(BaseGenotype):
 
     @classmethod
     def from_naslib(cls, ops: Sequence[int]) -> Self:
-        """Reads what `to_naslib`."""
+        """Reads what `to_naslib` writes."""
         return cls.of(ops)
 
 
@@ -79,7 +79,7 @@ class TransNASMacroGenotype(BaseGenotype):
 
     @classmethod
     def from_naslib(cls, digits: Sequence[int]) -> Self:
-        """Reads what `to_naslib`; the keys of the tables, without padding, are taken too."""
+        """Reads what `to_naslib` writes, and the tables' keys, which have no padding."""
         digits = list(digits)
         while digits and digits[-1] == 0:
             digits.pop()
