@@ -270,7 +270,7 @@ class Probe:
         return dict(zip(names, in_groups(together, map(kind_of, layers)), strict=True))
 
     def _are_present(self, names: Sequence[str]) -> Array | None:
-        """Whether each layer is there, bool [n]; None for an exact network or normalisations."""
+        """Whether each layer is present, bool [n]; None for an exact network or normalisations."""
         if self.candidate.is_exact or names[0] not in self._places:
             return None
         return self.present[np.array([self._places[name] for name in names])]
