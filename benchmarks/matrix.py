@@ -22,7 +22,7 @@ import save_scores
 import tables as result_tables
 
 from lswag_jax import data, proxies, runs, spaces
-from lswag_jax.analysis import plots, report, tables
+from lswag_jax.analysis import correlation, plots, report, tables
 from lswag_jax.analysis.tables import GroundTruth, Records
 from lswag_jax.scoring import population
 from lswag_jax.scoring.table import ScoreTable
@@ -161,28 +161,104 @@ def ranked(name: str, root: pathlib.Path) -> list[dict]:
 
 
 def show(root: pathlib.Path) -> None:
-    """The tables and the figure."""
-    scored = [name for name in (*FULL, *THIN) if (SCORES / f"{name}.csv.gz").is_file()]
-    rows = [row for name in scored for row in ranked(name, root)]
-    names, targets, rho = report.grid(rows)
+    """Tables and a figure of the full networks and of the thin ones, and both compared."""
+    for kind, cases in (("", FULL), (", thin networks", THIN)):
+        scored = [name for name in cases if (SCORES / f"{name}.csv.gz").is_file()]
+        rows = [row for name in scored for row in ranked(name, root)]
+        if rows:
+            show_kind(kind, rows)
+    beside = [row for name in rank_cnns.CASES for row in thin_beside_full(name, root)]
+    if beside:
+        result_tables.show("thin beside full", beside, 2)
+
+
+def show_kind(kind: str, rows: list[dict]) -> None:
+    """The tables of some cases, whose titles end in `kind`."""
+    names, targets, rho_KxT = report.grid(rows)
     sizes = {target: max(r["n"] for r in rows if r["dataset"] == target) for target in targets}
+    columns = [f"{target.removesuffix(SUFFIX)} ({sizes[target]})" for target in targets]
+    given_KxT = report.matrix(rows, "partial_rho", names, targets)
+    result_tables.show(f"summary{kind}", summary(names, targets, rho_KxT, given_KxT), 2)
     for title, key in (
         ("Spearman", "rho"), ("Kendall", "tau"), ("nDCG at 10 %", "ndcg"),
         ("Spearman given #params", "partial_rho"),
     ):  # fmt: skip
         values = report.matrix(rows, key, names, targets)
-        columns = [f"{target} ({sizes[target]})" for target in targets]
         cells = [[None if np.isnan(value) else value for value in of] for of in values]
         shown = [
             {"proxy": name} | dict(zip(columns, row, strict=True))
             for name, row in zip(names, cells, strict=True)
         ]
-        result_tables.show(title, shown, 2)
+        result_tables.show(title + kind, shown, 2)
     low, high = (report.matrix(rows, key, names, targets) for key in ("rho_low", "rho_high"))
-    picture = result_tables.ROOT / "results" / "benchmarks" / "matrix.pdf"
+    ending = kind.removeprefix(", ").replace(" ", "_")
+    picture = result_tables.ROOT / "results" / "benchmarks" / f"matrix_{ending or 'full'}.pdf"
     picture.parent.mkdir(parents=True, exist_ok=True)
-    title = "Spearman with accuracy, at initialisation"
-    plots.heat_map(names, targets, rho, low_KxD=low, high_KxD=high, title=title).savefig(picture)
+    title = f"Spearman with accuracy, at initialisation{kind}"
+    plots.heat_map(names, columns, rho_KxT, low_KxD=low, high_KxD=high, title=title).savefig(
+        picture
+    )
+
+
+def summary(
+    names: list[str], targets: list[str], rho_KxT: np.ndarray, given_KxT: np.ndarray
+) -> list[dict]:
+    """Over all targets: the mean of the spaces' means, the worst, and what beats #params."""
+    spaces_T = np.array([target.partition("_")[0] for target in targets])
+    params_T = rho_KxT[names.index("params")]
+
+    def mean(values_T: np.ndarray) -> float | None:
+        means = [values_T[spaces_T == space] for space in dict.fromkeys(spaces_T)]
+        found = [np.nanmean(of) for of in means if np.isfinite(of).any()]
+        return float(np.mean(found)) if found else None
+
+    rows = [
+        {
+            "proxy": name,
+            "targets": int(np.isfinite(rho_T).sum()),
+            "mean of spaces": mean(rho_T),
+            "lowest": float(np.nanmin(rho_T)),
+            "above #params on": int((rho_T > params_T).sum()),
+            "mean given #params": mean(given_T),
+        }
+        for name, rho_T, given_T in zip(names, rho_KxT, given_KxT, strict=True)
+    ]
+    return sorted(rows, key=lambda row: -row["mean of spaces"])
+
+
+def thin_beside_full(name: str, root: pathlib.Path) -> list[dict]:
+    """How scores of thin networks rank beside those of the full ones of the same architectures."""
+    paths = [SCORES / f"{case}.csv.gz" for case in (name, name + SUFFIX)]
+    if not all(path.is_file() for path in paths):
+        return []
+    populations = [Population(case, root) for case in (name, name + SUFFIX)]
+    # Texts of a space name its width: architectures are told by their place in the population.
+    places = [{text: i for i, text in enumerate(found.texts)} for found in populations]
+    kept = [tables.read(path) for path in paths]
+    (truth,) = populations[0].truths.values()
+    rows = []
+    for proxy in kept[0].metrics(kept[0].datasets[0]):
+        if proxy in ("params", "macs") or proxy not in kept[1].metrics(kept[1].datasets[0]):
+            continue
+        full, thin = (
+            dict(zip(map(at.get, t.genotypes), t.values(t.datasets[0], proxy), strict=True))
+            for at, t in zip(places, kept, strict=True)
+        )
+        both = [i for i in full if np.isfinite([full[i], thin.get(i, np.nan), truth[i]]).all()]
+        if len(both) < 10:
+            continue
+        f, t, y = (np.array([of[i] for i in both]) for of in (full, thin, truth))
+        rows.append(
+            {
+                "case": name,
+                "proxy": proxy,
+                "networks": len(both),
+                "thin with full": correlation.spearman(t, f),
+                "full with accuracy": correlation.spearman(f, y),
+                "thin with accuracy": correlation.spearman(t, y),
+            }
+        )
+    return rows
 
 
 def main() -> None:

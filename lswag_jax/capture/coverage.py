@@ -17,6 +17,7 @@ from lswag_jax.capture.products import Use
 from lswag_jax.capture.program import PRODUCTS, place_of, readers
 from lswag_jax.capture.record import Mark, Program, places_of
 
+_TABLE, _VECTOR = "table", "vector"  # no weights: a table or a token; a bias, a scale
 # A stored array that first meets the samples in one of these is a table: it is added or joined
 # (_SHOWN), or its rows are looked up (_LOOKED_UP).
 _SHOWN = ("add", "sub", "add_any", "concatenate", "select_n", "pad", "dynamic_update_slice")
@@ -74,10 +75,10 @@ class Coverage:
                     missed[name] = "which is stored as a vector"
                 continue
             why = _why_missed(var, program)
-            if why:
-                missed[name] = why
-            elif why is not None:
+            if why == _TABLE:
                 tables.append(name)
+            elif why != _VECTOR:
+                missed[name] = why
         sizes = {name: math.prod(shaped(var).shape) for name, var in stored.items()}
         have, lack = (sum(sizes[name] for name in some) for some in (captured, missed))
         norms = {
@@ -176,8 +177,8 @@ def _is_flat(var: Any, program: Program) -> bool:
     return False
 
 
-def _why_missed(var: Any, program: Program) -> str | None:
-    """Why a stored array is in no layer; empty for a table or token, None for a vector."""
+def _why_missed(var: Any, program: Program) -> str:
+    """Why a stored array is in no layer: it is `_TABLE` or `_VECTOR`, or what a message says."""
     flat, is_used, has_product = program.flat, False, False
 
     def is_of_params(eqn: core.JaxprEqn) -> bool:
@@ -186,19 +187,21 @@ def _why_missed(var: Any, program: Program) -> str | None:
     for eqn, mine in readers(flat.jaxpr.eqns, var, is_of_params):
         is_used = True
         if eqn.primitive.name in _LOOKED_UP and eqn.invars[0] in mine:
-            return ""
+            return _TABLE
         if not is_of_params(eqn):
             axes = max(sum(size > 1 for size in shaped(v).shape) for v in mine)
             is_vector = axes < 2  # a step's slice of a stack of them, say
             if (eqn.primitive.name in _SHOWN or is_vector) and not has_product:
-                return None if is_vector and max(shaped(var).shape) != shaped(var).size else ""
+                return (
+                    _VECTOR if is_vector and max(shaped(var).shape) != shaped(var).size else _TABLE
+                )
             continue
         is_sum = eqn.primitive.name in ("add", "sub")
         if is_sum and not has_product and shaped(var).size < shaped(eqn.outvars[0]).size:
-            return None  # a bias of what parameters alone give
+            return _VECTOR  # a bias of what parameters alone give
         has_product |= eqn.primitive.name in PRODUCTS
     if shaped(var).size == max(shaped(var).shape):
-        return ""
+        return _TABLE
     if not is_used:
         return "which does not reach the logits"
     if has_product:

@@ -291,6 +291,11 @@ def convert(image: np.ndarray, where: str, channels: int | None, size: int | Non
     return _set_channels(_to_unit(_resize(image, size), where), channels)
 
 
+def to_bytes(image: np.ndarray, where: str, channels: int, size: int | None) -> np.ndarray:
+    """uint8 [size, size, channels] of an image, as `convert` makes it, rounded to bytes."""
+    return np.rint(255 * convert(image, where, channels, size)).astype(np.uint8)
+
+
 def _to_unit(image: np.ndarray, where: str) -> np.ndarray:
     """Pixels as float32 in [0, 1]."""
     if image.dtype in (np.uint8, np.uint16):

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import numpy as np
 
-from lswag_jax.data.batch import convert, label_of
+from lswag_jax.data.batch import label_of, to_bytes
 from lswag_jax.data.pool import Pool
 from lswag_jax.detection import intersection_over_union
 from lswag_jax.extras import extra
@@ -70,10 +70,12 @@ def pasted(
     def compose(i: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng((seed, i))
         ground = backgrounds.image(int(rng.integers(backgrounds.size)))
-        image, boxes = _bytes(ground, backgrounds, 3, size), np.empty((0, 5))
+        image, boxes = to_bytes(ground, backgrounds.where, 3, size), np.empty((0, 5))
         for _ in range(rng.integers(1, most, endpoint=True)):
             j = int(rng.integers(items.size))
-            item = _visible(_bytes(items.image(j), items, 3, int(rng.integers(low, high + 1))))
+            item = _visible(
+                to_bytes(items.image(j), items.where, 3, int(rng.integers(low, high + 1)))
+            )
             for _ in range(_TRIES):
                 corner = rng.integers(0, size - np.array(item.shape[:2]), endpoint=True)
                 box = np.concatenate([corner, corner + item.shape[:2]]) / size
@@ -93,11 +95,6 @@ def pasted(
         num_classes=items.num_classes,
         classes=items.classes,
     )
-
-
-def _bytes(image: np.ndarray, pool: Pool, channels: int, size: int) -> np.ndarray:
-    """uint8 [size, size, channels], the short side resized and the centre cropped."""
-    return np.rint(255 * convert(image, pool.where, channels, size)).astype(np.uint8)
 
 
 def _is_visible(item: np.ndarray) -> np.ndarray:
@@ -150,7 +147,7 @@ def arrays(pool: Pool, size: ImageSize) -> tuple[np.ndarray, np.ndarray]:
 
 def _squeezed(image: np.ndarray, pool: Pool, size: int) -> np.ndarray:
     """uint8 [size, size, 3], height and width resized each for itself."""
-    pixels = np.rint(255 * convert(image, pool.where, 3, None)).astype(np.uint8)
+    pixels = to_bytes(image, pool.where, 3, None)
     if pixels.shape[:2] == (size, size):
         return pixels
     with extra("data"):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax import data
+from lswag_jax.data.batch import to_bytes
 from lswag_jax.extras import extra
 from lswag_jax.options import Bound, Checked, Natural, NonNegative, PositiveShare, Share
 
@@ -53,11 +53,6 @@ class AugmentOptions(Checked):
 
 
 # On the host, image by image -------------------------------------------------------------------
-
-
-def to_bytes(image: np.ndarray, where: str, channels: int, size: int | None) -> np.ndarray:
-    """uint8 [size, size, channels] of an image of a pool; other pixels are rounded to bytes."""
-    return np.rint(255 * data.convert(image, where, channels, size)).astype(np.uint8)
 
 
 def evaluation_image(

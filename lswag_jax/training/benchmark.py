@@ -34,6 +34,7 @@ from lswag_jax.training.step import (
     init_state,
     make_eval_step,
     make_train_step,
+    summed,
 )
 
 ROWS, TABLE = "rows.jsonl", "table.csv"
@@ -253,8 +254,7 @@ class _Clock:
 
 def _epoch(programs, variables, encoded, batches, losses) -> dict[str, np.ndarray]:
     """Validation and mean training loss [k] after an epoch; NaN where a network diverged."""
-    sums = jax.device_get([programs.validate(variables, encoded, batch) for batch in batches])
-    totals = {key: sum(np.asarray(s[key], np.float64) for s in sums) for key in sums[0]}
+    totals = summed(programs.validate(variables, encoded, batch) for batch in batches)
     train_loss = np.mean(jax.device_get(losses), axis=0)
     count = np.where(np.isfinite(train_loss), totals["count"], math.nan)
     found = {"accuracy": totals["top1"] / count, "loss": totals["loss"] / count}

@@ -14,7 +14,7 @@ from lswag_jax.options import Checked, Count
 from lswag_jax.runs import Archive
 from lswag_jax.training.checkpoints import Checkpoints
 from lswag_jax.training.input_pipeline import Batch
-from lswag_jax.training.step import TrainState
+from lswag_jax.training.step import TrainState, summed
 
 Evaluate = Callable[[TrainState], Mapping[str, float]]
 
@@ -238,9 +238,8 @@ def make_evaluate(
     divide = devices.divide if devices else lambda batch: batch
 
     def evaluate(state: TrainState) -> dict[str, float]:
-        sums = [eval_step(state.variables, divide(batch)) for batch in batches()]
-        totals = {key: float(sum(jax.device_get([s[key] for s in sums]))) for key in sums[0]}
+        totals = summed(eval_step(state.variables, divide(batch)) for batch in batches())
         count = totals.pop("count")
-        return {key: value / count for key, value in totals.items()}
+        return {key: float(value / count) for key, value in totals.items()}
 
     return evaluate

@@ -1,7 +1,7 @@
 """One step of training and one of validation, as pure functions."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -254,3 +254,10 @@ def make_eval_step(problem: Problem) -> Callable[[Variables, Mapping[str, Array]
         return {key: value.sum() for key, value in sums.items()}
 
     return step
+
+
+def summed(batches: Iterable[Mapping[str, Array]]) -> dict[str, np.ndarray]:
+    """Totals in float64 of what an evaluation sums over each batch."""
+    sums = jax.device_get(list(batches))
+    totals = {key: np.sum([s[key] for s in sums], axis=0, dtype=np.float64) for key in sums[0]}
+    return {key: np.asarray(total) for key, total in totals.items()}

@@ -23,7 +23,7 @@ from lswag_jax.training.augment import AugmentOptions
 from lswag_jax.training.input_pipeline import Batch, Pipeline
 from lswag_jax.training.loop import Devices, Evaluate
 from lswag_jax.training.model_files import Model
-from lswag_jax.training.step import Problem, TrainState, for_each_network, make_eval_step
+from lswag_jax.training.step import Problem, TrainState, for_each_network, make_eval_step, summed
 
 VALIDATED = 8  # genotypes whose mean accuracy is the validation metric
 _SIZES = ("embed_dim", "num_heads", "hidden")  # what the network reads of an encoding
@@ -101,8 +101,7 @@ def _totals(
     several: Callable, variables: Any, batches: Iterable[Mapping], encoded: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
     """Means [P] of what an evaluation sums over all batches."""
-    sums = jax.device_get([several(variables, batch, encoded) for batch in batches])
-    totals = {key: sum(np.asarray(s[key], np.float64) for s in sums) for key in sums[0]}
+    totals = summed(several(variables, batch, encoded) for batch in batches)
     count = totals.pop("count")
     return {key: np.asarray(value / count) for key, value in totals.items()}
 
