@@ -37,6 +37,14 @@ def bind(eqn: Any, operands: Sequence[Any], **changed: Any) -> list:
     return list(outputs) if primitive.multiple_results else [outputs]
 
 
+def widened(x: Any) -> Any:
+    """An array of narrow floats as float32; anything else as it is."""
+    is_narrow = (
+        hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating) and x.dtype.itemsize < 4
+    )
+    return x.astype(jnp.float32) if is_narrow else x
+
+
 def total(terms: Iterable[Term]) -> Term:
     """The built-in `sum` of one term or more, so that the result is of their type.
 

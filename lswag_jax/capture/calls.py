@@ -7,6 +7,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from lswag_jax.arrays import widened
 
 Array = jax.Array
 Params = dict[str, Array]
@@ -36,14 +39,39 @@ class Call:
     def run(self, params: Params, inputs: Array) -> Array:
         """The output again, of other parameters and inputs."""
         assert self.apply is not None, f"{self.name} is no layer that can be run again"
-        return self.apply(params, inputs, self.extra)
+        return widened(self.apply(params, inputs, self.extra))
+
+    def channels(self, shape: Sequence[int]) -> np.ndarray:
+        """Number of the channel of each output of a weight layer, flat; `shape` is a sample's."""
+        assert self.apply is not None, f"{self.name} is no layer that can be run again"
+        # `capture.products.Product`, or what runs it sample by sample
+        return self.apply.channels(self.params, self.inputs, self.extra, shape)  # type: ignore[attr-defined]
+
+    def middle(self) -> int:
+        """Place in the flat kernel of a first channel's weight, of a convolution in its middle."""
+        assert self.apply is not None, f"{self.name} is no layer that can be run again"
+        return self.apply.middle(self.params["kernel"], self.extra)  # type: ignore[attr-defined]
+
+    @property
+    def spatial(self) -> tuple[int, ...] | None:
+        """Axes of a weight layer's kernel that are positions; None of a marked layer, unknown."""
+        return getattr(self.apply, "spatial", None)
+
+    def by_channel(self, x: Array) -> Array:
+        """An array of a weight layer's output's shape as [B, positions, channels]."""
+        x_BxU, number_U = x.reshape(len(x), -1), self.channels(x.shape[1:])
+        channels = int(number_U.max()) + 1
+        if not np.array_equal(number_U, np.arange(len(number_U)) % channels):
+            order_CxP = np.argsort(number_U, kind="stable").reshape(channels, -1)
+            x_BxU = x_BxU[:, order_CxP.T.ravel()]
+        return x_BxU.reshape(len(x), -1, channels)
 
     @property
     def output_cotangent(self) -> Array:
         """`cotangent` where it must be there."""
         if self.cotangent is None:
             raise ValueError(f"no cotangent was recorded for the output of {self.name!r}.")
-        return self.cotangent
+        return widened(self.cotangent)
 
 
 @functools.partial(

@@ -1,14 +1,18 @@
 """Parts of a traced program as functions that can be compared, of any number of samples."""
 
 import dataclasses
+import functools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend import core
 
-from lswag_jax.arrays import bind, vars_of
+from lswag_jax.arrays import bind, shaped, vars_of
 from lswag_jax.capture.program import Flat
 from lswag_jax.capture.samples import Rows
 
@@ -172,18 +176,89 @@ class Product:
             inputs: whole samples.
             extra: further arrays of `weight`, of `function` and of `bias`.
         """
-        batch, x = len(inputs), self.enters.back(inputs)
-        of_weight, arrays, of_bias = extra
-        w = self.weight(params["kernel"], *of_weight)
-        if self.member is not None:  # a stack of one
-            stack, along, index = self.member
-            x = x if along is None else lax.slice_in_dim(x, index, index + 1, axis=along)
-            y = self.function(x, w[None]).squeeze(stack)
-        else:
-            y = self.function(x, w, *arrays)
+        batch, y = len(inputs), self._multiplied(params["kernel"], inputs, extra)
+        if self.member is not None:
+            y = y.squeeze(self.member[0])
         if self.bias is not None and "bias" in params:
-            y = self.bias(y, params["bias"], of_bias, batch)
+            y = self.bias(y, params["bias"], extra[2], batch)
         return self.leaves.first(y, batch)
+
+    def _multiplied(self, kernel: Array, inputs: Array, extra: Sequence) -> Array:
+        """The bare product as it stands in the program; of a stack's member with an axis of one."""
+        x, w = self.enters.back(inputs), self.weight(kernel, *extra[0])
+        if self.member is None:
+            return self.function(x, w, *extra[1])
+        _, along, index = self.member
+        x = x if along is None else lax.slice_in_dim(x, index, index + 1, axis=along)
+        return self.function(x, w[None])
+
+    @property
+    def spatial(self) -> tuple[int, ...] | None:
+        """Axes of a convolution's kernel that are positions; None of a marked layer, unknown."""
+        product = getattr(self.function, "product", self.function)
+        if not isinstance(product, Expression):
+            return None
+        (eqn,) = product.eqns
+        is_convolution = eqn.primitive.name == "conv_general_dilated"
+        return tuple(eqn.params["dimension_numbers"].rhs_spec[2:]) if is_convolution else ()
+
+    def middle(self, kernel: Array, extra: Sequence) -> int:
+        """Place in the flat kernel of a first channel's weight, of a convolution in its middle.
+
+        A stored kernel may lie in another order than the product reads it in; one that is computed
+        with before is taken to lie in the same.
+        """
+        own = np.arange(kernel.size).reshape(kernel.shape)
+        with jax.ensure_compile_time_eval():
+            read = np.asarray(self.weight(jnp.asarray(own, float), *extra[0]))
+        moved = read.astype(int) if np.array_equal(np.sort(read, None), own.ravel()) else own
+        spatial = self.spatial or ()
+        return int(moved[tuple(n // 2 if a in spatial else 0 for a, n in enumerate(moved.shape))])
+
+    def channels(
+        self, params: Mapping[str, Array], inputs: Array, extra: Sequence, shape: Sequence[int]
+    ) -> np.ndarray:
+        """Number of the channel of each of a sample's outputs, flat.
+
+        The channels of a product are the axes that its weight has of its own.
+
+        Args:
+            params, inputs, extra: of a call.
+            shape: of a sample's output.
+        """
+        product = getattr(self.function, "product", self.function)
+        if not isinstance(product, Expression):  # a marked layer: those of the last axis
+            return np.broadcast_to(np.arange(shape[-1]), shape).ravel()
+        (eqn,), (_, w) = product.eqns, product.inputs
+
+        of = functools.partial(self._multiplied, extra=extra)
+        sizes = jax.eval_shape(of, params["kernel"], inputs[:1]).shape
+        axes = _channel_axes(eqn, w, len(sizes), self.enters.axis)
+        with jax.ensure_compile_time_eval():
+            own = jnp.arange(math.prod(sizes[a] for a in axes)).reshape([sizes[a] for a in axes])
+            others = [a for a in range(len(sizes)) if a not in axes]
+            number = jnp.broadcast_to(jnp.expand_dims(own, others), sizes)
+            if self.member is not None:
+                number = number.squeeze(self.member[0])
+            for move in self.bias.moves if self.bias is not None else ():
+                number = move(number, 1)
+            return np.asarray(self.leaves.first(number, 1)).ravel()
+
+
+def _channel_axes(eqn: core.JaxprEqn, w: Any, rank: int, samples: int) -> list[int]:
+    """Axes of a product's output that come from the weights alone, in order."""
+    numbers = eqn.params["dimension_numbers"]
+    if eqn.primitive.name == "conv_general_dilated":
+        return [numbers.out_spec[1]]
+    if eqn.primitive.name != "dot_general":  # rows that are looked up
+        return [rank - 1]
+    contract, batched = numbers
+    side = 0 if eqn.invars[0] is w else 1
+    ranks = [shaped(v).ndim for v in eqn.invars]
+    free = [ranks[s] - len(contract[s]) - len(batched[s]) for s in (0, 1)]
+    start = len(batched[0]) + (free[0] if side else 0)
+    shared = [i for i, axis in enumerate(batched[1 - side]) if axis != samples]
+    return [*shared, *range(start, start + free[side])]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from lswag_jax.arrays import widened
 from lswag_jax.capture import adapters
 from lswag_jax.capture.batch_norm import check_mode
 from lswag_jax.capture.network import Network
@@ -111,7 +112,7 @@ class Model:
             kwargs = dict(extra.kwargs)
             inputs = images if self.key is None else kwargs.pop(_INPUTS) | {self.key: images}
             network = self.make(variables, mode, *extra.args, **kwargs)
-            return picked(network.apply(variables, inputs, hook), self.output)
+            return widened(picked(network.apply(variables, inputs, hook), self.output))
 
         def rows_of(n: int) -> list[Array]:
             self.extra.check(n)

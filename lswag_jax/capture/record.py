@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from lswag_jax.arrays import as_rows, bind, rows, shaped, vars_of
+from lswag_jax.arrays import as_rows, bind, rows, shaped, vars_of, widened
 from lswag_jax.capture import activations, loops, products
 from lswag_jax.capture.batch_norm import BatchStatistics
 from lswag_jax.capture.calls import Activation, Call
@@ -183,7 +183,10 @@ class Program:
             for call in self.calls
         ]
         posts = [
-            Activation(of.first(recorded(jaxpr.eqns[i].outvars[0]), self.batch), self.before(i + 1))
+            Activation(
+                widened(of.first(recorded(jaxpr.eqns[i].outvars[0]), self.batch)),
+                self.before(i + 1),
+            )
             for i, of in self.activations.items()
         ]
         return read(jaxpr.outvars[0]), calls, posts

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lswag_jax.arrays import in_groups, or_zeros, rows, stack_or_array_id, stacked
+from lswag_jax.capture.models import ForeignInputs
 from lswag_jax.capture.tape import Activation, Layer, Loss, Tape
 from lswag_jax.probe import patterns
 from lswag_jax.probe.candidate import Candidate, Draws
@@ -92,7 +93,13 @@ class Probe:
         return jnp.asarray(self.in_units) > 0
 
     def noise(self, name: str, n: int) -> Array:
-        """Images drawn from N(0, 1), [n, ...] in the shape of the batch's."""
+        """Images drawn from N(0, 1), [n, ...] in the shape of the batch's.
+
+        Raises:
+            ForeignInputs: the network takes integers.
+        """
+        if not jnp.issubdtype(self.images.dtype, jnp.floating):
+            raise ForeignInputs("a model of integers runs on no noise.")
         return self.draws.normal(name, (n, *self.images.shape[1:]), self.images.dtype)
 
     def layer_bins(self, rule: BinRule = "zero_based") -> Array:

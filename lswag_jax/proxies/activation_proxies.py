@@ -135,7 +135,9 @@ class Nwot(_Patterns):
     def measure(self, probe: Probe) -> Parts:
         """The kernel [B, B] and, in the working precision, the score."""
         kernel = patterns.hamming_kernel(self._values(probe), probe.num_units())
-        _, score = jnp.linalg.slogdet(kernel.astype(probe.tape.logits.dtype))
+        _, score = jnp.linalg.slogdet(
+            kernel.astype(jnp.promote_types(probe.tape.logits.dtype, jnp.float32))
+        )
         return {"score": score, "kernel": kernel}
 
     def finish(self, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -133,6 +133,16 @@ def finish(proxy: Proxy, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
     return dict(parts) if "not_applicable" in parts else proxy.finish(parts)
 
 
+def role(name: str) -> str:
+    """The last part of a layer's name, without the index in a stack.
+
+    Example:
+        >>> role("blocks/attn/qkv[2]")
+        'qkv'
+    """
+    return name.rpartition("/")[2].partition("[")[0]
+
+
 def is_attention(name: str) -> bool:
     """Whether a layer's name ends as those of attention's linear layers do.
 
@@ -140,7 +150,7 @@ def is_attention(name: str) -> bool:
         >>> is_attention("blocks_0/attn/qkv"), is_attention("blocks_0/mlp/fc1")
         (True, False)
     """
-    return name.rpartition("/")[2] in ("qkv", "proj", "query", "key", "value", "out")
+    return role(name) in ("qkv", "proj", "query", "key", "value", "out")
 
 
 def where_finite(parts: Mapping[str, np.ndarray], score: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ import numpy as np
 from lswag_jax.arrays import in_groups
 from lswag_jax.probe import Probe
 from lswag_jax.proxies import wide
-from lswag_jax.proxies.base import NotApplicable, Parts, Proxy, is_attention, where_finite
+from lswag_jax.proxies.base import NotApplicable, Parts, Proxy, is_attention, role, where_finite
 from lswag_jax.proxies.synflow import flow, saliency
 from lswag_jax.proxies.wide import Wide
 
@@ -91,7 +91,7 @@ class Dss(_Attention):
     def _is_diverse(self, name: str, kernel: Array) -> bool:
         if self.branch == "role":
             return is_attention(name)
-        return name.endswith("qkv") or kernel.shape[0] == kernel.shape[1]
+        return role(name).endswith("qkv") or kernel.shape[0] == kernel.shape[1]
 
 
 def _matrices(probe: Probe, pairs: list[tuple[Array, Wide]]) -> Iterator[tuple[str, Array, Wide]]:
@@ -101,7 +101,7 @@ def _matrices(probe: Probe, pairs: list[tuple[Array, Wide]]) -> Iterator[tuple[s
     output [H, K, D] has two of inputs.
     """
     for layer, (w, g) in zip(probe.layers, pairs, strict=True):
-        ends = layer.name.split("/")[-1] in ("proj", "out")
+        ends = role(layer.name) in ("proj", "out")
         shape = (-1, w.shape[-1]) if ends else (len(w), -1)
         g = wide.flat(g)
         yield layer.name, w.reshape(shape), Wide(g.mantissa.reshape(shape), g.exponent)

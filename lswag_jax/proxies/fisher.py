@@ -14,8 +14,9 @@ import dataclasses
 from typing import ClassVar, Literal
 
 import jax
+import jax.numpy as jnp
 
-from lswag_jax.arrays import total
+from lswag_jax.arrays import alike, total
 from lswag_jax.capture.tape import Call, Layer
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.weight_gradients import LayerSum
@@ -48,8 +49,9 @@ class Fisher(LayerSum):
     def arrays(self, probe: Probe, i: int) -> tuple[Array, Array | int]:
         """Products [B, C] of a and dl/da, and the weights of each channel."""
         layers = probe.batch_layers()
-        products = probe.of_like_layers("channel_products", layers[i], layers, _layer_products)
-        return products, probe.fan_in(i, products.shape[1])
+        groups = probe.of_like_layers("channel_products", layers[i], layers, _layer_products)
+        fan_ins = [jnp.broadcast_to(probe.fan_in(i, q.shape[1]), q.shape[1]) for q in groups]
+        return jnp.concatenate(groups, axis=1), jnp.concatenate(fan_ins)
 
     def summand(self, *arrays: Array) -> Array:
         """fan_in sum_c F_c."""
@@ -59,16 +61,16 @@ class Fisher(LayerSum):
         return (f_C * fan_in).sum() if self.aggregate == "weights" else f_C.sum()
 
 
-def _layer_products(layer: Layer) -> Array:
-    return total(_channel_products(call) for call in layer.calls)
+def _layer_products(layer: Layer) -> list[Array]:
+    """Sums over the calls with as many channels; a tied weight has others where it is turned."""
+    products = [_channel_products(call) for call in layer.calls]
+    return [total(products[i] for i in group) for group in alike(q.shape[1] for q in products)]
 
 
 def _channel_products(call: Call) -> Array:
     """sum over positions of a dl/da, [B, C], with l the summed loss."""
     output = call.run(call.params, call.inputs)
-    first = output.ndim - channel_axes(call.params["kernel"].shape, output.shape)
-    product = (output * call.output_cotangent).sum(tuple(range(1, first)))
-    return product.reshape(len(product), -1)
+    return call.by_channel(output * call.output_cotangent).sum(1)
 
 
 def channel_axes(kernel: tuple[int, ...], output: tuple[int, ...]) -> int:

@@ -34,6 +34,9 @@ def correlation(probe: Probe) -> Parts:
     A gradient that is the same for every pixel, up to rounding, has no correlation.
     """
 
+    if not jnp.issubdtype(probe.images.dtype, jnp.floating):
+        raise NotApplicable
+
     def compute() -> Parts:
         network = probe.candidate.network(probe.candidate.batch_mode)
         jacobian = jax.grad(lambda x: network(x).sum())(probe.images)

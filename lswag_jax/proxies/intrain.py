@@ -18,7 +18,6 @@ that are added; covariances and deviations have the divisor n; images have the n
 """
 
 import dataclasses
-import math
 from typing import Any, ClassVar
 
 import jax
@@ -30,7 +29,6 @@ from lswag_jax.capture.batch_norm import BatchStatistics
 from lswag_jax.options import Several
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
-from lswag_jax.proxies.fisher import channel_axes
 from lswag_jax.tasks import cross_entropy
 
 Array = jax.Array
@@ -100,8 +98,8 @@ def _covariance(probe: Probe, i: int, layer: tape.Layer) -> tuple[Array, Array]:
     """C [C, C] of a weight layer's output, and its number of active channels."""
     call = layer.calls[0]
     output = call.run(call.params, call.inputs)
-    axes = channel_axes(call.params["kernel"].shape, output.shape)
-    x_NxC = output.reshape(-1, math.prod(output.shape[output.ndim - axes :]))
+    x_BxPxC = call.by_channel(output)
+    x_NxC = x_BxPxC.reshape(-1, x_BxPxC.shape[2])
     rows, channels = _active(probe, i, len(output), *x_NxC.shape)
     n, rows = len(x_NxC), jnp.maximum(jnp.asarray(rows, x_NxC.dtype), 1)
     mean_C = x_NxC.sum(0) / rows

@@ -15,12 +15,12 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lswag_jax.arrays import each
 from lswag_jax.capture import tape
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import NotApplicable, Parts, Proxy
-from lswag_jax.proxies.fisher import channel_axes
 
 Array = jax.Array
 
@@ -54,18 +54,34 @@ def outputs_of_first(network: tape.Network, images: Array) -> list[Array]:
     functions, each in order of execution.
     """
     recorded = tape.record(network, images)
-    outputs = [_of_call(layer.calls[0]) for layer in (*recorded.layers, *recorded.norms)]
-    outputs += [a.post[0] for a in recorded.activations]
+    products = [layer.calls[0] for layer in recorded.layers]
+    whole = [call.run(call.params, call.inputs) for call in products]
+    maps = [call.by_channel(y)[0] for call, y in zip(products, whole, strict=True)]
+    # A dense layer's single position is none; a convolution's is a map of one.
+    outputs = [
+        x if len(x) > 1 or call.spatial != () else x[0]
+        for call, x in zip(products, maps, strict=True)
+    ]
+    axes = [_channel_axis(call, y.shape[1:]) for call, y in zip(products, whole, strict=True)]
+    norms = [layer.calls[0] for layer in recorded.norms]
+    others = [(call.num_layers_before, call.run(call.params, call.inputs)) for call in norms]
+    others += [(a.num_layers_before, a.post) for a in recorded.activations]
+    for num_before, y in others:
+        size, axis = axes[num_before - 1] if num_before else (0, -1)
+        # Channels lie where those of the product before do, unless the array was turned since.
+        there = -axis < y.ndim and y.shape[axis] == size
+        outputs.append(jnp.moveaxis(y[0], axis, -1) if there else y[0])
     return [o for o in outputs if o.ndim > 1]
 
 
-def _of_call(call: tape.Call) -> Array:
-    """The output for the first image, with one axis of channels."""
-    output = call.run(call.params, call.inputs)
-    if call.kind == "weight":
-        axes = channel_axes(call.params["kernel"].shape, output.shape)
-        output = output.reshape(*output.shape[: output.ndim - axes], -1)
-    return output[0]
+def _channel_axis(call: tape.Call, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Size and axis (from the end) of an output's channels; the last where they fill several."""
+    number = call.channels(shape).reshape(shape)
+    for axis, size in enumerate(shape):
+        along = np.arange(size).reshape([-1 if a == axis else 1 for a in range(len(shape))])
+        if size > 1 and np.array_equal(number, np.broadcast_to(along, shape)):
+            return size, axis - len(shape)
+    return shape[-1], -1
 
 
 def _smallest(o_NxC: Array) -> Array:
@@ -81,4 +97,6 @@ def _smallest(o_NxC: Array) -> Array:
     # Eigenvalues are at most C: with C on its diagonal a dead channel is never the smallest.
     c_CxC = unit_NxC.T @ unit_NxC
     c_CxC += jnp.diag(jnp.where(is_alive, 0, len(norm_C)).astype(o_NxC.dtype))
-    return jnp.where(is_alive.any(), jnp.linalg.eigvalsh(c_CxC)[0], 0)
+    v_C, size = jnp.linalg.eigvalsh(c_CxC), is_alive.sum()
+    rounding = len(v_C) * jnp.finfo(v_C.dtype).eps * v_C[jnp.maximum(size - 1, 0)]
+    return jnp.where((size > 0) & (v_C[0] > rounding), v_C[0], 0)

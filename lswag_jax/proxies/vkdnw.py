@@ -31,7 +31,6 @@ from lswag_jax.capture.forward import forward
 from lswag_jax.options import Several
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import NotApplicable, Parts, Proxy, eigenvalues, where_finite
-from lswag_jax.proxies.fisher import channel_axes
 
 Array = jax.Array
 _DECILES = np.arange(1, 10) / 10
@@ -159,9 +158,11 @@ def _response(call: tape.Call) -> Array:
     def output(kernel: Array) -> Array:
         return call.run(call.params | {"kernel": kernel}, call.inputs)
 
-    shape = jax.eval_shape(output, kernel).shape
-    is_spatial = channel_axes(kernel.shape, shape) == 1 and len(kernel.shape) == len(shape)
-    middle = kernel.ndim - 2 if is_spatial else 0
-    place = (*(n // 2 for n in kernel.shape[:middle]), *(0,) * (kernel.ndim - middle))
+    if call.spatial is None:  # a marked layer: a convolution's kernel is [..., I, O]
+        shape = jax.eval_shape(output, kernel).shape
+        middle = kernel.ndim - 2 if kernel.ndim == len(shape) else 0
+        place = (*(n // 2 for n in kernel.shape[:middle]), *(0,) * (kernel.ndim - middle))
+    else:
+        place = np.unravel_index(call.middle(), kernel.shape)
     direction = jnp.zeros_like(kernel).at[place].set(1)
     return jax.jvp(forward(output), (kernel,), (direction,))[1]

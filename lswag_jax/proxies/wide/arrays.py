@@ -51,6 +51,13 @@ class Wide:
         assert self.exponent is not None, "a plain array has no exponent"
         return self.exponent
 
+    def __getitem__(self, index: int) -> "Wide":
+        """A slice along the first axis."""
+        exponent = self.exponent
+        if exponent is not None and exponent.ndim:
+            exponent = exponent[index].reshape(())
+        return Wide(self.mantissa[index], exponent, self.fill, self.bits)
+
     @property
     def is_plain(self) -> bool:
         """Whether it has no exponent."""

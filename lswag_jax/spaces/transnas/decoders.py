@@ -30,7 +30,7 @@ class DecoderConv(nn.Module):
         kernel = self.param("kernel", init, (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", init, (self.features,))
         # Marked whole, so that its input is the small map and not the one with zeros between.
-        y = marks.layer(double, x, kernel) if self.doubles else convolve(x, kernel)
+        y = marks.layer(double if self.doubles else convolve, x, kernel)
         return y + bias.reshape(1, 1, 1, -1)
 
 

@@ -1,0 +1,158 @@
+"""One function written in several ways has one score: layouts, loops, shared and narrow weights."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import lswag_jax
+from lswag_jax import proxies, spaces
+from lswag_jax.capture import adapters, tape
+
+B = 4
+RNG = np.random.default_rng(0)
+IMAGES, LABELS = RNG.normal(size=(B, 5, 4, 3)), np.arange(B) % 3
+TOKENS = RNG.normal(size=(B, 5, 4))
+relu = jax.nn.relu
+
+
+def parameters(**shapes):
+    rng = np.random.default_rng(5)
+    return {name: jnp.asarray(rng.normal(size=shape) / 2) for name, shape in shapes.items()}
+
+
+def scores(function, params, images, names):
+    chosen = [proxies.get(n, **({"batch": 4} if n in ("intrain", "vkdnw") else {})) for n in names]
+    table = lswag_jax.score_model(function, params, images, LABELS, chosen, seed=3)
+    assert {status for name in names for status in table.statuses[name]} == {"ok"}
+    return {name: float(table.raw[name][0]) for name in names}
+
+
+def conv(x, kernel, layout=("NHWC", "HWIO", "NHWC")):
+    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=layout)
+
+
+def channels_last(p, x):
+    x = relu(conv(x, p["a"]) + p["bias"].reshape(1, 1, 1, -1))
+    return relu(conv(x, p["b"])).mean((1, 2)) @ p["h"]
+
+
+def channels_first(p, x):
+    layout = ("NCHW", "OIHW", "NCHW")
+    a, b = (p[name].transpose(3, 2, 0, 1) for name in "ab")
+    x = relu(conv(x.transpose(0, 3, 1, 2), a, layout) + p["bias"][None, :, None, None])
+    return relu(conv(x, b, layout)).mean((2, 3)) @ p["h"]
+
+
+def sample_by_sample(p, x):
+    return jax.vmap(lambda image: channels_last(p, image[None])[0])(x)
+
+
+def features_last(p, x):
+    x = relu(x @ p["a"])
+    return relu(x @ p["b"]).mean((1, 2)) @ p["h"]
+
+
+def features_first(p, x):
+    x = relu(jnp.einsum("bhwc,cd->bdhw", x, p["a"]))
+    return relu(jnp.einsum("bchw,cd->bdhw", x, p["b"])).mean((2, 3)) @ p["h"]
+
+
+@pytest.mark.parametrize("other", [channels_first, sample_by_sample, features_first])
+def test_channels_are_found_wherever_they_lie(x64, other):
+    is_dense = other is features_first
+    one = features_last if is_dense else channels_last
+    a, b = ((3, 6), (6, 4)) if is_dense else ((3, 3, 3, 6), (3, 3, 6, 4))
+    params = parameters(a=a, b=b, bias=(6,), h=(4, 3))
+    names = ("fisher", "meco", "dextr", "intrain", "vkdnw", "lswag")
+    expected = scores(one, params, IMAGES, names)
+    assert scores(other, params, IMAGES, names) == pytest.approx(expected, rel=1e-9)
+
+
+def unrolled(p, x):
+    x = x @ p["a"]
+    for i in range(3):
+        x = x + jnp.tanh(x @ p["s"][i])
+    return x.mean(1) @ p["h"]
+
+
+def scanned(p, x):
+    x, _ = lax.scan(lambda x, w: (x + jnp.tanh(x @ w), None), x @ p["a"], p["s"])
+    return x.mean(1) @ p["h"]
+
+
+def test_synflow_of_a_stack_of_weights(x64):
+    params = parameters(a=(4, 6), s=(3, 6, 6), h=(6, 3))
+    separate = {name: params[name] for name in "ah"} | {f"s{i}": params["s"][i] for i in range(3)}
+
+    def apart(p, x):
+        return unrolled(p | {"s": [p[f"s{i}"] for i in range(3)]}, x)
+
+    expected = scores(apart, separate, TOKENS, ("synflow", "logsynflow"))
+    for function in (unrolled, scanned):
+        found = scores(function, params, TOKENS, ("synflow", "logsynflow"))
+        assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_fisher_of_a_weight_that_is_used_both_ways(x64):
+    """Each direction has channels of its own: two layers with copies give the same."""
+    params = parameters(m=(4, 6), h=(4, 3))
+
+    def tied(p, x):
+        return relu(relu(x @ p["m"]) @ p["m"].T).mean(1) @ p["h"]
+
+    def apart(p, x):
+        return relu(relu(x @ p["m"]) @ p["back"]).mean(1) @ p["h"]
+
+    expected = scores(apart, params | {"back": params["m"].T}, TOKENS, ("fisher",))
+    assert scores(tied, params, TOKENS, ("fisher",)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_model_of_integers_has_no_scores_of_noise():
+    def model(p, tokens):
+        return jax.nn.gelu(p["table"][tokens] @ p["a"]).mean(1) @ p["h"]
+
+    params = parameters(table=(7, 4), a=(4, 6), h=(6, 3))
+    names = ["jacov", "epe_nas", "meco", "dextr", "intrain", "vkdnw", "lswag", "snip"]
+    table = lswag_jax.score_model(model, params, RNG.integers(0, 7, (B, 5)), LABELS, names)
+    found = {name: table.statuses[name][0] for name in names}
+    ok = dict.fromkeys(["lswag", "snip"], "ok")
+    assert found == dict.fromkeys(names[:6], "not_applicable") | ok
+
+
+def test_narrow_floats():
+    """A model that computes in bfloat16 has nearly the scores of one that does not."""
+
+    class Net(nn.Module):
+        dtype: type
+
+        @nn.compact
+        def __call__(self, x):
+            x = nn.relu(nn.Conv(6, (3, 3), dtype=self.dtype)(x))
+            return nn.Dense(3, dtype=self.dtype)(x.mean((1, 2)))
+
+    images = IMAGES.astype(np.float32)
+    params = Net(jnp.float32).init(jax.random.key(0), images)
+    names = ("nwot", "meco", "dextr", "fisher", "lswag", "snip")
+    wide, narrow = (scores(Net(t), params, images, names) for t in (jnp.float32, jnp.bfloat16))
+    assert narrow == pytest.approx(wide, rel=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["segmentsemantic", "autoencoder"])
+def test_a_decoder_has_the_same_layers_in_float64(x64, task):
+    small = {"width": 4, "image_size": 32, "decoder_width": 64}
+    space = spaces.get("transnas_micro", task=task, **small)
+    (g,) = space.sample(np.random.default_rng(0), 1)
+    module = space.build(g)
+    variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, *space.image_shape)))
+    units = []
+    for dtype in (np.float32, np.float64):
+        own = jax.tree.map(lambda v, dtype=dtype: np.zeros(v.shape, dtype), variables)
+        network = adapters.linen_network(module, own)
+        layers = tape.record(network, jnp.zeros((2, *space.image_shape), dtype)).layers
+        units.append([layer.calls[0].output_units for layer in layers])
+    assert units[0]
+    assert units[0] == units[1]
