@@ -46,6 +46,14 @@ class ScoreOptions(Checked):
     precision: Precision = "highest"
     devices: Sequence[jax.Device] | None = None  # pyright: ignore[reportInvalidTypeForm]
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            hash(self.loss)  # compiled programs are kept by it
+        except TypeError:
+            kind = type(self.loss).__qualname__
+            raise ValueError(f"loss must be hashable, got an unhashable {kind}.") from None
+
     @classmethod
     def parse(cls, keywords: dict[str, Any]) -> Self:
         """The options of a call's keywords.
@@ -76,5 +84,6 @@ class ScoreOptions(Checked):
     def describe(self) -> dict[str, Any]:
         """What decides the scores, as plain values: not where and in what portions they run."""
         decisive = ("seed", "repeats", "gradient_batch", "precision", "batch_norm")
-        loss = {"loss": self.loss.__qualname__} if self.loss else {}
-        return {name: getattr(self, name) for name in decisive} | loss
+        loss = getattr(self.loss, "__qualname__", type(self.loss).__qualname__)
+        named = {"loss": loss} if self.loss else {}
+        return {name: getattr(self, name) for name in decisive} | named

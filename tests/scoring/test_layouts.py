@@ -1,5 +1,7 @@
 """One function written in several ways has one score: layouts, loops, shared and narrow weights."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,7 @@ from jax import lax
 import lswag_jax
 from lswag_jax import proxies, spaces
 from lswag_jax.capture import adapters, tape
+from lswag_jax.scoring import ScoreOptions
 
 B = 4
 RNG = np.random.default_rng(0)
@@ -156,3 +159,15 @@ def test_a_decoder_has_the_same_layers_in_float64(x64, task):
         units.append([layer.calls[0].output_units for layer in layers])
     assert units[0]
     assert units[0] == units[1]
+
+
+def test_a_loss_is_any_hashable_callable():
+    options = ScoreOptions(loss=functools.partial(tape.cross_entropy))
+    assert options.describe()["loss"] == "partial"
+
+    class Loss(list):
+        def __call__(self, logits, labels):
+            return tape.cross_entropy(logits, labels)
+
+    with pytest.raises(ValueError, match="loss must be hashable, got an unhashable"):
+        ScoreOptions(loss=Loss())
