@@ -223,7 +223,7 @@ def summary(
         }
         for name, rho_T, given_T in zip(names, rho_KxT, given_KxT, strict=True)
     ]
-    return sorted(rows, key=lambda row: -row["mean of spaces"])
+    return sorted(rows, key=lambda row: (-row["targets"], -row["mean of spaces"]))
 
 
 def thin_beside_full(name: str, root: pathlib.Path) -> list[dict]:

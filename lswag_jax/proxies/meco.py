@@ -11,6 +11,7 @@ normalisation or activation function counts once; outputs without positions have
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
@@ -45,6 +46,10 @@ class MeCo(Proxy):
             raise NotApplicable
         layers = each(_smallest, [(o.reshape(-1, o.shape[-1]),) for o in outputs])
         return {"score": layers.sum(), "layers": layers}
+
+    def is_undefined(self, parts: Mapping[str, np.ndarray]) -> np.ndarray | bool:
+        """No output has more positions than channels: all smallest eigenvalues are 0."""
+        return np.asarray(parts["score"]) == 0
 
 
 def outputs_of_first(network: tape.Network, images: Array) -> list[Array]:

@@ -46,6 +46,7 @@ KINDS = pytest.mark.parametrize("kind", ["vit", pytest.param("cnn", marks=pytest
 ORDERED = {"zico", "gsnr", "linear_regions", "te_nas", "dextr"}
 NOT_FOR_VITS = {"zen", "az_progressivity"}
 NOT_FOR_CNNS = {"dss", "autoprox_a"}
+DEGENERATE_ON_VITS = {"meco"}  # five tokens: never more positions than channels
 
 
 @functools.cache
@@ -93,6 +94,8 @@ def test_status(kind, name):
     """Measured, or declared not to apply to this kind of network."""
     missing = NOT_FOR_VITS if kind == "vit" else NOT_FOR_CNNS
     expected = {"not_applicable"} if name in missing else {"ok", "inf"}
+    if kind == "vit" and name in DEGENERATE_ON_VITS:
+        expected = {"degenerate"}
     assert set(population(kind).statuses[name]) <= expected
 
 
@@ -175,7 +178,7 @@ def test_degenerate_batches(kind, case, name):
     status = set(_degenerate(kind, case).statuses[name])
     if name in (NOT_FOR_VITS if kind == "vit" else NOT_FOR_CNNS):
         assert status == {"not_applicable"}
-    elif case == "one class":
+    elif case == "one class" and not (kind == "vit" and name in DEGENERATE_ON_VITS):
         assert status <= {"ok", "inf"}
     else:  # the logits are those of one sample
         assert status <= {"degenerate", "inf", "nan"}
