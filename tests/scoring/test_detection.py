@@ -46,6 +46,8 @@ def test_every_proxy_says_something():
     for name in table:
         missing = name in OF_CLASSES | OF_CNNS
         expected = {"not_applicable"} if missing else {"ok", "inf"}
+        if name == "meco":  # no map has more positions than channels
+            expected = {"degenerate"}
         assert set(table.statuses[name]) <= expected, name
 
 
