@@ -206,12 +206,14 @@ class Product:
         """Place in the flat kernel of a first channel's weight, of a convolution in its middle.
 
         A stored kernel may lie in another order than the product reads it in; one that is computed
-        with before is taken to lie in the same.
+        with before, alone or with other arrays, is taken to lie in the same.
         """
-        own = np.arange(kernel.size).reshape(kernel.shape)
-        with jax.ensure_compile_time_eval():
-            read = np.asarray(self.weight(jnp.asarray(own, float), *extra[0]))
-        moved = read.astype(int) if np.array_equal(np.sort(read, None), own.ravel()) else own
+        moved = own = np.arange(kernel.size).reshape(kernel.shape)
+        if not extra[0]:
+            with jax.ensure_compile_time_eval():
+                read = np.asarray(self.weight(jnp.asarray(own, float)))
+            if np.array_equal(np.sort(read, None), own.ravel()):
+                moved = read.astype(int)
         spatial = self.spatial or ()
         return int(moved[tuple(n // 2 if a in spatial else 0 for a, n in enumerate(moved.shape))])
 
@@ -247,12 +249,11 @@ class Product:
 
 def _channel_axes(eqn: core.JaxprEqn, w: Any, rank: int, samples: int) -> list[int]:
     """Axes of a product's output that come from the weights alone, in order."""
-    numbers = eqn.params["dimension_numbers"]
     if eqn.primitive.name == "conv_general_dilated":
-        return [numbers.out_spec[1]]
+        return [eqn.params["dimension_numbers"].out_spec[1]]
     if eqn.primitive.name != "dot_general":  # rows that are looked up
         return [rank - 1]
-    contract, batched = numbers
+    contract, batched = eqn.params["dimension_numbers"]
     side = 0 if eqn.invars[0] is w else 1
     ranks = [shaped(v).ndim for v in eqn.invars]
     free = [ranks[s] - len(contract[s]) - len(batched[s]) for s in (0, 1)]

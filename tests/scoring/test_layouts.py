@@ -113,6 +113,28 @@ def test_fisher_of_a_weight_that_is_used_both_ways(x64):
     assert scores(tied, params, TOKENS, ("fisher",)) == pytest.approx(expected, rel=1e-9)
 
 
+def test_weights_that_are_computed_with_other_arrays():
+    """WeightNorm, LoRA and a permutation: proxies of a weight's place score them."""
+
+    def normed(p, x):
+        return p["g"][None] * p["w"] / jnp.linalg.norm(p["w"], axis=0, keepdims=True)
+
+    def adapted(p, x):
+        return p["w"] + p["a"] @ p["b"]
+
+    def permuted(p, x):
+        return p["w"][:, jnp.array([1, 0, 2, 3, 5, 4])]
+
+    params = parameters(w=(4, 6), g=(6,), a=(4, 2), b=(2, 6), h=(6, 3))
+    for weight, used in ((normed, "wgh"), (adapted, "wabh"), (permuted, "wh")):
+
+        def model(p, x, weight=weight):
+            return relu(x @ weight(p, x)).mean(1) @ p["h"]
+
+        own = {name: params[name] for name in used}
+        assert np.isfinite(scores(model, own, TOKENS, ("vkdnw", "fisher"))["vkdnw"])
+
+
 def test_a_model_of_integers_has_no_scores_of_noise():
     def model(p, tokens):
         return jax.nn.gelu(p["table"][tokens] @ p["a"]).mean(1) @ p["h"]
