@@ -1,6 +1,6 @@
 """Vision transformers trained to detect, on a CPU, and what ranks them untrained: every proxy.
 
-    python benchmarks/run.py --save detection --data=../shared/data       # killed, it goes on
+    python benchmarks/run.py --save detection --data=../shared/data       # killed, it resumes
     python benchmarks/run.py detection --source=tfds:coco/2017 --workdir=results/coco
 
 The first genotypes of `vit_tasks`, with an output for each of 64 patches (`lswag_jax.detection`),
@@ -238,7 +238,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Trains, scores, and shows what is there."""
+    """Trains, scores, and shows what has finished."""
     arguments = parse()
     work = Work(arguments)
     try:

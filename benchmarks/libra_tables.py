@@ -4,7 +4,7 @@
 
 No network is scored: the values are NAS-Bench-Suite-Zero's. A third table is of the networks that
 we scored ourselves (`benchmarks/scores/`): the proxies that the Suite lacks (L-SWAG, ZiCo, SWAP,
-...) are added, and AZ-NAS's merge where its parts are there. The tables are kept
+...) are added, and AZ-NAS's merge where its parts exist. The tables are kept
 as CSV too.
 """
 
@@ -50,7 +50,7 @@ def spread(rhos: np.ndarray) -> str:
 
 
 def az_nas(table, dataset: str) -> float | None:
-    """Rho of the log-rank sum of AZ-NAS's proxies; None where one is not there."""
+    """Rho of the log-rank sum of AZ-NAS's proxies; None where one is missing."""
     sizes = [name for name in ("macs", "flops") if name in table.metrics(dataset)]
     names = [*AZ_NAS[:3], *sizes[:1]]
     if not sizes or any(name not in table.metrics(dataset) for name in names):

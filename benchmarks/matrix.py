@@ -1,4 +1,4 @@
-"""Every proxy on every benchmark: scores what is missing, and ranks what is there.
+"""Every proxy on every benchmark: scores what is missing, and ranks what has been scored.
 
     python benchmarks/run.py matrix --data=../shared/data --cases=nb101,nb301       # scores these
     python benchmarks/run.py --save matrix --data=../shared/data --report           # tables, figure
@@ -6,7 +6,7 @@
 A case is a population of `rank_cnns` or `rank_vits`, its networks in their order there; with
 `_thin` behind its name, the same architectures as narrow and short networks. The proxies that
 `benchmarks/scores/CASE.csv.gz` has not for the first `--num` networks are scored together and
-added; an interrupted run goes on from `--workdir`. NTK, which costs 33 forward and backward passes
+added; an interrupted run resumes from `--workdir`. NTK, which costs 33 forward and backward passes
 where there is BatchNorm, and TE-NAS, which merges it, are left out unless they are named.
 """
 
@@ -262,7 +262,7 @@ def thin_beside_full(name: str, root: pathlib.Path) -> list[dict]:
 
 
 def main() -> None:
-    """Scores what is asked for, or shows what is there."""
+    """Scores what is asked for, or shows what has been scored."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="../shared/data")
     parser.add_argument("--workdir", default="results/matrix")

@@ -4,7 +4,7 @@
 
 Seeded genotypes on a batch of real CIFAR-10 images. For every proxy its Spearman correlation with
 CIFAR-10 test accuracy, and with each published column of the same name: over networks of which
-both have a value. Rows are appended as they come; a run that is started again goes on. Data-free
+both have a value. Rows are appended as they come; a run that is started again resumes. Data-free
 proxies on the whole benchmark:
 
     python benchmarks/run.py proxy_agreement --proxies=synflow,logsynflow --num=15625 --batch=2 \

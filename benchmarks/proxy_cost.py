@@ -5,7 +5,7 @@
 One exact network of each setting; calls are interleaved with the gradient of the batch's loss, and
 figures are medians of ratios. The program of each proxy is compiled by itself, so that a figure
 holds the forward pass that proxies share when they are asked for together. An hour on one CPU core;
-figures are kept as they come, and a run that is started again goes on.
+figures are kept as they come, and a run that is started again resumes.
 """
 
 import argparse
@@ -85,7 +85,7 @@ def cost(setting: tuple, found: dict[str, float], keep: Callable[[], None]) -> N
 
     Args:
         setting: space, genotype and batch size.
-        found: receives the figures; what is there is not measured again.
+        found: receives the figures; what it holds is not measured again.
         keep: called after each.
     """
     jobs = jobs_of(*setting)

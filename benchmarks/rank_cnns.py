@@ -5,7 +5,7 @@
 Seeded genotypes of NAS-Bench-201 on batches of real CIFAR images, with every variant of L-SWAG that
 `rank_cnns_report` compares; fewer of the other benchmarks. The window is picked from the layer
 profile of other, random networks, without accuracies. Rows are appended as they come; a run that is
-started again goes on.
+started again resumes.
 """
 
 import argparse

@@ -167,7 +167,7 @@ def agreement(name: str, result: Result) -> None:
 
 
 def main() -> None:
-    """Prints the tables of the populations that are there."""
+    """Prints the tables of the populations that have been scored."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="../shared/data")
     parser.add_argument("--workdir", default="results/rank_cnns")

@@ -12,7 +12,7 @@ without `recent_`, made by
     python benchmarks/run.py save_scores --dataset=cifar10 results/rank_recent/nb101_thin \
         --output=benchmarks/scores/recent_nb101_thin.csv.gz
 
-which append rows as they come: a run that is started again goes on.
+which append rows as they come: a run that is started again resumes.
 """
 
 import argparse

@@ -5,7 +5,7 @@
 Three populations of 100: ViT-Bench-101 (CIFAR-100 images) and seeded rows of the tiny and small
 super-network tables (Oxford-IIIT Pet images), all at 224 px, 64 images for patterns and 16 for
 gradients. The window is picked from the layer profile of other, random networks, without
-accuracies. Rows are appended as they come; a run that is started again goes on.
+accuracies. Rows are appended as they come; a run that is started again resumes.
 """
 
 import argparse

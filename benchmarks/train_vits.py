@@ -4,7 +4,7 @@
 
 Genotypes of a reduced AutoFormer space (28 px, 4 x 4 patches) are trained from scratch on a part of
 Fashion-MNIST, several at once, then scored by the project's proxies at initialisation. Rows are
-appended as they come; a run that is started again goes on. `--save=benchmarks/fashion_vits` writes
+appended as they come; a run that is started again resumes. `--save=benchmarks/fashion_vits` writes
 the table of trained networks and its recipe, the two files of the repository.
 """
 

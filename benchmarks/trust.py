@@ -28,7 +28,7 @@ SHAKY, STABLE = 0.7, 0.9
 
 
 def read(path: pathlib.Path) -> dict[str, dict[str, np.ndarray]]:
-    """Of each network, by data set and genotype, a number for each column; NaN where there is none.
+    """Of each network, by data set and genotype, a number for each column (NaN for none).
 
     -1e8 is a failure.
     """

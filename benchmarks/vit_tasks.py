@@ -1,6 +1,6 @@
 """Vision transformers trained on six tasks here, on a CPU; on more where their images are at hand.
 
-    python benchmarks/run.py vit_tasks --data=../shared/data          # the six; killed, it goes on
+    python benchmarks/run.py vit_tasks --data=../shared/data          # the six; killed, it resumes
     python benchmarks/run.py vit_tasks --tasks=cifar100,svhn --source=cifar100=tfds:cifar100 \
         --source=svhn=tfds:svhn_cropped --workdir=results/more        # a user's own data
     python benchmarks/run.py vit_tasks --list                         # what each task stands for
@@ -9,7 +9,7 @@ Genotypes of `autoformer_mini` are trained from scratch, with each seed one afte
 task, so that wherever the work is cut, all tasks have the same genotypes and the first seed comes
 first (after a pilot of twelve on two tasks). `--workdir` receives `config.json` (the recipe),
 `rows.jsonl` (a row a trained network, on the disk before the next one), `truth.csv`, the rows as a
-table, and `images.json`, how many there are of each class. `--publish` writes what is there into
+table, and `images.json`, how many there are of each class. `--publish` writes finished rows into
 the package, for `analysis.tables.load("vit_tasks")`.
 """
 
@@ -355,7 +355,7 @@ def parse() -> argparse.Namespace:
     add("--compile_cache", default="", help="folder that keeps compiled programs")
     add("--list", action="store_true", help="say what each task stands for")
     add("--publish", action="store_true", help="only write the table of the package")
-    add("--report", action="store_true", help="only show what is there")
+    add("--report", action="store_true", help="only show what has finished")
     arguments = parser.parse_args()
     arguments.tasks = arguments.tasks.split(",")
     for name in arguments.tasks:
@@ -372,7 +372,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Trains, and writes what is there."""
+    """Trains, and writes what has finished."""
     arguments = parse()
     if arguments.list:
         for name, recipe in RECIPES.items():

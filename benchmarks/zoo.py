@@ -163,7 +163,7 @@ def row_of(package: str, model_name: str, make: Callable) -> dict | None:
 
 
 def main() -> None:
-    """Shows a row for each package that is there."""
+    """Shows a row for each installed package."""
     parser = argparse.ArgumentParser(description=__doc__)
     packages = list(dict.fromkeys(package for package, _, _ in MODELS))
     parser.add_argument("packages", nargs="*", choices=[[], *packages], default=[])

@@ -223,11 +223,11 @@ def average_precision(found: Detections, boxes: Any) -> dict[str, float]:
 
     Args:
         found: of B images.
-        boxes: of the objects that are there [B, K, 5], as `assign` takes them.
+        boxes: of the objects present [B, K, 5], as `assign` takes them.
 
     Returns:
         `map`, the mean over thresholds of the intersection over union from .5 to .95 and over the
-        classes that are there, and `map50`, at .5 alone; -1 where there is no object.
+        classes present, and `map50`, at .5 alone; -1 where there is no object.
 
     Raises:
         ModuleNotFoundError: pycocotools is missing (the extra "detection").

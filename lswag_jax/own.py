@@ -58,7 +58,7 @@ def find(name: str) -> Any:
 def _imported(name: str) -> Any:
     if not {"", os.getcwd()} & set(sys.path):  # of a console script its own folder is there instead
         sys.path.insert(0, os.getcwd())
-    importlib.invalidate_caches()  # a file that was just written is there
+    importlib.invalidate_caches()  # finds a file that was just written
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -21,8 +21,8 @@ def find(text: str) -> str:
     """The path of a config with its variant, from a file's path or a config's name.
 
     Args:
-        text: PATH or NAME, and perhaps `:VARIANT`. A file that is there is taken as it is; the
-            folder of the package's configs stands for a `configs/` that is not there.
+        text: PATH or NAME, and perhaps `:VARIANT`. An existing file is taken as it is; the
+            folder of the package's configs stands for a missing `configs/`.
 
     Raises:
         Unknown: there is neither such a file nor a config of this name.

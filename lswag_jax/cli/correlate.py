@@ -5,7 +5,7 @@
 
 The working directory receives correlation.csv and correlation.parquet, one row per proxy and data
 set, heat_map.png, averages.png, and ranks.png, a panel a data set with the ranks of its best proxy.
-Nothing is written before all of it is there.
+Nothing is written before all of it has been computed.
 """
 
 import pathlib

@@ -22,7 +22,7 @@ class Pool:
         image: pixels of example i: [H, W, C] uint8, uint16, or floating point in [0, 1].
         num_classes: number of classes.
         classes: names of the classes, or None.
-        channels: channels to convert to unless the caller chooses; None keeps what is there.
+        channels: channels to convert to unless the caller chooses; None keeps the file's.
     """
 
     name: str

@@ -70,10 +70,12 @@ class TCet(Proxy):
 def _snr(w: Array, gradient: Array, is_exact: Array) -> Array:
     """sum s / std s of a weight layer, over the active weights, of a gradient [1, ...]."""
     s = jnp.abs(gradient[0] * w)
-    is_there = ((w != 0) | is_exact).astype(s.dtype)  # an elastic kernel is 0 where there is none
-    n = is_there.sum()
+    is_present = ((w != 0) | is_exact).astype(
+        s.dtype
+    )  # an elastic kernel is 0 where it has no weight
+    n = is_present.sum()
     mean = s.sum() / jnp.maximum(n, 1)
-    variance = (is_there * (s - mean) ** 2).sum() / jnp.maximum(n - 1, 1)
+    variance = (is_present * (s - mean) ** 2).sum() / jnp.maximum(n - 1, 1)
     return s.sum() / jnp.where(variance > 0, jnp.sqrt(variance), 1)
 
 

@@ -116,7 +116,7 @@ def _compile(space: Space, genotype: Any, batch: int, dtype: str) -> tuple[Any, 
 
 
 def _seconds(program: Any, arguments: tuple, runs: int) -> float:
-    """Median of the timed runs, each until its outputs are there."""
+    """Median of the timed runs, each until its outputs are ready."""
     spent = []
     for _ in range(WARM_UP + runs):
         began = time.perf_counter()

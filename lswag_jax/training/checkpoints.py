@@ -1,4 +1,4 @@
-"""Checkpoints of a training, by orbax: whole or not there, and of one run only."""
+"""Checkpoints of a training, by orbax: each complete, and of one run only."""
 
 import contextlib
 import os
@@ -55,7 +55,7 @@ class Checkpoints:
         )
 
     def save(self, step: int, state: Any) -> None:
-        """Saves a state, unless that of this step is there.
+        """Saves a state, unless this step's exists.
 
         Raises:
             OSError: the state cannot be written, for example on a full disk; earlier checkpoints

@@ -75,7 +75,7 @@ class Devices:
 
 
 class Metrics:
-    """Rows of metrics, each appended once; a resumed training keeps those that are there.
+    """Rows of metrics, each appended once; a resumed training keeps the existing ones.
 
     Args:
         rows: a list, or the `runs.Archive` of a workdir.

@@ -121,7 +121,7 @@ def save(folder: str | os.PathLike, model: Model) -> None:
     """Writes `model.json`, `model.safetensors`, `orbax/` and a model card, all or nothing.
 
     Args:
-        folder: is replaced if it is there.
+        folder: is replaced if it exists.
         model: what to write.
 
     Raises:
