@@ -7,8 +7,9 @@ Lambda over samples and over mini-batches, by three modes of BatchNorm and of se
 weights; Psi of the network's weights and of N(0, 1) as SWAP's code draws them, on images and on
 noise. The product of each pair is ranked against validation accuracy on CIFAR-10, where the paper
 prints .79. Windows and other ways to count patterns are in `rank_cnns_report`. The networks are the
-first of `rank_cnns`; the search-space model of NASLib, on which the paper builds, has the same
-layers and the same initial distribution as ours (`tests/test_goldens_nasbench201.py`).
+first of `rank_cnns`. The search-space model of NASLib (branch zerocost, nasbench201/graph.py), on
+which the paper builds, is no reading of its own: it has the layers and PyTorch's initialisation
+that ours has.
 """
 
 import argparse
