@@ -1,5 +1,6 @@
 """The loop of a training: steps, validation, checkpoints, metrics, and where it resumes."""
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -12,6 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from lswag_jax.options import Checked, Count
 from lswag_jax.runs import Archive
+from lswag_jax.scoring.waiting import said
 from lswag_jax.training.checkpoints import Checkpoints
 from lswag_jax.training.input_pipeline import Batch
 from lswag_jax.training.step import TrainState, summed
@@ -151,7 +153,8 @@ def fit(
             if checkpoints is not None:
                 checkpoints.save(step, state)
             raise
-        state, values = train_step(state, divide(batch), key)
+        with said("compiling the training step") if watch.is_new else contextlib.nullcontext():
+            state, values = train_step(state, divide(batch), key)
         step += 1
         watch.add(values, len(batch["label"]))
         evals, saves = (
@@ -178,17 +181,22 @@ class _Watch:
         self._start: float | None = None
         self._images, self._found = 0, {}
 
+    @property
+    def is_new(self) -> bool:
+        """Whether no step was taken yet."""
+        return self._start is None
+
     def add(self, values: dict, images: int) -> None:
         """Takes the metrics of the next step, which may still be running."""
         self._pending.append(values)
-        if self._start is None:  # the first step compiles
+        if self.is_new:  # the first step compiles
             jax.block_until_ready(values)
             self._start = time.perf_counter()
         else:
             self._images += images
 
     def restart(self, found: Mapping[str, float]) -> None:
-        """Goes on after a validation, whose time does not count."""
+        """Continues after a validation, whose time does not count."""
         self._start, self._images, self._found = time.perf_counter(), 0, found
 
     def flush(self) -> None:
@@ -210,7 +218,9 @@ class _Watch:
             row["images_per_second"] = rate
         self._metrics.write("train", self._step, row)
         shown = [f"loss {mean['loss']:.4f}"]
-        shown += [f"{key} {value:.4f}" for key, value in self._found.items() if key != "loss"]
+        # The first metric alone, so that a line of 80 columns holds the rate too.
+        found = [f"{key} {value:.4f}" for key, value in self._found.items() if key != "loss"]
+        shown += found[:1]
         if self._images:
             shown.append(f"{rate:.0f} images/s")
         self._progress(self._step, ", ".join(shown))
