@@ -45,6 +45,19 @@ def widened(x: Any) -> Any:
     return x.astype(jnp.float32) if is_narrow else x
 
 
+def are_equal(outputs: Array, beside: Sequence[Array] = ()) -> Array:
+    """Whether all samples have the same outputs, up to rounding; False for a single sample.
+
+    Args:
+        outputs: [B, ...].
+        beside: what the outputs are made of, whose rounding may be all that they are.
+    """
+    if len(outputs) < 2:
+        return jnp.zeros((), bool)
+    scale = functools.reduce(jnp.maximum, [jnp.abs(x).max() for x in (outputs, *beside)])
+    return jnp.abs(outputs - outputs[:1]).max() <= 16 * jnp.finfo(outputs.dtype).eps * scale
+
+
 def total(terms: Iterable[Term]) -> Term:
     """The built-in `sum` of one term or more, so that the result is of their type.
 

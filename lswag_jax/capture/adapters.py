@@ -95,6 +95,7 @@ def _interceptor(
         if isinstance(layer, nn.BatchNorm):
             stats = layer.variables.get("batch_stats", {})
             running = (stats.get("mean"), stats.get("var"))
+            _refuse_mask(name, batch_norm, call_kwargs)
             active = call_kwargs.get("active")
             record = hook if is_scored else no_hook
             return run_batch_norm(
@@ -230,6 +231,15 @@ class Arguments:
         return jax.tree.unflatten(self.structure, filled)
 
 
+def _refuse_mask(name: str, batch_norm: str, kwargs: Mapping) -> None:
+    """Raise ValueError where a BatchNorm layer leaves values out of the statistics of a batch."""
+    if kwargs.get("mask") is not None and batch_norm != "eval":
+        raise ValueError(
+            f"the BatchNorm layer {name or 'of the model'} has a mask, which statistics of a batch "
+            "do not take here: batch_norm='eval' scores it by its running statistics."
+        )
+
+
 def _first_by_position(layer: Any, args: Sequence, kwargs: Mapping) -> tuple[tuple, dict]:
     """A call's arguments with the first one by position, also of a call as `Dense()(inputs=x)`."""
     args, kwargs = tuple(args), dict(kwargs)
@@ -267,6 +277,7 @@ def _captured(
         args, kwargs = _first_by_position(self, args, kwargs)
         params, x = _nnx_own(self), cast(Any, args[0] if args else None)
         if isinstance(self, nnx.BatchNorm):
+            _refuse_mask(name, batch_norm, kwargs)
             running = (self.mean[...], self.var[...])
             return run_batch_norm(hook, name, self, params, x, running, batch_norm, batch)
         output = cls.__call__(self, *args, **kwargs)

@@ -315,12 +315,29 @@ def _equinox(module: Any) -> tuple[Callable, Any, bool]:
 
 def _keras(module: Any) -> tuple[Callable, Any, bool]:
     """A Keras model, of its JAX backend, as a function of its variables."""
-    params = {v.path: v.value for v in module.trainable_variables}
-    rest = {v.path: v.value for v in module.non_trainable_variables}
+    trainable, fixed = (
+        _distinct([v.path for v in variables])
+        for variables in (module.trainable_variables, module.non_trainable_variables)
+    )
+    params = {k: v.value for k, v in zip(trainable, module.trainable_variables, strict=True)}
+    rest = {k: v.value for k, v in zip(fixed, module.non_trainable_variables, strict=True)}
+    mode = modes.arguments(module.call, 1)
 
     def apply(params: Mapping, rest: Mapping, images: Any, **kwargs: Any) -> Any:
-        own = [params[v.path] for v in module.trainable_variables]
-        others = [rest[v.path] for v in module.non_trainable_variables]
-        return module.stateless_call(own, others, images, training=False, **kwargs)[0]
+        own, others = [params[name] for name in trainable], [rest[name] for name in fixed]
+        return module.stateless_call(own, others, images, **mode | kwargs)[0]
 
     return Function(apply, True), {"params": params, "rest": rest}, False
+
+
+def _distinct(paths: Sequence[str]) -> list[str]:
+    """Paths of variables, of which two layers of one name have the same: those become `NAME_1`."""
+    found: list[str] = []
+    for path in paths:
+        layer, slash, own = path.rpartition("/")
+        name, number = path, 0
+        while name in found:
+            number += 1
+            name = f"{layer}_{number}{slash}{own}" if slash else f"{own}_{number}"
+        found.append(name)
+    return found

@@ -313,15 +313,13 @@ class Probe:
             return self.layers
         return self.once("batch layers", lambda: self._batch_layers(self.images, self.labels))
 
-    def sample_layers(self, batch_norm: str) -> list[Layer]:
-        """Weight layers with each sample's cotangents, in a mode of BatchNorm."""
+    def sample_tape(self, batch_norm: str) -> Tape:
+        """The gradient batch with each sample's cotangents, in a mode of BatchNorm."""
         if not self.candidate.has_batch_norm or batch_norm == self.candidate.batch_norm:
-            return self.layers
+            return self.tape
         return self.once(
             ("samples", batch_norm),
-            lambda: (
-                self.record(self.candidate.network(batch_norm), self.images, self.labels).layers
-            ),
+            lambda: self.record(self.candidate.network(batch_norm), self.images, self.labels),
         )
 
     def values(self, token_reduce: str = "none") -> list[Array]:

@@ -7,11 +7,14 @@ code cmu-catalyst/GradSign.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from lswag_jax.arrays import are_equal
 from lswag_jax.capture.tape import Layer
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
@@ -39,10 +42,22 @@ class GradSign(Proxy):
     batch_norm: Literal["batch1_train", "frozen", "eval"] = "batch1_train"
 
     def measure(self, probe: Probe) -> Parts:
-        """The score, its layers [L] and the number of weights."""
-        layers, key = probe.sample_layers(self.batch_norm), ("sign_sums", self.batch_norm)
+        """The score, its layers [L], and whether the samples' logits are equal in its mode."""
+        tape, key = probe.sample_tape(self.batch_norm), ("sign_sums", self.batch_norm)
+        layers = tape.layers
         sums = jnp.stack([probe.of_like_layers(key, x, layers, _sign_sums) for x in layers])
-        return {"score": sums.sum(), "layers": sums}
+        is_alone = probe.candidate.has_batch_norm and self.batch_norm == "batch1_train"
+        beside = [a.post for a in tape.activations] if is_alone else []
+        is_constant = are_equal(tape.logits, beside)
+        return {"score": sums.sum(), "layers": sums, "no_gradient": is_constant}
+
+    def is_undefined(self, parts: Mapping[str, np.ndarray]) -> np.ndarray | bool:
+        """No sample, normalised alone, moves the logits: its gradients are zeros or rounding.
+
+        So it is where only sums of BatchNorm outputs are averaged for the head.
+        """
+        no_gradient = np.asarray(parts.get("no_gradient", False), bool)
+        return no_gradient | (np.asarray(parts["score"]) == 0)
 
 
 def _sign_sums(layer: Layer) -> Array:

@@ -26,24 +26,36 @@ from lswag_jax.proxies.base import NotApplicable, Parts, Proxy, eigenvalues, whe
 Array = jax.Array
 _EPSILON = 1e-5
 _MANY_CLASSES = 100
+# A gradient of so many roundings, relative to that of random signs, or of this share, is none.
+_ROUNDING, _MOST = 1000, 0.01
 
 
 def correlation(probe: Probe) -> Parts:
     """Correlation [B, B] of the samples' input gradients, and whether a sample has none.
 
-    A gradient that is the same for every pixel, up to rounding, has no correlation.
+    A gradient that is the same for every pixel, up to rounding, has no correlation. Nor has one
+    that is rounding itself: beside the gradient of the outputs' sum with random signs it is tiny
+    where the sum does not depend on the images, as after a softmax, or where only sums of BatchNorm
+    outputs reach the head (DARTS, TransNAS-Bench-101's classifiers).
     """
-
     if not jnp.issubdtype(probe.images.dtype, jnp.floating):
         raise NotApplicable
 
     def compute() -> Parts:
         network = probe.candidate.network(probe.candidate.batch_mode)
-        jacobian = jax.grad(lambda x: network(x).sum())(probe.images)
-        j_BxD = jacobian.reshape(len(jacobian), -1)
+        outputs, pull = jax.vjp(network, probe.images)
+        signs = probe.draws.sign("input_jacobian/signs", outputs.shape, outputs.dtype)
+        cotangents = jnp.stack([jnp.ones_like(outputs), signs])
+        both = jax.vmap(lambda y: pull(y)[0].reshape(len(probe.images), -1))(cotangents)
+        j_BxD, signed_BxD = both
         b, eps = len(j_BxD), jnp.finfo(j_BxD.dtype).eps
-        is_flat = j_BxD.max(1) - j_BxD.min(1) <= 4 * eps * jnp.abs(j_BxD).max(1)
-        return {"correlation": jnp.corrcoef(j_BxD).reshape(b, b), "no_gradient": is_flat.any()}
+        size_B = jnp.abs(j_BxD).max(1)
+        is_flat = j_BxD.max(1) - j_BxD.min(1) <= 4 * eps * size_B
+        rounding = min(_ROUNDING * jnp.finfo(outputs.dtype).eps, _MOST) * jnp.abs(signed_BxD).max()
+        return {
+            "correlation": jnp.corrcoef(j_BxD).reshape(b, b),
+            "no_gradient": (is_flat | (size_B <= rounding)).any(),
+        }
 
     return probe.once("input correlation", compute)
 
@@ -57,7 +69,7 @@ class _OfInputs:
     """Part of a proxy of the samples' correlation: without one there is nothing to measure."""
 
     def is_undefined(self, parts: Mapping[str, np.ndarray]) -> np.ndarray | bool:
-        """A sample's gradient is constant."""
+        """A sample's gradient is constant, or rounding."""
         return np.asarray(parts.get("no_gradient", False), bool)
 
 

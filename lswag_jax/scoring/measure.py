@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax.arrays import joined
+from lswag_jax.arrays import are_equal, joined
 from lswag_jax.capture import tape
 from lswag_jax.capture.models import ForeignInputs
 from lswag_jax.probe import GradientRequests, Probe, sizes_of
@@ -95,7 +95,10 @@ def measure(
     finite = jnp.isfinite(logits).all()
     for part in parts.values():
         part["score"] = jnp.where(finite, part["score"], jnp.nan)
-    return parts | {"degenerate": _constant(logits)}
+    # Where a sample is normalised alone, its logits may be rounding of its activations.
+    is_alone = candidate.has_batch_norm and candidate.batch_norm == "batch1_train"
+    beside = [a.post for a in recorded.activations] if is_alone else []
+    return parts | {"degenerate": are_equal(logits, beside)}
 
 
 def _gradient_requests(proxies: Sequence[Proxy], num_gradients: int) -> GradientRequests:
@@ -133,11 +136,3 @@ def _more_patterns(
         for a, post in zip(recorded.activations, posts, strict=True)
     ]
     return jnp.concatenate([recorded.logits, rest.logits]), activations
-
-
-def _constant(logits: Array) -> Array:
-    """Whether all samples have the same logits, up to rounding; False for a single sample."""
-    if len(logits) < 2:
-        return jnp.zeros((), bool)
-    scale = jnp.abs(logits).max()
-    return jnp.abs(logits - logits[:1]).max() <= 16 * jnp.finfo(logits.dtype).eps * scale

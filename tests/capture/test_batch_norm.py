@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import lswag_jax
 from lswag_jax.capture import adapters
@@ -172,3 +173,45 @@ def test_gram_of_samples_gradients(problem, mode):
         ratio = (m.sum() - np.trace(m)) / np.trace(m)
         for key, expected in (("sum", m.sum()), ("offdiag_ratio", ratio)):
             np.testing.assert_allclose(table.parts[key]["layers"][0, i], expected, rtol=1e-8)
+
+
+class LinenMasked(nn.Module):
+    """BatchNorm over some of the positions."""
+
+    @nn.compact
+    def __call__(self, x, train: bool = False):
+        x = nn.Conv(4, (3, 3))(x)
+        mask = jnp.arange(x.shape[1])[None, :, None, None] < 3
+        return nn.Dense(3)(nn.relu(nn.BatchNorm(not train)(x, mask=mask)).mean((1, 2)))
+
+
+class NnxMasked(nnx.Module):
+    """The same."""
+
+    def __init__(self):
+        rngs = nnx.Rngs(0)
+        self.conv, self.norm = nnx.Conv(2, 4, (3, 3), rngs=rngs), nnx.BatchNorm(4, rngs=rngs)
+        self.head = nnx.Linear(4, 3, rngs=rngs)
+
+    def __call__(self, x):
+        x = self.conv(x)
+        mask = jnp.arange(x.shape[1])[None, :, None, None] < 3
+        return self.head(nnx.relu(self.norm(x, mask=mask)).mean((1, 2)))
+
+
+@pytest.mark.parametrize("make", [LinenMasked, NnxMasked])
+def test_a_mask_is_refused_where_it_matters(make):
+    images, labels = np.ones((6, 5, 5, 2), np.float32), np.arange(6) % 3
+    images *= np.random.default_rng(0).normal(size=(6, 1, 1, 1))
+    model, variables = make(), None
+    if make is LinenMasked:
+        variables = model.init(jax.random.key(0), images)
+    for mode in BATCH_NORM_MODES:
+        if mode == "eval":
+            table = lswag_jax.score_model(
+                model, variables, images, labels, "lswag", batch_norm=mode
+            )
+            assert table.status[0] == "ok"
+            continue
+        with pytest.raises(ValueError, match=r"BatchNorm layer .* has a mask"):
+            lswag_jax.score_model(model, variables, images, labels, "lswag", batch_norm=mode)

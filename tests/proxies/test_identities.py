@@ -1,5 +1,7 @@
 """Values that follow from a proxy's definition, on models of a few lines."""
 
+import contextlib
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -347,3 +349,42 @@ def test_gradients_of_the_stream_are_those_without_it(data, samples):
         alone = score(Chain(), data, proxy)
         np.testing.assert_allclose(together[proxy.key], alone[proxy.key], rtol=1e-9)
     np.testing.assert_allclose(together["lswag"], score(Chain(), data, samples)["lswag"], rtol=1e-9)
+
+
+class Ending(nn.Module):
+    """A convolution, and what stands between it and the head, or behind that."""
+
+    kind: str
+
+    @nn.compact
+    def __call__(self, x, train: bool = False):
+        x = nn.Conv(5, (3, 3), use_bias=False)(nn.relu(nn.Conv(4, (3, 3))(x)))
+        if self.kind != "softmax":
+            x = nn.BatchNorm(use_running_average=not train)(x)
+        if self.kind == "active":
+            x = nn.relu(x)
+        x = nn.Dense(3)(x.mean(axis=(1, 2)))
+        return nn.softmax(x) if self.kind == "softmax" else x
+
+
+@pytest.mark.parametrize(
+    ("kind", "undefined"),
+    [("active", ()), ("norm", ("jacov", "epe_nas", "gradsign")), ("softmax", ("jacov", "epe_nas"))],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gradients_that_are_rounding_are_degenerate(data, kind, undefined, dtype):
+    """The mean of BatchNorm's outputs over a batch, or the sum of a softmax, is constant."""
+    names = ("jacov", "epe_nas", "gradsign")
+    images = np.random.default_rng(1).normal(size=(BATCH, 5, 5, 1)).astype(dtype)
+    model = Ending(kind)
+    variables = jax.tree.map(lambda v: v.astype(dtype), model.init(jax.random.key(0), images))
+    table = lswag_jax.score_model(model, variables, images, data.labels, names)
+    status = {name: table.statuses[name][0] for name in names}
+    assert status == {name: "degenerate" if name in undefined else "ok" for name in names}
+    is_constant = kind == "norm"  # a sample that is normalised alone has the logits of any other
+    expected = pytest.warns(UserWarning, match="do not depend on the images")
+    with expected if is_constant else contextlib.nullcontext():
+        table = lswag_jax.score_model(
+            model, variables, images, data.labels, "lswag", batch_norm="batch1_train"
+        )
+    assert table.status[0] == ("degenerate" if is_constant else "ok")

@@ -324,6 +324,7 @@ def test_measure_needs_an_activation(mlp):
         measure(candidate, jnp.asarray(images), jnp.asarray(labels), proxies.resolve("swap"))
 
 
+@pytest.mark.slow  # compiles for long
 def test_windows_of_elastic_networks(x64):
     """Elastic equals exact for a window of several bins and of one, whatever a layer is."""
     space = dataclasses.replace(PLAIN, name="shallow", depths=(1, 2))

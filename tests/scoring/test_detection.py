@@ -18,6 +18,7 @@ OF_CLASSES = {"epe_nas", "vkdnw"}
 OF_CNNS = {"zen", "az_progressivity"}
 
 
+@pytest.mark.slow  # compiles for long
 def test_elastic_is_exact(x64):
     images = IMAGES.astype(np.float64)
     table = lswag_jax.score(DETECTOR, GENOTYPES, images, BOXES, SOME)

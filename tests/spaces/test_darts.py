@@ -237,6 +237,7 @@ def test_crops_of_three_pixels_go_through_both_reductions():
     assert jax.eval_shape(space.build(g).apply, variables, crops).shape == (8, 10)
 
 
+@pytest.mark.slow  # compiles for long
 @pytest.mark.usefixtures("x64")
 def test_maps_of_three_pixels():
     """Linear regions are counted on crops of 3 px, which a reduction cell makes 2."""
