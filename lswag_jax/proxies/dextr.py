@@ -24,7 +24,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from lswag_jax.arrays import each
+from lswag_jax.arrays import are_equal, each
 from lswag_jax.capture import tape
 from lswag_jax.capture.forward import forward
 from lswag_jax.probe import Probe
@@ -52,11 +52,15 @@ class Dextr(Proxy):
     def measure(self, probe: Probe) -> Parts:
         """The score, its two parts, and the ratio of each output in order of `meco`."""
         network = probe.candidate.network(probe.candidate.batch_mode)
-        maps = outputs_of_first(network, probe.images[:1])
+        recorded = tape.record(network, probe.images[:1])
+        maps = outputs_of_first(recorded)
         if not maps:
             raise NotApplicable
         layers = each(inverse_condition, [(x.reshape(-1, x.shape[-1]),) for x in maps])
-        kappa = _curvature(network, _plane(probe))
+        kappa, here = _curvature(network, _plane(probe))
+        # Logits that are the same of any image move by rounding alone: BatchNorm before the head.
+        are_still = are_equal(jnp.concatenate([recorded.logits, here]), [probe.tape.logits])
+        kappa = jnp.where(are_still, jnp.nan, kappa)
         a, b = jnp.log1p(layers.sum()), jnp.log1p(kappa)
         merged = jnp.where(a + b > 0, a * b / jnp.where(a + b > 0, a + b, 1), 0)
         score = jnp.where(jnp.isfinite(b), merged, a)
@@ -91,23 +95,24 @@ def _plane(probe: Probe) -> tuple[Array, Array]:
     return u[None], (w / jnp.linalg.norm(w.ravel()))[None]
 
 
-def _curvature(network: tape.Network, plane: tuple[Array, Array]) -> Array:
-    """kappa of the logits at the first image of the plane; nan where they do not move.
+def _curvature(network: tape.Network, plane: tuple[Array, Array]) -> tuple[Array, Array]:
+    """kappa of the logits at the first image of the plane, nan where they do not move; the logits.
 
     |f''| across f' over |f'|^2, which does not cancel as the difference of squares does.
     """
     u, w = plane
 
-    def curve(t: Array) -> Array:
-        return network(jnp.cos(t) * u + jnp.sin(t) * w).ravel()
+    def logits(t: Array) -> Array:
+        return network(jnp.cos(t) * u + jnp.sin(t) * w)
 
-    curve = forward(curve)
+    curve = forward(logits)
     zero, one = jnp.zeros((), u.dtype), jnp.ones((), u.dtype)
 
-    def velocity(t: Array) -> Array:
-        return jax.jvp(curve, (t,), (one,))[1]
+    def velocity(t: Array) -> tuple[Array, Array]:
+        here, v = jax.jvp(curve, (t,), (one,))
+        return v.ravel(), here
 
-    v, acceleration = jax.jvp(velocity, (zero,), (one,))
+    v, acceleration, here = jax.jvp(velocity, (zero,), (one,), has_aux=True)
     square = jnp.vdot(v, v)
     across = acceleration - jnp.vdot(v, acceleration) / square * v
-    return jnp.linalg.norm(across) / square
+    return jnp.linalg.norm(across) / square, here

@@ -41,7 +41,7 @@ class MeCo(Proxy):
     def measure(self, probe: Probe) -> Parts:
         """The score and its outputs: layers, norms, activations, each in order of execution."""
         network = probe.candidate.network(probe.candidate.batch_mode)
-        outputs = outputs_of_first(network, probe.noise("meco/image", 1))
+        outputs = outputs_of_first(tape.record(network, probe.noise("meco/image", 1)))
         if not outputs:
             raise NotApplicable
         layers = each(_smallest, [(o.reshape(-1, o.shape[-1]),) for o in outputs])
@@ -52,13 +52,12 @@ class MeCo(Proxy):
         return np.asarray(parts["score"]) == 0
 
 
-def outputs_of_first(network: tape.Network, images: Array) -> list[Array]:
+def outputs_of_first(recorded: tape.Tape) -> list[Array]:
     """Outputs [..., C] for the first image that have positions.
 
     They are those of the first call of each weight layer, of the normalisations and activation
     functions, each in order of execution.
     """
-    recorded = tape.record(network, images)
     products = [layer.calls[0] for layer in recorded.layers]
     whole = [call.run(call.params, call.inputs) for call in products]
     maps = [call.by_channel(y)[0] for call, y in zip(products, whole, strict=True)]

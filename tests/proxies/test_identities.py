@@ -388,3 +388,8 @@ def test_gradients_that_are_rounding_are_degenerate(data, kind, undefined, dtype
             model, variables, images, data.labels, "lswag", batch_norm="batch1_train"
         )
     assert table.status[0] == ("degenerate" if is_constant else "ok")
+    # One image has the same logits as any other: Dextr is its conditions alone.
+    parts = lswag_jax.score_model(model, variables, images, data.labels, "dextr").parts["dextr"]
+    assert np.isnan(parts["curvature"][0]) == is_constant
+    if is_constant:
+        assert parts["score"][0] == pytest.approx(np.log1p(parts["conditions"][0]), rel=1e-6)
