@@ -233,7 +233,7 @@ class Arguments:
 
 def _refuse_mask(name: str, batch_norm: str, kwargs: Mapping) -> None:
     """Raise ValueError where a BatchNorm layer leaves values out of the statistics of a batch."""
-    if kwargs.get("mask") is not None and batch_norm != "eval":
+    if kwargs.get("mask") is not None and batch_norm not in ("eval", "off"):
         raise ValueError(
             f"the BatchNorm layer {name or 'of the model'} has a mask, which statistics of a batch "
             "do not take here: batch_norm='eval' scores it by its running statistics."

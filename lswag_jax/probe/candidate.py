@@ -14,6 +14,7 @@ import numpy as np
 
 from lswag_jax.arrays import rows
 from lswag_jax.capture.network import Network, is_kernel, layer_name, leaf_name
+from lswag_jax.capture.tape import Tape
 from lswag_jax.spaces.depth import BinRange
 
 Array = jax.Array
@@ -67,6 +68,11 @@ class Candidate:
     def is_coupled(self) -> bool:
         """Whether the samples of a batch see each other."""
         return self.has_batch_norm and self.batch_norm in ("frozen", "through")
+
+    def beside_logits(self, recorded: Tape, batch_norm: str) -> list[Array]:
+        """Activations, of which logits may be the rounding where a sample is normalised alone."""
+        is_alone = self.has_batch_norm and batch_norm == "batch1_train"
+        return [activation.post for activation in recorded.activations] if is_alone else []
 
     def with_kernels(self, kernels: Mapping[str, Array]) -> Any:
         """The variables with other kernels."""
@@ -196,6 +202,6 @@ def _hash(name: str) -> np.uint32:
 
 def _last_first(draw: Callable, key: Array, shape: tuple[int, ...], dtype) -> Array:
     """What `draw` gives with the last axis first, moved back."""
-    # Flat: the same numbers, but XLA compiles threefry of four axes in six times the time.
+    # Flat: the same numbers, but XLA takes several times as long to compile threefry of four axes.
     numbers = draw(key, (math.prod(shape),), dtype)
     return jnp.moveaxis(numbers.reshape(shape[-1], *shape[:-1]), 0, -1)

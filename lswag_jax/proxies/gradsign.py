@@ -46,8 +46,7 @@ class GradSign(Proxy):
         tape, key = probe.sample_tape(self.batch_norm), ("sign_sums", self.batch_norm)
         layers = tape.layers
         sums = jnp.stack([probe.of_like_layers(key, x, layers, _sign_sums) for x in layers])
-        is_alone = probe.candidate.has_batch_norm and self.batch_norm == "batch1_train"
-        beside = [a.post for a in tape.activations] if is_alone else []
+        beside = probe.candidate.beside_logits(tape, self.batch_norm)
         is_constant = are_equal(tape.logits, beside)
         return {"score": sums.sum(), "layers": sums, "no_gradient": is_constant}
 

@@ -33,6 +33,8 @@ _ROUNDING, _MOST = 1000, 0.01
 def correlation(probe: Probe) -> Parts:
     """Correlation [B, B] of the samples' input gradients, and whether a sample has none.
 
+    Draws `input_jacobian/signs` in the shape of the outputs.
+
     A gradient that is the same for every pixel, up to rounding, has no correlation. Nor has one
     that is rounding itself: beside the gradient of the outputs' sum with random signs it is tiny
     where the sum does not depend on the images, as after a softmax, or where only sums of BatchNorm

@@ -70,9 +70,8 @@ class TCet(Proxy):
 def _snr(w: Array, gradient: Array, is_exact: Array) -> Array:
     """sum s / std s of a weight layer, over the active weights, of a gradient [1, ...]."""
     s = jnp.abs(gradient[0] * w)
-    is_present = ((w != 0) | is_exact).astype(
-        s.dtype
-    )  # an elastic kernel is 0 where it has no weight
+    # An elastic kernel is 0 where it has no weight.
+    is_present = ((w != 0) | is_exact).astype(s.dtype)
     n = is_present.sum()
     mean = s.sum() / jnp.maximum(n, 1)
     variance = (is_present * (s - mean) ** 2).sum() / jnp.maximum(n - 1, 1)

@@ -95,9 +95,7 @@ def measure(
     finite = jnp.isfinite(logits).all()
     for part in parts.values():
         part["score"] = jnp.where(finite, part["score"], jnp.nan)
-    # Where a sample is normalised alone, its logits may be rounding of its activations.
-    is_alone = candidate.has_batch_norm and candidate.batch_norm == "batch1_train"
-    beside = [a.post for a in recorded.activations] if is_alone else []
+    beside = candidate.beside_logits(recorded, candidate.batch_norm)
     return parts | {"degenerate": are_equal(logits, beside)}
 
 

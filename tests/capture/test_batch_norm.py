@@ -209,7 +209,7 @@ def test_a_mask_is_refused_where_it_matters(make):
     for mode in BATCH_NORM_MODES:
         if mode == "eval":
             table = lswag_jax.score_model(
-                model, variables, images, labels, "lswag", batch_norm=mode
+                model, variables, images, labels, ("lswag", "synflow"), batch_norm=mode
             )
             assert table.status[0] == "ok"
             continue
