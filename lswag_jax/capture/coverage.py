@@ -12,6 +12,7 @@ from jax.extend import core
 
 from lswag_jax.arrays import shaped, vars_of
 from lswag_jax.capture.batch_norm import STATISTICS
+from lswag_jax.capture.ending import gives_probabilities
 from lswag_jax.capture.network import leaf_name
 from lswag_jax.capture.products import Use
 from lswag_jax.capture.program import PRODUCTS, place_of, readers
@@ -41,6 +42,7 @@ class Coverage:
         norms: normalisation layers by name, and the mode that they run in.
         foreign: modules with a state in `batch_stats` that no known BatchNorm owns.
         mixed: places where the samples of a batch are mixed by other means than BatchNorm.
+        gives_probabilities: whether the outputs lie in [0, 1], as those of a softmax do.
     """
 
     layers: tuple[tuple[str, tuple[int, ...], int], ...]
@@ -51,6 +53,7 @@ class Coverage:
     norms: Mapping[str, str]
     foreign: tuple[str, ...]
     mixed: tuple[str, ...] = ()
+    gives_probabilities: bool = False
 
     @classmethod
     def of(cls, program: Program, batch_norm: str, statistics: Sequence[str] = ()) -> "Coverage":
@@ -99,6 +102,7 @@ class Coverage:
             norms,
             tuple(sorted(owners - {name.partition("[")[0] for name in norms})),
             _mixed(program),
+            gives_probabilities(program),
         )
 
     def __str__(self) -> str:
@@ -114,6 +118,7 @@ class Coverage:
         lines += [f"normalisation {name}: {mode}" for name, mode in self.norms.items()]
         lines += [f"a normalisation of your own, as it is: {name}" for name in self.foreign]
         lines += [f"samples are mixed in {place}" for place in self.mixed]
+        lines += ["the outputs are probabilities, no logits"] * self.gives_probabilities
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:

@@ -122,6 +122,7 @@ def score_model(
     )
     logits = _logits(model, weights, images)
     given_labels = labels
+    is_classifier = task is None and loss is None
     loss, labels = _loss_and_labels(logits, images, labels, resolved, task, loss)
     settings = (("gradient_batch", gradient_batch), ("loss", loss))
     given = {name: jnp.asarray(value) for name, value in (draws or {}).items()}
@@ -133,6 +134,7 @@ def score_model(
     coverage = _kept(_coverage, cached)(model, tuple(leaves), structure)
     sentences = coverage.warnings()
     sentences += notes.of_inputs(weights, images, given_labels, logits, resolved)
+    sentences += notes.of_outputs(coverage) if is_classifier else []
     programs = [
         functools.partial(
             _kept(_compiled, cached), model, some, settings, tuple(leaves), structure, precision

@@ -36,6 +36,16 @@ def of_inputs(
     return found
 
 
+def of_outputs(coverage: Coverage) -> list[str]:
+    """A sentence where a classifier ends with a softmax or a sigmoid."""
+    if not coverage.gives_probabilities:
+        return []
+    return [
+        "the model's outputs are probabilities, and the loss takes a softmax of them again: score "
+        "the logits, without the softmax or sigmoid at the end."
+    ]
+
+
 def of_patterns(measured: Mapping[str, Any]) -> list[str]:
     """A sentence where every pattern that so few samples can draw was drawn."""
     for name, parts in measured["parts"].items():

@@ -1,6 +1,7 @@
 """Scoring populations: one program compiled for all genotypes of a space and batch shape."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from lswag_jax import proxies as proxy_registry
 from lswag_jax.options import typed
 from lswag_jax.probe.patterns import PATTERN_LIMIT
 from lswag_jax.proxies import Proxy
-from lswag_jax.scoring import devices, programs
+from lswag_jax.scoring import devices, notes, programs
 from lswag_jax.scoring.costs import Costs
 from lswag_jax.scoring.inputs import check_inputs
 from lswag_jax.scoring.options import ScoreOptions
@@ -164,7 +165,7 @@ def stream(
     with watched(progress, "score", len(genotypes)) as tell:
         done = 0
         hardware, each = devices.Devices.of(settings.devices), max(len(genotypes), 1)
-        run, initial = None, []
+        run, initial, is_told = None, [], False
         if genotypes and any(proxy.passes for proxy in resolved):
             began = time.perf_counter()
             is_chain = space.chain(genotypes[0]) is not None
@@ -187,12 +188,31 @@ def stream(
             rows = list(population_rows(space, members, results, resolved, each_took))
             if costs.proxies:
                 began = time.perf_counter()
-                rows = [{**row, "costs": costs(g)} for row, g in zip(rows, members, strict=True)]
+                for row, genotype in zip(rows, members, strict=True):
+                    row["costs"] = costs(genotype)
                 timing["score"] += time.perf_counter() - began
+            for row, genotype in zip(rows, members, strict=True):
+                sentences = _add_coverage(row, space, genotype, settings, images, initial)
+                if sentences and not is_told:  # the first network that needs it stands for all
+                    warnings.warn(f"{row['id']} of {space.name}: {sentences}", stacklevel=2)
+                    is_told = True
             for row in hardware.gather(rows):
                 done += 1
                 tell(Progress(done, len(genotypes)))
                 yield row
+
+
+def _add_coverage(row: Row, space: Space, genotype, settings, images: Array, initial) -> str:
+    """Puts down what proxies see of a network without a plan; what a user should know of it."""
+    if not initial:  # nothing was run
+        return ""
+    variables, _ = initial[0]
+    coverage = programs.coverage_of(space, genotype, variables, settings.batch_norm, images)
+    if coverage is None:
+        return ""
+    row["coverage"] = coverage.to_json()
+    of_outputs = notes.of_outputs(coverage) if settings.loss is None else []
+    return " ".join([*coverage.warnings(), *of_outputs])
 
 
 def _placed(space: Space, seeds: Sequence[int], images: Array, labels: Array, local: Any) -> Any:

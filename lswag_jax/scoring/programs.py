@@ -11,6 +11,8 @@ import numpy as np
 
 from lswag_jax import proxies as proxy_registry
 from lswag_jax.capture import adapters, chain
+from lswag_jax.capture.coverage import Coverage, batch_statistics
+from lswag_jax.capture.record import Program
 from lswag_jax.probe import Candidate, Draws
 from lswag_jax.proxies import Proxy
 from lswag_jax.scoring import devices
@@ -176,6 +178,25 @@ def _whole(space, genotype, proxies, options, in_a_hurry: bool) -> Callable[...,
         return _measured(space, proxies, options, candidate, images, labels, key)
 
     return (initial.jitted if in_a_hurry else jax.jit)(run)
+
+
+def coverage_of(
+    space: Space, genotype: Any, variables: Any, batch_norm: str, images: Any
+) -> Coverage | None:
+    """What proxies see of a network that has a program of its own; None of other networks.
+
+    Args:
+        space, genotype: of the network.
+        variables: initial ones of the space.
+        batch_norm: the mode in which per-sample gradients are taken.
+        images: the batch.
+    """
+    blocks = space.chain(genotype)
+    if blocks is None or len(blocks) > 1:  # a space with a plan, which says what there is
+        return None
+    own = space.extract(variables, genotype)
+    network = adapters.linen_network(blocks[0].module, own, batch_norm=batch_norm)
+    return Coverage.of(Program.trace(network, images), batch_norm, batch_statistics(own))
 
 
 @functools.lru_cache(maxsize=8)

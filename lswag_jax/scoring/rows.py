@@ -21,7 +21,7 @@ class Row(TypedDict):
         degenerate: of each repeat [R], whether the logits do not depend on the input.
         parts: for each proxy its parts, lists with leading axis R.
         costs: of each measured cost (`proxies.Cost`) the seconds or bytes, by its key.
-        coverage: of a user's model, what proxies see of it (`Coverage`).
+        coverage: of a user's model or space, what proxies see of it (`Coverage`).
         reason: of a user's model, why it is degenerate; absent where it is not.
         generation: of evolution, from 0; absent elsewhere.
         error: in place of `degenerate` and `parts`, why the architecture could not be run.

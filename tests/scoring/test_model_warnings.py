@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from lswag_jax import explain_model, score_model
+from lswag_jax import explain_model, score, score_model, spaces
+from lswag_jax.spaces import SimpleSpace
 
 X = np.random.default_rng(0).normal(size=(6, 4)).astype("float32")
 Y = np.arange(6) % 3
@@ -48,6 +49,40 @@ def test_weights_that_are_missed():
         "product)."
     )
     assert table.rows[0]["coverage"]["missed"] == {"a": "which meets the images in no product"}
+
+
+def _mean_of_two(y):
+    return (jax.nn.softmax(y[:, :3]) + jax.nn.softmax(y[:, 3:])) / 2
+
+
+@pytest.mark.parametrize(
+    ("end", "is_told"),
+    [
+        (jax.nn.softmax, True),
+        (lambda y: jax.nn.softmax(y * 0.1), True),
+        (lambda y: jnp.exp(y) / jnp.exp(y).sum(-1, keepdims=True), True),
+        (jax.nn.sigmoid, True),
+        (_mean_of_two, True),
+        (jax.nn.log_softmax, False),  # cross-entropy of it is that of the logits
+        (jax.nn.relu, False),
+        (jnp.tanh, False),
+        (lambda y: y / jnp.linalg.norm(y, axis=-1, keepdims=True), False),
+        (lambda y: y, False),
+    ],
+)
+def test_probabilities_for_logits(end, is_told):
+    copies = 2 if end is _mean_of_two else 1
+    out, bias = np.tile(OUT, (1, copies)), np.ones((1, 3 * copies), "float32")
+    params = PARAMS | {"out": out, "bias": bias}
+
+    def model(params, x):
+        return end(apply(params, x) + params["bias"])
+
+    found, table = told(model=model, params=params)
+    assert [line for line in found if "probabilities" in line] == found
+    assert bool(found) == is_told == table.rows[0]["coverage"]["gives_probabilities"]
+    own_loss = lambda y, label: jnp.square(y - 1).sum(-1)  # noqa: E731
+    assert told(model=model, params=params, loss=own_loss)[0] == []
 
 
 @pytest.mark.parametrize("classes", [6, 5])
@@ -204,3 +239,42 @@ def test_refused_in_a_sentence(given, message):
 def test_integers_among_the_parameters():
     params = PARAMS | {"steps": np.arange(3)}
     assert told(params=params)[1].status[0] == "ok"
+
+
+class ByHand(nn.Module):
+    """A weight that no product meets, and a softmax at the end of the wider one."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x):
+        w = self.param("w", nn.initializers.normal(), (3, self.width))
+        h = nn.relu((x.mean((1, 2))[:, :, None] * w[None]).sum(1))
+        y = nn.Dense(5)(h)
+        return nn.softmax(y) if self.width > 8 else y
+
+
+@pytest.mark.parametrize(
+    ("widths", "told_of"),
+    [((4, 8, 16), ["width=4", "62%"]), ((16, 4), ["width=16", "62%", "probabilities"])],
+)
+def test_networks_of_a_space_of_ones_own(widths, told_of):
+    """The first network that needs a warning has it; each has its coverage."""
+    space = SimpleSpace({"width": widths}, lambda g: ByHand(g.width), image_size=4, num_classes=5)
+    genotypes = [space.parse(f"width={width}") for width in widths]
+    images = np.random.default_rng(0).normal(size=(6, 4, 4, 3)).astype("float32")
+    with pytest.warns(UserWarning, match="of simple") as caught:
+        table = score(space, genotypes, images, np.arange(6) % 5, ("snip",))
+    (warning,) = [str(w.message) for w in caught if "of simple" in str(w.message)]
+    assert all(part in warning for part in told_of)
+    for row, width in zip(table.rows, widths, strict=True):
+        share = 5 * width / (8 * width)
+        assert row["coverage"]["share"] == pytest.approx(share)
+        assert row["coverage"]["gives_probabilities"] == (width > 8)
+
+
+def test_spaces_with_a_plan_have_no_coverage():
+    space = spaces.get("nasbench201", width=4, cells=1, image_size=8)
+    images = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype("float32")
+    table = score(space, space.sample(np.random.default_rng(0), 1), images, np.arange(4), ("nwot",))
+    assert "coverage" not in table.rows[0]
