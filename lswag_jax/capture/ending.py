@@ -21,7 +21,8 @@ def gives_probabilities(program: Program) -> bool:
     flat, eqns = program.flat, program.flat.jaxpr.eqns
     uses = {call.eqn for call in program.calls if isinstance(call, Use)}
     rng = np.random.default_rng(0)
-    wanted, ending = set(vars_of(flat.jaxpr.outvars)), []
+    outputs = vars_of(flat.jaxpr.outvars)
+    wanted, ending = set(outputs), []
     values = dict(zip(flat.jaxpr.constvars, flat.consts, strict=True))
     for i in reversed(range(len(eqns))):
         if wanted.isdisjoint(eqns[i].outvars):
@@ -41,5 +42,5 @@ def gives_probabilities(program: Program) -> bool:
     for eqn in reversed(ending):
         operands = [v.val if isinstance(v, core.Literal) else values[v] for v in eqn.invars]
         values.update(zip(eqn.outvars, bind(eqn, operands), strict=True))
-    (output,) = (values[var] for var in flat.jaxpr.outvars)
+    (output,) = (values[var] for var in outputs)
     return bool(((output >= 0) & (output <= 1)).all() & (output.max() > output.min()))
