@@ -25,7 +25,7 @@ class Call:
     """One call of a layer: `output = apply(params, inputs, extra)`."""
 
     name: str
-    kind: str  # "weight", "norm", "feature", or "end" of what is scored
+    kind: str  # "weight", "norm", or "end" of what is scored
     apply: Callable[[Params, Array, Any], Array] | None
     params: Params
     inputs: Array

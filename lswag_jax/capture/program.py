@@ -18,7 +18,7 @@ from lswag_jax.arrays import CUSTOM, JITS, REMATS, bind, bodies, evaluate, neede
 from lswag_jax.capture.activations import is_activation_call
 
 Array = jax.Array
-MARK = "lswag_jax_mark"  # of norms, feature maps and the end of what is scored
+MARK = "lswag_jax_mark"  # of norms and the end of what is scored
 PRODUCTS = ("dot_general", "conv_general_dilated")
 
 

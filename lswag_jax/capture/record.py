@@ -26,7 +26,7 @@ Array = jax.Array
 
 @dataclasses.dataclass(frozen=True)
 class Mark:
-    """A call of a module that the adapter told of: its normalisations, feature maps and the end."""
+    """A call of a module that the adapter told of: its normalisations and the end."""
 
     eqn: int
     atoms: Sequence  # of the equation
@@ -82,6 +82,8 @@ class Program:
         applies: list[tuple] = []
 
         def hook(name, kind, apply, params, inputs, extra, output):
+            if kind not in ("norm", "end"):  # feature maps, which have passes of their own
+                return output
             captured = (params, inputs, extra)
             shapes = jax.tree.map(jnp.shape, (*captured, output))
             is_batch_norm = isinstance(extra, BatchStatistics)
