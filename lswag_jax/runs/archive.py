@@ -11,12 +11,19 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, Any, Self
 
+import jax
+
 from lswag_jax.files import dump_row, naming, write_atomically
 from lswag_jax.runs.compare import CONFIG, VERSIONS, check_same, read_config
 from lswag_jax.scoring.rows import Row
 from lswag_jax.spaces import Space
 
 ARCHIVE = "archive.jsonl"
+_JAX = {
+    "jax_enable_x64": False,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+}
 Evaluate = Callable[[Sequence[Any]], Iterable[Row]]
 
 
@@ -25,10 +32,11 @@ class Archive(Sequence[Any]):
 
     An archive that holds rows is continued if `workdir/config.json` agrees with the config in all
     that decides its rows (`runs.compare`); so a run is extended, and its config with it. The config
-    of one without rows is replaced. A last line that a crash left unfinished is cut away.
+    of one without rows is replaced, unless a run of another kind keeps its rows in the folder. A
+    last line that a crash left unfinished is cut away.
 
     `config.json` also has `versions`: for each version of this package that wrote rows, how many
-    there were before.
+    there were before; and the settings of JAX that change numbers, where they are not its defaults.
 
     Args:
         workdir: folder of the run; made if absent.
@@ -37,7 +45,8 @@ class Archive(Sequence[Any]):
         name: of the file.
 
     Raises:
-        ValueError: the folder holds a run of another config, or a line before the last is no row.
+        ValueError: the folder holds a run of another config or kind, or a line before the last is
+            no row.
 
     Example:
         >>> import tempfile
@@ -56,13 +65,14 @@ class Archive(Sequence[Any]):
         exempt: Sequence[str] = (),
         name: str = ARCHIVE,
     ) -> None:
-        self._workdir, self._config = pathlib.Path(workdir), plain(config)
+        self._workdir, self._config = pathlib.Path(workdir), plain(config) | _numbers()
         self.path = self._workdir / name
         self._rows, size = read_rows(self.path) if self.path.exists() else ([], 0)
         if self._rows:
             check_same(self._workdir, self._config, exempt)
             self._config[VERSIONS] = read_config(self._workdir).get(VERSIONS, {})
         else:
+            _check_no_other(self.path)
             self._workdir.mkdir(parents=True, exist_ok=True)
         self._file = open(self.path, "ab")  # noqa: SIM115, closed by `close`
         _lock(self._file)
@@ -132,6 +142,26 @@ def read_rows(path: str | os.PathLike) -> tuple[list[Any], int]:
             raise ValueError(f"line {number} of {path} is not a row of an archive.")
     size = sum(len(line) + 1 for line in lines[: len(rows)])
     return _once(rows, path), size
+
+
+def _check_no_other(path: pathlib.Path) -> None:
+    """Raise ValueError where rows beside an archive's own file are those of the folder's config."""
+    if not (path.parent / CONFIG).is_file():
+        return
+    for other in sorted(path.parent.glob("*.jsonl")):
+        with other.open("rb") as file:
+            has_rows = _parse(file.readline()) is not None
+        if other != path and has_rows:
+            raise ValueError(
+                f"workdir {path.parent} holds a run of another kind, whose rows are in "
+                f"{other.name}: give another workdir."
+            )
+
+
+def _numbers() -> dict[str, Any]:
+    """Settings of JAX that change numbers, where they are not its defaults."""
+    values = {name: getattr(jax.config, name) for name in _JAX}
+    return {name: value for name, value in values.items() if value != _JAX[name]}
 
 
 def _once(rows: list[Row], path: str | os.PathLike) -> list[Row]:

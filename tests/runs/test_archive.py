@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -98,6 +99,35 @@ def test_other_config_is_refused(tmp_path):
         'log_every (10 there, absent here), name (absent there, "x" here): give another workdir.'
     )
     assert before == (path.read_bytes(), (tmp_path / "config.json").read_bytes())
+
+
+def test_run_of_another_kind_is_refused(tmp_path):
+    """A training in the folder of a search would leave the search without its config."""
+    fill(tmp_path)
+    before = (tmp_path / "config.json").read_bytes()
+    for _ in range(2):  # nothing is left behind that would let it in later
+        with pytest.raises(ValueError, match=r"another kind, whose rows are in archive\.jsonl: give"):
+            Archive(tmp_path, {"kind": "training"}, name="metrics.jsonl")
+    assert (tmp_path / "config.json").read_bytes() == before
+    (tmp_path / "archive.jsonl").unlink()
+    (tmp_path / "genotypes.jsonl").write_text('{"width": 4}\n' * 2)  # of the user
+    with Archive(tmp_path, {"kind": "training"}, name="metrics.jsonl") as archive:
+        archive.append({"id": "start"})
+    assert refusal(tmp_path, CONFIG).startswith(f"workdir {tmp_path} holds a run of another kind")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("jax_enable_x64", True), ("jax_default_prng_impl", "rbg")]
+)
+def test_settings_that_change_numbers_are_compared(tmp_path, name, value):
+    fill(tmp_path)
+    before = getattr(jax.config, name)
+    jax.config.update(name, value)
+    try:
+        message = refusal(tmp_path, CONFIG)
+    finally:
+        jax.config.update(name, before)
+    assert f"differs in {name} (absent there, {json.dumps(value)} here): give" in message
 
 
 def test_many_differences_are_counted(tmp_path):
