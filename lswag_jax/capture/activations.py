@@ -114,8 +114,9 @@ def _is_passing_zero(y: np.ndarray) -> bool:
 def _is_one_sided(y: np.ndarray) -> bool:
     """Zero on the left, and growing on the right: ReLU, ReLU6, their squares."""
     left, right = y[: len(_HALF)], y[len(_HALF) + 1 :]
-    grows = bool((right > 0).all() and (np.diff(right) >= -1e-9).all())
-    return _is_passing_zero(y) and not left.any() and grows and not is_gate(y)
+    if not _is_passing_zero(y) or left.any():
+        return False
+    return bool((right > 0).all() and (np.diff(right) >= -1e-9).all()) and not is_gate(y)
 
 
 def _is_bent_line(y: np.ndarray) -> bool:

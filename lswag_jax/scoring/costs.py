@@ -12,7 +12,7 @@ import numpy as np
 
 from lswag_jax.proxies import Cost, Latency, Proxy
 from lswag_jax.scoring import devices
-from lswag_jax.spaces import Space, modes
+from lswag_jax.spaces import NetworkError, Space, modes
 
 WARM_UP = 3  # runs before those that are timed
 
@@ -68,7 +68,7 @@ def measure(space: Space, genotype: Any, proxies: Sequence[Cost]) -> dict[str, f
         proxies: what to measure.
 
     Returns:
-        By each proxy's key seconds or bytes; NaN where the device cannot run the network. Weights
+        By each proxy's key seconds or bytes; NaN where the network cannot be run. Weights
         that its output does not depend on are not held.
 
     Example:
@@ -85,12 +85,13 @@ def measure(space: Space, genotype: Any, proxies: Sequence[Cost]) -> dict[str, f
     found = {}
     for proxy in proxies:
         try:
+            space.num_params(genotype)  # says what is wrong with a network that does not run
             program, arguments = compiled(proxy.batch, proxy.dtype)
             if isinstance(proxy, Latency):
                 found[proxy.key] = _seconds(program, arguments, proxy.runs)
             else:
                 found[proxy.key] = _bytes(program)
-        except jax.errors.JaxRuntimeError:  # such as a device that is out of memory
+        except (jax.errors.JaxRuntimeError, NetworkError):  # such as a device that is out of memory
             found[proxy.key] = float("nan")
     return found
 

@@ -62,6 +62,12 @@ def measure(
     options = {"loss": loss, "first_layer": first_layer} if readers else {}
     network = candidate.network()
     recorded = tape.record(network, *(batch if readers else (images,)), **options)
+    for layer in recorded.layers:
+        if not all(call.output_units for call in layer.calls):
+            raise ValueError(
+                f"{layer.name or 'the model'} gives an output without values: the images are too "
+                "small for so many strides."
+            )
     logits, activations = recorded.logits, recorded.activations
     if "patterns" in passes and len(logits) < len(images):
         as_one = candidate.is_coupled or candidate.has_per_sample_arguments

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from lswag_jax import proxies as proxy_registry
 from lswag_jax.options import typed
@@ -19,7 +18,7 @@ from lswag_jax.scoring.options import ScoreOptions
 from lswag_jax.scoring.progress import Progress, Watch, watched
 from lswag_jax.scoring.rows import Row, population_rows
 from lswag_jax.scoring.table import ScoreTable
-from lswag_jax.spaces import Space
+from lswag_jax.spaces import NetworkError, Space
 
 Array = jax.Array
 Proxies = str | Proxy | Sequence[str | Proxy]
@@ -58,7 +57,7 @@ def make_scorer(
         (2,)
     """
     resolved = proxy_registry.resolve(proxies)
-    if space.chain(space.sample(np.random.default_rng(0), 1)[0]) is not None:
+    if not space.is_elastic:
         raise ValueError(
             f"the networks of {space.name} have no shapes in common, so no one program scores "
             "them: use lswag_jax.score, which runs them one by one."
@@ -168,10 +167,9 @@ def stream(
         run, initial, is_told = None, [], False
         if genotypes and any(proxy.passes for proxy in resolved):
             began = time.perf_counter()
-            is_chain = space.chain(genotypes[0]) is not None
-            hardware = hardware.one_each() if is_chain else hardware
-            each = 1 if is_chain else settings.members_at_once
-            run = programs.runner(space, resolved, settings, images, labels, hardware, is_chain)
+            hardware = hardware if space.is_elastic else hardware.one_each()
+            each = settings.members_at_once if space.is_elastic else 1
+            run = programs.runner(space, resolved, settings, images, labels, hardware)
             images, labels, initial = _placed(space, settings.seeds, images, labels, hardware.local)
             timing["compile"] = time.perf_counter() - began
         chunk, step = each * len(hardware.local), each * hardware.total
@@ -180,7 +178,7 @@ def stream(
             began = time.perf_counter()
             try:
                 results = run_chunk(members, chunk, run, initial, images, labels)
-            except jax.errors.JaxRuntimeError as error:  # such as a device that is out of memory
+            except (jax.errors.JaxRuntimeError, NetworkError) as error:  # such as out of memory
                 results = str(error).splitlines()[0]
             elapsed = time.perf_counter() - began
             timing["score"] += elapsed
@@ -192,9 +190,9 @@ def stream(
                     row["costs"] = costs(genotype)
                 timing["score"] += time.perf_counter() - began
             for row, genotype in zip(rows, members, strict=True):
-                sentences = _add_coverage(row, space, genotype, settings, images, initial)
-                if sentences and not is_told:  # the first network that needs it stands for all
-                    warnings.warn(f"{row['id']} of {space.name}: {sentences}", stacklevel=2)
+                told = _add_coverage(row, space, genotype, settings, images, initial)
+                if told and not is_told:  # the first network that needs it stands for all
+                    warnings.warn(told, stacklevel=2)
                     is_told = True
             for row in hardware.gather(rows):
                 done += 1
@@ -204,15 +202,16 @@ def stream(
 
 def _add_coverage(row: Row, space: Space, genotype, settings, images: Array, initial) -> str:
     """Puts down what proxies see of a network without a plan; what a user should know of it."""
-    if not initial:  # nothing was run
-        return ""
+    if "error" in row or not initial:  # nothing was run
+        return row.get("error", "")
     variables, _ = initial[0]
     coverage = programs.coverage_of(space, genotype, variables, settings.batch_norm, images)
     if coverage is None:
         return ""
     row["coverage"] = coverage.to_json()
-    of_outputs = notes.of_outputs(coverage) if settings.loss is None else []
-    return " ".join([*coverage.warnings(), *of_outputs])
+    found = coverage.warnings()
+    found += notes.of_outputs(coverage) if settings.loss is None else []
+    return f"{row['id']} of {space.name}: {' '.join(found)}" if found else ""
 
 
 def _placed(space: Space, seeds: Sequence[int], images: Array, labels: Array, local: Any) -> Any:

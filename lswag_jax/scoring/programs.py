@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.errors import FlaxError
 
 from lswag_jax import proxies as proxy_registry
 from lswag_jax.capture import adapters, chain
@@ -19,7 +20,7 @@ from lswag_jax.scoring import devices
 from lswag_jax.scoring.measure import measure
 from lswag_jax.scoring.options import ScoreOptions
 from lswag_jax.scoring.waiting import said
-from lswag_jax.spaces import Space, initial
+from lswag_jax.spaces import NetworkError, Space, initial
 
 Array = jax.Array
 Results = dict[str, Any]
@@ -74,7 +75,6 @@ def runner(
     images: Array,
     labels: Array,
     hardware: devices.Devices,
-    is_chain: bool,
 ) -> Run:
     """A function of (variables, genotypes, images, labels, key) that measures a chunk of them.
 
@@ -82,10 +82,8 @@ def runner(
         space, proxies, options: what to measure, and how.
         images, labels: arrays of the shapes that it will be called with.
         hardware: devices of this process.
-        is_chain: the networks have no program in common and run one at a time, block by block or
-            each by its own.
     """
-    if is_chain:
+    if not space.is_elastic:
         return functools.partial(_run_chain, space, proxies, options)
     each = options.members_at_once
     mapped = ScoreOptions(
@@ -157,8 +155,12 @@ def _run_whole(space, proxies, options, variables, genotype, images, labels, key
     results = []
     for some in proxy_registry.programs(proxies):
         run = _whole(space, genotype, some, options, macs < WORTH_OPTIMISING)
-        with jax.default_matmul_precision(options.precision):
-            results.append(run(exact_variables, images, labels, key))
+        try:
+            with jax.default_matmul_precision(options.precision):
+                results.append(run(exact_variables, images, labels, key))
+        except (ValueError, TypeError, FlaxError) as error:  # the user's network, as it is traced
+            why = str(error).split(" (http")[0].split("\n")[0].rstrip(".")
+            raise NetworkError(f"{space.format(genotype)} of {space.name}: {why}.") from error
     return jax.tree.map(lambda leaf: np.asarray(leaf)[None], merged(results))
 
 

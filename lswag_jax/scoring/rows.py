@@ -7,6 +7,7 @@ import numpy as np
 
 from lswag_jax.proxies import Proxy, finish
 from lswag_jax.spaces import Space
+from lswag_jax.spaces.base import sizes
 
 
 class Row(TypedDict):
@@ -15,8 +16,8 @@ class Row(TypedDict):
     Attributes:
         id: the genotype as text, or the name of a user's model.
         genotype: as JSON; None of a user's model.
-        params: trainable parameters.
-        macs: multiply-accumulates of one sample's forward pass.
+        params: trainable parameters; None of a network that cannot be made.
+        macs: multiply-accumulates of one sample's forward pass; None as above.
         seconds: that scoring took, compilation left out.
         degenerate: of each repeat [R], whether the logits do not depend on the input.
         parts: for each proxy its parts, lists with leading axis R.
@@ -29,8 +30,8 @@ class Row(TypedDict):
 
     id: str
     genotype: Any
-    params: int
-    macs: int
+    params: int | None
+    macs: int | None
     seconds: float
     degenerate: NotRequired[list[bool]]
     parts: NotRequired[dict[str, dict[str, list]]]
@@ -59,11 +60,12 @@ def population_rows(
     """
     measured = None if isinstance(results, str) else measurements(results, proxies, len(genotypes))
     for i, genotype in enumerate(genotypes):
+        counts = sizes(space, genotype)
         row: Row = {
             "id": space.format(genotype),
             "genotype": genotype.to_json(),
-            "params": space.num_params(genotype),
-            "macs": space.macs(genotype),
+            "params": counts["params"],
+            "macs": counts["macs"],
             "seconds": seconds,
         }
         yield cast(Row, row | ({"error": results} if measured is None else measured[i]))

@@ -160,7 +160,9 @@ class ScoreTable:
         if any(name not in row for row in self.rows):
             known = ", ".join(self.rows[0])
             raise ValueError(f"the rows have no field {name!r}, they have {known}.")
-        return np.array([row[name] for row in self.rows])
+        values = [row[name] for row in self.rows]
+        is_gap = name in ("params", "macs") and None in values
+        return np.array(values, float if is_gap else None)
 
     @property
     def ids(self) -> list[str]:

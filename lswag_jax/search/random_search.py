@@ -13,6 +13,7 @@ from lswag_jax.runs.shards import Shard
 from lswag_jax.scoring.costs import Costs
 from lswag_jax.scoring.rows import Row
 from lswag_jax.spaces import Space
+from lswag_jax.spaces.base import sizes
 
 Window = tuple[float, float]
 MEASURED = ("latency", "memory")  # whose windows need measurements
@@ -145,15 +146,23 @@ def is_legal(
         costs: measures for the windows of latency and memory.
     """
     name = space.format(genotype)
-    sizes = ((options.params_window, space.num_params), (options.macs_window, space.macs))
     legal = (
         name not in seen
-        and all(w is None or w[0] <= size(genotype) <= w[1] for w, size in sizes)
+        and _sizes_inside(options, space, genotype)
         and _costs_inside(options, genotype, costs)
     )
     if legal:
         seen.add(name)
     return legal
+
+
+def _sizes_inside(options: SearchOptions, space: Space, genotype: Any) -> bool:
+    """Whether counts are within their windows; those of a network that cannot be made never are."""
+    windows = {"params": options.params_window, "macs": options.macs_window}
+    asked = {name: window for name, window in windows.items() if window is not None}
+    found = sizes(space, genotype) if asked else {}
+    pairs = ((window, found[name]) for name, window in asked.items())
+    return all(n is not None and low <= n <= high for (low, high), n in pairs)
 
 
 def _costs_inside(options: SearchOptions, genotype: Any, costs: Costs | None) -> bool:
@@ -212,9 +221,10 @@ def require_legal(
     if all(w is None or w == (0, np.inf) for w in windows.values()):
         raise ValueError(shortage(space, len(found), num))
     probes = space.sample(np.random.default_rng([options.seed, 0]), _NUM_PROBES)
+    counted = [sizes(space, g) for g in probes]
     extremes = {
-        "params": _extremes([space.num_params(g) for g in probes]),
-        "macs": _extremes([space.macs(g) for g in probes]),
+        name: _extremes([n for found in counted if (n := found[name]) is not None])
+        for name in ("params", "macs")
     }
     for name in options.measured:
         measured = [known[name] for known in costs.known.values()] if costs else []

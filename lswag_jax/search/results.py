@@ -84,7 +84,7 @@ def unusable(table: ScoreTable, proxies: Sequence[str], together: bool = False) 
         return ""
     counts = "; ".join(f"{name} {count_statuses(table, name)}" for name in proxies)
     errors = [row["error"] for row in table.rows if "error" in row]
-    why = f", the first error being: {errors[0]}" if errors else ""
+    why = f", the first error being: {errors[0].rstrip(".")}" if errors else ""
     return f"none of the {len(table)} networks has a usable score ({counts}){why}."
 
 

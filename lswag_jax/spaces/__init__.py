@@ -8,7 +8,7 @@ from typing import Any, cast
 from lswag_jax import options, own
 from lswag_jax.files import nearest_first
 from lswag_jax.spaces.autoformer import AutoFormer, AutoFormerGenotype
-from lswag_jax.spaces.base import Block, Space
+from lswag_jax.spaces.base import Block, NetworkError, Space
 from lswag_jax.spaces.darts import Darts, DartsGenotype, DartsSupernet
 from lswag_jax.spaces.nasbench101 import NasBench101, NasBench101Genotype
 from lswag_jax.spaces.nasbench201 import NasBench201, NasBench201Genotype, NasBench201Supernet
@@ -178,6 +178,7 @@ __all__ = [
     "NasBench201",
     "NasBench201Genotype",
     "NasBench201Supernet",
+    "NetworkError",
     "OpSets",
     "SimpleSpace",
     "Space",

@@ -44,6 +44,10 @@ class Block:
     is_scored: bool = True
 
 
+class NetworkError(ValueError):
+    """A genotype belongs to its space, but its network cannot be made or run."""
+
+
 @typed_methods
 class Space(Checked, abc.ABC, Generic[Genotype]):
     """A search space: its genotypes, their plans, and their networks.
@@ -240,6 +244,11 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
     def network(self) -> nn.Module:
         """Builds the module whose variables are `init`'s; elastic unless the space has chains."""
 
+    @property
+    def is_elastic(self) -> bool:
+        """Whether `network` is elastic, so that one program scores every genotype."""
+        return type(self).chain is Space.chain
+
     def chain(self, g: Genotype) -> list[Block] | None:
         """Lists the blocks of `g` in order, where shapes differ too much for an elastic network.
 
@@ -283,6 +292,14 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
         """Cuts the variables of `build(g)` from those of `network` by the plan."""
         encoded = {key: value[0] for key, value in self.encode([g]).items()}
         return cut(self.plan(g), self.active_variables(variables, encoded))
+
+
+def sizes(space: Space, g: Any) -> dict[str, int | None]:
+    """Parameters and multiply-accumulates of a network; None where it cannot be made."""
+    try:
+        return {"params": space.num_params(g), "macs": space.macs(g)}
+    except NetworkError:
+        return {"params": None, "macs": None}
 
 
 def scale_params(

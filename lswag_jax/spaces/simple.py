@@ -15,7 +15,7 @@ from flax.core import FrozenDict
 
 from lswag_jax.options import ImageSize, Share, Size
 from lswag_jax.spaces import modes
-from lswag_jax.spaces.base import Block, Space
+from lswag_jax.spaces.base import Block, NetworkError, Space
 from lswag_jax.spaces.genotype import BaseGenotype, choose, mix
 from lswag_jax.spaces.initial import jitted
 from lswag_jax.spaces.macs import count_macs
@@ -231,9 +231,9 @@ def _network(space: SimpleSpace, g: Any) -> nn.Module:
         module = space.build(g)
     except Exception as error:  # the user's code
         why = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
-        raise ValueError(f"{of} fails for {space.format(g)}: {why}.") from error
+        raise NetworkError(f"{of} fails for {space.format(g)}: {why}.") from error
     if not isinstance(module, nn.Module):
-        raise ValueError(
+        raise NetworkError(
             f"{of} must return a Flax module (flax.linen), got a {type(module).__name__} for "
             f"{space.format(g)}."
         )
@@ -268,14 +268,14 @@ def _shapes(space: SimpleSpace, g: Any) -> tuple[Any, jax.ShapeDtypeStruct]:
         logits, variables = jax.eval_shape(run, jax.random.key(0), image)
     except Exception as error:  # the user's code
         why = " ".join(str(error).split(" (http")[0].split("\n")[0].split()).rstrip(".")
-        raise ValueError(
+        raise NetworkError(
             f"the network of {space.format(g)} of {space.name} cannot be run on images of shape "
             f"{space.image_shape}: {why}."
         ) from error
     shape = getattr(logits, "shape", None)
     if shape != (1, space.num_classes):
         got = type(logits).__name__ if shape is None else f"shape {shape}"
-        raise ValueError(
+        raise NetworkError(
             f"the network of {space.format(g)} of {space.name} must give logits [B, "
             f"{space.num_classes}], as many as num_classes, got {got} for one image."
         )

@@ -107,7 +107,7 @@ def _check(space, genotypes, options: TrainOptions, data_sets) -> None:
         )
     if not genotypes or len(set(genotypes)) < len(genotypes):
         raise ValueError(f"genotypes must be distinct and at least one, got {len(genotypes)}.")
-    if space.chain(genotypes[0]) is not None:
+    if not space.is_elastic:
         raise ValueError(f"{space.name} has no elastic network, in which networks train together.")
     for pools in data_sets.values():
         check_data(space, *pools)

@@ -106,7 +106,7 @@ def test_run_of_another_kind_is_refused(tmp_path):
     fill(tmp_path)
     before = (tmp_path / "config.json").read_bytes()
     for _ in range(2):  # nothing is left behind that would let it in later
-        with pytest.raises(ValueError, match=r"another kind, whose rows are in archive\.jsonl: give"):
+        with pytest.raises(ValueError, match=r"kind, whose rows are in archive\.jsonl: give"):
             Archive(tmp_path, {"kind": "training"}, name="metrics.jsonl")
     assert (tmp_path / "config.json").read_bytes() == before
     (tmp_path / "archive.jsonl").unlink()

@@ -1,5 +1,7 @@
 """Spaces of named choices: their genotypes, and scores that are their networks' own."""
 
+import csv
+import functools
 import json
 
 import flax.linen as nn
@@ -8,6 +10,8 @@ import numpy as np
 import pytest
 
 import lswag_jax
+from lswag_jax import search
+from lswag_jax.search import RandomOptions
 from lswag_jax.spaces import SimpleSpace
 from tests.helpers.batches import Batch, message
 
@@ -194,3 +198,63 @@ def test_a_mistake_is_one_sentence(name):
     with pytest.raises(ValueError) as error:
         call()
     assert expected in message(error)
+
+
+def _of_kind(g):
+    """A network that works, or one that fails in one of the ways that networks do."""
+    if g.kind == "no build":
+        raise RuntimeError("too\nbad")
+    if g.kind == "no run":
+        return nn.Sequential([nn.Conv(4, (3, 3)), lambda x: x @ x[0, 0]])
+    number = 3 if g.kind == "no pixels" else 1
+    convs = [nn.Conv(4, (3, 3), strides=2, padding="VALID") for _ in range(number)]
+    act = [] if g.kind == "no activation" else [nn.relu]
+    return nn.Sequential([*convs, *act, lambda x: x.mean((1, 2)), nn.Dense(3)])
+
+
+FAILURES = {
+    "no build": "build of kinds fails for kind=no build: RuntimeError: too bad.",
+    "no run": "the network of kind=no run of kinds cannot be run on images of shape (8, 8, 2)",
+    "no pixels": "gives an output without values: the images are too small for so many strides.",
+    "no activation": "kind=no activation of kinds: no activation function was found",
+}
+KINDS = SimpleSpace(
+    {"kind": (*FAILURES, "good")}, _of_kind, name="kinds", image_size=8, channels=2, num_classes=3
+)
+
+
+def test_networks_that_fail_are_rows(batch):
+    """Nothing that was scored before or after them is lost."""
+    genotypes = [KINDS.parse(f"kind={kind}") for kind in (*FAILURES, "good")]
+    names = ("swap", "params", "memory")
+    with pytest.warns(UserWarning, match="build of kinds fails for kind=no build") as told:
+        table = lswag_jax.score(KINDS, genotypes, *batch, names)
+    assert len([w for w in told if "kinds" in str(w.message)]) == 1
+    assert list(table.statuses["swap"]) == ["error"] * 4 + ["ok"]
+    for row, why in zip(table.rows, FAILURES.values(), strict=False):
+        assert why in row["error"]
+        assert "\n" not in row["error"]
+    assert np.isnan(table["params"]).tolist() == [True, True, False, False, False]
+    assert np.isnan(table["memory"]).tolist()[:2] == [True, True]
+    assert table["memory"][4] > 0
+
+
+def test_search_goes_round_networks_that_cannot_be_made(batch, tmp_path):
+    """They are in no window of sizes; those that fail later rank below the others."""
+    options = RandomOptions(num=3, params_window=(1, 1e6))
+    call = functools.partial(search.run, KINDS, *batch, ("swap",), options, tmp_path)
+    with pytest.warns(UserWarning, match="of kinds"):
+        result = call(fitness=("swap",))
+    assert sorted(result.table.ids) == ["kind=good", "kind=no activation", "kind=no pixels"]
+    assert result.table.ids[result.best] == "kind=good"
+    assert call(fitness=("swap",)).table.rows == result.table.rows  # of the archive
+
+
+def test_ranking_of_networks_of_unknown_size(batch, tmp_path):
+    options = RandomOptions(num=5)
+    with pytest.warns(UserWarning, match="kinds"):
+        result = search.run(KINDS, *batch, ("swap",), options, tmp_path, fitness=("swap",))
+    assert result.table.ids[result.best] == "kind=good"
+    with open(tmp_path / "ranking.csv") as file:
+        sizes = [(row["params"], row["macs"]) for row in csv.DictReader(file)]
+    assert sizes.count(("", "")) == 2
