@@ -83,8 +83,8 @@ def unusable(table: ScoreTable, proxies: Sequence[str], together: bool = False) 
     if not (np.any if together else np.all)(failed_KxP, axis=0).all():
         return ""
     counts = "; ".join(f"{name} {count_statuses(table, name)}" for name in proxies)
-    errors = [row["error"] for row in table.rows if "error" in row]
-    why = f", the first error being: {errors[0].rstrip(".")}" if errors else ""
+    errors = [row["error"].rstrip(".") for row in table.rows if "error" in row]
+    why = f", the first error being: {errors[0]}" if errors else ""
     return f"none of the {len(table)} networks has a usable score ({counts}){why}."
 
 
