@@ -202,8 +202,10 @@ def stream(
 
 def _add_coverage(row: Row, space: Space, genotype, settings, images: Array, initial) -> str:
     """Puts down what proxies see of a network without a plan; what a user should know of it."""
-    if "error" in row or not initial:  # nothing was run
-        return row.get("error", "")
+    if "error" in row:
+        return row["error"] if row["id"] in row["error"] else f"{row['id']}: {row['error']}"
+    if not initial:  # nothing was run
+        return ""
     variables, _ = initial[0]
     coverage = programs.coverage_of(space, genotype, variables, settings.batch_norm, images)
     if coverage is None:

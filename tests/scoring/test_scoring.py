@@ -271,7 +271,8 @@ def test_an_architecture_that_cannot_be_run_is_a_row(monkeypatch, tmp_path):
         return original(members, *rest)
 
     monkeypatch.setattr(scoring, "run_chunk", fails)
-    table = lswag_jax.score(PLAIN, genotypes, images, labels, ("swap", "params"))
+    with pytest.warns(UserWarning, match="RESOURCE_EXHAUSTED: out of memory"):
+        table = lswag_jax.score(PLAIN, genotypes, images, labels, ("swap", "params"))
     assert list(table.status) == ["ok", "error", "ok"]
     assert table.rows[1]["error"] == "RESOURCE_EXHAUSTED: out of memory"
     assert np.isnan(table["swap"][1])
