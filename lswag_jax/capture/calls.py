@@ -18,7 +18,10 @@ Params = dict[str, Array]
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=("params", "inputs", "extra", "cotangent"),
-    meta_fields=("name", "kind", "apply", "output_units", "num_layers_before", "leaf", "index"),
+    meta_fields=(
+        *("name", "kind", "apply", "output_units", "num_layers_before", "leaf", "index"),
+        "is_path",
+    ),
 )
 @dataclasses.dataclass
 class Call:
@@ -33,7 +36,8 @@ class Call:
     output_units: int  # elements of the output, a sample
     num_layers_before: int  # weight layers that ran before it
     leaf: str = ""  # layer's name of the stored parameter
-    index: int | None = None  # of a slice of it along its first axis
+    index: tuple[int, ...] = ()  # of a slice of it along its first axes
+    is_path: bool = False  # no product: what else a weight with one does, see `products.Use`
     cotangent: Array | None = None
 
     def run(self, params: Params, inputs: Array) -> Array:
@@ -103,7 +107,7 @@ class Layer:
         """
         call = self.calls[0]
         array = stored[call.leaf]
-        return array if call.index is None else array[call.index]
+        return array[call.index] if call.index else array
 
     @property
     def stored(self) -> tuple[str, ...]:
@@ -114,7 +118,7 @@ class Layer:
     def anonymous(self) -> "Layer":
         """The layer without its name and place, so that like layers share a trace."""
         calls = [
-            dataclasses.replace(call, name="", num_layers_before=0, leaf="", index=None)
+            dataclasses.replace(call, name="", num_layers_before=0, leaf="", index=())
             for call in self.calls
         ]
         return Layer("", self.kind, calls)
@@ -157,4 +161,7 @@ def layers_of(calls: Sequence[Call], kind: str = "weight") -> list[Layer]:
     for call in calls:
         if call.kind == kind:
             groups.setdefault(call.name, []).append(call)
-    return [Layer(name, kind, group) for name, group in groups.items()]
+    return [
+        Layer(name, kind, sorted(group, key=lambda call: call.is_path))
+        for name, group in groups.items()
+    ]

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.extend import core
 
@@ -42,6 +43,8 @@ class Coverage:
         norms: normalisation layers by name, and the mode that they run in.
         foreign: modules with a state in `batch_stats` that no known BatchNorm owns.
         mixed: places where the samples of a batch are mixed by other means than BatchNorm.
+        partly: weights that reach the logits in one more way, which their gradients leave out, and
+            where they take it.
         gives_probabilities: whether the outputs lie in [0, 1], as those of a softmax do.
     """
 
@@ -53,6 +56,7 @@ class Coverage:
     norms: Mapping[str, str]
     foreign: tuple[str, ...]
     mixed: tuple[str, ...] = ()
+    partly: Mapping[str, str] = dataclasses.field(default_factory=dict)
     gives_probabilities: bool = False
 
     @classmethod
@@ -83,7 +87,11 @@ class Coverage:
             elif why != _VECTOR:
                 missed[name] = why
         sizes = {name: math.prod(shaped(var).shape) for name, var in stored.items()}
-        have, lack = (sum(sizes[name] for name in some) for some in (captured, missed))
+        lack = sum(sizes[name] for name in missed)
+        layers = _layers(stored, uses)
+        have = sum(math.prod(shape) for _, shape, _ in layers)
+        missed |= _unused_members(stored, uses)
+        lack += sum(sizes[name] for name in captured) - have
         norms = {
             call.name: batch_norm if call.is_batch_norm else "as it is"
             for call in program.calls
@@ -91,7 +99,7 @@ class Coverage:
         }
         owners = {leaf.rpartition("/")[0] for leaf in statistics}
         return cls(
-            _layers(stored, uses),
+            layers,
             have / (have + lack) if have + lack else 0.0,
             missed,
             tuple(tables),
@@ -102,6 +110,7 @@ class Coverage:
             norms,
             tuple(sorted(owners - {name.partition("[")[0] for name in norms})),
             _mixed(program),
+            program.partly,
             gives_probabilities(program),
         )
 
@@ -118,6 +127,7 @@ class Coverage:
         lines += [f"normalisation {name}: {mode}" for name, mode in self.norms.items()]
         lines += [f"a normalisation of your own, as it is: {name}" for name in self.foreign]
         lines += [f"samples are mixed in {place}" for place in self.mixed]
+        lines += [f"only in part: {name}, also used in {at}" for name, at in self.partly.items()]
         lines += ["the outputs are probabilities, no logits"] * self.gives_probabilities
         return "\n".join(lines)
 
@@ -140,6 +150,12 @@ class Coverage:
                 f"the model keeps batch_stats in {', '.join(self.foreign[:3])}{more}, which is no "
                 "BatchNorm of Flax and does not follow `batch_norm`: it runs as it is written."
             )
+        for name, place in list(self.partly.items())[:1]:
+            more = f" (and {len(self.partly) - 1} more)" if len(self.partly) > 1 else ""
+            found.append(
+                f"{name}{more} meets the images in {place} too, by no product, and its gradient "
+                "leaves that out."
+            )
         if self.mixed:
             found.append(
                 f"the model mixes the samples of a batch in {self.mixed[0]}: a sample's gradients "
@@ -152,9 +168,23 @@ def _layers(stored: Mapping[str, Any], uses: Sequence[Use]) -> tuple:
     found: dict[str, list] = {}
     for use in uses:
         shape = shaped(stored[use.leaf.name]).shape
-        shape = shape if use.leaf.index is None else shape[1:]
-        found.setdefault(use.name, [shape, 0])[1] += 1
+        found.setdefault(use.name, [shape[len(use.leaf.index) :], 0])[1] += not use.is_path
     return tuple((name, shape, count) for name, (shape, count) in found.items())
+
+
+def _unused_members(stored: Mapping[str, Any], uses: Sequence[Use]) -> dict[str, str]:
+    """Members of stacks that are in no layer, where others are."""
+    used: dict[str, set] = {}
+    for use in uses:
+        used.setdefault(use.leaf.name, set()).add(use.leaf.index)
+    found = {}
+    for name, members in used.items():
+        depth = len(next(iter(members)))
+        for index in np.ndindex(shaped(stored[name]).shape[:depth]):
+            if index not in members:
+                place = "".join(f"[{i}]" for i in index)
+                found[f"{name}{place}"] = "which does not reach the logits"
+    return found
 
 
 def _mixed(program: Program) -> tuple[str, ...]:

@@ -6,10 +6,12 @@ number of them, so that a gradient is that of the stored parameter.
 """
 
 import dataclasses
+import heapq
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
+import jax.numpy as jnp
 from jax import lax
 from jax.extend import core
 
@@ -26,30 +28,32 @@ from lswag_jax.capture.expressions import (
     made_by,
 )
 from lswag_jax.capture.network import layer_name
-from lswag_jax.capture.program import PRODUCTS, Flat, name_of, readers
+from lswag_jax.capture.program import PRODUCTS, Flat, name_of, place_of, readers
 from lswag_jax.capture.samples import Place, Rows, places
 
+_STEPS = ("stop_gradient", "sign", "floor", "ceil", "round")
 _TABLES = ("gather", "dynamic_slice")  # a row looked up, of a table of positions or tokens
+# What a weight may meet the samples in, beside a product, with a gradient that is followed.
+_MET = ("add", "sub", "mul", "div", "max", "min", "pow", "atan2", "select_n", "concatenate")
 _LAYOUT = ("reshape", "transpose", "squeeze", "broadcast_in_dim", "convert_element_type")
 
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """A stored parameter, or one slice of a stack of them."""
+    """A stored parameter, or one slice of a stack of them, or of a stack of stacks."""
 
     name: str
-    index: int | None = None
+    index: tuple[int, ...] = ()
 
     @property
     def layer(self) -> str:
         """Name of the layer whose weight it is."""
-        name = layer_name(self.name)
-        return name if self.index is None else f"{name}[{self.index}]"
+        return layer_name(self.name) + "".join(f"[{i}]" for i in self.index)
 
     def of(self, params: Mapping[str, Any]) -> Any:
         """The leaf's part of the stored parameters, which are given by name."""
         array = params[self.name]
-        return array if self.index is None else array[self.index]
+        return array[self.index] if self.index else array
 
 
 class Use(NamedTuple):
@@ -62,7 +66,10 @@ class Use(NamedTuple):
         call: the use as a function.
         inputs, output: variables.
         extra: variables of the call's further arrays, see `Product`.
+        source: the variable that the weight is.
+        product: index of the equation that the weight enters.
         cut: axis and index of the output that are this use's, of a stack of weights, or None.
+        is_path: whether it is no product, but adds to the gradient of a weight that has one.
     """
 
     eqn: int
@@ -72,7 +79,10 @@ class Use(NamedTuple):
     inputs: Any
     output: Any
     extra: tuple
+    source: Any
+    product: int
     cut: tuple[int, int] | None = None
+    is_path: bool = False
     kind = "weight"
 
     @property
@@ -97,7 +107,7 @@ class Use(NamedTuple):
         size = output.size // batch
         if self.cut is not None:
             size //= output.shape[self.cut[0]]
-        where = before, layer_name(self.leaf.name), self.leaf.index
+        where = before, layer_name(self.leaf.name), self.leaf.index, self.is_path
         return Call(self.name, self.kind, self.call, own, inputs, extra, size, *where)
 
     def cotangent(self, cotangent: Any, batch: int) -> Any:
@@ -116,8 +126,8 @@ class Use(NamedTuple):
 
 def find(
     flat: Flat, places: Mapping[Any, Place | None], names: Sequence[str], batch: int, end: int
-) -> list[Use]:
-    """Every use of a weight before equation `end`, in order of execution.
+) -> tuple[list[Use], dict[str, str]]:
+    """Every use of a weight before equation `end`, and of some weights a place that is none.
 
     Args:
         flat: the program.
@@ -126,13 +136,23 @@ def find(
         batch: number of samples.
         end: index of an equation.
 
+    Returns:
+        The uses; and by the names of weights a place where they meet the samples in a way that
+        their gradients leave out.
+
     Raises:
         ValueError: an input or output of a layer that has no samples.
     """
     finder = _Finder(flat, places, names, batch)
-    found = [use for i, eqn in enumerate(flat.jaxpr.eqns[:end]) for use in finder.uses(i, eqn)]
-    weights = {use.leaf for use in found if not use.is_lookup or finder.meets_product(use)}
-    return [use for use in found if use.leaf in weights]
+    found = finder.all(end)
+    leaves = {use.leaf for use in found}
+    # Parts of a stack that is used as a whole too, or in other parts, are uses of the whole.
+    finder.whole = {a.name for a in leaves for b in leaves if a.name == b.name and _overlap(a, b)}
+    return finder.with_paths(finder.all(end) if finder.whole else found, end), finder.partly
+
+
+def _overlap(a: Leaf, b: Leaf) -> bool:
+    return len(a.index) != len(b.index)
 
 
 class _Finder:
@@ -141,11 +161,83 @@ class _Finder:
     def __init__(self, flat: Flat, places: Mapping, names: Sequence[str], batch: int):
         self._flat, self._places, self._batch = flat, places, batch
         self._made_by = made_by(flat)
+        self.whole: set[str] = set()  # names of stacks whose slices are no leaves
         self._names = dict(zip(flat.jaxpr.invars, names, strict=False))  # parameters come first
+        self.partly: dict[str, str] = {}  # weights with a way that is not followed, and its place
         self._readers: dict[Any, list[int]] = {}
         for i, eqn in enumerate(flat.jaxpr.eqns):
             for v in vars_of(eqn.invars):
                 self._readers.setdefault(v, []).append(i)
+
+    def all(self, end: int) -> list[Use]:
+        """The uses of weights before equation `end`; of tables those that have a product too."""
+        eqns = self._flat.jaxpr.eqns[:end]
+        found = [use for i, eqn in enumerate(eqns) for use in self.uses(i, eqn)]
+        weights = {use.leaf for use in found if not use.is_lookup or self.meets_product(use)}
+        return [use for use in found if use.leaf in weights]
+
+    def with_paths(self, found: Sequence[Use], end: int) -> list[Use]:
+        """The uses, and what else weights do on their way to the output (`Use.is_path`)."""
+        taken: dict[Leaf, set[int]] = {}
+        for use in found:
+            taken.setdefault(use.leaf, set()).add(use.product)
+        sources = {use.leaf: use.source for use in found}
+        return [
+            *found,
+            *(p for leaf, s in sources.items() for p in self._paths(leaf, s, taken[leaf], end)),
+        ]
+
+    def _paths(self, leaf: Leaf, source: Any, taken: set[int], end: int) -> list[Use]:
+        """Equations in which a weight meets the samples without being multiplied with them."""
+        stack = next(var for var, name in self._names.items() if name == leaf.name)
+        reached, of_stack, found = {source}, {stack}, []
+        unread = sorted({i for v in (source, stack) for i in self._readers.get(v, ())})
+        while unread:
+            i = heapq.heappop(unread)
+            eqn = self._flat.jaxpr.eqns[i]
+            while unread and unread[0] == i:
+                heapq.heappop(unread)
+            operands = vars_of(eqn.invars)
+            mine, outside = reached.intersection(operands), of_stack.intersection(operands)
+            if i >= end or i in taken or not _has_gradient(eqn) or self._is_other(eqn, leaf):
+                continue
+            if self._flat.kind(eqn.outvars[0]) != "images":
+                reached.update(eqn.outvars if mine else ())
+                of_stack.update(eqn.outvars)
+                for i in (i for v in eqn.outvars for i in self._readers.get(v, ())):
+                    heapq.heappush(unread, i)
+                continue
+            use = None if outside - reached else self._path(i, eqn, leaf, source, mine)
+            if use is None:
+                self.partly.setdefault(leaf.name, place_of(eqn))
+            else:
+                found.append(use)
+        return found
+
+    def _is_other(self, eqn: core.JaxprEqn, leaf: Leaf) -> bool:
+        """Whether an equation gives a part of a stack that is not the leaf, nor holds it."""
+        part = self._leaf(eqn.outvars[0])
+        return part is not None and part.index != leaf.index[: len(part.index)]
+
+    def _path(
+        self, index: int, eqn: core.JaxprEqn, leaf: Leaf, source: Any, mine: set
+    ) -> Use | None:
+        """The use of a weight in an equation that is no product; None where it is not followed."""
+        samples = {v for v in vars_of(eqn.invars) if self._flat.kind(v) == "images"}
+        if eqn.primitive.name not in _MET or len(mine) != 1 or len(samples) != 1:
+            return None
+        (x,), (w,), (y,) = samples, mine, eqn.outvars
+        place = self._places.get(x)
+        if place is None or self._places.get(y) is None:
+            return None
+        others = [v for v in dict.fromkeys(vars_of(eqn.invars)) if v is not x and v is not w]
+        function: Any = Expression.of([eqn], [x, w, *others], y)
+        if shaped(w).ndim and shaped(w).shape[place.axis] == shaped(x).shape[place.axis]:
+            function = OfRows(function, (place.axis, place.axis))
+        weight, extra = Expression.between(self._flat, source, w)
+        call = Product(function, weight, self._rows(x, ""), self._rows(y, ""))
+        arrays = (tuple(extra), tuple(others), ())
+        return Use(index, leaf, None, call, x, y, arrays, source, index, is_path=True)
 
     def meets_product(self, use: Use) -> bool:
         """Whether a matrix that was looked up goes into a product, as that of an expert does."""
@@ -242,10 +334,12 @@ class _Finder:
             cut.params["start_indices"],
             cut.params["limit_indices"],
         )
-        is_whole = start[1:] == (0,) * len(start[1:]) and limit[1:] == shaped(stack).shape[1:]
         size = shaped(stack)
-        is_stack = stack in self._names and size.ndim > rank and size.shape[0] > 1
-        return Leaf(self._names[stack], start[0]) if is_whole and is_stack else None
+        is_whole = start[1:] == (0,) * len(start[1:]) and limit[1:] == size.shape[1:]
+        if not is_whole or size.ndim <= rank or size.shape[0] == 1:
+            return None
+        of = self._leaf(stack)
+        return None if of is None or of.name in self.whole else Leaf(of.name, (*of.index, start[0]))
 
     def _rows(self, var: Any, what: str) -> Rows:
         place = self._places.get(var)
@@ -257,7 +351,7 @@ class _Finder:
         return Rows.of(shaped(var).shape, place, self._batch)
 
     def _use(self, index, eqn, function, leaf, source, x, w, arrays) -> Use:
-        weight, extra = Expression.between(self._flat, source, w)
+        product, (weight, extra) = index, Expression.between(self._flat, source, w)
         bias_leaf, bias, bias_extra, output, index = self._bias(index, eqn, source, w)
         call = Product(
             function,
@@ -266,9 +360,8 @@ class _Finder:
             self._rows(output, "the output of a layer"),
             bias,
         )
-        return Use(
-            index, leaf, bias_leaf, call, x, output, (tuple(extra), tuple(arrays), bias_extra)
-        )
+        arrays = (tuple(extra), tuple(arrays), bias_extra)
+        return Use(index, leaf, bias_leaf, call, x, output, arrays, source, product)
 
     def _members(self, index, eqn, function, leaf: Leaf, source, x, w, swapped: bool) -> list[Use]:
         """A use for each slice of a stack of weights [E, ...] in one product, else none."""
@@ -298,8 +391,8 @@ class _Finder:
         for e in range(shaped(w).shape[0]):
             member = (axis, along, 0 if along is None else e)
             call = Product(function, Expression.of([], [w], w), enters, leaves, member=member)
-            none = ((), (), ())
-            found.append(Use(index, Leaf(leaf.name, e), None, call, x, y, none, (axis, e)))
+            member_leaf, none = Leaf(leaf.name, (*leaf.index, e)), ((), (), ())
+            found.append(Use(index, member_leaf, None, call, x, y, none, source, index, (axis, e)))
         return found
 
     def _bias(self, index: int, eqn: core.JaxprEqn, kernel: Any, w: Any) -> tuple:
@@ -355,6 +448,12 @@ class _Finder:
         if self._leaf(var, 1) is not None:
             return {var}
         return set().union(*(self._bias_leaves(v) for v in self._made_by[var].invars))
+
+
+def _has_gradient(eqn: core.JaxprEqn) -> bool:
+    """Whether the outputs of an equation move with its operands."""
+    is_real = any(jnp.issubdtype(shaped(v).dtype, jnp.inexact) for v in eqn.outvars)
+    return is_real and eqn.primitive.name not in _STEPS
 
 
 def _channels(eqn: core.JaxprEqn, w: Any) -> int:

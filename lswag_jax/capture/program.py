@@ -68,6 +68,7 @@ def flatten(function: Callable, params: Sequence[Array], *others: Any, dead: boo
 
     flat = jax.make_jaxpr(inlined)(*(v.aval for v in closed.jaxpr.invars))
     jaxpr = flat.jaxpr if dead else flat.jaxpr.replace(eqns=needed(flat.jaxpr))
+    jaxpr = _parts_once(jaxpr)
     found = _kinds(jaxpr, kinds)
     return Flat(jaxpr.replace(eqns=_parts_first(jaxpr.eqns, found)), flat.consts, found)
 
@@ -119,6 +120,26 @@ def _parts_first(eqns: Sequence[core.JaxprEqn], kinds: Mapping) -> list[core.Jax
             wanted.update(vars_of(eqn.invars))
     found = set(map(id, first))
     return [*reversed(first), *(eqn for eqn in eqns if id(eqn) not in found)]
+
+
+def _parts_once(jaxpr: core.Jaxpr) -> core.Jaxpr:
+    """Takes each part of an array once, so that one slice of a stack is one variable."""
+    known: dict[Any, Any] = {}
+    same: dict[Any, Any] = {}
+    eqns = []
+    for eqn in jaxpr.eqns:
+        operands = [v if isinstance(v, core.Literal) else same.get(v, v) for v in eqn.invars]
+        if any(a is not b for a, b in zip(operands, eqn.invars, strict=True)):
+            eqn = eqn.replace(invars=operands)
+        if eqn.primitive.name in ("slice", "squeeze"):
+            key = eqn.primitive.name, operands[0], tuple(sorted(eqn.params.items()))
+            first = known.setdefault(key, eqn)
+            if first is not eqn:
+                same[eqn.outvars[0]] = first.outvars[0]
+                continue
+        eqns.append(eqn)
+    outputs = [v if isinstance(v, core.Literal) else same.get(v, v) for v in jaxpr.outvars]
+    return jaxpr.replace(eqns=eqns, outvars=outputs)
 
 
 def _kinds(jaxpr: core.Jaxpr, inputs: Sequence[str]) -> dict[Any, str]:

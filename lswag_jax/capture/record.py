@@ -66,6 +66,7 @@ class Program:
         batch: number of samples.
         network: what was traced.
         loops: stretches that repeat.
+        partly: weights whose gradients leave something out, and where (`products.find`).
     """
 
     flat: Flat
@@ -75,6 +76,7 @@ class Program:
     batch: int
     network: Network
     loops: tuple[Loop, ...] = ()
+    partly: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def trace(cls, network: Network, images: Any, is_scored: bool = True) -> "Program":
@@ -105,8 +107,9 @@ class Program:
         batch = jax.tree.leaves(images)[0].shape[0]
         if not is_scored:
             return cls(flat, names, (), {}, batch, network)
-        calls, posts = _plan(flat, names, applies, batch)
-        return cls(flat, names, calls, posts, batch, network, _loops(flat, calls, posts))
+        calls, posts, partly = _plan(flat, names, applies, batch)
+        loops_of = _loops(flat, calls, posts)
+        return cls(flat, names, calls, posts, batch, network, loops_of, partly)
 
     @functools.cached_property
     def layers(self) -> dict[str, int]:
@@ -256,8 +259,8 @@ def _marked(index: int) -> Callable:
 
 def _plan(
     flat: Flat, names: Sequence[str], applies: Sequence[tuple], batch: int
-) -> tuple[tuple, dict]:
-    """Calls and activations of a program, up to the end of what is scored."""
+) -> tuple[tuple, dict, dict]:
+    """Calls, activations and what is left out of a program, up to the end of what is scored."""
     found = places_of(flat, batch)
     calls: list = []
     end = len(flat.jaxpr.eqns)
@@ -274,14 +277,15 @@ def _plan(
                 mark = dataclasses.replace(mark, name=f"{mark.name}[{known.index(own)}]")
             end = i if mark.kind == "end" else end
             calls.append(mark)
-    calls += products.find(flat, found, names, batch, end)
+    uses, partly = products.find(flat, found, names, batch, end)
+    calls += uses
     calls.sort(key=lambda call: call.eqn)
     posts = {
         i: _rows_of(flat.jaxpr.eqns[i], found, batch)
         for i in activations.find(flat.jaxpr, flat.consts, flat.kind)
         if i < end
     }
-    return tuple(calls), posts
+    return tuple(calls), posts, partly
 
 
 def _loops(flat: Flat, calls: Sequence, posts: Mapping[int, Rows]) -> tuple[Loop, ...]:

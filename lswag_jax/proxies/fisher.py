@@ -63,7 +63,7 @@ class Fisher(LayerSum):
 
 def _layer_products(layer: Layer) -> list[Array]:
     """Sums over the calls with as many channels; a tied weight has others where it is turned."""
-    products = [_channel_products(call) for call in layer.calls]
+    products = [_channel_products(call) for call in layer.calls if not call.is_path]
     return [total(products[i] for i in group) for group in alike(q.shape[1] for q in products)]
 
 

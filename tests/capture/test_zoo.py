@@ -1,5 +1,7 @@
 """Small models in the styles of the field: every stored weight's gradient, whatever its way in."""
 
+import ast
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -342,7 +344,7 @@ def test_gradients_and_patterns(x64, name):
     for key, gradient in found.items():
         leaf, _, index = key.rpartition("/")
         full = expected[leaf] if leaf in expected else expected[f"{leaf}/kernel"]
-        full = full if index == "None" else full[:, int(index)]
+        full = full[(slice(None), *ast.literal_eval(index))]
         np.testing.assert_allclose(gradient, full, atol=1e-9, rtol=1e-6, err_msg=key)
     program = Program.trace(model.network(weights), x)
     coverage = Coverage.of(program, "eval")
