@@ -53,13 +53,39 @@ class Call:
 
     def middle(self) -> int:
         """Place in the flat kernel of a first channel's weight, of a convolution in its middle."""
-        assert self.apply is not None, f"{self.name} is no layer that can be run again"
-        return self.apply.middle(self.params["kernel"], self.extra)  # type: ignore[attr-defined]
+        order, spatial = self._order(), self.spatial
+        return int(order[tuple(n // 2 if a in spatial else 0 for a, n in enumerate(order.shape))])
 
     @property
-    def spatial(self) -> tuple[int, ...] | None:
-        """Axes of a weight layer's kernel that are positions; None of a marked layer, unknown."""
-        return getattr(self.apply, "spatial", None)
+    def spatial(self) -> tuple[int, ...]:
+        """Axes of a weight layer's kernel, as its product reads it, that are positions.
+
+        What a marked layer computes is out of sight: it is a convolution where its shapes are those
+        of one, [B, ..., I] to [B, ..., O] by a kernel [*sizes, I, O], in groups or not. A `vmap` or
+        a fold adds axes to both and leaves the kernel.
+        """
+        known = getattr(self.apply, "spatial", None)
+        if known is not None:
+            return known
+        x, y = self.inputs.shape, jax.eval_shape(self.run, self.params, self.inputs).shape
+        *sizes, i, o = self._order().shape
+        fits = len(x) == len(y) >= len(sizes) + 2 and x[-1] % i == 0 and y[-1] == o
+        return tuple(range(len(sizes))) if fits else ()
+
+    def _order(self) -> np.ndarray:
+        """Places in the flat stored kernel of what the product reads, in the product's shape.
+
+        A kernel that is computed with before, alone or with other arrays, is taken to lie in the
+        order in which it is stored.
+        """
+        kernel = self.params["kernel"]
+        own = np.arange(kernel.size).reshape(kernel.shape)
+        product: Any = self.apply  # a `capture.products.Product`
+        if self.extra[0] or not product.weight.eqns:
+            return own
+        with jax.ensure_compile_time_eval():
+            read = np.asarray(product.weight(jnp.asarray(own, float)))
+        return read.astype(int) if np.array_equal(np.sort(read, None), own.ravel()) else own
 
     def by_channel(self, x: Array) -> Array:
         """An array of a weight layer's output's shape as [B, positions, channels]."""

@@ -64,9 +64,11 @@ class InTrain(Proxy):
         recorded, present = self._record(probe), probe.present
         covariances = [_covariance(probe, i, layer) for i, layer in enumerate(recorded.layers)]
         layers = jnp.where(present, each(_log_participation, covariances), 0)
-        gradients = [_of_layer(probe, i, layer) for i, layer in enumerate(recorded.layers)]
-        gradients += [_of_norm(probe, norm) for norm in recorded.norms if norm.params]
-        counted = [(g, jnp.asarray(n, g.dtype)) for some in gradients for g, n in some]
+        gradients = _of_layers(probe, recorded.layers)
+        gradients += [
+            own for norm in recorded.norms if norm.params for own in _of_norm(probe, norm)
+        ]
+        counted = [(g, jnp.asarray(n, g.dtype)) for g, n in gradients]
         o, depth = each(_health, counted).sum(), present.sum().astype(layers.dtype)
         score = layers.sum() * (1 + o) / jnp.log(depth + 1)
         return {"score": score, "capacity": layers.sum(), "resilience": o, "layers": layers}
@@ -109,19 +111,40 @@ def _covariance(probe: Probe, i: int, layer: tape.Layer) -> tuple[Array, Array]:
     return c_CxC, jnp.asarray(channels, x_NxC.dtype)
 
 
-def _of_layer(probe: Probe, i: int, layer: tape.Layer) -> list[tuple[Array, Any]]:
-    """Gradients of a weight layer's parameters, and how many of their elements are active."""
-    gradients = layer.gradient(tuple(layer.params), layer.pairs)
-    kernel = gradients.pop("kernel")
-    # An elastic kernel is zero where the architecture has no weight.
-    weights = kernel.size if probe.candidate.is_exact else (layer.params["kernel"] != 0).sum()
-    call = layer.calls[0]
-    found: list[tuple[Array, Any]] = [(kernel, jnp.where(probe.present[i], weights, 0))]
-    for bias in gradients.values():
-        rows = call.output_units // bias.size
-        count = bias.size if probe.candidate.is_exact else probe.out_units[i] // rows
-        found.append((bias, count))
-    return found
+def _of_layers(probe: Probe, layers: list[tape.Layer]) -> list[tuple[Array, Any]]:
+    """Gradients of the stored weights and biases, and how many of their elements are active.
+
+    A gradient is the sum over all uses: a weight's are the calls of its layer, but a bias may be
+    added to several layers, and a layer that is called again may have another bias there.
+    """
+    found: dict[Any, tuple[Array, Any]] = {}
+    for i, layer in enumerate(layers):
+        for call in layer.calls:
+            use = tape.Layer(layer.name, layer.kind, [call])
+            for name, g in use.gradient(tuple(call.params), use.pairs).items():
+                key = i if name == "kernel" else _stored(layer, call, name)
+                of_others, active = found.get(key, (0, 0))
+                found[key] = of_others + g, jnp.maximum(active, _num_active(probe, i, call, name))
+    return list(found.values())
+
+
+def _stored(layer: tape.Layer, call: tape.Call, name: str) -> tuple:
+    """What tells a stored bias from others: it is one array wherever it is used.
+
+    Only a slice of a stack is taken anew for each use. It is the layer's own, as its weight is.
+    """
+    of_layer = layer.params.get(name)
+    same = call.index is not None and of_layer is not None
+    return name, id(of_layer if same else call.params[name])
+
+
+def _num_active(probe: Probe, i: int, call: tape.Call, name: str) -> Any:
+    """Elements of a parameter of weight layer i that the architecture has."""
+    size, is_exact = call.params[name].size, probe.candidate.is_exact
+    if name == "kernel":  # an elastic one is zero where the architecture has no weight
+        weights = size if is_exact else (call.params[name] != 0).sum()
+        return jnp.where(probe.present[i], weights, 0)
+    return size if is_exact else probe.out_units[i] // (call.output_units // size)
 
 
 def _active(probe: Probe, i: int, batch: int, n: int, c: int) -> tuple[Any, Any]:

@@ -8,6 +8,8 @@ for the first of the noise images,
 
 The code also counts the output of every container again. Here each output of a weight layer,
 normalisation or activation function counts once; outputs without positions have no correlation.
+The code counts each call of a module: of a jigsaw each tile by itself. Here the nine tiles are
+positions of one output of a convolution or activation, and a normalisation counts its first tile.
 """
 
 import dataclasses

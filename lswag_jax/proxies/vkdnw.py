@@ -158,11 +158,6 @@ def _response(call: tape.Call) -> Array:
     def output(kernel: Array) -> Array:
         return call.run(call.params | {"kernel": kernel}, call.inputs)
 
-    if call.spatial is None:  # a marked layer: a convolution's kernel is [..., I, O]
-        shape = jax.eval_shape(output, kernel).shape
-        middle = kernel.ndim - 2 if kernel.ndim == len(shape) else 0
-        place = (*(n // 2 for n in kernel.shape[:middle]), *(0,) * (kernel.ndim - middle))
-    else:
-        place = np.unravel_index(call.middle(), kernel.shape)
+    place = np.unravel_index(call.middle(), kernel.shape)
     direction = jnp.zeros_like(kernel).at[place].set(1)
     return jax.jvp(forward(output), (kernel,), (direction,))[1]

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 import lswag_jax
+from lswag_jax import marks
 from lswag_jax.proxies import Dextr, InTrain, Vkdnw
 from lswag_jax.proxies.dextr import inverse_condition
 from lswag_jax.proxies.vkdnw import spectral_entropy
+from lswag_jax.spaces.convolution import convolve
 
 BATCH, CLASSES, SHAPE = 6, 4, (5, 6, 3)
 EPSILON = 1e-5
@@ -184,6 +186,63 @@ def test_intrain(net, rng):
     assert table["intrain"][0] == pytest.approx(gamma * (1 + o) / np.log(3 + 1), rel=1e-6)
 
 
+def added_twice(p, x):
+    return nn.relu(nn.relu(x @ p["in"] + p["b"][None]) @ p["w"] + p["b"][None]) @ p["out"]
+
+
+def added_at_one_of_two_calls(p, x):
+    return nn.relu(nn.relu(x @ p["in"] @ p["w"]) @ p["w"] + p["b"][None]) @ p["out"]
+
+
+def another_at_each_call(p, x):
+    return nn.relu(nn.relu(x @ p["in"] @ p["w"] + p["b"][None]) @ p["w"] + p["c"][None]) @ p["out"]
+
+
+def added_at_each_turn(p, x):
+    def turn(x, w):
+        return nn.relu(x @ w + p["b"][None]), None
+
+    return jax.lax.scan(turn, x @ p["in"], p["stack"])[0] @ p["out"]
+
+
+def stack_of_biases_used_twice(p, x):
+    def turn(x, own):
+        return nn.relu(x @ own[0] + own[1][None]), None
+
+    x = x @ p["in"]
+    for _ in range(2):
+        x, _ = jax.lax.scan(turn, x, (p["stack"], p["biases"]))
+    return x @ p["out"]
+
+
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        (added_twice, "w b"),
+        (added_at_one_of_two_calls, "w b"),
+        (another_at_each_call, "w b c"),
+        (added_at_each_turn, "stack b"),
+        (stack_of_biases_used_twice, "stack biases"),
+    ],
+)
+def test_intrain_counts_a_shared_bias_once(x64, rng, model, names):
+    """A tensor has one gradient, of all its uses; each slice of a stack is a tensor."""
+    shapes = {"w": (5, 5), "b": (5,), "c": (5,), "stack": (2, 5, 5), "biases": (2, 5)}
+    shapes = {name: shapes[name] for name in names.split()} | {"in": (3, 5), "out": (5, CLASSES)}
+    params = {name: jnp.asarray(rng.normal(size=shape)) for name, shape in shapes.items()}
+    images, labels = rng.normal(size=(BATCH, 3)), np.arange(BATCH) % CLASSES
+    draws = {"intrain/images": images, "intrain/labels": labels}
+    table = lswag_jax.score_model(model, params, images, labels, InTrain(batch=BATCH), draws=draws)
+
+    def loss(params):
+        return -jax.nn.log_softmax(model(params, images))[np.arange(BATCH), labels].mean()
+
+    found = jax.grad(loss)(params)
+    tensors = [g for n, gs in found.items() for g in (gs if n in ("stack", "biases") else [gs])]
+    o = sum(float(g.std() / jnp.abs(g).max()) for g in tensors)
+    assert table.parts["intrain"]["resilience"][0] == pytest.approx(o, rel=1e-6)
+
+
 class Maps(nn.Module):
     """A network whose output is a map."""
 
@@ -209,6 +268,16 @@ def test_intrain_of_maps_is_of_squared_errors(x64, rng):
     assert table.statuses["vkdnw"][0] == "not_applicable"
 
 
+def entropy_of(log_probabilities, at):
+    """Of the deciles of the Fisher information of parameters `at` [L], class by class."""
+    p, g = np.exp(log_probabilities(at)), np.asarray(jax.jacrev(log_probabilities)(at))
+    fisher = sum(
+        p[n, k] * np.outer(g[n, k], g[n, k]) / BATCH for n in range(BATCH) for k in range(CLASSES)
+    )
+    v = np.quantile(np.linalg.eigvalsh(fisher), np.arange(1, 10) / 10)
+    return -(v / v.sum() * np.log(v / v.sum())).sum()
+
+
 def test_vkdnw(net, rng):
     """The Fisher information of all classes, one by one; statistics of the batch are constants."""
     images = rng.normal(size=(BATCH, *SHAPE))
@@ -226,16 +295,69 @@ def test_vkdnw(net, rng):
         return jax.nn.log_softmax(model.apply(variables | {"params": params}, jnp.asarray(images)))
 
     at = jnp.stack([variables["params"][name]["kernel"][place] for name, place in places.items()])
-    p, g = np.exp(log_probabilities(at)), np.asarray(jax.jacrev(log_probabilities)(at))
-    fisher = np.zeros((3, 3))
-    for n in range(BATCH):
-        for k in range(CLASSES):
-            fisher += p[n, k] * np.outer(g[n, k], g[n, k]) / BATCH
-    v = np.quantile(np.linalg.eigvalsh(fisher), np.arange(1, 10) / 10)
-    entropy = -(v / v.sum() * np.log(v / v.sum())).sum()
+    entropy = entropy_of(log_probabilities, at)
     assert table.parts["vkdnw"]["entropy"][0] == pytest.approx(entropy, rel=1e-6)
     assert table["vkdnw"][0] == pytest.approx(3 + entropy, rel=1e-9)
     assert 0.1 < entropy < np.log(9)
+
+
+def tiles_folded(x, w, layer):
+    return layer(convolve, x.reshape(-1, *x.shape[2:]), w).reshape(*x.shape[:-1], -1)
+
+
+def tiles_mapped(x, w, layer):
+    return jax.vmap(lambda x: layer(convolve, x, w), 1, 1)(x)
+
+
+def samples_mapped(x, w, layer):
+    return jax.vmap(lambda x: layer(convolve, x, w))(x)
+
+
+def tiles_beside_each_other(x, w, layer):
+    return layer(convolve, x, w)
+
+
+def channels_stored_first(x, w, layer):
+    return layer(convolve, x, w.transpose(2, 3, 1, 0))
+
+
+def matrices(x, w, layer):
+    return layer(product_of_heads, x.mean((1, 2, 3)), w)[:, None, None]
+
+
+def product_of_heads(x, w):
+    return jnp.einsum("bd,dhk->bhk", x, w)
+
+
+@pytest.mark.parametrize(
+    ("function", "shape", "place"),
+    [
+        *[
+            (function, (3, 3, 3, 5), (1, 1, 0, 0))
+            for function in (tiles_folded, tiles_mapped, samples_mapped, tiles_beside_each_other)
+        ],
+        (channels_stored_first, (5, 3, 3, 3), (0, 0, 1, 1)),
+        (matrices, (3, 2, 5), (0, 0, 0)),
+    ],
+)
+def test_vkdnw_of_marked_layers(x64, rng, function, shape, place):
+    """A marked convolution has the middle of its kernel, wherever its samples lie."""
+    images = rng.normal(size=(BATCH, 2, *SHAPE))
+    params = {"w": jnp.asarray(rng.normal(size=shape)), "h": jnp.asarray(rng.normal(size=(5, 4)))}
+
+    def model(p, x, layer=marks.layer):
+        return nn.relu(function(x, p["w"], layer)).mean((1, 2, 3)) @ p["h"]
+
+    data = (model, params, images, np.arange(BATCH) % CLASSES)
+    table = score(data, Vkdnw(batch=BATCH), **{"vkdnw/images": images})
+
+    def log_probabilities(chosen):
+        own = {"w": params["w"].at[place].set(chosen[0]), "h": params["h"].at[0, 0].set(chosen[1])}
+        return jax.nn.log_softmax(model(own, images, lambda f, x, w: f(x, w)))
+
+    at = jnp.stack([params["w"][place], params["h"][0, 0]])
+    expected = entropy_of(log_probabilities, at)
+    assert table.parts["vkdnw"]["entropy"][0] == pytest.approx(expected, rel=1e-6)
 
 
 def test_entropy_of_known_spectra():
