@@ -154,8 +154,35 @@ def test_one_image_whatever_it_comes_as(name, tmp_path, rng):
     np.testing.assert_array_equal(found, noise)
 
 
-@pytest.mark.parametrize("value", [None, 3, "no such.png", np.zeros(4), np.zeros((2, 2, 5)), [[]]])
-def test_what_is_no_image(value):
-    with pytest.raises(ValueError) as error:
+WRONG = {
+    "None": (None, "got None"),
+    "a number": (3, "got 3"),
+    "no file": ("no such.png", "cannot read the image no such.png"),
+    "a vector": (np.zeros(4), r"got float64 \[4\]"),
+    "five channels": (np.zeros((2, 2, 5)), r"got float64 \[2, 2, 5\]"),
+    "nothing": ([[]], r"got \[\[\]\]"),
+    "rows of several lengths": ([np.zeros((2, 2)), np.zeros((3, 3))], r"got \[array\("),
+    "32 bits": (Image.new("I", (2, 2)), "mode 'I' have no range: give 8 or 16 bits each"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_no_image(name):
+    value, words = WRONG[name]
+    with pytest.raises(ValueError, match=words) as error:
         images.as_pixels(value, "the input")
-    message(error)
+    assert not message(error).endswith("..")
+
+
+@pytest.mark.parametrize("most", [1023, 65535])
+@pytest.mark.parametrize("orientation", [None, 3])
+def test_grey_of_16_bits_that_pillow_reads_as_32(most, orientation, tmp_path, monkeypatch):
+    """As every 16-bit PGM, and PNG files before Pillow 10.3; a turned one is still of its file."""
+    exif = {} if orientation is None else {0x0112: orientation}
+    monkeypatch.setattr(Image.Image, "getexif", lambda _: exif)
+    levels = np.array([[0, 1, most // 2, most]], ">u2")
+    (tmp_path / "x.pgm").write_bytes(b"P5 4 1 %d\n" % most + levels.tobytes())
+    found = images.decode_image(tmp_path / "x.pgm", "x", orient=True)
+    expected = np.rint(levels * (65535 / most))[..., :: -1 if orientation else 1]
+    assert found.dtype == np.uint16
+    assert abs(found[..., 0] - expected).max() <= 1
