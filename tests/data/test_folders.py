@@ -1,5 +1,6 @@
 """Folders as people have them: splits, classes, subfolders and what is no image."""
 
+import re
 import shutil
 import struct
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lswag_jax.cli import default_train_config, own_data
 from lswag_jax.data import decode as images
 from lswag_jax.data import folders, sources
 from tests.helpers.batches import message
@@ -43,6 +45,9 @@ LAYOUTS = {
     "training and validation": ("training/a/1 training/b/1 valid/b/1", "valid", [1], "ab"),
     "splits of other names": ("fold1/a/1 fold1/b/1 fold2/b/1 fold2/c/1", "fold2", [1, 2], "abc"),
     "subfolders in splits": ("train/a/x/1 train/b/y/z/1 test/b/x/1", "test", [1], "ab"),
+    "splits with capitals": ("Train/a/1 Train/b/1 Val/b/1", "train", [0, 1], "ab"),
+    "another split with capitals": ("train/a/1 train/b/1 Val/b/1", "val", [1], "ab"),
+    "nested classes in a split": ("train/a/x/1 train/b/x/1", "train", [0, 1], "ab"),
     "a class called train": ("train/1 apple/1", "train", [0, 1], ["apple", "train"]),
     "a class called train with subfolders": ("train/1 train/x/2 apple/1", "train", [0, 1, 1],
                                              ["apple", "train"]),
@@ -53,6 +58,14 @@ LAYOUTS = {
 def test_layouts(name, make):
     files, split, expected, classes = LAYOUTS[name]
     assert labels(make(*files.split()), split) == (expected, list(classes))
+
+
+@pytest.mark.parametrize(("name", "expected"), [("Val", "Val"), ("DEV", "DEV"), ("test", "")])
+def test_training_takes_a_validation_split_in_any_capitals(name, expected, make):
+    config = default_train_config.default_train_config()
+    files = [f"{split}/{cls}/{i}" for split in ("Train", name) for cls in "ab" for i in range(5)]
+    config.data.update({"source": str(make(*files)), "eval_split": ""})
+    assert own_data.fitted(config).data.eval_split == expected
 
 
 @pytest.mark.parametrize("hidden", [".ipynb_checkpoints", "__MACOSX", ".cache"])
@@ -73,6 +86,8 @@ def test_links(make):
     root = make("data/train/a/1", "elsewhere/1")
     (root / "data/train/b").symlink_to(root / "elsewhere")
     (root / "data/train/a/loop").symlink_to(root / "data/train/a")
+    (root / "data/train/a/root").symlink_to(root / "data")
+    (root / "elsewhere/root").symlink_to(root / "data")
     assert labels(root / "data") == ([0, 1], ["a", "b"])
 
 
@@ -81,6 +96,8 @@ REFUSED = {
                                     "class 'c' of .*test is none of the 2 classes of the training"),
     "no such split": ("train/a/1 test/a/1", "val", r"no split 'val' in .*\['test', 'train'\]"),
     "a test without labels": ("train/a/1 train/b/1 test/1", "test", "no images in .*test: it must"),
+    "classes of folders": ("a/x/1 b/x/1", "train", r"it has \['a', 'b'\], whose images lie in "
+                           "folders .*; if they are classes, move them into a folder .*/train"),
     "images alone": ("1 2", "train", "no images in .*: it must hold class folders"),
 }  # fmt: skip
 
@@ -91,6 +108,17 @@ def test_refusals(name, make):
     with pytest.raises(ValueError, match=expected) as error:
         sources.open_pool(make(*files.split()), split)
     message(error)
+
+
+@pytest.mark.parametrize(("split", "empty"), [("train", "['c', 'd']"), ("val", "['b']")])
+def test_a_class_without_images_is_told_of(split, empty, make):
+    root = make("train/a/1", "train/b/1", "val/a/1")
+    for folder in ("train/c", "train/d/deeper", "val/b", "val/notes"):
+        (root / folder).mkdir(parents=True)
+    (root / "train/c/x.avif").write_bytes(b"")
+    words = f"the folders {empty} of {root / split} hold no image"
+    with pytest.warns(UserWarning, match=re.escape(words)):
+        assert labels(root, split)[1] == ["a", "b", "c", "d"]
 
 
 BROKEN = {
