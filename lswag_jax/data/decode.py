@@ -40,7 +40,7 @@ def decode_image(file: Any, where: str, *, orient: bool = False) -> np.ndarray:
 
 def _unreadable(what: str, error: Exception) -> ValueError:
     """The one sentence about an image that Pillow, or `pixels_of`, cannot read."""
-    why = one_line(error).rstrip(".")
+    why = one_line(error).rstrip(". ")
     return ValueError(f"cannot read {one_line(what)}: {why}.")
 
 
