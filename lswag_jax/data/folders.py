@@ -8,7 +8,7 @@ Hidden files and folders, and what archives of a Mac bring along, hold no images
 import os
 import pathlib
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from lswag_jax.data.decode import SUFFIXES
@@ -20,7 +20,7 @@ VALIDATION = ("validation", "valid", "val", "dev", "eval")
 SPLITS = (*TRAINING, *VALIDATION, "test", "testing")
 
 
-def find_split(wanted: Iterable[str], names: Iterable[str]) -> str | None:
+def find_split(wanted: Iterable[str], names: Collection[str]) -> str | None:
     """The first wanted split that there is, as `names` spell it; capitals do not matter.
 
     Example:
@@ -129,16 +129,17 @@ def path_of(text: str | os.PathLike, what: str) -> pathlib.Path:
     """The path that a user gives; ValueError where it cannot be looked up.
 
     Example:
-        >>> path_of("a" * 300, "source")
+        >>> path_of("~nobody.here", "file")
         Traceback (most recent call last):
-        ValueError: the source cannot be a path: File name too long.
+        ValueError: the file '~nobody.here' cannot be looked up: Could not determine home directory.
     """
     try:
         path = pathlib.Path(text).expanduser()
         path.exists()
     except (OSError, RuntimeError) as error:  # too long, not permitted, ~ of nobody
         why = getattr(error, "strerror", None) or one_line(error).rstrip(".")
-        raise ValueError(f"the {what} cannot be a path: {why}.") from error
+        shown = one_line(text, 60)
+        raise ValueError(f"the {what} {shown!r} cannot be looked up: {why}.") from error
     return path
 
 
@@ -149,7 +150,7 @@ def _images(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     """Image files below a folder; linked folders are followed, but not to one above it or twice."""
-    seen = {os.path.realpath(path) for path in (folder, *folder.parents)}
+    seen = {os.path.realpath(path) for path in (folder, *folder.absolute().parents)}
     for path, folders, names in os.walk(folder, followlinks=True):
         inner = {name: os.path.realpath(os.path.join(path, name)) for name in folders}
         folders[:] = [n for n, real in inner.items() if _is_visible(n) and real not in seen]

@@ -81,14 +81,16 @@ def test_what_is_hidden_is_no_class_and_no_image(hidden, make):
     assert folders.splits_of(root) == ["test", "train"]
 
 
-def test_links(make):
-    """Linked class folders are read; a link to a folder above ends."""
-    root = make("data/train/a/1", "elsewhere/1")
+def test_links(make, monkeypatch):
+    """Linked class folders are read; a link to a folder above ends, from wherever it is seen."""
+    root = make("data/train/a/1", "data/val/a/2", "elsewhere/1")
     (root / "data/train/b").symlink_to(root / "elsewhere")
     (root / "data/train/a/loop").symlink_to(root / "data/train/a")
     (root / "data/train/a/root").symlink_to(root / "data")
     (root / "elsewhere/root").symlink_to(root / "data")
     assert labels(root / "data") == ([0, 1], ["a", "b"])
+    monkeypatch.chdir(root / "data/train")
+    assert labels(".") == ([0, 1], ["a", "b"])
 
 
 REFUSED = {

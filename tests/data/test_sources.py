@@ -103,8 +103,8 @@ def test_splits_of_an_npz_file_in_any_capitals(tmp_path, rng):
 @pytest.mark.parametrize(
     "read", [load_batch, split_names, lambda x: load_batch("tfds:x", data_dir=x)]
 )
-def test_what_cannot_be_a_path(read, source):
-    with pytest.raises(ValueError, match="cannot be a path: ") as error:
+def test_a_path_that_cannot_be_looked_up(read, source):
+    with pytest.raises(ValueError, match="cannot be looked up: ") as error:
         read(source)
     message(error)
 
