@@ -5,8 +5,6 @@ import copy
 from absl import logging
 from ml_collections import ConfigDict
 
-# Splits that are taken for validation; a test split is left alone.
-VALIDATION = ("validation", "valid", "val", "dev", "eval")
 STEPS = 8  # least number of steps of an epoch, where batches may be made smaller for it
 WARMUP = 0.1  # largest share of the epochs
 
@@ -42,13 +40,13 @@ def fitted(config: ConfigDict) -> ConfigDict:
     Returns:
         A changed copy; what was chosen is logged.
     """
-    from lswag_jax.data import sources
+    from lswag_jax.data import folders, sources
 
     config = copy.deepcopy(config)
     data = config.data
     if not data.eval_split:
         names = sources.split_names(data.source, data.data_dir or None)
-        data.eval_split = next((name for name in VALIDATION if name in names), "")
+        data.eval_split = folders.find_split(folders.VALIDATION, names) or ""
     # Validation images are opened too, so that a mistake in them is told before the training.
     training, _ = load_pools(config, config.train.seed)
     if "num_classes" in config.space:  # a space of your own may have it in itself

@@ -12,10 +12,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from lswag_jax.data.pool import Pool, array_pool
+from lswag_jax.data.pool import Pool, array_pool, check_pixels, label_of
 from lswag_jax.data.sources import open_pool
 from lswag_jax.extras import extra
-from lswag_jax.options import Count, ImageSize, Seed, typed
+from lswag_jax.options import Count, ImageSize, Seed, Size, typed
 
 Normalize = Literal["dataset", "unit", "symmetric"]
 NORMALIZATIONS = get_args(Normalize)
@@ -142,7 +142,7 @@ def make_batch(
     labels: np.ndarray,
     batch_size: Count | None = None,
     *,
-    num_classes: Count | None = None,
+    num_classes: Size | None = None,
     seed: Seed = 0,
     balanced: bool = True,
     image_size: ImageSize | None = None,
@@ -225,20 +225,6 @@ def _warn(pool: Pool, pixels: np.ndarray, labels: np.ndarray) -> None:
         )
 
 
-def label_of(pool: Pool, i: int) -> int:
-    """Label of example i of a pool; ValueError for one that is not of its classes."""
-    label = pool.label(i)
-    if np.ndim(label):
-        raise ValueError(f"the labels of {pool.where} are boxes, not classes.")
-    label = int(label)
-    if not 0 <= label < pool.num_classes:
-        raise ValueError(
-            f"label {label} of {pool.where} is outside the {pool.num_classes} classes "
-            f"0 to {pool.num_classes - 1}."
-        )
-    return label
-
-
 def _draw(pool: Pool, options: _Options) -> list[int]:
     """Indices of the examples of the batch, shuffled."""
     size = pool.size if options.batch_size is None else options.batch_size
@@ -284,8 +270,7 @@ def convert(image: np.ndarray, where: str, channels: int | None, size: int | Non
     Raises:
         ValueError: the image has another shape or range.
     """
-    if image.ndim != 3 or image.shape[-1] not in (1, 3):
-        raise ValueError(f"images of {where} must be [H, W, 1 or 3], not {list(image.shape)}.")
+    check_pixels(image, where, ["H", "W", "C"])
     if image.dtype != np.uint8:  # Bytes are resized as bytes, to the very values of Pillow.
         image = _to_unit(image, where)
     return _set_channels(_to_unit(_resize(image, size), where), channels)
@@ -298,12 +283,8 @@ def to_bytes(image: np.ndarray, where: str, channels: int, size: int | None) -> 
 
 def _to_unit(image: np.ndarray, where: str) -> np.ndarray:
     """Pixels as float32 in [0, 1]."""
-    if image.dtype in (np.uint8, np.uint16):
+    if image.dtype.kind == "u":
         return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
-    if image.dtype.kind != "f":
-        raise ValueError(
-            f"pixels of {where} must be uint8, uint16 or floating point, not {image.dtype}."
-        )
     if not (image.min() >= 0 and image.max() <= 1):
         raise ValueError(
             f"pixels of {where} must lie in [0, 1] where they are floating point, "

@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 
 from lswag_jax.extras import extra
+from lswag_jax.files import one_line
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_JPEG = (".jfif", ".jpe", ".jpeg", ".jpg")
+SUFFIXES = (*_JPEG, ".bmp", ".gif", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_GREY16 = ("PNG", "PPM")  # formats whose mode "I" Pillow scales to 16 bits; PNG before Pillow 10.3
 _ORIENTATION = 0x0112  # the EXIF tag that says how a picture is to be turned
 
 
@@ -32,7 +35,13 @@ def decode_image(file: Any, where: str, *, orient: bool = False) -> np.ndarray:
         with Image.open(file) as image:
             return pixels_of(image, orient=orient)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read the image {where}: {error}.") from error
+        raise _unreadable(f"the image {where}", error) from error
+
+
+def _unreadable(what: str, error: Exception) -> ValueError:
+    """The one sentence about an image that Pillow, or `pixels_of`, cannot read."""
+    why = one_line(error).rstrip(". ")
+    return ValueError(f"cannot read {one_line(what)}: {why}.")
 
 
 def pixels_of(image: Any, *, orient: bool = False) -> np.ndarray:
@@ -43,14 +52,15 @@ def pixels_of(image: Any, *, orient: bool = False) -> np.ndarray:
         >>> pixels_of(Image.new("LA", (3, 2))).shape
         (2, 3, 1)
     """
+    grey16 = image.mode.startswith("I;16") or (image.mode == "I" and image.format in _GREY16)
     if orient:
         image = _turned(image)
-    if image.mode.startswith("I;16"):
+    if grey16:
         pixels = np.asarray(image).astype(np.uint16)
     elif image.mode in ("1", "L", "LA"):
         pixels = np.asarray(image.convert("L"))
     elif image.mode in ("I", "F"):
-        raise ValueError(f"pixels of mode {image.mode!r} have no range.")
+        raise ValueError(f"pixels of mode {image.mode!r} have no range: give 8 or 16 bits each.")
     else:
         if "transparency" in image.info:
             image = image.convert("RGBA")
@@ -102,7 +112,7 @@ def as_pixels(value: Any, where: str) -> np.ndarray:
         try:
             return pixels_of(value, orient=True)
         except (OSError, SyntaxError, ValueError) as error:
-            raise ValueError(f"cannot read {where}: {error}.") from error
+            raise _unreadable(where, error) from error
     try:
         pixels = np.asarray(value)
     except (TypeError, ValueError):
@@ -111,7 +121,8 @@ def as_pixels(value: Any, where: str) -> np.ndarray:
         pixels = pixels[..., None]
     fits = pixels.ndim == 3 and pixels.size and pixels.shape[-1] in (1, 2, 3, 4)
     if not fits or pixels.dtype.kind not in "uf":
-        what = f"{pixels.dtype} {list(pixels.shape)}" if pixels.size else repr(value)[:80]
+        is_array = pixels.ndim and pixels.size
+        what = f"{pixels.dtype} {list(pixels.shape)}" if is_array else one_line(repr(value), 80)
         raise ValueError(
             f"{where} must be a path, Pillow's image, or an array [H, W] or [H, W, C] with C from "
             f"1 to 4 of uint8, uint16 or floating point, got {what}."

@@ -7,14 +7,29 @@ Hidden files and folders, and what archives of a Mac bring along, hold no images
 
 import os
 import pathlib
-from collections.abc import Iterator
+import warnings
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from lswag_jax.data.decode import SUFFIXES
+from lswag_jax.files import one_line
 
 TRAINING = ("train", "training")
+VALIDATION = ("validation", "valid", "val", "dev", "eval")
 # Names that folders of splits have, so that images beside their class folders do not confuse.
-SPLITS = (*TRAINING, "val", "valid", "validation", "dev", "test", "testing", "eval")
+SPLITS = (*TRAINING, *VALIDATION, "test", "testing")
+
+
+def find_split(wanted: Iterable[str], names: Collection[str]) -> str | None:
+    """The first wanted split that there is, as `names` spell it; capitals do not matter.
+
+    Example:
+        >>> find_split(["validation", "val"], ["Train", "Val"])
+        'Val'
+    """
+    spelt = {name.lower(): name for name in names} | {name: name for name in names}
+    found = (spelt.get(name) or spelt.get(name.lower()) for name in wanted)
+    return next(filter(None, found), None)
 
 
 class Listing(NamedTuple):
@@ -40,22 +55,49 @@ def list_split(root: pathlib.Path, split: str) -> Listing:
         ValueError: no such split, no images, or a class that the training split does not have.
     """
     splits = splits_of(root)
-    if split not in (splits or ["train"]):
-        raise ValueError(f"no split {split!r} in {root}: it has {splits or ['train']}.")
-    folder = root / split if splits else root
+    name = find_split([split], splits or ["train"])
+    if name is None:
+        raise ValueError(f"no split {split!r} in {root}: it has {_told(splits, root)}.")
+    folder = root / name if splits else root
     found = {path.name: _images(path) for path in _folders(folder)}
     if not any(found.values()):
         raise ValueError(f"no images in {folder}: it must hold class folders of image files.")
-    classes = _classes(root, splits, split)
+    classes = _classes(root, splits, name)
+    _check_classes(found, classes, folder, root)
+    numbered = enumerate(classes)
+    files = [(path, label) for label, name in numbered for path in found.get(name, ())]
+    return Listing(files, classes)
+
+
+def _told(splits: list[str], root: pathlib.Path) -> str:
+    """The splits there are, and what to do where they may be classes."""
+    if not splits or any(name.lower() in SPLITS for name in splits):
+        return str(splits or ["train"])
+    return (
+        f"{splits}, whose images lie in folders as those of splits do; if they are classes, move "
+        f"them into a folder {root / 'train'}"
+    )
+
+
+def _check_classes(
+    found: dict[str, list[pathlib.Path]],
+    classes: list[str],
+    folder: pathlib.Path,
+    root: pathlib.Path,
+) -> None:
+    """Refuses images of a class that is none, and warns of classes without images."""
     for name, paths in found.items():
         if paths and name not in classes:
             raise ValueError(
                 f"class {name!r} of {folder} is none of the {len(classes)} classes of the training "
                 f"images of {root}, such as {classes[0]!r}."
             )
-    numbered = enumerate(classes)
-    files = [(path, label) for label, name in numbered for path in found.get(name, ())]
-    return Listing(files, classes)
+    if empty := [name for name in classes if found.get(name) == []]:
+        warnings.warn(
+            f"{one_line(f'the folders {empty} of {folder}')} hold no image that is read, but count "
+            f"as classes: images end in one of {', '.join(SUFFIXES)}.",
+            stacklevel=6,
+        )
 
 
 def splits_of(root: pathlib.Path) -> list[str]:
@@ -83,14 +125,32 @@ def _classes(root: pathlib.Path, splits: list[str], split: str) -> list[str]:
     return sorted({path.name for folder in folders for path in _folders(folder)})
 
 
+def path_of(text: str | os.PathLike, what: str) -> pathlib.Path:
+    """The path that a user gives; ValueError where it cannot be looked up.
+
+    Example:
+        >>> path_of("~nobody.here", "file")
+        Traceback (most recent call last):
+        ValueError: the file '~nobody.here' cannot be looked up: Could not determine home directory.
+    """
+    try:
+        path = pathlib.Path(text).expanduser()
+        path.exists()
+    except (OSError, RuntimeError) as error:  # too long, not permitted, ~ of nobody
+        why = getattr(error, "strerror", None) or one_line(error).rstrip(".")
+        shown = one_line(text, 60)
+        raise ValueError(f"the {what} {shown!r} cannot be looked up: {why}.") from error
+    return path
+
+
 def _images(folder: pathlib.Path) -> list[pathlib.Path]:
     """Sorted image files of a folder and of all folders in it."""
     return sorted(_walk(folder))
 
 
 def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Image files below a folder, linked folders followed but never in circles."""
-    seen = {os.path.realpath(folder)}
+    """Image files below a folder; linked folders are followed, but not to one above it or twice."""
+    seen = {os.path.realpath(path) for path in (folder, *folder.absolute().parents)}
     for path, folders, names in os.walk(folder, followlinks=True):
         inner = {name: os.path.realpath(os.path.join(path, name)) for name in folders}
         folders[:] = [n for n, real in inner.items() if _is_visible(n) and real not in seen]

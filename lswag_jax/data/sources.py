@@ -18,13 +18,15 @@ import numpy as np
 from lswag_jax import own
 from lswag_jax.data import folders
 from lswag_jax.data.decode import decode_image
-from lswag_jax.data.pool import Pool, array_pool
+from lswag_jax.data.pool import Pool, array_pool, num_classes_of
 from lswag_jax.options import typed
 
 _KINDS = (
     "give 'embedded', 'tfds:NAME', the path of an .npz file, the path of a folder of class "
     "folders or module:NAME of your own"
 )
+# What NumPy and zipfile raise of a file that is damaged, encrypted or of Python objects.
+_DAMAGE = (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @typed
@@ -60,7 +62,7 @@ def open_pool(
         return tfds_reader.open_split(
             text.removeprefix("tfds:"), split, label_key, data_dir, download
         )
-    path = pathlib.Path(text).expanduser()
+    path = folders.path_of(text, "source")
     if path.is_dir():
         return _open_folder(path, split)
     if path.suffix == ".npz" and path.is_file():
@@ -85,38 +87,38 @@ def split_names(source: str | os.PathLike, data_dir: str | os.PathLike | None = 
         from lswag_jax.data import tfds as tfds_reader
 
         return tfds_reader.split_names(text.removeprefix("tfds:"), data_dir)
-    path = pathlib.Path(text).expanduser()
+    path = folders.path_of(text, "source")
     if path.is_dir():
         return folders.splits_of(path) or ["train"]
     if path.suffix == ".npz" and path.is_file():
         with _load_npz(path, str(path)) as archive:
-            return sorted(_prefixes(archive))
+            return sorted(_prefixes(archive, str(path)))
     return ["train"]
 
 
 def _open_npz(file: Any, name: str, where: str, split: str, label_key: str) -> Pool:
     """Reads one split of an `.npz` file."""
     with _load_npz(file, where) as archive:
-        prefixes = _prefixes(archive)
+        prefixes = _prefixes(archive, where)
         if not prefixes:
             raise ValueError(f"no key 'image' or 'images' in {where}: it has {sorted(archive)}.")
-        if split not in prefixes:
+        found = folders.find_split([split], prefixes)
+        if found is None:
             raise ValueError(f"no split {split!r} in {where}: it has {sorted(prefixes)}.")
-        images = _read(archive, f"{prefixes[split]}image", where)
-        labels = _read(archive, prefixes[split] + label_key, where)
+        images = _read(archive, f"{prefixes[found]}image", where)
+        labels = _read(archive, prefixes[found] + label_key, where)
         classes_key = label_key.removesuffix("s").removesuffix("label") + "classes"
         classes = None
         num_classes = None
         if classes_key in archive:
-            classes = [str(name) for name in _read(archive, classes_key, where)]
-            num_classes = len(classes)
+            classes = _read(archive, classes_key, where)
         elif len(prefixes) > 1:  # A split may lack the last class.
             keys = {prefix + label_key + s for prefix in prefixes.values() for s in ("", "s")}
             arrays = [_read(archive, key, where) for key in keys if key in archive]
             arrays = [array for array in arrays if array.dtype.kind in "iu"]
-            num_classes = max((int(array.max(initial=0)) for array in arrays), default=0) + 1
-    _warn_of_nan(images, f"{where} split {split!r}")
-    return array_pool(images, labels, name, f"{where} split {split!r}", num_classes, classes)
+            num_classes = max((num_classes_of(array, where) for array in arrays), default=1)
+    where = f"{where} split {split!r}"
+    return _array_pool(images, labels, name, where, num_classes, classes)
 
 
 def _open_own(name: str, split: str) -> Pool:
@@ -136,44 +138,59 @@ def _open_own(name: str, split: str) -> Pool:
     if split != "train" and not takes_split:
         raise ValueError(f"no split {split!r} in {name}, only a function of split has several.")
     classes = getattr(found, "classes", None)
-    num_classes = getattr(found, "num_classes", None if classes is None else len(classes))
+    num_classes = getattr(found, "num_classes", None)
     where = f"{name} split {split!r}"
-    return array_pool(found.images, found.labels, name, where, num_classes, classes)
+    return _array_pool(found.images, found.labels, name, where, num_classes, classes)
+
+
+def _array_pool(images: Any, labels: Any, name: str, where: str, num: Any, classes: Any) -> Pool:
+    """`array_pool` of a source's arrays, with a warning of images that are not finite."""
+    pool = array_pool(images, labels, name, where, num, classes)
+    images = np.asarray(images)
+    bad = ~np.isfinite(images) if images.dtype.kind == "f" else np.zeros(1, bool)
+    if bad.any():
+        count = int(bad.reshape(len(bad), -1).any(axis=1).sum())
+        warnings.warn(f"{count} of {len(images)} images of {where} hold NaN or Inf.", stacklevel=5)
+    return pool
 
 
 def _load_npz(file: Any, where: str) -> np.lib.npyio.NpzFile:
     """An opened `.npz` file; ValueError for what is none."""
     try:
         archive = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise ValueError(f"{where} is not an .npz file, or a damaged one.") from error
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise ValueError(f"{where} is not an .npz file but a single array.")
     return archive
 
 
-def _prefixes(archive: np.lib.npyio.NpzFile) -> dict[str, str]:
+def _prefixes(archive: np.lib.npyio.NpzFile, where: str) -> dict[str, str]:
     """What the keys of each split begin with."""
-    matches = [re.fullmatch("((.+)_)?images?", key) for key in archive]
-    return {match[2] or "train": match[1] or "" for match in matches if match}
+    found: dict[str, list[str]] = {}
+    for key in sorted(archive):
+        if match := re.fullmatch("(?:(.+)_)?images?", key):
+            found.setdefault(match[1] or "train", []).append(key)
+    return {name: re.sub("images?$", "", _only(keys, where)) for name, keys in found.items()}
 
 
-def _warn_of_nan(images: np.ndarray, where: str) -> None:
-    """Warns of images [N, ...] that are not finite, drawn or not."""
-    bad = ~np.isfinite(images) if images.dtype.kind == "f" else np.zeros(1, bool)
-    if bad.any():
-        count = int(bad.reshape(len(bad), -1).any(axis=1).sum())
-        warnings.warn(f"{count} of {len(images)} images of {where} hold NaN or Inf.", stacklevel=5)
+def _only(keys: list[str], where: str) -> str:
+    """The key that a file has, of several spellings."""
+    if len(keys) > 1:
+        both = f"{keys[0]!r} and {keys[1]!r}"
+        raise ValueError(f"{where} has both {both}, which mean the same: keep one of them.")
+    return keys[0]
 
 
 def _read(archive: np.lib.npyio.NpzFile, key: str, where: str) -> np.ndarray:
     """Array of `key`, or of its plural."""
-    found = next((k for k in (key, f"{key}s") if k in archive), None)
-    if found is None:
+    keys = [k for k in (key, f"{key}s") if k in archive]
+    if not keys:
         raise ValueError(f"no key {key!r} in {where}: it has {sorted(archive)}.")
+    found = _only(keys, where)
     try:
-        return archive[found]
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        return np.asarray(archive[found])
+    except _DAMAGE as error:
         raise ValueError(
             f"cannot read {found!r} of {where}: it is damaged or holds Python objects."
         ) from error

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from lswag_jax.data.decode import decode_image
+from lswag_jax.data.folders import path_of
 from lswag_jax.data.pool import Pool
 from lswag_jax.extras import extra
 
@@ -94,8 +95,8 @@ def split_names(name: str, data_dir: str | os.PathLike | None = None) -> list[st
 
 def _root(data_dir: str | os.PathLike | None) -> pathlib.Path:
     """The folder of data sets."""
-    root = pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
-    return root.expanduser()
+    root = data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    return path_of(root, "folder of data sets")
 
 
 def find_folder(name: str, root: pathlib.Path) -> pathlib.Path | None:

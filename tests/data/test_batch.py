@@ -1,14 +1,16 @@
 """Draws, resizing, normalisation and errors of `lswag_jax.data`; embedded and real images."""
 
+import dataclasses
 import subprocess
 import sys
+import types
 from importlib import resources
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lswag_jax.data import load_batch, make_batch, open_pool
+from lswag_jax.data import array_pool, label_of, load_batch, make_batch, open_pool
 from tests.helpers.batches import message, pixels, random_images
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* are constant")
@@ -255,6 +257,9 @@ def test_option_errors(options, words):
         (np.zeros([4, 8, 8, 3], np.uint8), [0, 1, 2, 9], "label 9 of arrays is outside"),
         (np.zeros([4, 8, 8, 3], np.uint8), [0, 1, 2, -1], "label -1 of arrays is outside"),
         (np.zeros([0, 8, 8, 3], np.uint8), np.zeros(0, int), "has no images"),
+        (np.zeros([4, 0, 8, 3], np.uint8), [0] * 4, "above 0 and C 1 or 3, not (4, 0, 8, 3)"),
+        ([np.zeros([8, 8, 3]), np.zeros([9, 9, 3])], [0, 1], "images of arrays must be one array"),
+        (np.zeros([2, 8, 8, 3]), [[0], [0, 1]], "must be one array, got [[0], [0, 1]]"),
     ],
 )
 def test_array_errors(images, labels, words):
@@ -263,6 +268,21 @@ def test_array_errors(images, labels, words):
     assert words in message(error)
     with pytest.raises(ValueError):
         make_batch(images, labels, 4, num_classes=4)
+
+
+@pytest.mark.parametrize("label", [1.7, np.float32(1), "cat", None, np.nan])
+def test_a_label_that_is_no_integer(label):
+    pool = dataclasses.replace(open_pool("embedded"), label=lambda i: label)
+    with pytest.raises(ValueError, match="is no integer") as error:
+        label_of(pool, 0)
+    message(error)
+
+
+@pytest.mark.parametrize("num", [1, 3])
+def test_names_of_other_classes_than_there_are(num):
+    with pytest.raises(ValueError, match=f"classes of it must be {num} names") as error:
+        array_pool(np.zeros([2, 8, 8, 3]), [0, 0], "it", "it", num, ["cat", "dog"])
+    message(error)
 
 
 # Real images, read in place.
@@ -298,7 +318,7 @@ def test_shared_coarse_labels(shared_data):
     assert np.all(np.bincount(batch.labels) == 2)
 
 
-def test_warnings_of_what_scores_can_hardly_tell_anything_of(rng, tmp_path):
+def test_warnings_of_what_scores_can_hardly_tell_anything_of(rng, tmp_path, monkeypatch):
     images, labels = random_images(rng)
     constant = np.concatenate([images[:5], np.full_like(images[:2], 9)])
     with pytest.warns(UserWarning, match="2 of the 7 images drawn from arrays are constant"):
@@ -310,3 +330,7 @@ def test_warnings_of_what_scores_can_hardly_tell_anything_of(rng, tmp_path):
     np.savez(tmp_path / "set.npz", image=broken, label=labels)
     with pytest.warns(UserWarning, match=r"2 of 24 images of .*set.npz split 'train' hold NaN"):
         open_pool(tmp_path / "set.npz")
+    own = types.SimpleNamespace(images=broken, labels=labels)
+    monkeypatch.setitem(sys.modules, "mine", types.SimpleNamespace(broken=own))
+    with pytest.warns(UserWarning, match="2 of 24 images of mine:broken split 'train' hold NaN"):
+        open_pool("mine:broken")

@@ -1,5 +1,6 @@
 """Folders as people have them: splits, classes, subfolders and what is no image."""
 
+import re
 import shutil
 import struct
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lswag_jax.cli import default_train_config, own_data
 from lswag_jax.data import decode as images
 from lswag_jax.data import folders, sources
 from tests.helpers.batches import message
@@ -43,6 +45,9 @@ LAYOUTS = {
     "training and validation": ("training/a/1 training/b/1 valid/b/1", "valid", [1], "ab"),
     "splits of other names": ("fold1/a/1 fold1/b/1 fold2/b/1 fold2/c/1", "fold2", [1, 2], "abc"),
     "subfolders in splits": ("train/a/x/1 train/b/y/z/1 test/b/x/1", "test", [1], "ab"),
+    "splits with capitals": ("Train/a/1 Train/b/1 Val/b/1", "train", [0, 1], "ab"),
+    "another split with capitals": ("train/a/1 train/b/1 Val/b/1", "val", [1], "ab"),
+    "nested classes in a split": ("train/a/x/1 train/b/x/1", "train", [0, 1], "ab"),
     "a class called train": ("train/1 apple/1", "train", [0, 1], ["apple", "train"]),
     "a class called train with subfolders": ("train/1 train/x/2 apple/1", "train", [0, 1, 1],
                                              ["apple", "train"]),
@@ -53,6 +58,14 @@ LAYOUTS = {
 def test_layouts(name, make):
     files, split, expected, classes = LAYOUTS[name]
     assert labels(make(*files.split()), split) == (expected, list(classes))
+
+
+@pytest.mark.parametrize(("name", "expected"), [("Val", "Val"), ("DEV", "DEV"), ("test", "")])
+def test_training_takes_a_validation_split_in_any_capitals(name, expected, make):
+    config = default_train_config.default_train_config()
+    files = [f"{split}/{cls}/{i}" for split in ("Train", name) for cls in "ab" for i in range(5)]
+    config.data.update({"source": str(make(*files)), "eval_split": ""})
+    assert own_data.fitted(config).data.eval_split == expected
 
 
 @pytest.mark.parametrize("hidden", [".ipynb_checkpoints", "__MACOSX", ".cache"])
@@ -68,12 +81,16 @@ def test_what_is_hidden_is_no_class_and_no_image(hidden, make):
     assert folders.splits_of(root) == ["test", "train"]
 
 
-def test_links(make):
-    """Linked class folders are read; a link to a folder above ends."""
-    root = make("data/train/a/1", "elsewhere/1")
+def test_links(make, monkeypatch):
+    """Linked class folders are read; a link to a folder above ends, from wherever it is seen."""
+    root = make("data/train/a/1", "data/val/a/2", "elsewhere/1")
     (root / "data/train/b").symlink_to(root / "elsewhere")
     (root / "data/train/a/loop").symlink_to(root / "data/train/a")
+    (root / "data/train/a/root").symlink_to(root / "data")
+    (root / "elsewhere/root").symlink_to(root / "data")
     assert labels(root / "data") == ([0, 1], ["a", "b"])
+    monkeypatch.chdir(root / "data/train")
+    assert labels(".") == ([0, 1], ["a", "b"])
 
 
 REFUSED = {
@@ -81,6 +98,8 @@ REFUSED = {
                                     "class 'c' of .*test is none of the 2 classes of the training"),
     "no such split": ("train/a/1 test/a/1", "val", r"no split 'val' in .*\['test', 'train'\]"),
     "a test without labels": ("train/a/1 train/b/1 test/1", "test", "no images in .*test: it must"),
+    "classes of folders": ("a/x/1 b/x/1", "train", r"it has \['a', 'b'\], whose images lie in "
+                           "folders .*; if they are classes, move them into a folder .*/train"),
     "images alone": ("1 2", "train", "no images in .*: it must hold class folders"),
 }  # fmt: skip
 
@@ -91,6 +110,17 @@ def test_refusals(name, make):
     with pytest.raises(ValueError, match=expected) as error:
         sources.open_pool(make(*files.split()), split)
     message(error)
+
+
+@pytest.mark.parametrize(("split", "empty"), [("train", "['c', 'd']"), ("val", "['b']")])
+def test_a_class_without_images_is_told_of(split, empty, make):
+    root = make("train/a/1", "train/b/1", "val/a/1")
+    for folder in ("train/c", "train/d/deeper", "val/b", "val/notes"):
+        (root / folder).mkdir(parents=True)
+    (root / "train/c/x.avif").write_bytes(b"")
+    words = f"the folders {empty} of {root / split} hold no image"
+    with pytest.warns(UserWarning, match=re.escape(words)):
+        assert labels(root, split)[1] == ["a", "b", "c", "d"]
 
 
 BROKEN = {
@@ -154,8 +184,35 @@ def test_one_image_whatever_it_comes_as(name, tmp_path, rng):
     np.testing.assert_array_equal(found, noise)
 
 
-@pytest.mark.parametrize("value", [None, 3, "no such.png", np.zeros(4), np.zeros((2, 2, 5)), [[]]])
-def test_what_is_no_image(value):
-    with pytest.raises(ValueError) as error:
+WRONG = {
+    "None": (None, "got None"),
+    "a number": (3, "got 3"),
+    "no file": ("no such.png", "cannot read the image no such.png"),
+    "a vector": (np.zeros(4), r"got float64 \[4\]"),
+    "five channels": (np.zeros((2, 2, 5)), r"got float64 \[2, 2, 5\]"),
+    "nothing": ([[]], r"got \[\[\]\]"),
+    "rows of several lengths": ([np.zeros((2, 2)), np.zeros((3, 3))], r"got \[array\("),
+    "32 bits": (Image.new("I", (2, 2)), "mode 'I' have no range: give 8 or 16 bits each"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_no_image(name):
+    value, words = WRONG[name]
+    with pytest.raises(ValueError, match=words) as error:
         images.as_pixels(value, "the input")
-    message(error)
+    assert not message(error).endswith("..")
+
+
+@pytest.mark.parametrize("most", [1023, 65535])
+@pytest.mark.parametrize("orientation", [None, 3])
+def test_grey_of_16_bits_that_pillow_reads_as_32(most, orientation, tmp_path, monkeypatch):
+    """As every 16-bit PGM, and PNG files before Pillow 10.3; a turned one is still of its file."""
+    exif = {} if orientation is None else {0x0112: orientation}
+    monkeypatch.setattr(Image.Image, "getexif", lambda _: exif)
+    levels = np.array([[0, 1, most // 2, most]], ">u2")
+    (tmp_path / "x.pgm").write_bytes(b"P5 4 1 %d\n" % most + levels.tobytes())
+    found = images.decode_image(tmp_path / "x.pgm", "x", orient=True)
+    expected = np.rint(levels * (65535 / most))[..., :: -1 if orientation else 1]
+    assert found.dtype == np.uint16
+    assert abs(found[..., 0] - expected).max() <= 1

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lswag_jax.data import load_batch
+from lswag_jax.data import load_batch, split_names
 from tests.helpers.batches import message, pixels, random_images
 
 
@@ -58,6 +58,55 @@ def test_npz_errors(tmp_path, rng):
     np.savez(path, image=images, label=labels, classes=np.array(["a", "b"]))
     with pytest.raises(ValueError, match="outside the 2 classes 0 to 1"):
         load_batch(path, None)
+
+
+BAD_ARRAYS = {
+    "no height": ({"images": np.zeros((8, 0, 10, 3))}, "above 0 and C 1 or 3, not (8, 0, 10, 3)"),
+    "no width": ({"images": np.zeros((8, 10, 0, 3))}, "above 0 and C 1 or 3, not (8, 10, 0, 3)"),
+    "text as pixels": ({"images": np.full((8, 4, 4, 3), "a")}, "floating point, not <U1"),
+    "a label of 64 bits": ({"labels": np.full(8, 2**63, np.uint64)}, f"to 99999, got {2**63}"),
+    "more classes than memory": ({"labels": [2**31] * 8}, f"from 0 to 99999, got {2**31}"),
+    "such a label of another split": ({"test_images": [], "test_labels": [2**40]}, f"got {2**40}"),
+    "a negative label": ({"labels": [0] * 7 + [-1]}, "label -1 of"),
+    "no numbers": ({"labels": np.full(8, np.nan)}, "8 integers, not float64"),
+    "one class": ({"classes": "cat"}, "must be a list of names, got array('cat'"),
+    "a number of classes": ({"classes": 2}, "must be a list of names, got array(2)"),
+    "no classes": ({"classes": []}, "must be a list of names, got array([]"),
+    "a table of classes": ({"classes": [["a", "b"]]}, "must be a list of names"),
+    "fewer classes": ({"classes": ["a"]}, "is outside the 1 classes 0 to 0"),
+    "images of a split twice": ({"train_images": 1}, "both 'images' and 'train_images'"),
+    "images twice": ({"image": 1}, "both 'image' and 'images', which mean the same"),
+    "labels twice": ({"label": 1}, "both 'label' and 'labels', which mean the same"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ARRAYS)
+def test_npz_of_other_arrays(name, tmp_path):
+    wrong, words = BAD_ARRAYS[name]
+    path = tmp_path / "set.npz"
+    arrays = {"images": np.zeros((8, 4, 4, 3), np.uint8), "labels": np.arange(8) % 2}
+    np.savez(path, **(arrays | wrong))
+    for source in (path, f"sphere:{path}"):
+        with pytest.raises(ValueError) as error:
+            load_batch(source, 2, image_size=4)
+        assert words in message(error)
+
+
+def test_splits_of_an_npz_file_in_any_capitals(tmp_path, rng):
+    images, labels = random_images(rng)
+    path = tmp_path / "set.npz"
+    np.savez(path, Train_images=images, Train_labels=labels, Val_images=images, Val_labels=labels)
+    assert load_batch(path, 4).num_classes == load_batch(path, 4, split="val").num_classes == 4
+
+
+@pytest.mark.parametrize("source", ["a" * 5000, "b" * 300 + ".npz", "~nobody.at.all/x"])
+@pytest.mark.parametrize(
+    "read", [load_batch, split_names, lambda x: load_batch("tfds:x", data_dir=x)]
+)
+def test_a_path_that_cannot_be_looked_up(read, source):
+    with pytest.raises(ValueError, match="cannot be looked up: ") as error:
+        read(source)
+    message(error)
 
 
 # Folders of class folders.
@@ -176,5 +225,8 @@ def test_folder_errors(tmp_path, rng):
         load_batch(tmp_path, 6)
     assert load_batch(tmp_path, 6, image_size=8).images.shape == (6, 8, 8, 3)
     (tmp_path / "eel").mkdir()
-    with pytest.raises(ValueError, match=r"class 2 \('eel'\) of .* has 0 images"):
+    with (
+        pytest.warns(UserWarning, match="'eel'"),
+        pytest.raises(ValueError, match=r"class 2 \('eel'\) of .* has 0 images"),
+    ):
         load_batch(tmp_path, 3)
