@@ -128,7 +128,7 @@ def _fitness(config: ConfigDict) -> Any:
             "search.objectives must be empty for pruning, which has search.fitness, got "
             f"{search.objectives!r}."
         )
-    with loading.in_section("search"):
+    with loading.in_section("search", search):
         return Objectives.parse(search.objectives)
 
 
