@@ -1,5 +1,7 @@
 """A mistake at the keyboard is one sentence and exit code 2, whichever binary it is made with."""
 
+import gzip
+
 import pytest
 
 from tests.helpers.binaries import run
@@ -83,6 +85,14 @@ CASES = {
         (*CORRELATE, "--config.correlate.truth={}/binary.csv"),
         "binary.csv cannot be read as a table",
     ),
+    "cut table": (
+        "correlate",
+        (*CORRELATE, "--config.correlate.truth={}/cut.csv.gz"),
+        "cut.csv.gz cannot be read as a table: ",
+    ),
+    "deep truth": ("libra", (*LIBRA, "--config.libra.truth=nbsz_json:{}/deep.json"), "is not JSON"),
+    "deep window": ("score", (*SMALL, "--config.window={}/deep.json"), "is not a readable JSON"),
+    "deep genotypes": ("score", (*SMALL, "--config.score.genotypes={}/deep.json"), "holds neither"),
     "no table": ("libra", (*LIBRA, "--config.libra.truth=no.csv"), "there is no table no.csv"),
     "no column": (
         "search",
@@ -153,6 +163,7 @@ CASES = {
     "tau": ("profile", (*SMALL, "--config.profile.tau=-1"), "profile.tau must be a number of"),
     "a table cut off": ("report", ("{}/correlated",), "correlation.csv cannot be read as a table"),
     "not for this": ("report", ("{}/correlated", "--by=swap"), "--by, --proxies, --again and --tr"),
+    "rows without a number": ("report", ("{}/null",), "params of row 'a' must be a number, got N"),
     "rows without a column": ("report", ("{}/run",), "row 'a' of scores lacks params, macs"),
 }
 
@@ -169,18 +180,21 @@ def folder(tmp_path):
         "empty.py": "",
         "columns.csv": "a,b\n1,2\n",
         "numbers.json": "[3, null]",
+        "deep.json": "[" * 100_000 + "]" * 100_000,
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04" + bytes(50))
     (tmp_path / "binary.csv").write_bytes(bytes(range(256)) * 20)
     (tmp_path / "link").symlink_to(tmp_path / "nothing" / "there")
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "archive.jsonl").write_text('{"id": "a"}\n')
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"a,b\n1,2\n")[:-9])
+    config = '{"space": {"name": "x"}, "proxies": {"swap": {"name": "swap"}}}'
+    for name, row in (("run", '{"id": "a"}'), ("null", '{"id": "a", "params": null}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "archive.jsonl").write_text(f"{row}\n")
+        (tmp_path / name / "config.json").write_text(config)
     (tmp_path / "correlated").mkdir()
     (tmp_path / "correlated" / "correlation.csv").write_text("dataset,proxy,rho\na,b")
-    config = '{"space": {"name": "x"}, "proxies": {"swap": {"name": "swap"}}}'
-    (tmp_path / "run" / "config.json").write_text(config)
     return tmp_path
 
 
