@@ -12,6 +12,7 @@ from lswag_jax.cli import configs, progress
 from lswag_jax.files import one_line
 
 USER_ERRORS = (ValueError, OSError, ImportError, MemoryError)
+BAD_FLAGS = (flags.Error, UnicodeDecodeError)  # the latter of a --flagfile that is no text
 JOB = ("coordinator", "num_processes", "process_id")  # flags that describe a job of processes
 
 
@@ -34,9 +35,10 @@ def run(
         shared: its work can be shared by workers and processes: it has the flags for that, and
             `main` takes the shard too.
     """
+    parser = _ConfigParser(name, example)
     try:
-        config = _define_config(name, example)
-    except flags.Error as error:  # of --flagfile, which defining a config reads
+        config = _define_config(parser)
+    except BAD_FLAGS as error:  # of --flagfile, which defining a config reads
         fail(error)
     flags.DEFINE_string("workdir", f"results/{name}", "Folder of the results; a run resumes there.")
     flags.DEFINE_bool("compile_cache", True, "Keep compiled programs in ~/.cache/lswag_jax.")
@@ -50,7 +52,7 @@ def run(
         _prepare(flags.FLAGS.compile_cache)
         shard = (_shard(flags.FLAGS.shard),) if shared else ()
         _check_workdir(flags.FLAGS.workdir)
-        main(_loaded(config, name, example), flags.FLAGS.workdir, *shard)
+        main(_loaded(config, parser), flags.FLAGS.workdir, *shard)
 
     known = {key: flags.FLAGS[key] for key in keys}
     described = {key: f"{flag.help} (default: {flag.default})" for key, flag in known.items()}
@@ -100,12 +102,14 @@ class _ConfigParser(flags.ArgumentParser):
 
     def __init__(self, binary: str, example: str) -> None:
         self.binary, self.example = binary, example
+        self.told: list[str] = []  # to be logged when the flags are parsed
 
     def parse(self, argument: str) -> ConfigDict:
         """The config of a file or a name, locked, before its keys are overridden."""
         argv = flags.FLAGS.read_flags_from_files(sys.argv[1:], force_gnu=False)
         try:
-            return configs.load(argument, self.binary, self.example, argv).lock()
+            told = self.told.append
+            return configs.load(argument, self.binary, self.example, argv, told).lock()
         except USER_ERRORS as error:
             fail(error)
 
@@ -126,27 +130,34 @@ def _check_workdir(workdir: str) -> None:
             raise ValueError(f"--workdir {workdir}: {place} is a file, not a folder.")
 
 
-def _loaded(config: flags.FlagHolder, name: str, example: str) -> ConfigDict:
+def _loaded(config: flags.FlagHolder, parser: _ConfigParser) -> ConfigDict:
     """The config of the command line.
 
     Raises:
         ValueError: none was given, or it has a key or value that is not allowed.
     """
     if not flags.FLAGS["config"].present:
-        raise ValueError(f"give a config, for example --config={example}.")
-    configs.complete(config.value, name)  # overrides may have replaced sections
+        raise ValueError(f"give a config, for example --config={parser.example}.")
+    for text in parser.told:
+        logging.warning("%s", text)
+    configs.complete(config.value, parser.binary)  # overrides may have replaced sections
     return config.value
 
 
 def _parse(argv: list[str]) -> list[str]:
-    """Parses the command line; a mistake in it ends the program with exit code 2."""
-    try:
-        rest = flags.FLAGS(argv)
-    except flags.Error as error:
-        fail(error)
+    """Parses the command line, which has flags alone."""
+    rest = parsed(argv)
     if len(rest) > 1:
         fail(f"unknown argument {rest[1]!r}, flags begin with --.")
     return rest
+
+
+def parsed(argv: list[str]) -> list[str]:
+    """What is left of a command line; a mistake in its flags ends the program with exit code 2."""
+    try:
+        return flags.FLAGS(argv)
+    except BAD_FLAGS as error:
+        fail(error)
 
 
 def fail(error: Any) -> NoReturn:
@@ -163,15 +174,16 @@ def _sentence(error: Any) -> str:
     return one_line(first, 1000) or type(error).__name__
 
 
-def _define_config(binary: str, example: str) -> flags.FlagHolder:
+def _define_config(parser: _ConfigParser) -> flags.FlagHolder:
     """Defines the flag of a binary's config."""
+    example = parser.example
     config = config_flags.DEFINE_config_file(
         "config",
         None,
         f"Config file, such as --config={example} or its small variant {example}:runlocal, or the "
         "name of one that comes with the package.",
     )
-    flags.FLAGS["config"].parser = _ConfigParser(binary, example)
+    flags.FLAGS["config"].parser = parser
     return config
 
 

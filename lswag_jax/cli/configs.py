@@ -4,12 +4,10 @@ import copy
 import pathlib
 import re
 import runpy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
-from absl import logging
 from ml_collections import ConfigDict
-from ml_collections.config_flags import config_path
 
 import lswag_jax
 from lswag_jax import own
@@ -77,7 +75,9 @@ def find(text: str) -> str:
     return f"{folder() / name}.py{colon}{variant}"
 
 
-def load(text: str, binary: str, example: str, argv: Sequence[str]) -> ConfigDict:
+def load(
+    text: str, binary: str, example: str, argv: Sequence[str], tell: Callable[[str], None]
+) -> ConfigDict:
     """The config that a command line names, ready for its overrides of single keys.
 
     Args:
@@ -85,6 +85,7 @@ def load(text: str, binary: str, example: str, argv: Sequence[str]) -> ConfigDic
         binary: without `lswag-`; its config has keys of this name.
         example: a config that it takes.
         argv: the command line.
+        tell: is told what is left out where the command line names another space.
 
     Raises:
         ValueError: no such config, one that cannot be loaded or is of another binary, or a key or
@@ -103,7 +104,7 @@ def load(text: str, binary: str, example: str, argv: Sequence[str]) -> ConfigDic
     name = overrides.get("space.name") or config.space.name
     if name != config.space.name:
         with config.unlocked():
-            config.space = _space(name, config.space, overrides)
+            config.space = _space(name, config.space, overrides, tell)
     for key in overrides:
         _check_key(config, key)
     return config
@@ -164,12 +165,14 @@ def _overrides(argv: Sequence[str]) -> dict[str, str]:
     """Texts by the keys that a command line overrides; the next argument where there is no `=`."""
     found = {}
     for arg, following in zip(argv, [*argv[1:], ""], strict=False):
-        if match := re.match(r"--?(?:no)?config\.([^=]+)(=?)(.*)", arg, re.DOTALL):
+        if match := re.match(r"--?(?:no)?config\.([^=]*)(=?)(.*)", arg, re.DOTALL):
             found[match[1]] = match[3] if match[2] else following
     return found
 
 
-def _space(name: str, given: ConfigDict, overrides: Mapping[str, str]) -> dict[str, Any]:
+def _space(
+    name: str, given: ConfigDict, overrides: Mapping[str, str], tell: Callable[[str], None]
+) -> dict[str, Any]:
     """The section of a space that the command line names in place of a config's.
 
     It keeps what the config sets and the new space knows. A user's own space has its own values;
@@ -188,21 +191,17 @@ def _space(name: str, given: ConfigDict, overrides: Mapping[str, str]) -> dict[s
     default = {} if own.is_named(given.name) else space_config(given.name)
     changed = {k: v for k, v in given.items() if k != "name" and v != default.get(k)}
     if left := [f"{key}={value}" for key, value in changed.items() if key not in section]:
-        logging.warning("%s is set for %s, not for %s: left out", ", ".join(left), given.name, name)
+        tell(f"{', '.join(left)} is set for {given.name}, not for {name}: left out")
     return section | {key: value for key, value in changed.items() if key in section}
 
 
 def _check_key(config: ConfigDict, key: str) -> None:
     """Raises ValueError for an override of what a config does not have."""
-    try:
-        config_path.get_type(key, config)
-        return
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-        pass
     section, node, parts = "", config, key.split(".")
-    while isinstance(node, ConfigDict) and parts[0] in node:
+    while parts and isinstance(node, ConfigDict) and parts[0] in node:
         section, node, parts = f"{section}{parts[0]}.", node[parts[0]], parts[1:]
-    raise ValueError(_no_key(f"--config.{key}", parts[0], section, node))
+    if parts:
+        raise ValueError(_no_key(f"--config.{key}", parts[0], section, node))
 
 
 def _no_key(name: str, key: str, section: str, known: Any) -> str:

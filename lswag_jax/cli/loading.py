@@ -69,19 +69,20 @@ def load_data(config: ConfigDict, space: Any) -> Any:
     from lswag_jax.data import load_batch
 
     data = config.data
-    batch = load_batch(
-        data.source,
-        data.batch_size,
-        split=data.split,
-        seed=config.seed,
-        balanced=data.balanced,
-        image_size=space.image_size,
-        channels=space.channels,
-        normalize=data.normalize,
-        label_key=data.label_key,
-        data_dir=data.data_dir or None,
-        download=data.download,
-    )
+    with in_section("data", data):
+        batch = load_batch(
+            data.source,
+            data.batch_size,
+            split=data.split,
+            seed=config.seed,
+            balanced=data.balanced,
+            image_size=space.image_size,
+            channels=space.channels,
+            normalize=data.normalize,
+            label_key=data.label_key,
+            data_dir=data.data_dir or None,
+            download=data.download,
+        )
     logging.info("data: %s", batch.source)
     return _for_task(batch, space.task, config)
 

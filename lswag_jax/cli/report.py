@@ -311,10 +311,7 @@ def run() -> None:
 def _parse(argv: list[str]) -> list[str]:
     """The command line, which must name one folder; a mistake ends the program with code 2."""
     argv = [arg for arg in argv if arg != "--nocompile_cache"]  # for scripts that call all binaries
-    try:
-        rest = flags.FLAGS(argv)
-    except flags.Error as error:
-        common.fail(error)
+    rest = common.parsed(argv)
     if len(rest) != 2:
         common.fail("give the folder of one run, for example lswag-report results/quickstart.")
     return rest

@@ -25,8 +25,9 @@ def load(tmp_path):
     def call(line="pass", *argv):
         path = tmp_path / "own.py"
         path.write_text(FILE.format(line))
-        return configs.load(str(path), *SCORE, argv)
+        return configs.load(str(path), *SCORE, argv, told.append)
 
+    told = call.told = []
     return call
 
 
@@ -68,6 +69,8 @@ def test_a_mistake_is_one_sentence(line, load):
         ("--config.score.nmu=3", "there is no --config.score.nmu: score has num, "),
         ("--config.score.num.x=3", "--config.score.num.x: score.num is a value, 3."),
         ("--config.score[0]=3", "there is no --config.score[0]: a config has score, "),
+        ("--config.search.params_window[0]=3.0", "search has params_window, "),
+        ("--config.=3", "there is no --config.: a config has "),
         ("--noconfig.data.balansed", "there is no --config.data.balansed: data has balanced, "),
         ("--config.options.zico.foo=1", "--config.options.zico.foo: options.zico has n_batches."),
     ],
@@ -100,11 +103,14 @@ def test_missing_sections_have_their_defaults(load):
 NAME = "--config.space.name"
 
 
-def test_another_space_keeps_what_it_knows(load, caplog):
+def test_another_space_keeps_what_it_knows(load):
     """What the config sets of the old one alone is left out, and told."""
     space = load("c.space.depths = (2,)", f"{NAME}=nasbench201", "--config.space.width=4").space
     assert set(space) == {"name", "width", "cells", "image_size", "channels", "num_classes"}
     assert (space.image_size, space.channels, space.num_classes) == (28, 1, 10)
+    (told,) = load.told
+    assert told.endswith(" is set for autoformer_tiny, not for nasbench201: left out")
+    assert {"depths=(2,)", "patch_size=14"} == set(told.partition(" is ")[0].split(", "))
     for argument in ((f"{NAME}=autoformer_tiny",), (NAME, "autoformer_small")):
         assert load("c.space.depths = (2,)", *argument).space.depths == (2,)
     with pytest.raises(ValueError, match=r"no --config\.space\.depths: space has width, "):
