@@ -131,10 +131,9 @@ def complete(config: ConfigDict, binary: str) -> None:
 
 
 def _complete(given: ConfigDict, default: ConfigDict, section: str = "") -> None:
-    """Completes a section; the options of a proxy and the space are checked where they are made."""
-    is_open = re.match(r"space\.|options\..", section)
+    """Completes a section; keys of a space are refused where it is made."""
     for key in given:
-        if not is_open and key not in default:
+        if section != "space." and key not in default:
             raise ValueError(_no_key(f"{section}{key}", key, section, default))
     for key, value in default.items():
         name = f"{section}{key}"
@@ -144,7 +143,7 @@ def _complete(given: ConfigDict, default: ConfigDict, section: str = "") -> None
             if not isinstance(given[key], ConfigDict):
                 raise ValueError(f"{name} must be a section of keys, got {given[key]!r}.")
             _complete(given[key], value, f"{name}.")
-        elif not is_open:
+        else:
             kind = _KINDS.get(type(value), type(value))
             check_value(_BOUNDS.get(name, kind), name, given[key])
 

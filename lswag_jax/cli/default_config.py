@@ -1,7 +1,8 @@
 """The keys that every binary's config has, with their defaults.
 
 A config file (see `configs/`) changes some of them; the command line overrides single ones, as in
-`--config.data.batch_size=32`. Unknown keys are refused.
+`--config.data.batch_size=32`. Unknown keys are refused, and
+those that a file lacks have these defaults.
 """
 
 import dataclasses

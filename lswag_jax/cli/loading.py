@@ -43,9 +43,10 @@ def load_proxies(config: ConfigDict, more: Sequence[str] = ()) -> tuple:
     configured = {}
     for name in dict.fromkeys((*names, *config.options)):
         options = dict(config.options.get(name, {}))
-        if name == "lswag":
-            options["window"] = window.parse(config.window, options["bins"])
         configured[name] = proxies.get(name, **options)
+        if name == "lswag":
+            picked = window.parse(config.window, options["bins"])
+            configured[name] = proxies.get(name, window=picked, **options)
     return proxies.resolve([configured[name] for name in names])
 
 

@@ -35,7 +35,8 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
         raise ValueError(f"profile.picker must be one of {tuple(pickers)}, got {picker!r}.")
     pickers[picker]([0.0, 1.0])  # a bad tau is told before the work
     options = config.options.lswag
-    with loading.in_section("profile", config.profile):
+    within = loading.in_section
+    with within("profile", config.profile), within("options.lswag", options):
         proxy = layer_profile.LayerProfile(
             config.profile.statistic, options.grad_abs, options.ddof, options.bins
         )

@@ -147,6 +147,16 @@ CASES = {
         "step.accumulate must divide batch_size 32, got 7",
     ),
     "held out": ("train", (*TRAIN, "--config.data.hold_out=nan"), "data.hold_out must be a number"),
+    "rule of bins": (
+        "score",
+        (*SMALL, "--config.options.lswag.bins=x"),
+        "bins of lswag must be one of",
+    ),
+    "profile's bins": (
+        "profile",
+        (*SMALL, "--config.options.lswag.bins=x"),
+        "options.lswag.bins of layer_profile must be one of",
+    ),
     "resamples": (
         "correlate",
         (*CORRELATE, "--config.correlate.resamples=-1"),
