@@ -132,10 +132,18 @@ def check(cls: type, values: Mapping[str, Any], owner: str = "") -> None:
     """
     hints = _hints(cls)
     for name, value in values.items():
-        _check(hints.get(name, Any), name, value, owner)
+        check_value(hints.get(name, Any), name, value, owner)
 
 
-def _check(hint: Any, name: str, value: Any, owner: str) -> None:
+def check_value(hint: Any, name: str, value: Any, owner: str = "") -> None:
+    """Raises ValueError for a value that a type does not allow.
+
+    Args:
+        hint: the type.
+        name: of the value, for the message.
+        value: of any type.
+        owner: what the message names beside it.
+    """
     if not _allows(hint, value):
         of, shown = f" of {owner}" if owner else "", " ".join(repr(value).split())
         shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
@@ -178,7 +186,7 @@ def typed(function: Function) -> Function:
             if kind is not inspect.Parameter.VAR_KEYWORD:
                 several = kind is inspect.Parameter.VAR_POSITIONAL
                 for part in value if several else (value,):
-                    _check(hints.get(name, Any), name, part, owner)
+                    check_value(hints.get(name, Any), name, part, owner)
         return function(*args, **kwargs)
 
     return typing.cast(Function, checked)

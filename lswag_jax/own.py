@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from lswag_jax.options import typed
 
 Kind = TypeVar("Kind")
+FAULTS = (Exception, SystemExit)  # what a user's code may raise, where we run it
 _NAMED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
@@ -67,9 +68,23 @@ def _imported(name: str) -> Any:
                 f"there is no module {error.name!r} in {os.getcwd()}, nor is one installed."
             ) from None
         raise ValueError(f"the module {name} imports {error.name!r}, which is missing.") from None
-    except Exception as error:  # importing runs the user's code
-        why = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"the module {name} cannot be imported: {why}.") from error
+    except FAULTS as error:
+        raise fault(f"the module {name} cannot be imported", error) from error
+
+
+def fault(what: str, error: BaseException) -> ValueError:
+    """One sentence of what a user's code raised.
+
+    Args:
+        what: went wrong.
+        error: one of `FAULTS`.
+
+    Example:
+        >>> fault("my_space:Tiny failed", KeyError("width"))
+        ValueError("my_space:Tiny failed: KeyError: 'width'.")
+    """
+    why = " ".join(f"{type(error).__name__}: {error}".split())
+    return ValueError(f"{what}: {why.rstrip(':.')}.")
 
 
 @typed
@@ -82,7 +97,7 @@ def make(name: str, kind: type[Kind], arguments: Mapping[str, Any] | None = None
         arguments: of the class or function; None for none.
 
     Raises:
-        ValueError: as `find`; it takes other arguments, or is of another kind.
+        ValueError: as `find` and `call`, or it is of another kind.
 
     Example:
         >>> make("math:pi", float)
@@ -106,7 +121,7 @@ def call(name: str, function: Any, arguments: Mapping[str, Any]) -> Any:
     """What a user's class or function gives.
 
     Raises:
-        ValueError: it takes other arguments.
+        ValueError: it takes other arguments, or raised an error, which the message names.
 
     Example:
         >>> call("operator:neg", find("operator:neg"), {})
@@ -121,4 +136,7 @@ argument: 'a'.
         raise ValueError(f"{name} does not take the arguments given ({given}): {error}.") from None
     except ValueError:  # a function without a signature
         pass
-    return function(**arguments)
+    try:
+        return function(**arguments)
+    except FAULTS as error:
+        raise fault(f"{name} failed", error) from error

@@ -60,6 +60,14 @@ def splits(split):
     return types.SimpleNamespace(images=np.ones((n, 2, 2, 3)), labels=np.arange(n), num_classes=9)
 
 
+def broken():
+    return {}["width"]
+
+
+def ends():
+    raise SystemExit(5)
+
+
 def unlabelled():
     return types.SimpleNamespace(images=np.zeros((4, 2, 2, 1)))
 """
@@ -72,11 +80,12 @@ def things(tmp_path, monkeypatch):
     (tmp_path / "imports.py").write_text("import not_there_at_all\n")
     (tmp_path / "breaks.py").write_text("x = 1 /\n")
     (tmp_path / "fails.py").write_text("raise RuntimeError('oh')\n")
+    (tmp_path / "ends.py").write_text("import sys\n\nsys.exit(3)\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p])  # as of a console script
     monkeypatch.setattr(proxies, "OWN", {})
     yield
-    for name in ("things", "imports", "breaks", "fails"):
+    for name in ("things", "imports", "breaks", "fails", "ends"):
         sys.modules.pop(name, None)
 
 
@@ -119,6 +128,10 @@ MISTAKES = {
     "missing import": (lambda: own.find("imports:X"), "imports imports 'not_there_at_all', which"),
     "syntax": (lambda: own.find("breaks:X"), "breaks cannot be imported: SyntaxError: invalid syn"),
     "raises": (lambda: own.find("fails:X"), "fails cannot be imported: RuntimeError: oh."),
+    "exits": (lambda: own.find("ends:X"), "ends cannot be imported: SystemExit: 3."),
+    "a space raises": (lambda: spaces.get("things:broken"), "broken failed: KeyError: 'width'."),
+    "data raise": (lambda: data.open_pool("things:broken"), "broken failed: KeyError: 'width'."),
+    "a proxy ends": (lambda: proxies.get("things:ends"), "things:ends failed: SystemExit: 5."),
     "no space": (lambda: spaces.get("things:NUMBER"), "must be a Space, or a class or function"),
     "a network": (lambda: spaces.get("things:build"), "missing a required argument: 'g'"),
     "another kind": (lambda: spaces.get("things:Constant"), "makes one, got a Constant"),

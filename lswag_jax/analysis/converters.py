@@ -290,7 +290,7 @@ def _from_naslib(space: Space) -> Callable[[str], Any]:
 def _json(path: pathlib.Path) -> Any:
     try:
         return json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
 
 

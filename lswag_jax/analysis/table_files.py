@@ -107,7 +107,9 @@ def _load(path: str | os.PathLike, types: dict[str, str]) -> Any:
         if suffix == ".parquet":
             return parquet.read_table(path)
         return csv.read_csv(path, convert_options=csv.ConvertOptions(column_types=types))
-    except ValueError as error:  # Arrow's own do not name the file
+    except (ValueError, OSError) as error:  # Arrow's own do not name the file
+        if isinstance(error, OSError) and error.errno:
+            raise
         why = one_line(error, 120)  # which may quote what is no text
         raise ValueError(f"{path} cannot be read as a table: {why}") from None
 

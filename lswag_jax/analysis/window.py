@@ -211,7 +211,7 @@ def load(path: str | os.PathLike, rule: BinRule = "zero_based") -> Window | None
     """
     try:
         content = json.loads(pathlib.Path(path).read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a readable JSON file of a window: {error}.") from None
     if not isinstance(content, Mapping) or "window" not in content:
         raise ValueError(f"{path} holds no window: it must be an object with the key 'window'.")

@@ -1,7 +1,6 @@
 """What the binaries share: flags, the config that they name, and errors as one sentence."""
 
 import pathlib
-import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
@@ -9,11 +8,11 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from lswag_jax import own
-from lswag_jax.cli import configs, loading, progress
+from lswag_jax.cli import configs, progress
 from lswag_jax.files import one_line
 
 USER_ERRORS = (ValueError, OSError, ImportError, MemoryError)
+BAD_FLAGS = (flags.Error, UnicodeDecodeError)  # the latter of a --flagfile that is no text
 JOB = ("coordinator", "num_processes", "process_id")  # flags that describe a job of processes
 
 
@@ -36,13 +35,11 @@ def run(
         shared: its work can be shared by workers and processes: it has the flags for that, and
             `main` takes the shard too.
     """
-    config = config_flags.DEFINE_config_file(
-        "config",
-        None,
-        f"Config file, such as --config={example} or its small variant {example}:runlocal, or the "
-        "name of one that comes with the package.",
-    )
-    flags.FLAGS["config"].parser = _ConfigParser("config")
+    parser = _ConfigParser(name, example)
+    try:
+        config = _define_config(parser)
+    except BAD_FLAGS as error:  # of --flagfile, which defining a config reads
+        fail(error)
     flags.DEFINE_string("workdir", f"results/{name}", "Folder of the results; a run resumes there.")
     flags.DEFINE_bool("compile_cache", True, "Keep compiled programs in ~/.cache/lswag_jax.")
     keys = ["config", "workdir", "compile_cache"]
@@ -55,7 +52,7 @@ def run(
         _prepare(flags.FLAGS.compile_cache)
         shard = (_shard(flags.FLAGS.shard),) if shared else ()
         _check_workdir(flags.FLAGS.workdir)
-        main(_loaded(config, name, example), flags.FLAGS.workdir, *shard)
+        main(_loaded(config, parser), flags.FLAGS.workdir, *shard)
 
     known = {key: flags.FLAGS[key] for key in keys}
     described = {key: f"{flag.help} (default: {flag.default})" for key, flag in known.items()}
@@ -95,15 +92,30 @@ def start(
         fail(error)
 
 
-class _ConfigParser(config_flags.config_flags.ConfigFileFlagParser):
-    """Loads configs by the names of those that come with the package, too."""
+class _ConfigParser(flags.ArgumentParser):
+    """Loads the config of a binary; a mistake in it ends the program.
 
-    def parse(self, path: str) -> Any:
-        """The config of a file or a name; ends the program where there is none."""
+    Args:
+        binary: without `lswag-`.
+        example: a config that it takes.
+    """
+
+    def __init__(self, binary: str, example: str) -> None:
+        self.binary, self.example = binary, example
+        self.told: list[str] = []  # to be logged when the flags are parsed
+
+    def parse(self, argument: str) -> ConfigDict:
+        """The config of a file or a name, locked, before its keys are overridden."""
+        argv = flags.FLAGS.read_flags_from_files(sys.argv[1:], force_gnu=False)
         try:
-            return super().parse(configs.find(path))
-        except configs.Unknown as error:
+            told = self.told.append
+            return configs.load(argument, self.binary, self.example, argv, told).lock()
+        except USER_ERRORS as error:
             fail(error)
+
+    def flag_type(self) -> str:
+        """What absl calls it."""
+        return "config object"
 
 
 def _check_workdir(workdir: str) -> None:
@@ -118,64 +130,34 @@ def _check_workdir(workdir: str) -> None:
             raise ValueError(f"--workdir {workdir}: {place} is a file, not a folder.")
 
 
-def _loaded(config: flags.FlagHolder, name: str, example: str) -> ConfigDict:
+def _loaded(config: flags.FlagHolder, parser: _ConfigParser) -> ConfigDict:
     """The config of the command line.
 
     Raises:
-        ValueError: none was given, its file cannot be loaded, or it is another binary's.
+        ValueError: none was given, or it has a key or value that is not allowed.
     """
-    from lswag_jax.options import check
-    from lswag_jax.scoring import ScoreOptions
-
     if not flags.FLAGS["config"].present:
-        raise ValueError(f"give a config, for example --config={example}.")
-    path = config_flags.get_config_filename(flags.FLAGS["config"])
-    if not path.partition(":")[0].strip():
-        raise ValueError(f"--config is empty: give one, for example --config={example}.")
-    try:
-        if hasattr(config.value, "to_dict"):
-            config.value.to_dict()
-    except OSError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        # Which begins with what failed before, and names the file again.
-        reason = re.sub(r"^.*\[Errno \d+\] ([^:]+): .*", r"\1", reason)
-        raise ValueError(f"config {path} cannot be loaded: {reason}.") from None
-    if not isinstance(config.value, ConfigDict):
-        kind = type(config.value).__name__
-        raise ValueError(f"get_config of {path} must return a ConfigDict, got {kind}.")
-    if "seed" in config.value:
-        check(ScoreOptions, {"seed": config.value.seed})
-    for section in ("score", "profile"):  # also where another binary would read it
-        if section in config.value:
-            loading.check_number(f"{section}.num", config.value[section].num)
-    if name not in config.value:
-        raise ValueError(f"{path} is no config of lswag-{name}: give one such as {example}.")
-    _set_own_space(config.value, config_flags.get_override_values(flags.FLAGS["config"]))
+        raise ValueError(f"give a config, for example --config={parser.example}.")
+    for text in parser.told:
+        logging.warning("%s", text)
+    configs.complete(config.value, parser.binary)  # overrides may have replaced sections
     return config.value
 
 
-def _set_own_space(config: ConfigDict, given: Mapping[str, Any]) -> None:
-    """Gives a user's space that the command line names its own arguments, not the config's."""
-    from lswag_jax.cli.default_config import space_config
-
-    name = given.get("space.name", "")
-    if own.is_named(name):
-        keys = {key.removeprefix("space."): value for key, value in given.items()}
-        arguments = {key: keys[key] for key in config.space if key in keys and key != "name"}
-        config.space = space_config(name, **arguments)
-
-
 def _parse(argv: list[str]) -> list[str]:
-    """Parses the command line; a mistake in it ends the program with exit code 2."""
-    try:
-        rest = flags.FLAGS(argv)
-    except flags.Error as error:
-        fail(error)
-    except Exception as error:  # loading a config runs the user's code
-        fail(f"the config cannot be read or overridden: {_sentence(error)}")
+    """Parses the command line, which has flags alone."""
+    rest = parsed(argv)
     if len(rest) > 1:
         fail(f"unknown argument {rest[1]!r}, flags begin with --.")
     return rest
+
+
+def parsed(argv: list[str]) -> list[str]:
+    """What is left of a command line; a mistake in its flags ends the program with exit code 2."""
+    try:
+        return flags.FLAGS(argv)
+    except BAD_FLAGS as error:
+        fail(error)
 
 
 def fail(error: Any) -> NoReturn:
@@ -185,17 +167,24 @@ def fail(error: Any) -> NoReturn:
 
 
 def _sentence(error: Any) -> str:
-    """What an error says, without a traceback that absl put into it: a config file's own error."""
-    if isinstance(error, AttributeError | KeyError) and error.args:
-        while isinstance(error, Exception) and error.args:  # ml_collections wraps one in another
-            (error, *_) = error.args
-        return " ".join(str(error).split("\n"))
+    """What an error says, in one line."""
     if isinstance(error, OSError) and error.strerror:
         error = f"{error.filename or 'the disk'}: {error.strerror}."
-    first, *rest = str(error).strip().split("\n")
-    if any(line.startswith("Traceback") for line in rest):
-        return one_line(re.sub(r"^[\w.]+: ", "", rest[-1]))
+    first = str(error).strip().partition("\n")[0]
     return one_line(first, 1000) or type(error).__name__
+
+
+def _define_config(parser: _ConfigParser) -> flags.FlagHolder:
+    """Defines the flag of a binary's config."""
+    example = parser.example
+    config = config_flags.DEFINE_config_file(
+        "config",
+        None,
+        f"Config file, such as --config={example} or its small variant {example}:runlocal, or the "
+        "name of one that comes with the package.",
+    )
+    flags.FLAGS["config"].parser = parser
+    return config
 
 
 def _define_sharing() -> list[str]:

@@ -33,18 +33,19 @@ def main(config: ConfigDict, workdir: str) -> None:
     table = _table(options, space)
     seconds = {"tables": time.perf_counter() - start}
     start = time.perf_counter()
-    rows = correlation_report.report(
-        table,
-        options.metric,
-        loading.split(options.datasets),
-        loading.split(options.proxies),
-        params=options.params,
-        reference=options.reference,
-        nan_policy=options.nan_policy,
-        n=options.resamples,
-        level=options.level,
-        seed=config.seed,
-    )
+    with loading.in_section("correlate", options):
+        rows = correlation_report.report(
+            table,
+            options.metric,
+            loading.split(options.datasets),
+            loading.split(options.proxies),
+            params=options.params,
+            reference=options.reference,
+            nan_policy=options.nan_policy,
+            n=options.resamples,
+            level=options.level,
+            seed=config.seed,
+        )
     seconds["correlation"] = time.perf_counter() - start
     figures = _figures(table, rows, options)
     folder = pathlib.Path(workdir)
@@ -99,8 +100,7 @@ def _scores(options: ConfigDict, space, truth) -> list:
             found.append(loading.load_truth(name, space))
             continue
         file = loading.scores_file(name)
-        everywhere = loading.split(options.datasets)
-        everywhere = everywhere or (truth.datasets if truth else (pathlib.Path(name).stem,))
+        everywhere = truth.datasets if truth else (pathlib.Path(name).stem,)
         for each in (dataset,) if dataset else everywhere:
             found.append(table_converters.scores(file, space, each))
     return found

@@ -1,7 +1,7 @@
 """The keys that every binary's config has, with their defaults.
 
 A config file (see `configs/`) changes some of them; the command line overrides single ones, as in
-`--config.data.batch_size=32`. Unknown keys are refused.
+`--config.data.batch_size=32`. Unknown keys are refused, and what a file lacks is as here.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """The keys that the config of `lswag-train` has, with their defaults.
 
 A config file (`configs/train_*.py`) changes some of them; the command line overrides single ones,
-as in `--config.train.epochs=5`. Unknown keys are refused.
+as in `--config.train.epochs=5`. Unknown keys are refused, and what a file lacks is as here.
 """
 
 import dataclasses

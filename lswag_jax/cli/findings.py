@@ -84,7 +84,7 @@ def _add_selection(found: Report, folder: pathlib.Path) -> None:
         chosen, benchmark = selection["fitness"]["proxies"], selection["benchmark"]
         of = f"{benchmark['metric']} on {benchmark['dataset']}"
         found.facts.append(f"LIBRA chose {', '.join(chosen)} by {of}")
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError(f"{path} is not a selection that lswag-libra wrote.") from None
     names = {"report.csv": "What the choice is worth", "candidates.csv": "Candidates of LIBRA"}
     for name, title in names.items():

@@ -70,11 +70,11 @@ def _options(config: ConfigDict) -> Any:
     """LIBRA's options; numbers in texts are numbers."""
     from lswag_jax.analysis.libra import LibraOptions
 
-    loading.check_number("libra.seeds", config.libra.seeds)
     options = loading.plain(config.libra.options)
     if options["n_bins"].isdecimal():
         options["n_bins"] = int(options["n_bins"])
-    return LibraOptions(**options)
+    with loading.in_section("libra.options", options):
+        return LibraOptions(**options)
 
 
 def _report(evaluations: dict[str, Any]) -> list[dict[str, Any]]:

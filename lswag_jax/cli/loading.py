@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import math
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import logging
@@ -14,14 +14,6 @@ from lswag_jax.cli import progress
 
 if TYPE_CHECKING:
     from lswag_jax.scoring.rows import Row
-
-
-def check_number(key: str, value: int) -> None:
-    """Raises ValueError for a number of networks or repetitions that nothing can have."""
-    from lswag_jax.options import MOST
-
-    if not 1 <= value <= MOST:
-        raise ValueError(f"{key} must be from 1 to {MOST}, got {value}.")
 
 
 def load_space(config: ConfigDict) -> Any:
@@ -51,9 +43,10 @@ def load_proxies(config: ConfigDict, more: Sequence[str] = ()) -> tuple:
     configured = {}
     for name in dict.fromkeys((*names, *config.options)):
         options = dict(config.options.get(name, {}))
-        if name == "lswag":
-            options["window"] = window.parse(config.window, options["bins"])
         configured[name] = proxies.get(name, **options)
+        if name == "lswag":
+            picked = window.parse(config.window, options["bins"])
+            configured[name] = proxies.get(name, window=picked, **options)
     return proxies.resolve([configured[name] for name in names])
 
 
@@ -77,19 +70,20 @@ def load_data(config: ConfigDict, space: Any) -> Any:
     from lswag_jax.data import load_batch
 
     data = config.data
-    batch = load_batch(
-        data.source,
-        data.batch_size,
-        split=data.split,
-        seed=config.seed,
-        balanced=data.balanced,
-        image_size=space.image_size,
-        channels=space.channels,
-        normalize=data.normalize,
-        label_key=data.label_key,
-        data_dir=data.data_dir or None,
-        download=data.download,
-    )
+    with in_section("data", data):
+        batch = load_batch(
+            data.source,
+            data.batch_size,
+            split=data.split,
+            seed=config.seed,
+            balanced=data.balanced,
+            image_size=space.image_size,
+            channels=space.channels,
+            normalize=data.normalize,
+            label_key=data.label_key,
+            data_dir=data.data_dir or None,
+            download=data.download,
+        )
     logging.info("data: %s", batch.source)
     return _for_task(batch, space.task, config)
 
@@ -131,15 +125,11 @@ def score_options(config: ConfigDict) -> Any:
     """
     from lswag_jax.scoring import ScoreOptions
 
-    if config.data.batch_size < 2:
-        raise ValueError(f"data.batch_size must be at least 2, got {config.data.batch_size}.")
-    if not 2 <= config.data.gradient_batch <= config.data.batch_size:
+    if config.data.gradient_batch > config.data.batch_size:
         raise ValueError(
-            "data.gradient_batch must be between 2 and data.batch_size "
-            f"{config.data.batch_size}, got {config.data.gradient_batch}."
+            f"data.gradient_batch must be at most data.batch_size {config.data.batch_size}, got "
+            f"{config.data.gradient_batch}."
         )
-    if config.score.chunk < 0:
-        raise ValueError(f"score.chunk must be at least 0, got {config.score.chunk}.")
     return load_options(
         ScoreOptions,
         config,
@@ -162,7 +152,7 @@ def check_options(cls: type, section: ConfigDict, name: str, leave: Sequence[str
     from lswag_jax.options import check
 
     names = {field.name for field in dataclasses.fields(cls)} - set(leave)
-    with in_section(name):
+    with in_section(name, section):
         check(cls, {key: value for key, value in section.items() if key in names})
 
 
@@ -178,17 +168,19 @@ def load_options(cls: type, config: ConfigDict, section: str, **more: Any) -> An
     Raises:
         ValueError: a value that is not allowed.
     """
-    with in_section(section):
+    with in_section(section, config[section]):
         return cls.of(config[section], **more)
 
 
 @contextlib.contextmanager
-def in_section(section: str) -> Iterator[None]:
+def in_section(name: str, keys: Container[str]) -> Iterator[None]:
     """Lets a message that begins with a key of a section name it in full."""
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"{section}.{error}") from None
+        if str(error).partition(" ")[0] not in keys:
+            raise
+        raise ValueError(f"{name}.{error}") from None
 
 
 def identity(config: ConfigDict, space: Any, proxies: Sequence[Any], **more: Any) -> dict[str, Any]:

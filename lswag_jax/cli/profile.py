@@ -35,9 +35,11 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
         raise ValueError(f"profile.picker must be one of {tuple(pickers)}, got {picker!r}.")
     pickers[picker]([0.0, 1.0])  # a bad tau is told before the work
     options = config.options.lswag
-    proxy = layer_profile.LayerProfile(
-        config.profile.statistic, options.grad_abs, options.ddof, options.bins
-    )
+    within = loading.in_section
+    with within("profile", config.profile), within("options.lswag", options):
+        proxy = layer_profile.LayerProfile(
+            config.profile.statistic, options.grad_abs, options.ddof, options.bins
+        )
     genotypes = layer_profile.random_genotypes(space, config.profile.num, config.seed)
     start = time.perf_counter()
     batch = loading.load_data(config, space)

@@ -12,13 +12,14 @@ of the folder of lswag-correlate or lswag-libra summary and page, with the plots
 import datetime
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags, logging
 
 from lswag_jax.cli import common, findings, loading, pictures, progress, trust
 from lswag_jax.cli.findings import Report
+from lswag_jax.options import check_value
 
 if TYPE_CHECKING:
     from lswag_jax.analysis.page import Table
@@ -126,6 +127,7 @@ def _scores(
     from lswag_jax.training.supernet import InheritedAccuracy
 
     run = read_run(folder)
+    _check(run.rows)
     named = (type(proxy_registry.get(name)) for name in loading.split(own))
     others = {cls.name: cls for cls in (InheritedAccuracy, LayerProfile, *named)}
     proxies = read_proxies(run.config, others)
@@ -153,6 +155,14 @@ def _scores(
     trusted, diagnosis = trust.diagnose(table, again, target)
     lines = _top(result, fitness) + trusted + trust.predictions(result, accuracies, target)
     return Report(run.config, facts, figures, [ranking, diagnosis], lines)
+
+
+def _check(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raises ValueError for a row whose costs are no numbers, as of an archive that was edited."""
+    for row in rows:
+        for key in ("params", "macs", "seconds"):
+            if key in row:
+                check_value(float, key, row[key], f"row {row['id']!r}")
 
 
 def _fitness(config: dict[str, Any], by: str) -> Any:
@@ -301,10 +311,7 @@ def run() -> None:
 def _parse(argv: list[str]) -> list[str]:
     """The command line, which must name one folder; a mistake ends the program with code 2."""
     argv = [arg for arg in argv if arg != "--nocompile_cache"]  # for scripts that call all binaries
-    try:
-        rest = flags.FLAGS(argv)
-    except flags.Error as error:
-        common.fail(error)
+    rest = common.parsed(argv)
     if len(rest) != 2:
         common.fail("give the folder of one run, for example lswag-report results/quickstart.")
     return rest

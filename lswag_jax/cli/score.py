@@ -146,11 +146,11 @@ def _items(path: pathlib.Path) -> list:
     try:
         whole = json.loads(text)
         return whole if isinstance(whole, list) else [whole]
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         pass
     try:
         return [json.loads(line) for line in text.splitlines() if line.strip()]
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} holds neither JSON nor JSON lines ({error}).") from None
 
 

@@ -93,8 +93,19 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
         _look_up(result, accuracies, space, config.search.truth, folder)
     if len(result.table) < expected and config.search.strategy == "evolution":
         logging.warning("%d networks, not %d: no more were found", len(result.table), expected)
+        _set_total(folder, len(result.table))
     progress.log_seconds(seconds | {"plots": time.perf_counter() - start})
     logging.info("results in %s", folder.resolve())
+
+
+def _set_total(folder: pathlib.Path, total: int) -> None:
+    """Records how many networks a search has at its end, for reports."""
+    from lswag_jax.files import write_atomically
+    from lswag_jax.runs.compare import CONFIG, read_config
+
+    config = read_config(folder)
+    config["free"]["total"] = total
+    write_atomically(folder / CONFIG, json.dumps(config, indent=2) + "\n")
 
 
 def _log_best(result: Any, fitness: Any) -> None:
@@ -128,7 +139,7 @@ def _fitness(config: ConfigDict) -> Any:
             "search.objectives must be empty for pruning, which has search.fitness, got "
             f"{search.objectives!r}."
         )
-    with loading.in_section("search"):
+    with loading.in_section("search", search):
         return Objectives.parse(search.objectives)
 
 

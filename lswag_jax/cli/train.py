@@ -62,14 +62,10 @@ def load_options(config: ConfigDict):
     from lswag_jax.training.runner import TrainOptions
     from lswag_jax.training.step import StepOptions
 
-    return loading.load_options(
-        TrainOptions,
-        config,
-        "train",
-        optimizer=loading.load_options(OptimizerOptions, config, "optimizer"),
-        augment=loading.load_options(AugmentOptions, config, "augment"),
-        step=loading.load_options(StepOptions, config, "step"),
-    )
+    classes = {"optimizer": OptimizerOptions, "augment": AugmentOptions, "step": StepOptions}
+    parts = {key: loading.load_options(cls, config, key) for key, cls in classes.items()}
+    with loading.in_section("step", config.step):  # whose parts must divide a batch
+        return loading.load_options(TrainOptions, config, "train", **parts)
 
 
 def load_genotype(config: ConfigDict, space):

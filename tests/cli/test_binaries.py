@@ -112,7 +112,7 @@ def mistakes(tmp_path):
         "unknown key": ((config, "--config.sead=1"), "sead"),
         "key with a hint": (
             (config, "--config.search.nums=1"),
-            'overridden: \'nums\' Did you mean "num" instead of "nums"?',
+            "there is no --config.search.nums: search has num, ",
         ),
         "unknown variant": (
             ("--config=configs/vitbench.py:cifar",),
@@ -126,7 +126,7 @@ def mistakes(tmp_path):
             ("--config=configs/train_svhn.py:runlocal",),
             "train_svhn.py:runlocal is no config of lswag-score: give one such as configs/quick",
         ),
-        "negative chunk": ((config, "--config.score.chunk=-1"), "score.chunk must be at least 0"),
+        "negative chunk": ((config, "--config.score.chunk=-1"), "score.chunk must be an int"),
         "precision": ((config, "--config.score.precision=foo"), "must be one of ('default', 'high"),
         "genotypes that are no text": (
             (config, "--config.score.genotypes=benchmarks/scores/nb101.csv.gz"),

@@ -161,6 +161,8 @@ def test_the_binary(rng, tmp_path):
     assert refused.stderr.strip().splitlines()[-1].startswith("error: the table has no 'top1'")
     assert "Traceback" not in refused.stderr
     assert not (tmp_path / "out").exists()
+    refused = run("correlate", *command, "--config.correlate.datasets=nope", check=False)
+    assert "the table has no data set 'nope', it has scores." in refused.stderr
     result = run("correlate", *command)
     assert float(rows_of(tmp_path / "out")["scores", "macs"]["rho"]) > 0.9
     assert "weighted tau" in result.stderr

@@ -106,7 +106,7 @@ def mistakes():
         "one architecture": ({"num": 1}, {}, "at least 2 architectures, got 1"),
         "bad option": ({}, {"options": {"bins": "wide"}}, "bins must be one of"),
         "bad bins": ({}, {"options": {"n_bins": "many"}}, "n_bins must be one of"),
-        "no seeds": ({}, {"seeds": 0}, "libra.seeds must be from 1 to"),
+        "no seeds": ({}, {"seeds": 0}, "seeds of evaluate must be an integer from 1 to"),
     }
 
 

@@ -109,6 +109,15 @@ def test_a_ranking_without_a_usable_score(binary, config, tmp_path):
     assert not (tmp_path / "best.json").exists()
 
 
+def test_report_of_a_space_that_ran_out(config, tmp_path):
+    """A search that found no more networks has ended: none is to come."""
+    space = ("--config.space.depths=(1,2)", "--config.space.embed_dims=(12,)")
+    space += ("--config.space.head_counts=(1,)", "--config.search.epochs=2")
+    told = run("search", config, *space, f"--workdir={tmp_path}")
+    assert "6 networks, not 12: no more were found" in told.stderr
+    assert "- 6 of 6 networks of autoformer_tiny\n" in run("report", str(tmp_path)).stdout
+
+
 def test_report_of_an_unfinished_run(config, tmp_path):
     """Ranked as the run would; the archive and its config stay as they are."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"

@@ -1,5 +1,7 @@
 """A mistake at the keyboard is one sentence and exit code 2, whichever binary it is made with."""
 
+import gzip
+
 import pytest
 
 from tests.helpers.binaries import run
@@ -22,10 +24,14 @@ CASES = {
     "config is None": ("train", ("--config={}/none.py",), "return a ConfigDict, got NoneType"),
     "config raises": ("score", ("--config={}/raises.py",), "oh"),
     "config is no Python": ("score", ("--config={}/syntax.py",), "invalid syntax"),
-    "no get_config": ("score", ("--config={}/empty.py",), "no attribute 'get_config'"),
+    "no get_config": ("score", ("--config={}/empty.py",), "has no function get_config"),
     "empty config": ("search", ("--config=",), "--config is empty"),
-    "config is a folder": ("score", ("--config={}",), "cannot be loaded: Is a directory"),
-    "empty batch": ("score", (*SMALL, "--config.data.batch_size=0"), "batch_size must be at least"),
+    "config is a folder": ("score", ("--config={}",), "cannot be loaded: "),
+    "empty batch": (
+        "score",
+        (*SMALL, "--config.data.batch_size=0"),
+        "data.batch_size must be an int",
+    ),
     "batch": ("train", (*TRAIN, "--config.train.batch_size=0"), "train.batch_size must be an int"),
     "long seed": ("score", (*SMALL, f"--config.seed={LONG}"), "seed must be an integer from 0"),
     "seed": ("libra", (*LIBRA, "--config.seed=-1"), "seed must be an integer from 0"),
@@ -79,6 +85,14 @@ CASES = {
         (*CORRELATE, "--config.correlate.truth={}/binary.csv"),
         "binary.csv cannot be read as a table",
     ),
+    "cut table": (
+        "correlate",
+        (*CORRELATE, "--config.correlate.truth={}/cut.csv.gz"),
+        "cut.csv.gz cannot be read as a table: ",
+    ),
+    "deep truth": ("libra", (*LIBRA, "--config.libra.truth=nbsz_json:{}/deep.json"), "is not JSON"),
+    "deep window": ("score", (*SMALL, "--config.window={}/deep.json"), "is not a readable JSON"),
+    "deep genotypes": ("score", (*SMALL, "--config.score.genotypes={}/deep.json"), "holds neither"),
     "no table": ("libra", (*LIBRA, "--config.libra.truth=no.csv"), "there is no table no.csv"),
     "no column": (
         "search",
@@ -104,7 +118,7 @@ CASES = {
     "a number": (
         "score",
         (*SMALL, f"--config.score.num={LONG}"),
-        "score.num must be from 1 to 1000",
+        "score.num must be an integer from 1 to 1000",
     ),
     "a size": (
         "score",
@@ -121,11 +135,45 @@ CASES = {
         (*LIBRA, f"--config.libra.options.n_bins={LONG}"),
         "n_bins must be a string or",
     ),
-    "networks": ("profile", (*SMALL, f"--config.profile.num={LONG}"), "profile.num must be from 1"),
-    "another's networks": ("search", (*SEARCH, "--config.score.num=-3"), "score.num must be from"),
-    "tau": ("profile", (*SMALL, "--config.profile.tau=-1"), "tau of pick must be a number of at"),
+    "networks": ("profile", (*SMALL, f"--config.profile.num={LONG}"), "profile.num must be an int"),
+    "another's networks": (
+        "search",
+        (*SEARCH, "--config.score.num=-3"),
+        "score.num must be an int",
+    ),
+    "parts of a batch": (
+        "train",
+        (*TRAIN, "--config.step.accumulate=7"),
+        "step.accumulate must divide batch_size 32, got 7",
+    ),
+    "held out": ("train", (*TRAIN, "--config.data.hold_out=nan"), "data.hold_out must be a number"),
+    "rule of bins": (
+        "score",
+        (*SMALL, "--config.options.lswag.bins=x"),
+        "bins of lswag must be one of",
+    ),
+    "profile's bins": (
+        "profile",
+        (*SMALL, "--config.options.lswag.bins=x"),
+        "options.lswag.bins of layer_profile must be one of",
+    ),
+    "resamples": (
+        "correlate",
+        (*CORRELATE, "--config.correlate.resamples=-1"),
+        "correlate.resamples must be an integer from 0",
+    ),
+    "own objective": (
+        "search",
+        (*SMALL, "--config.search.objectives=params,fractions:Fraction"),
+        "error: fractions:Fraction must be a Proxy",
+    ),
+    "no flagfile": ("score", ("--flagfile=/nope",), "'/nope'"),
+    "a space that ends": ("score", (*SMALL, "--config.space.name=sys:exit"), "SystemExit"),
+    "another's key": ("train", (*TRAIN, "--config.score.num=3"), "there is no --config.score.num"),
+    "tau": ("profile", (*SMALL, "--config.profile.tau=-1"), "profile.tau must be a number of"),
     "a table cut off": ("report", ("{}/correlated",), "correlation.csv cannot be read as a table"),
     "not for this": ("report", ("{}/correlated", "--by=swap"), "--by, --proxies, --again and --tr"),
+    "rows without a number": ("report", ("{}/null",), "params of row 'a' must be a number, got N"),
     "rows without a column": ("report", ("{}/run",), "row 'a' of scores lacks params, macs"),
 }
 
@@ -142,18 +190,21 @@ def folder(tmp_path):
         "empty.py": "",
         "columns.csv": "a,b\n1,2\n",
         "numbers.json": "[3, null]",
+        "deep.json": "[" * 100_000 + "]" * 100_000,
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04" + bytes(50))
     (tmp_path / "binary.csv").write_bytes(bytes(range(256)) * 20)
     (tmp_path / "link").symlink_to(tmp_path / "nothing" / "there")
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "archive.jsonl").write_text('{"id": "a"}\n')
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"a,b\n1,2\n")[:-9])
+    config = '{"space": {"name": "x"}, "proxies": {"swap": {"name": "swap"}}}'
+    for name, row in (("run", '{"id": "a"}'), ("null", '{"id": "a", "params": null}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "archive.jsonl").write_text(f"{row}\n")
+        (tmp_path / name / "config.json").write_text(config)
     (tmp_path / "correlated").mkdir()
     (tmp_path / "correlated" / "correlation.csv").write_text("dataset,proxy,rho\na,b")
-    config = '{"space": {"name": "x"}, "proxies": {"swap": {"name": "swap"}}}'
-    (tmp_path / "run" / "config.json").write_text(config)
     return tmp_path
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from lswag_jax.analysis import correlation
 from lswag_jax.analysis.libra.choice import LibraOptions
 from lswag_jax.analysis.libra.selection import Selection, checked, choose_from
+from lswag_jax.options import Number, typed
 
 
 class Evaluation(NamedTuple):
@@ -27,12 +28,13 @@ class Evaluation(NamedTuple):
     split_proxies: tuple[tuple[str, ...], ...]
 
 
+@typed
 def evaluate(
     scores: Mapping[str, np.ndarray],
     accuracy: np.ndarray,
     params: np.ndarray,
     options: LibraOptions | None = None,
-    seeds: int = 5,
+    seeds: Number = 5,
 ) -> Evaluation:
     """Chooses on all architectures, and on random halves to be tested on the other halves.
 
