@@ -134,7 +134,7 @@ def _stored(layer: tape.Layer, call: tape.Call, name: str) -> tuple:
     Only a slice of a stack is taken anew for each use. It is the layer's own, as its weight is.
     """
     of_layer = layer.params.get(name)
-    same = call.index is not None and of_layer is not None
+    same = bool(call.index) and of_layer is not None
     return name, id(of_layer if same else call.params[name])
 
 

@@ -113,7 +113,7 @@ def _gradients(probe: Probe, network: tape.Network, images: Array) -> tuple[Arra
     labels = jnp.zeros(len(images), int)
     recorded = tape.record(network, images, labels, loss=_outputs)
     responses = [
-        probe.if_present(i, lambda layer=layer: [_response(call) for call in layer.calls])
+        probe.if_present(i, lambda layer=layer: _responses(layer))
         for i, layer in enumerate(recorded.layers)
     ]
 
@@ -151,13 +151,19 @@ def _products(response: Array, cotangent: Array) -> Array:
     return (response * cotangent).reshape(len(response), -1).sum(1)
 
 
-def _response(call: tape.Call) -> Array:
-    """Derivative of a layer's output with respect to the chosen element of its weight."""
+def _responses(layer: tape.Layer) -> list[Array]:
+    """Derivatives of each use's output with respect to the chosen element of a layer's weight."""
+    middle = layer.calls[0].middle()
+    return [_response(call, middle) for call in layer.calls]
+
+
+def _response(call: tape.Call, middle: int) -> Array:
+    """Derivative of a use's output with respect to an element of the flat weight."""
     kernel = call.params["kernel"]
 
     def output(kernel: Array) -> Array:
         return call.run(call.params | {"kernel": kernel}, call.inputs)
 
-    place = np.unravel_index(call.middle(), kernel.shape)
+    place = np.unravel_index(middle, kernel.shape)
     direction = jnp.zeros_like(kernel).at[place].set(1)
     return jax.jvp(forward(output), (kernel,), (direction,))[1]

@@ -367,6 +367,7 @@ class Ending(nn.Module):
         return nn.softmax(x) if self.kind == "softmax" else x
 
 
+@pytest.mark.filterwarnings("ignore:the model's outputs are probabilities")
 @pytest.mark.parametrize(
     ("kind", "undefined"),
     [("active", ()), ("norm", ("jacov", "epe_nas", "gradsign")), ("softmax", ("jacov", "epe_nas"))],
