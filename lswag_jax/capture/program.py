@@ -22,7 +22,7 @@ Array = jax.Array
 MARK = "lswag_jax_mark"  # of norms and the end of what is scored
 PRODUCTS = ("dot_general", "conv_general_dilated")
 _LOOPS = ("scan", "while", "cond")
-_MOST = 4096  # equations that a scan without weights is unrolled to
+_MOST = 128  # turns of a scan without weights that is unrolled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -279,14 +279,12 @@ def _hides_activation(eqn: core.JaxprEqn, operands: list[tuple]) -> bool:
 
 
 def _is_unrolled(eqn: core.JaxprEqn, operands: list[tuple]) -> bool:
-    """Whether a scan holds weights, or an activation in not too many equations."""
+    """Whether a scan holds weights, or an activation in not too many turns."""
     if _holds_weights(eqn, operands):
         return True
-    return any(
-        _has_activation(flat)
-        and (_is_map(eqn, operands) or eqn.params["length"] * len(flat.jaxpr.eqns) <= _MOST)
-        for flat in _insides(eqn, [kind for _, kind in operands])
-    )
+    is_short = _is_map(eqn, operands) or eqn.params["length"] <= _MOST
+    inside = _insides(eqn, [kind for _, kind in operands]) if is_short else ()
+    return any(map(_has_activation, inside))
 
 
 def _is_map(eqn: core.JaxprEqn, operands: list[tuple]) -> bool:
