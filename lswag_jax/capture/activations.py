@@ -3,7 +3,7 @@
 Chains of elementwise operations on one array are run on a grid of numbers, in NumPy, and the curve
 that comes out is looked at: a ReLU is one however it is written. What bends a value into [0, 1] is
 a gate, what limits it at a bound of its own a softcap, and neither is an activation; nor is a step
-on the way to one, such as the tanh inside of GELU.
+on the way to one, such as the tanh inside of GELU, or to a gate or a limiter.
 """
 
 import dataclasses
@@ -155,7 +155,17 @@ def is_gate(y: np.ndarray) -> bool:
     return bool(inside and abs(y[-1] - y[0]) > 0.5)
 
 
-@dataclasses.dataclass
+def _is_limiter(y: np.ndarray) -> bool:
+    """Whether a curve only grows or only falls, and levels off at both ends, as a clip does."""
+    if not np.isfinite(y).all():
+        return False
+    slopes = np.diff(y) / np.diff(_GRID) * np.sign(y[-1] - y[0])
+    size = np.abs(slopes).max()
+    levels_off = all(a[0] <= 0.9 * a[1] + 1e-6 * size for a in (slopes, slopes[::-1]))
+    return bool(size > 0 and levels_off and (slopes >= -1e-6 * size).all())
+
+
+@dataclasses.dataclass(eq=False)
 class _Step:
     """An elementwise output: its curve over the array that its chain starts from."""
 
@@ -164,7 +174,7 @@ class _Step:
     y: np.ndarray
     parents: list
     name: str  # of the primitive
-    shifted: np.ndarray | None = None  # the curve over the last x + c that it passed, if any
+    shifted: np.ndarray | None = None  # the curve over an x + c that it passed, if any
     children: list = dataclasses.field(default_factory=list)
     escapes: bool = False  # something outside of the chain reads it
 
@@ -235,8 +245,7 @@ def _chains(jaxpr: core.Jaxpr, kind: Callable[[Any], str], numbers: dict) -> lis
             for parent in parents:
                 parent.escapes = True
             continue
-        last = y if shifted is None else shifted
-        if _line(_GRID, last) and not _line(_GRID, last, through_zero=True):
+        if _is_sum(eqn, others, y if shifted is None else shifted, shifted is None):
             shifted = _GRID  # x + c: what follows is looked at as a curve of it, too
         step = _Step(index, roots.pop(), y, parents, eqn.primitive.name, shifted)
         steps[eqn.outvars[0]] = step
@@ -246,6 +255,13 @@ def _chains(jaxpr: core.Jaxpr, kind: Callable[[Any], str], numbers: dict) -> lis
         if not isinstance(var, core.Literal) and var in steps:
             steps[var].escapes = True
     return list(steps.values())
+
+
+def _is_sum(eqn: core.JaxprEqn, others: Mapping, last: np.ndarray, is_first: bool) -> bool:
+    """Whether an equation gives x + c: of any x where it is the first, then of a line."""
+    has_number = eqn.primitive.name in ("add", "sub") and any(map(np.any, others.values()))
+    is_moved_line = _line(_GRID, last) and not _line(_GRID, last, through_zero=True)
+    return is_moved_line or (is_first and has_number)
 
 
 def _other(eqn: core.JaxprEqn, var: Any, kind: str, numbers: Mapping) -> np.ndarray | None:
@@ -265,9 +281,12 @@ def _is_candidate(step: _Step) -> bool:
 
 
 def _is_moment(step: _Step) -> bool:
-    """Whether it is the square of an activation that is read itself, as a norm takes one."""
-    is_square = step.name in ("square", "integer_pow", "mul") and len(step.parents) == 1
-    return is_square and any(p.escapes and _is_bent(p) for p in step.parents)
+    """Whether it is the square of an activation that counts itself, as a norm takes one."""
+    if step.name not in ("square", "integer_pow", "mul") or not step.parents:
+        return False
+    lines = _lines(step.parents[0], back=True)
+    is_square = all(p in lines for p in step.parents)
+    return is_square and any(_is_bent(p) and _representative(p) is not None for p in lines)
 
 
 def _is_shifted_activation(step: _Step) -> bool:
@@ -291,19 +310,47 @@ def _representative(step: _Step) -> int | None:
 
     Of an activation times a number, as GELU is written, it is that of slope one where there is one.
     """
-    same, unseen = [step], [step]
-    while unseen:
-        for child in unseen.pop().children:
-            if _line(step.y, child.y) and not any(child is other for other in same):
-                same.append(child)
-                unseen.append(child)
+    same = _lines(step)
     if any(is_gate(other.y) or is_softcap(other.y) for other in same):
         return None
-    if not any(other.escapes for other in same):
+    is_step = len(np.unique(step.y)) <= 3 or _is_on_the_way(same)  # a sign alone only chooses
+    if is_step and not any(other.escapes for other in same):
         return None
     multiples = [other for other in same if _line(step.y, other.y, through_zero=True)]
     slopes = [abs(np.abs(other.y).max() / _GRID[-1] - 1) < 1e-3 for other in multiples]
     return multiples[slopes.index(True) if True in slopes else 0].index
+
+
+def _lines(step: _Step, *, back: bool = False) -> list[_Step]:
+    """A step and what is a line of it; with `back` what it is made of as one, too."""
+    found = [step]
+    for one in found:
+        near = [*one.children, *one.parents] if back else one.children
+        found += [s for s in dict.fromkeys(near) if s not in found and _line(step.y, s.y)]
+    return found
+
+
+def _is_on_the_way(same: Sequence[_Step]) -> bool:
+    """Whether whatever is made of these steps has a role of its own before it leaves the chain."""
+    seen, unseen = set(same), [child for step in same for child in step.children]
+    while unseen:
+        step = unseen.pop()
+        if step not in seen and not _has_role(step):
+            if step.escapes:
+                return False
+            unseen += step.children
+        seen.add(step)
+    return True
+
+
+def _has_role(step: _Step) -> bool:
+    """Whether it is an activation, up to a constant, or chooses, gates or limits."""
+    y = step.y
+    if y.dtype == bool:
+        return step.escapes
+    with np.errstate(invalid="ignore"):
+        is_one = _is_bent(step) or is_activation(y - y[len(_HALF)])
+    return is_one or is_gate(y) or is_softcap(y) or _is_limiter(y)
 
 
 def _line(x: np.ndarray, y: np.ndarray, through_zero: bool = False) -> bool:

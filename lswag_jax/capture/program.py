@@ -1,7 +1,8 @@
 """A traced network as one flat list of equations, without what does not reach its output.
 
-Calls are inlined, scans over weights unrolled, and branches with a known index taken. What a custom
-derivative is for stays whole, and so do marks.
+Calls are inlined, scans with weights or an activation unrolled, and branches with a known index
+taken. What a custom derivative is for stays whole, with its activations shown beside it, and so do
+marks.
 """
 
 import dataclasses
@@ -15,11 +16,13 @@ from jax.extend import core
 
 from lswag_jax import marks
 from lswag_jax.arrays import CUSTOM, JITS, REMATS, bind, bodies, evaluate, needed, shaped, vars_of
-from lswag_jax.capture.activations import is_activation_call
+from lswag_jax.capture.activations import find, is_activation_call
 
 Array = jax.Array
 MARK = "lswag_jax_mark"  # of norms and the end of what is scored
 PRODUCTS = ("dot_general", "conv_general_dilated")
+_LOOPS = ("scan", "while", "cond")
+_MOST = 128  # turns of a scan without weights that is unrolled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +56,7 @@ def flatten(function: Callable, params: Sequence[Array], *others: Any, dead: boo
         dead: whether what does not reach the output is kept.
 
     Raises:
-        ValueError: a layer runs inside of a loop or branch that depends on data.
+        ValueError: a layer runs inside of a loop or branch that depends on images.
     """
     closed = jax.make_jaxpr(function)(params, *others)
     inputs = len(jax.tree.leaves(others[-1]))
@@ -62,15 +65,32 @@ def flatten(function: Callable, params: Sequence[Array], *others: Any, dead: boo
         "params" if i < len(params) else "images" if i >= first_input else "constant"
         for i in range(len(closed.jaxpr.invars))
     ]
+    flat = _flat(closed, kinds, dead)
+    eqns = _parts_first(flat.jaxpr.eqns, flat.kinds)
+    return dataclasses.replace(flat, jaxpr=flat.jaxpr.replace(eqns=eqns))
+
+
+def _flat(program: core.ClosedJaxpr, kinds: Sequence[str], dead: bool = False) -> Flat:
+    """A program of inputs of these kinds, equation by equation."""
 
     def inlined(*args: Array) -> list:
-        return [value for value, _ in _run(closed, list(zip(args, kinds, strict=True)))]
+        return [value for value, _ in _run(program, list(zip(args, kinds, strict=True)))]
 
-    flat = jax.make_jaxpr(inlined)(*(v.aval for v in closed.jaxpr.invars))
+    flat = jax.make_jaxpr(inlined)(*(v.aval for v in program.jaxpr.invars))
     jaxpr = flat.jaxpr if dead else flat.jaxpr.replace(eqns=needed(flat.jaxpr))
     jaxpr = _parts_once(jaxpr)
-    found = _kinds(jaxpr, kinds)
-    return Flat(jaxpr.replace(eqns=_parts_first(jaxpr.eqns, found)), flat.consts, found)
+    return Flat(jaxpr, flat.consts, _kinds(jaxpr, kinds))
+
+
+def hidden(flat: Flat) -> list[str]:
+    """Loops and branches of a flat program that hold activations, which are not seen there."""
+    found = [
+        f"a '{eqn.primitive.name}' at {place_of(eqn)}"
+        for eqn in flat.jaxpr.eqns
+        if eqn.primitive.name in _LOOPS
+        and any(map(_has_activation, _insides(eqn, [flat.kind(v) for v in eqn.invars])))
+    ]
+    return list(dict.fromkeys(found))
 
 
 def name_of(eqn: core.JaxprEqn) -> str:
@@ -175,25 +195,31 @@ def _step(eqn: core.JaxprEqn, operands: list[tuple]) -> list[tuple]:
     if index is not None:
         branches = eqn.params["branches"]
         return _run(branches[min(max(index, 0), len(branches) - 1)], operands[1:])
-    if eqn.primitive.name in ("scan", "while", "cond") and _holds_weights(eqn, operands):
-        if eqn.primitive.name == "scan":
-            return _mapped(eqn, operands) if _is_map(eqn, operands) else _unrolled(eqn, operands)
+    kind = _joined(kind for _, kind in operands)
+    if eqn.primitive.name == "scan" and _is_unrolled(eqn, operands):
+        return _mapped(eqn, operands) if _is_map(eqn, operands) else _unrolled(eqn, operands)
+    if eqn.primitive.name in _LOOPS and kind == "images" and _holds_weights(eqn, operands):
         raise ValueError(
             f"weights are used inside of a '{eqn.primitive.name}' that depends on data, at "
             f"{place_of(eqn)}, where no layer can be captured: use a for loop, lax.scan of a known "
             "length, or a Python branch."
         )
-    values = [value for value, _ in operands]
-    kind = _joined(kind for _, kind in operands)
+    if eqn.primitive.name in CUSTOM and _hides_activation(eqn, operands):
+        return _shown(eqn, operands)
+    return [(value, kind) for value in _bound(eqn, [value for value, _ in operands], kind)]
+
+
+def _bound(eqn: core.JaxprEqn, values: list, kind: str) -> list:
+    """The outputs of an equation that is kept, of values of which the joined kind is known."""
     if eqn.primitive.name == "dynamic_slice" and kind == "params":
         starts = [_known(value) for value in values[1:]]
         if None not in starts:  # a part of a stack, at a known place
-            return [(_part(values[0], starts, eqn.params["slice_sizes"]), kind)]
+            return [_part(values[0], starts, eqn.params["slice_sizes"])]
     is_known = kind == "constant" and not any(isinstance(v, Tracer) for v in values)
     if is_known and all(shaped(var).ndim == 0 for var in eqn.outvars):
         with jax.ensure_compile_time_eval():  # an index that is known stays known
-            return [(value, kind) for value in bind(eqn, values)]
-    return [(value, kind) for value in bind(eqn, values)]
+            return bind(eqn, values)
+    return bind(eqn, values)
 
 
 def _known(index: Any) -> int | None:
@@ -210,6 +236,24 @@ def _inlined(eqn: core.JaxprEqn, operands: list[tuple]) -> core.ClosedJaxpr | No
         return None if is_activation_call(eqn) else eqn.params["jaxpr"]
     is_called = kind in REMATS or (kind in CUSTOM and _holds_weights(eqn, operands))
     return bodies(eqn)[0] if is_called else None
+
+
+def _insides(eqn: core.JaxprEqn, kinds: Sequence[str]) -> list[Flat]:
+    """What an equation on images runs, flat; what a loop changes is of images, too.
+
+    Args:
+        eqn: the equation.
+        kinds: of its operands.
+    """
+    if "images" not in kinds:
+        return []
+    key = {"scan": "num_consts", "while": "body_nconsts"}.get(eqn.primitive.name)
+    number = len(kinds) if key is None else eqn.params[key]
+    found = []
+    for body in bodies(eqn):
+        own = kinds[len(kinds) - len(body.jaxpr.invars) :]
+        found.append(_flat(body, [k if i < number else "images" for i, k in enumerate(own)]))
+    return found
 
 
 def _holds_weights(eqn: core.JaxprEqn, operands: list[tuple]) -> bool:
@@ -234,6 +278,34 @@ def _part(x: Array, starts: Sequence[Any], sizes: Sequence[int]) -> Array:
     """What `dynamic_slice` takes, which stays inside of the array."""
     starts = [min(max(i, 0), whole - n) for i, whole, n in zip(starts, x.shape, sizes, strict=True)]
     return jax.lax.slice(x, starts, [i + n for i, n in zip(starts, sizes, strict=True)])
+
+
+def _shown(eqn: core.JaxprEqn, operands: list[tuple]) -> list[tuple]:
+    """The outputs of a call, which keeps its gradient, with its equations shown beside it."""
+    values = bind(eqn, [value for value, _ in operands])
+    alike = [(jax.lax.stop_gradient(value), kind) for value, kind in operands]
+    inside = _run(bodies(eqn)[0], alike)
+    kept = jax.lax.optimization_barrier([*values, *(value for value, _ in inside)])
+    return [(value, kind) for value, (_, kind) in zip(kept, inside, strict=False)]
+
+
+def _has_activation(flat: Flat) -> bool:
+    return bool(find(flat.jaxpr, flat.consts, flat.kind))
+
+
+def _hides_activation(eqn: core.JaxprEqn, operands: list[tuple]) -> bool:
+    """Whether a call is no activation itself, and has one inside."""
+    inside = () if is_activation_call(eqn) else _insides(eqn, [kind for _, kind in operands])
+    return any(map(_has_activation, inside))
+
+
+def _is_unrolled(eqn: core.JaxprEqn, operands: list[tuple]) -> bool:
+    """Whether a scan holds weights, or an activation in not too many turns."""
+    if _holds_weights(eqn, operands):
+        return True
+    is_short = _is_map(eqn, operands) or eqn.params["length"] <= _MOST
+    inside = _insides(eqn, [kind for _, kind in operands]) if is_short else ()
+    return any(map(_has_activation, inside))
 
 
 def _is_map(eqn: core.JaxprEqn, operands: list[tuple]) -> bool:

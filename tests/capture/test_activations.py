@@ -33,14 +33,43 @@ ACTIVATIONS = {
     "gelu by the normal distribution": lambda h, b: h * jax.scipy.stats.norm.cdf(h),
     "a branch of a known index": lambda h, b: jax.lax.switch(1, [jnp.tanh, nn.relu], h),
     "relu under a norm of its own": lambda h, b: unit(nn.relu(h)),
+    "twice a relu under a norm": lambda h, b: less_its_square(nn.relu(h)),
+    "twice a relu in a norm": lambda h, b: less_its_square(nn.relu(h), 2),
+    "tanh beside its input": lambda h, b: h + jnp.tanh(h),
+    "tanh mixed with its input": lambda h, b: (b + 1) * jnp.tanh(h) - b * h,
+    "tanh off its input": lambda h, b: h - jnp.tanh(h),
+    "squared tanh": lambda h, b: 1 - jnp.tanh(h) ** 2,
+    "gelu times its input": lambda h, b: h * nn.gelu(h),
+    "soft threshold": lambda h, b: jnp.sign(h) * nn.relu(jnp.abs(h) - 0.1),
+    "hat": lambda h, b: nn.relu(1 - jnp.abs(h)),
+    "hard tanh by hand": lambda h, b: nn.relu(h + 1) - nn.relu(h - 1) - 1,
+    "gelu beside its input": lambda h, b: h + nn.gelu(h),
 }
 
 
 def unit(r):
-    return r / (1 + jnp.square(r).sum(-1, keepdims=True))
+    return r / (1 + square_sum(r))
+
+
+def square_sum(r):
+    return jnp.square(r).sum(-1, keepdims=True)
+
+
+def less_its_square(r, factor=1):
+    return 2 * r - square_sum(factor * r)
 
 
 NOT_ACTIVATIONS = {
+    "clip": lambda h, z: jnp.clip(h, -30, 20),
+    "wide clip": lambda h, z: jnp.clip(h, -185, 5),
+    "clip in an exponential": lambda h, z: jnp.exp(jnp.clip(h, -20, 2)),
+    "lower bound of a logarithm": lambda h, z: jnp.log(jnp.maximum(h, 1e-8)),
+    "root of what is not negative": lambda h, z: jax.lax.rsqrt(nn.relu(h) + 1e-3),
+    "decay": lambda h, z: z * jnp.exp(-nn.relu(h)),
+    "softplus": lambda h, z: nn.softplus(h),
+    "softplus by hand": lambda h, z: nn.relu(h) + jnp.log1p(jnp.exp(-jnp.abs(h))),
+    "choice by a relu": lambda h, z: jnp.where(nn.relu(h) > 0, z, 0),
+    "hard gate of relus": lambda h, z: z * (nn.relu(h) - nn.relu(h - 1)),
     "a line": lambda h, z: (h - 0.5) / 0.5,
     "absolute value": lambda h, z: jnp.abs(h - 0.1),
     "a bound": lambda h, z: jnp.maximum(h, 0.1),
@@ -48,6 +77,7 @@ NOT_ACTIVATIONS = {
     "softcap": lambda h, z: 30 * jnp.tanh(h / 30),
     "maxout": lambda h, z: jnp.maximum(h, z),
     "a choice by another": lambda h, z: jnp.where(z > 0, h, 0),
+    "logarithm of both signs": lambda h, z: jnp.sign(h) * jnp.log1p(jnp.abs(h)),
     "sine": lambda h, z: jnp.sin(30 * h),
     "gate": lambda h, z: z * nn.sigmoid(h + 1),
     "hard gate": lambda h, z: z * nn.hard_sigmoid(h),
