@@ -103,7 +103,7 @@ def places(
     if not operands:
         return [None] * len(eqn.outvars)
     if _OWN in known:
-        mixing += [eqn] if any(place != _OWN for _, place in operands) else []
+        mixing += [eqn] if batch > 1 and any(place != _OWN for _, place in operands) else []
         return [_OWN] * len(eqn.outvars)
     numbers = [place.finer[1] for _, place in operands if place.finer is not None]
     if numbers:
@@ -156,13 +156,11 @@ def _joined(groups: Place | None, samples: Place | None, number: int) -> Place |
 def _meet(eqn, known, operands: Sequence[tuple], batch: int) -> bool:
     """Whether samples of one operand meet other samples of another."""
     kind = eqn.primitive.name
-    if kind.startswith("scatter"):
-        return False
-    if kind not in _MEETINGS:
-        return len({(len(shape), place) for shape, place in operands}) > len(
-            {len(shape) for shape, _ in operands}
-        )
-    return None not in known[:2] and _MEETINGS[kind](eqn, *known[:2], batch)
+    if kind in _MEETINGS:
+        pair = known[:: 2 if kind.startswith("scatter") else 1][:2]
+        return None not in pair and _MEETINGS[kind](eqn, *pair, batch)
+    ranks = {len(shape): place for shape, place in operands}
+    return any(place != ranks[len(shape)] for shape, place in operands)
 
 
 def _meet_in_product(eqn, x: Place, y: Place, batch: int) -> bool:
@@ -182,6 +180,12 @@ def _meet_in_gather(eqn, x: Place, index: Place, batch: int) -> bool:
     is_whole = eqn.params["slice_sizes"][x.axis] == size
     # Beside another index, or in folded rows, a sample's number is part of what is looked up.
     return is_whole or (tuple(numbers.start_index_map) == (x.axis,) and size == batch)
+
+
+def _meet_in_scatter(eqn, x: Place, updates: Place, batch: int) -> bool:
+    numbers, size = eqn.params["dimension_numbers"], shaped(eqn.invars[0]).shape[x.axis]
+    is_alone = tuple(numbers.scatter_dims_to_operand_dims) == (x.axis,)
+    return is_alone and x.axis in numbers.inserted_window_dims and size == batch
 
 
 def _of_one(shape: tuple) -> Place | None:
@@ -456,4 +460,5 @@ _MEETINGS = {
     "dot_general": _meet_in_product,
     "conv_general_dilated": _meet_in_convolution,
     "gather": _meet_in_gather,
+    **dict.fromkeys(["scatter", "scatter-add"], _meet_in_scatter),
 }
