@@ -5,6 +5,7 @@ outer * B * inner. What is known of an array is therefore the axis and `inner`. 
 place meet those of another, or their axis is summed, sorted or taken in part, they are mixed.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -22,12 +23,14 @@ class Place(NamedTuple):
     """Axis of an array that holds the samples, and how many rows of one lie next to each other.
 
     Where a reshape parts the samples over two axes, as `lax.map` does by its `batch_size`, this is
-    the place of the groups, and `finer` is that of the samples in a group and their number.
+    the place of the groups, and `finer` is that of the samples in a group and their number. `part`
+    is which samples a slice has taken, from the first to behind the last; None for all.
     """
 
     axis: int
     inner: int = 1
     finer: "tuple[Place, int] | None" = None
+    part: tuple[int, int] | None = None
 
 
 _OWN = Place(-1)  # of a value of one sample alone, in a loop over the samples
@@ -53,13 +56,14 @@ class Rows(NamedTuple):
         """The split of an array of this shape.
 
         Raises:
-            ValueError: the samples lie over two axes.
+            ValueError: the samples lie over two axes, or they are not all of them.
         """
-        if place.finer is not None:
+        if place.finer is not None or place.part is not None:
+            what = "only some of the samples" if place.part else "the samples in two axes"
             raise ValueError(
-                f"the samples lie over two axes of an array of shape {tuple(shape)}, as "
-                "`lax.map(..., batch_size=...)` parts them, where no layer or activation can be "
-                "captured: use `jax.vmap`, or `lax.map` without `batch_size`."
+                f"an array of shape {tuple(shape)} holds {what}, as `lax.map(..., batch_size=...)` "
+                "parts them: no layer or activation can be captured there. Run it on all samples "
+                "at once, as by `jax.vmap` or by `lax.map` without `batch_size`."
             )
         return cls(place.axis, shape[place.axis] // (batch * place.inner), place.inner)
 
@@ -105,6 +109,8 @@ def places(
     if _OWN in known:
         mixing += [eqn] if batch > 1 and any(place != _OWN for _, place in operands) else []
         return [_OWN] * len(eqn.outvars)
+    if any(place.part is not None for _, place in operands):
+        return _of_some(eqn, known, operands, batch, mixing)
     numbers = [place.finer[1] for _, place in operands if place.finer is not None]
     if numbers:
         return _of_parts(eqn, known, batch, numbers[0], mixing)
@@ -133,6 +139,38 @@ def _places(eqn, known, operands: Sequence[tuple], batch: int) -> list[Place | N
     return [_alike(shaped(v).shape, operands, batch) for v in eqn.outvars]
 
 
+def _of_some(eqn, known, operands: Sequence[tuple], batch: int, mixing: list) -> list:
+    """`places` where a slice has taken some of the samples."""
+    parts = {place.part for _, place in operands}
+    if len(parts) > 1:
+        found = _rejoined(eqn, known, batch)
+        if found is not None:
+            return [found]
+        mixing.append(eqn)
+        return places(eqn, [at and (None if at.part else at) for at in known], batch)
+    ((start, stop),) = parts
+    if stop - start == 1:  # no axis is needed to tell whose it is
+        return [Place(-1, part=(start, stop))] * len(eqn.outvars)
+    whole = [at and at._replace(part=None) for at in known]
+    found = places(eqn, whole, stop - start, mixing)
+    moved = [at and (at.part or (0, stop - start)) for at in found]
+    parts = [own and (start + own[0], start + own[1]) for own in moved]
+    return [at and at._replace(part=part) for at, part in zip(found, parts, strict=True)]
+
+
+def _rejoined(eqn, known, batch: int) -> Place | None:
+    """Place where slices of the samples are put behind each other in their order."""
+    kind = eqn.primitive.name
+    if kind not in ("concatenate", "stack") or any(at is None or not at.part for at in known):
+        return None
+    axis = eqn.params["dimension" if kind == "concatenate" else "axis"]
+    sizes = [shaped(v).shape[axis] if kind == "concatenate" else 1 for v in eqn.invars]
+    stops = list(itertools.accumulate(sizes))
+    is_along = kind == "stack" or all(at.axis == -1 or at[:3] == (axis, 1, None) for at in known)
+    in_order = [at.part for at in known] == list(zip([0, *stops[:-1]], stops, strict=True))
+    return Place(axis) if is_along and in_order and stops[-1] == batch else None
+
+
 def _of_parts(eqn, known, batch: int, number: int, mixing: list) -> list[Place | None]:
     """`places` of groups of `number` samples and of the samples in a group, put together again."""
     groups = [at and Place(at.axis, at.inner if at.finer else at.inner * number) for at in known]
@@ -142,13 +180,15 @@ def _of_parts(eqn, known, batch: int, number: int, mixing: list) -> list[Place |
         places(eqn, samples, number, mixing),
         strict=True,
     )
-    return [_joined(*pair, number) for pair in found]
+    joined = [_joined(*pair, number) for pair in found]
+    mixing += [] if any(joined) else [eqn]
+    return joined
 
 
 def _joined(groups: Place | None, samples: Place | None, number: int) -> Place | None:
-    if groups is None or samples is None or groups.finer or samples.finer:
+    if groups is None or samples is None or any((*groups[2:], *samples[2:])):
         return None
-    if groups == (samples.axis, samples.inner * number, None):
+    if groups == Place(samples.axis, samples.inner * number):
         return samples
     return Place(*groups[:2], (samples, number))
 
@@ -358,7 +398,10 @@ def _slice(eqn, known, shape, place, batch):
     step = (eqn.params["strides"] or (1,) * len(shape))[place.axis]
     is_whole = limit - start == shape[place.axis]
     is_block = start % (batch * place.inner) == limit % (batch * place.inner) == 0
-    return place if step == 1 and (is_whole or is_block) else None
+    if step == 1 and (is_whole or is_block):
+        return place
+    is_plain = step == place.inner == 1 and shape[place.axis] == batch and place.finer is None
+    return place._replace(part=(start, limit)) if is_plain else None
 
 
 def _scattered(eqn, known, shape, place, batch):

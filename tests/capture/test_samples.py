@@ -47,6 +47,9 @@ MIXED = {
     "permutation": lambda h: h + h[np.random.default_rng(0).permutation(B)],
     "chosen": lambda h: h + h[h.argmax(1)],
     "sent": lambda h: h.at[h.argmax(1)].add(h),
+    "first mean": lambda h: h - h[0].mean(),
+    "halves": lambda h: jnp.tile(h[: B // 2] - h[B // 2 :], (2, 1)) + h,
+    "shift": lambda h: h + jnp.concatenate([jnp.zeros((1, B)), h[:-1]]),
     "sort": lambda h: h + jnp.sort(h, 0),
     "cumsum": lambda h: h + jnp.cumsum(h, 0),
     "cumlogsumexp": lambda h: h + lax.cumlogsumexp(h, 0),
@@ -63,6 +66,7 @@ MIXED = {
         lambda h: h + lax.ppermute(h, "b", [(i, (i + 1) % B) for i in range(B)]), axis_name="b"
     ),
     "groups": spread_of_groups,
+    "some groups": lambda h: h + jnp.tile(h.reshape(3, 2, B)[:1].reshape(2, B), (3, 1)),
     "ghosts": lambda h: h - h.reshape(3, 2, B).mean(1).repeat(2, 0),
     "a custom gradient": centred,
     "a turn": lambda h: lax.fori_loop(0, 3, lambda _, h: h - h.mean(0, keepdims=True), h),
@@ -110,6 +114,8 @@ ALONE = {
     "named": each(lambda h: h * lax.axis_size("b") + lax.axis_index("b"), axis_name="b"),
     "a map": lambda h: lax.map(jax.nn.softmax, h),
     "a map by groups": lambda h: lax.map(jax.nn.softmax, h, batch_size=2),
+    "a map by uneven groups": lambda h: lax.map(jax.nn.softmax, h, batch_size=4),
+    "one by one": lambda h: jnp.stack([jax.nn.softmax(h[i]) for i in range(B)]),
     "groups": lambda h: jax.nn.softmax(h.reshape(3, 2, B)).reshape(B, B),
     "turns": lambda h: lax.scan(lambda s, row: (0.9 * s + row,) * 2, jnp.zeros(B), h.T)[1].T,
     "till": each(till_small),
@@ -155,10 +161,10 @@ def test_what_a_loop_carries_is_followed(num):
     assert traced(memory, num).mixed == ()
 
 
-def test_samples_over_two_axes_are_refused():
-    weights = {"a": jnp.ones((B, 3))}
-    model = lambda p, x: lax.map(lambda row: row @ p["a"], x, batch_size=2)  # noqa: E731
-    with pytest.raises(
-        ValueError, match=r"two axes of an array of shape \(3, 2, 6\), .* use `jax.vmap`"
-    ):
-        lswag_jax.explain_model(model, weights, jnp.ones((B, B)))
+@pytest.mark.parametrize(
+    ("size", "what"), [(2, r"\(3, 2, 6\) holds the samples in two"), (4, r"holds only some of the")]
+)
+def test_samples_that_are_parted_are_refused(size, what):
+    model = lambda p, x: lax.map(lambda row: row @ p["a"], x, batch_size=size)  # noqa: E731
+    with pytest.raises(ValueError, match=f"{what} .*`lax.map` without `batch_size`"):
+        lswag_jax.explain_model(model, {"a": jnp.ones((B, 3))}, jnp.ones((B, B)))
