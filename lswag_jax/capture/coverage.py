@@ -11,13 +11,14 @@ import numpy as np
 from flax import nnx
 from jax.extend import core
 
-from lswag_jax.arrays import shaped, vars_of
+from lswag_jax.arrays import shaped
 from lswag_jax.capture.batch_norm import STATISTICS
 from lswag_jax.capture.ending import gives_probabilities
 from lswag_jax.capture.network import leaf_name
 from lswag_jax.capture.products import Use
-from lswag_jax.capture.program import PRODUCTS, place_of, readers
+from lswag_jax.capture.program import MARK, PRODUCTS, name_of, place_of, readers
 from lswag_jax.capture.record import Mark, Program, places_of
+from lswag_jax.capture.samples import places
 
 _TABLE, _VECTOR = "table", "vector"  # no weights: a table or a token; a bias, a scale
 # A stored array that first meets the samples in one of these is a table: it is added or joined
@@ -188,18 +189,18 @@ def _unused_members(stored: Mapping[str, Any], uses: Sequence[Use]) -> dict[str,
 
 
 def _mixed(program: Program) -> tuple[str, ...]:
-    """Places of sums and products over the samples, those of BatchNorm left out."""
+    """Places of equations that mix the samples, those of BatchNorm left out."""
     known, found = places_of(program.flat, program.batch), []
-
-    def has_samples(atoms: Sequence[Any]) -> bool:
-        return any(known.get(v) for v in vars_of(atoms))
-
     for eqn in program.flat.jaxpr.eqns:
-        is_sum = eqn.primitive.name in ("reduce_sum", "reduce_max", "reduce_min", "dot_general")
-        is_own = STATISTICS in str(eqn.source_info.name_stack)
-        if is_sum and not is_own and has_samples(eqn.invars) and not has_samples(eqn.outvars):
+        if name_of(eqn).startswith(MARK):
+            continue
+        mixing: list[core.JaxprEqn] = []
+        operands = [None if isinstance(v, core.Literal) else known.get(v) for v in eqn.invars]
+        places(eqn, operands, program.batch, mixing)
+        names = [f"{eqn.source_info.name_stack}/{inner.source_info.name_stack}" for inner in mixing]
+        if any(STATISTICS not in name for name in names):
             found.append(place_of(eqn))
-    return tuple(dict.fromkeys(found)) if program.batch > 1 else ()
+    return tuple(dict.fromkeys(found))
 
 
 def _is_flat(var: Any, program: Program) -> bool:

@@ -349,6 +349,7 @@ def test_gradients_and_patterns(x64, name):
     program = Program.trace(model.network(weights), x)
     coverage = Coverage.of(program, "eval")
     assert coverage.share == 1, coverage.missed
+    assert coverage.mixed == ()
     assert list(coverage.activations) == units
 
 
