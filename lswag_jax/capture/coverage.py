@@ -16,7 +16,7 @@ from lswag_jax.capture.batch_norm import STATISTICS
 from lswag_jax.capture.ending import gives_probabilities
 from lswag_jax.capture.network import leaf_name
 from lswag_jax.capture.products import Use
-from lswag_jax.capture.program import MARK, PRODUCTS, name_of, place_of, readers
+from lswag_jax.capture.program import MARK, PRODUCTS, hidden, name_of, place_of, readers
 from lswag_jax.capture.record import Mark, Program, places_of
 from lswag_jax.capture.samples import places
 
@@ -44,6 +44,7 @@ class Coverage:
         norms: normalisation layers by name, and the mode that they run in.
         foreign: modules with a state in `batch_stats` that no known BatchNorm owns.
         mixed: places where the samples of a batch are mixed by other means than BatchNorm.
+        hidden: loops and branches with activations inside that are not seen.
         partly: weights that reach the logits in one more way, which their gradients leave out, and
             where they take it.
         gives_probabilities: whether the outputs lie in [0, 1], as those of a softmax do.
@@ -57,6 +58,7 @@ class Coverage:
     norms: Mapping[str, str]
     foreign: tuple[str, ...]
     mixed: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
     partly: Mapping[str, str] = dataclasses.field(default_factory=dict)
     gives_probabilities: bool = False
 
@@ -111,6 +113,7 @@ class Coverage:
             norms,
             tuple(sorted(owners - {name.partition("[")[0] for name in norms})),
             _mixed(program),
+            tuple(hidden(program.flat)),
             program.partly,
             gives_probabilities(program),
         )
@@ -128,6 +131,7 @@ class Coverage:
         lines += [f"normalisation {name}: {mode}" for name, mode in self.norms.items()]
         lines += [f"a normalisation of your own, as it is: {name}" for name in self.foreign]
         lines += [f"samples are mixed in {place}" for place in self.mixed]
+        lines += [f"activations that are not seen: in {place}" for place in self.hidden]
         lines += [f"only in part: {name}, also used in {at}" for name, at in self.partly.items()]
         lines += ["the outputs are probabilities, no logits"] * self.gives_probabilities
         return "\n".join(lines)
@@ -150,6 +154,10 @@ class Coverage:
             found.append(
                 f"the model keeps batch_stats in {', '.join(self.foreign[:3])}{more}, which is no "
                 "BatchNorm of Flax and does not follow `batch_norm`: it runs as it is written."
+            )
+        if self.hidden:
+            found.append(
+                f"activations inside {self.hidden[0]} are not seen, and no pattern counts them."
             )
         for name, place in list(self.partly.items())[:1]:
             more = f" (and {len(self.partly) - 1} more)" if len(self.partly) > 1 else ""

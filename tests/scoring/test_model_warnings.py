@@ -278,3 +278,17 @@ def test_spaces_with_a_plan_have_no_coverage():
     images = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype("float32")
     table = score(space, space.sample(np.random.default_rng(0), 1), images, np.arange(4), ("nwot",))
     assert "coverage" not in table.rows[0]
+
+
+def test_activations_that_are_not_seen():
+    """More turns than are unrolled, each with an activation."""
+
+    def model(params, x):
+        h = x @ params["a"]
+        h = jax.lax.fori_loop(0, 1000, lambda i, h: jnp.maximum(h * 0.99, 0), h)
+        return h @ params["out"]
+
+    (warning,), table = told(model=model)
+    place = table.rows[0]["coverage"]["hidden"][0]
+    assert warning == f"activations inside {place} are not seen, and no pattern counts them."
+    assert place.startswith("a 'scan' at ")
