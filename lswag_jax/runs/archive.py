@@ -181,7 +181,7 @@ def _once(rows: list[Row], path: str | os.PathLike) -> list[Row]:
 def _parse(line: bytes) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
-    except ValueError:  # also bytes that are not UTF-8
+    except (ValueError, RecursionError):  # also bytes that are not UTF-8
         return None
     return row if isinstance(row, dict) and isinstance(row.get("id"), str) else None
 

@@ -24,7 +24,7 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
     """
     try:
         found = json.loads((workdir / CONFIG).read_bytes())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise ValueError(f"{workdir} holds a run but no readable {CONFIG}.")

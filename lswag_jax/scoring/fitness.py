@@ -120,7 +120,7 @@ class Fitness:
         """
         try:
             content = json.loads(pathlib.Path(path).read_text())
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             why = getattr(error, "strerror", None) or error
             raise ValueError(f"{path} is not a readable JSON file of a fitness: {why}.") from None
         if not isinstance(content, Mapping) or "fitness" not in content:

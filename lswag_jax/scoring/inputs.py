@@ -36,7 +36,10 @@ def check_inputs(
     Raises:
         ValueError: one sentence that says what is wrong and what is allowed.
     """
-    images = np.asarray(images) if isinstance(images, list) else images
+    try:
+        images = np.asarray(images) if isinstance(images, list) else images
+    except ValueError:
+        raise ValueError("images must have one shape, got a list of several.") from None
     if not hasattr(images, "dtype") or not hasattr(images, "shape"):
         raise ValueError(f"images must be an array, got {type(images).__name__}.")
     if isinstance(images, Tracer) or isinstance(labels, Tracer):

@@ -24,7 +24,7 @@ def direction(text: str) -> tuple[str, bool]:
         >>> direction("lswag"), direction("macs"), direction("+macs"), direction("-zen")
         (('lswag', False), ('macs', True), ('macs', False), ('zen', True))
     """
-    name = text.lstrip("+-")
+    name = _without_sign(text)
     return name, text.startswith("-") if name != text else name in MINIMISED
 
 
@@ -122,7 +122,11 @@ class Objectives:
         return cls(tuple(_named(text) for text in spec))
 
 
+def _without_sign(text: str) -> str:
+    return text[1:] if text[:1] in ("+", "-") else text
+
+
 def _named(text: str) -> str:
     """An objective whose proxy, if it is a user's own, is imported."""
-    name = text.lstrip("+-")
+    name = _without_sign(text)
     return text[: len(text) - len(name)] + named(name)

@@ -84,7 +84,10 @@ class SimpleSpace(Space[Any]):
     def check(self, g: Any) -> None:
         """Raises ValueError unless `g` belongs to the space."""
         if type(g) is not self.genotype_class:
-            raise ValueError(f"a genotype of {self.name} has {self._form()}, got {g!r}.")
+            raise ValueError(
+                f"{self.name} holds genotypes as its sample and parse give them, got {g!r} of type "
+                f"{type(g).__name__}."
+            )
         for name, values in self.choices.items():
             value = getattr(g, name)
             if not any(type(value) is type(v) and value == v for v in values):

@@ -225,7 +225,7 @@ def _damage(folder: pathlib.Path, *others: type[Exception]) -> Iterator[None]:
     """Says of what fails to be read that the files are damaged."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, *others) as error:
+    except (KeyError, TypeError, ValueError, RecursionError, *others) as error:
         raise ValueError(f"the files of {folder} are damaged: {error}.") from error
 
 

@@ -127,3 +127,10 @@ def test_mistakes(spec, message):
     with pytest.raises(ValueError) as error:
         Objectives.parse(spec)
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize("spec", ["lswag,++macs", "lswag,+-macs"])
+def test_one_sign_alone(spec):
+    """What is left of two is no proxy's name."""
+    with pytest.raises(ValueError, match=r"unknown proxy '[+-]macs'"):
+        proxies.resolve(Objectives.parse(spec).proxies)

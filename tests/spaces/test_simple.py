@@ -167,7 +167,11 @@ MISTAKES = {
         lambda: SPACE.from_json(SPACE.parse(TEXT).to_json() | {"norm": 1}),
         "norm of cnns must be of True, False, got 1",
     ),
-    "another's": (lambda: SPACE.check(small(names()).sample(np.random.default_rng(), 1)[0]), "has"),
+    "another's": (
+        lambda: SPACE.check(small(names()).sample(np.random.default_rng(), 1)[0]),
+        "cnns holds genotypes as its sample and parse give them, got",
+    ),
+    "a text for a genotype": (lambda: SPACE.check(TEXT), "norm=True' of type str"),
     "no module": (
         lambda: counted(lambda g: 3),
         "must return a Flax module (flax.linen), got a int",
