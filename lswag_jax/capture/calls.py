@@ -37,7 +37,7 @@ class Call:
     num_layers_before: int  # weight layers that ran before it
     leaf: str = ""  # layer's name of the stored parameter
     index: tuple[int, ...] = ()  # of a slice of it along its first axes
-    is_path: bool = False  # no product: what else a weight with one does, see `products.Use`
+    is_path: bool = False  # no product: what else a weight with one does, see `uses.Use`
     cotangent: Array | None = None
 
     def run(self, params: Params, inputs: Array) -> Array:

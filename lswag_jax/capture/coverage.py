@@ -15,10 +15,10 @@ from lswag_jax.arrays import shaped
 from lswag_jax.capture.batch_norm import STATISTICS
 from lswag_jax.capture.ending import gives_probabilities
 from lswag_jax.capture.network import leaf_name
-from lswag_jax.capture.products import Use
 from lswag_jax.capture.program import MARK, PRODUCTS, hidden, name_of, place_of, readers
 from lswag_jax.capture.record import Mark, Program, places_of
 from lswag_jax.capture.samples import places
+from lswag_jax.capture.uses import Use
 
 _TABLE, _VECTOR = "table", "vector"  # no weights: a table or a token; a bias, a scale
 # A stored array that first meets the samples in one of these is a table: it is added or joined

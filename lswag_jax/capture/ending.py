@@ -6,8 +6,8 @@ from jax.core import Tracer
 from jax.extend import core
 
 from lswag_jax.arrays import bind, shaped, vars_of
-from lswag_jax.capture.products import Use
 from lswag_jax.capture.record import Program
+from lswag_jax.capture.uses import Use
 
 _SPREAD = 5.0  # standard deviation of what stands for the last layers' outputs
 

@@ -14,7 +14,7 @@ from jax.extend import core
 
 from lswag_jax.arrays import bind, shaped, vars_of
 from lswag_jax.capture.program import Flat
-from lswag_jax.capture.samples import Rows
+from lswag_jax.capture.rows import Rows
 
 Array = jax.Array
 
@@ -201,21 +201,6 @@ class Product:
         (eqn,) = product.eqns
         is_convolution = eqn.primitive.name == "conv_general_dilated"
         return tuple(eqn.params["dimension_numbers"].rhs_spec[2:]) if is_convolution else ()
-
-    def middle(self, kernel: Array, extra: Sequence) -> int:
-        """Place in the flat kernel of a first channel's weight, of a convolution in its middle.
-
-        A stored kernel may lie in another order than the product reads it in; one that is computed
-        with before, alone or with other arrays, is taken to lie in the same.
-        """
-        moved = own = np.arange(kernel.size).reshape(kernel.shape)
-        if not extra[0]:
-            with jax.ensure_compile_time_eval():
-                read = np.asarray(self.weight(jnp.asarray(own, float)))
-            if np.array_equal(np.sort(read, None), own.ravel()):
-                moved = read.astype(int)
-        spatial = self.spatial or ()
-        return int(moved[tuple(n // 2 if a in spatial else 0 for a, n in enumerate(moved.shape))])
 
     def channels(
         self, params: Mapping[str, Array], inputs: Array, extra: Sequence, shape: Sequence[int]

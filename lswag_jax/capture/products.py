@@ -5,19 +5,16 @@ is the layer's weight, and `Product` is the call as a function of it and of whol
 number of them, so that a gradient is that of the stored parameter.
 """
 
-import dataclasses
 import heapq
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import jax.numpy as jnp
-from jax import lax
 from jax.extend import core
 
 from lswag_jax import marks
 from lswag_jax.arrays import shaped, vars_of
-from lswag_jax.capture.calls import Call
 from lswag_jax.capture.expressions import (
     Bias,
     Expression,
@@ -27,101 +24,16 @@ from lswag_jax.capture.expressions import (
     Transpose,
     made_by,
 )
-from lswag_jax.capture.network import layer_name
 from lswag_jax.capture.program import PRODUCTS, Flat, name_of, place_of, readers
-from lswag_jax.capture.samples import Place, Rows, places
+from lswag_jax.capture.rows import Place, Rows
+from lswag_jax.capture.samples import places
+from lswag_jax.capture.uses import Leaf, Use
 
 _STEPS = ("stop_gradient", "sign", "floor", "ceil", "round")
 _TABLES = ("gather", "dynamic_slice")  # a row looked up, of a table of positions or tokens
 # What a weight may meet the samples in, beside a product, with a gradient that is followed.
 _MET = ("add", "sub", "mul", "div", "max", "min", "pow", "atan2", "select_n", "concatenate")
 _LAYOUT = ("reshape", "transpose", "squeeze", "broadcast_in_dim", "convert_element_type")
-
-
-@dataclasses.dataclass(frozen=True)
-class Leaf:
-    """A stored parameter, or one slice of a stack of them, or of a stack of stacks."""
-
-    name: str
-    index: tuple[int, ...] = ()
-
-    @property
-    def layer(self) -> str:
-        """Name of the layer whose weight it is."""
-        return layer_name(self.name) + "".join(f"[{i}]" for i in self.index)
-
-    def of(self, params: Mapping[str, Any]) -> Any:
-        """The leaf's part of the stored parameters, which are given by name."""
-        array = params[self.name]
-        return array[self.index] if self.index else array
-
-
-class Use(NamedTuple):
-    """A use of a weight in a flat program.
-
-    Attributes:
-        eqn: index of the equation after which the output is there.
-        leaf: the weight.
-        bias: the leaf that is its bias, or None.
-        call: the use as a function.
-        inputs, output: variables.
-        extra: variables of the call's further arrays, see `Product`.
-        source: the variable that the weight is.
-        product: index of the equation that the weight enters.
-        cut: axis and index of the output that are this use's, of a stack of weights, or None.
-        is_path: whether it is no product, but adds to the gradient of a weight that has one.
-    """
-
-    eqn: int
-    leaf: Leaf
-    bias: Leaf | None
-    call: Product
-    inputs: Any
-    output: Any
-    extra: tuple
-    source: Any
-    product: int
-    cut: tuple[int, int] | None = None
-    is_path: bool = False
-    kind = "weight"
-
-    @property
-    def name(self) -> str:
-        """Name of the layer."""
-        return self.leaf.layer
-
-    def recorded(self, read: Callable, params: Mapping[str, Any], before: int, batch: int) -> Call:
-        """The call, whose output is there.
-
-        Args:
-            read: gives the value of a variable or literal, without a gradient.
-            params: stored parameters by name.
-            before: weight layers that ran before.
-            batch: number of samples.
-        """
-        biases = {} if self.bias is None else {"bias": self.bias.of(params)}
-        own = {"kernel": self.leaf.of(params)} | biases
-        inputs = self.call.enters.first(read(self.inputs), batch)
-        extra = tuple(tuple(map(read, part)) for part in self.extra)
-        output = shaped(self.output)
-        size = output.size // batch
-        if self.cut is not None:
-            size //= output.shape[self.cut[0]]
-        where = before, layer_name(self.leaf.name), self.leaf.index, self.is_path
-        return Call(self.name, self.kind, self.call, own, inputs, extra, size, *where)
-
-    def cotangent(self, cotangent: Any, batch: int) -> Any:
-        """The use's own of the cotangent of its equation's output, a sample's together."""
-        if self.cut is not None:
-            axis, index = self.cut
-            cotangent = lax.index_in_dim(cotangent, index, axis, keepdims=False)
-        return self.call.leaves.first(cotangent, batch)
-
-    @property
-    def is_lookup(self) -> bool:
-        """Whether rows are looked up: this makes no weight, but adds to the gradient of one."""
-        function = self.call.function
-        return isinstance(function, Expression) and function.eqns[0].primitive.name == "gather"
 
 
 def find(
@@ -144,15 +56,12 @@ def find(
         ValueError: an input or output of a layer that has no samples.
     """
     finder = _Finder(flat, places, names, batch)
-    found = finder.all(end)
-    leaves = {use.leaf for use in found}
+    found, depths = finder.all(end), {}
+    for use in found:
+        depths.setdefault(use.leaf.name, set()).add(len(use.leaf.index))
     # Parts of a stack that is used as a whole too, or in other parts, are uses of the whole.
-    finder.whole = {a.name for a in leaves for b in leaves if a.name == b.name and _overlap(a, b)}
+    finder.whole = {name for name, several in depths.items() if len(several) > 1}
     return finder.with_paths(finder.all(end) if finder.whole else found, end), finder.partly
-
-
-def _overlap(a: Leaf, b: Leaf) -> bool:
-    return len(a.index) != len(b.index)
 
 
 class _Finder:

@@ -18,8 +18,10 @@ from lswag_jax.capture.calls import Activation, Call
 from lswag_jax.capture.loops import Loop
 from lswag_jax.capture.network import Network, leaves
 from lswag_jax.capture.program import MARK, Flat, flatten, name_of
+from lswag_jax.capture.rows import Place, Rows
 from lswag_jax.capture.sample_calls import call_of_samples, of_samples
-from lswag_jax.capture.samples import Place, Rows, places
+from lswag_jax.capture.samples import places
+from lswag_jax.capture.uses import Use
 
 Array = jax.Array
 
@@ -38,7 +40,7 @@ class Mark:
     is_batch_norm: bool = False
 
     def recorded(self, read: Callable, params: dict, before: int, batch: int) -> Call:
-        """The call, as `products.Use.recorded` gives it."""
+        """The call, as `Use.recorded` gives it."""
         del params
         *captured, output = map(read, self.atoms)
         own, inputs, extra = jax.tree.unflatten(self.structure, captured)
@@ -71,7 +73,7 @@ class Program:
 
     flat: Flat
     names: tuple[str, ...]
-    calls: tuple[products.Use | Mark, ...]
+    calls: tuple[Use | Mark, ...]
     activations: dict[int, Rows]
     batch: int
     network: Network
@@ -124,7 +126,7 @@ class Program:
         """How many weight layers ran before an equation."""
         return bisect.bisect_left(list(self.layers.values()), eqn)
 
-    def _is_wanted(self, call: products.Use | Mark, first_layer: int) -> bool:
+    def _is_wanted(self, call: Use | Mark, first_layer: int) -> bool:
         """Whether a call has a cotangent: as a weight layer from `first_layer` on, or a norm."""
         if call.kind == "weight":
             return list(self.layers).index(call.name) >= first_layer
