@@ -46,6 +46,7 @@ def make_scorer(
         ValueError: bad proxies or options, or a space whose networks run block by block.
 
     Example:
+        >>> import numpy as np
         >>> from lswag_jax import spaces
         >>> space = spaces.AutoFormer("mine", (16,), (2,), (2.0,), (1,), image_size=8, patch_size=4,
         ...                           num_classes=3)
@@ -102,6 +103,7 @@ def score(
         ModuleNotFoundError: progress=True without rich or tqdm.
 
     Example:
+        >>> import numpy as np
         >>> from lswag_jax import spaces
         >>> space = spaces.AutoFormer("mine", (16,), (2,), (2.0,), (1,), image_size=8, patch_size=4,
         ...                           num_classes=3)
