@@ -92,7 +92,7 @@ def on_sphere(pool: Pool, seed: Seed = 0) -> Pool:
     """
 
     def image(i: int) -> np.ndarray:
-        rotation = Rotation.random(rng=np.random.default_rng((seed, i)))
+        rotation = Rotation.random(None, np.random.default_rng((seed, i)))
         return project(pool.image(i), rotation)
 
     return dataclasses.replace(
