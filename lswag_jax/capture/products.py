@@ -6,6 +6,7 @@ number of them, so that a gradient is that of the stored parameter.
 """
 
 import heapq
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -103,9 +104,9 @@ class _Finder:
         unread = sorted({i for v in (source, stack) for i in self._readers.get(v, ())})
         while unread:
             i = heapq.heappop(unread)
+            if unread and unread[0] == i:  # once more, as a reader of another variable
+                continue
             eqn = self._flat.jaxpr.eqns[i]
-            while unread and unread[0] == i:
-                heapq.heappop(unread)
             operands = vars_of(eqn.invars)
             mine, outside = reached.intersection(operands), of_stack.intersection(operands)
             if i >= end or i in taken or not _has_gradient(eqn) or self._is_other(eqn, leaf):
@@ -113,8 +114,8 @@ class _Finder:
             if self._flat.kind(eqn.outvars[0]) != "images":
                 reached.update(eqn.outvars if mine else ())
                 of_stack.update(eqn.outvars)
-                for i in (i for v in eqn.outvars for i in self._readers.get(v, ())):
-                    heapq.heappush(unread, i)
+                for reader in itertools.chain(*(self._readers.get(v, ()) for v in eqn.outvars)):
+                    heapq.heappush(unread, reader)
                 continue
             use = None if outside - reached else self._path(i, eqn, leaf, source, mine)
             if use is None:

@@ -161,7 +161,8 @@ def _check(rows: Sequence[Mapping[str, Any]]) -> None:
     """Raises ValueError for a row whose costs are no numbers, as of an archive that was edited."""
     for row in rows:
         for key in ("params", "macs", "seconds"):
-            if key in row:
+            is_unknown = "error" in row and row.get(key) is None  # of a network that cannot be made
+            if key in row and not is_unknown:
                 check_value(float, key, row[key], f"row {row['id']!r}")
 
 
@@ -198,6 +199,8 @@ def _top(result: Any, fitness: Any) -> list[str]:
     lines.append("|---|---|---|---|---|")
     for rank, i in enumerate(result.order[:TOP], start=1):
         row = table.rows[i]
+        if "error" in row:  # whose size may be unknown
+            continue
         sizes = f"{row['params'] / 1e6:.3f} | {row['macs'] / 1e6:.1f}"
         text = row["id"].replace("|", "\\|")  # which parts the columns
         lines.append(f"| {rank} | {result.fitness[i]:.6g} | {sizes} | `{text}` |")

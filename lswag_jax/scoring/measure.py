@@ -62,12 +62,7 @@ def measure(
     options = {"loss": loss, "first_layer": first_layer} if readers else {}
     network = candidate.network()
     recorded = tape.record(network, *(batch if readers else (images,)), **options)
-    for layer in recorded.layers:
-        if not all(call.output_units for call in layer.calls):
-            raise ValueError(
-                f"{layer.name or 'the model'} gives an output without values: the images are too "
-                "small for so many strides."
-            )
+    _check_outputs(recorded)
     logits, activations = recorded.logits, recorded.activations
     if "patterns" in passes and len(logits) < len(images):
         as_one = candidate.is_coupled or candidate.has_per_sample_arguments
@@ -103,6 +98,16 @@ def measure(
         part["score"] = jnp.where(finite, part["score"], jnp.nan)
     beside = candidate.beside_logits(recorded, candidate.batch_norm)
     return parts | {"degenerate": are_equal(logits, beside)}
+
+
+def _check_outputs(recorded: tape.Tape) -> None:
+    """Raises ValueError where a layer gives nothing, as convolutions of too few pixels do."""
+    for layer in recorded.layers:
+        if not all(call.output_units for call in layer.calls):
+            raise ValueError(
+                f"{layer.name or 'the model'} gives an output without values: the images are too "
+                "small for so many strides."
+            )
 
 
 def _gradient_requests(proxies: Sequence[Proxy], num_gradients: int) -> GradientRequests:

@@ -111,11 +111,7 @@ def score_model(
         (323, 'ok')
     """
     resolved = proxy_registry.resolve(proxies)
-    for proxy in resolved:
-        if isinstance(proxy, Cost):
-            raise ValueError(
-                f"{proxy.key} is measured of a space's networks alone, by score and search."
-            )
+    _refuse_costs(resolved)
     options = {"method": method, "rngs": rngs, "output": output}
     model, weights, images, labels = _prepared(
         module, variables, images, labels, args, kwargs, batch_norm, gradient_batch, options
@@ -147,12 +143,7 @@ def score_model(
         "id": type(module).__name__,
         "genotype": None,
         "params": sum(int(leaf.size) for leaf in jax.tree.leaves(weights["params"])),
-        "macs": count_macs(
-            functools.partial(_forward, _of_one(model)),
-            weights,
-            images[:1],
-            dead=getattr(module, "counts_dead_code", False),
-        ),
+        "macs": _macs(model, weights, images, getattr(module, "counts_dead_code", False)),
         "seconds": elapsed,
         **measured,
         "coverage": coverage.to_json(),
@@ -165,6 +156,21 @@ def score_model(
     return ScoreTable(
         [cast(Row, fields)], resolved, {"compile": compiled - start, "score": elapsed}
     )
+
+
+def _refuse_costs(proxies: Sequence[Proxy]) -> None:
+    """Raises ValueError where a proxy is a measured cost."""
+    for proxy in proxies:
+        if isinstance(proxy, Cost):
+            raise ValueError(
+                f"{proxy.key} is measured of a space's networks alone, by score and search."
+            )
+
+
+def _macs(model: models.Model, weights: Any, images: jax.Array, dead: bool) -> int:
+    """Multiply-accumulates of one image; `dead` also counts what does not reach the logits."""
+    forward = functools.partial(_forward, _of_one(model))
+    return count_macs(forward, weights, images[:1], dead=dead)
 
 
 def _run(compilers: Sequence[Callable], arguments: tuple, progress: Watch) -> tuple:

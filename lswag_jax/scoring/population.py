@@ -182,15 +182,12 @@ def stream(
                 results = run_chunk(members, chunk, run, initial, images, labels)
             except (jax.errors.JaxRuntimeError, NetworkError) as error:  # such as out of memory
                 results = str(error).splitlines()[0]
-            elapsed = time.perf_counter() - began
-            timing["score"] += elapsed
-            each_took = elapsed / max(len(members), 1)
+            each_took = (time.perf_counter() - began) / max(len(members), 1)
             rows = list(population_rows(space, members, results, resolved, each_took))
             if costs.proxies:
-                began = time.perf_counter()
                 for row, genotype in zip(rows, members, strict=True):
                     row["costs"] = costs(genotype)
-                timing["score"] += time.perf_counter() - began
+            timing["score"] += time.perf_counter() - began
             for row, genotype in zip(rows, members, strict=True):
                 told = _add_coverage(row, space, genotype, settings, images, initial)
                 if told and not is_told:  # the first network that needs it stands for all

@@ -3,6 +3,7 @@
 import csv
 import functools
 import json
+import re
 
 import flax.linen as nn
 import jax
@@ -14,6 +15,7 @@ from lswag_jax import search
 from lswag_jax.search import RandomOptions
 from lswag_jax.spaces import SimpleSpace
 from tests.helpers.batches import Batch, message
+from tests.helpers.binaries import run
 
 CHOICES = {"width": (4, 6), "act": ("relu", "tanh x"), "scale": (0.5, 1.0), "norm": (True, False)}
 
@@ -262,3 +264,6 @@ def test_ranking_of_networks_of_unknown_size(batch, tmp_path):
     with open(tmp_path / "ranking.csv") as file:
         sizes = [(row["params"], row["macs"]) for row in csv.DictReader(file)]
     assert sizes.count(("", "")) == 2
+    told = run("report", str(tmp_path)).stdout
+    assert "swap: 1 ok, 4 error" in told
+    assert re.findall(r"^\| (\d+) .*`(kind=.*)` \|$", told, re.MULTILINE) == [("1", "kind=good")]
