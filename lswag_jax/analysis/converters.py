@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from lswag_jax.analysis import table_files
-from lswag_jax.analysis.tables import GroundTruth, Records, own_texts
+from lswag_jax.analysis.genotype_texts import own_texts
+from lswag_jax.analysis.tables import GroundTruth, Records
 from lswag_jax.files import read_npz
 from lswag_jax.options import typed
 from lswag_jax.scoring.table import STATUSES

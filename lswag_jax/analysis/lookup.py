@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lswag_jax.analysis import table_files, tables
+from lswag_jax.analysis import genotype_texts, table_files, tables
 from lswag_jax.options import typed
 from lswag_jax.scoring.rows import Row
 from lswag_jax.spaces import Space
@@ -50,7 +50,7 @@ def read(path: str, space: Space, column: str, metric: str) -> dict[str, float]:
         texts, values = table.genotypes, table.values(column, metric, "drop")
     else:
         columns = table_files.read_wide(path, (column, metric))
-        texts, values = tables.own_texts(columns[column], space, path), columns[metric]
+        texts, values = genotype_texts.own_texts(columns[column], space, path), columns[metric]
     found = {t: float(v) for t, v in zip(texts, values, strict=True) if v is not None}
     found = {text: value for text, value in found.items() if np.isfinite(value)}
     if not found:
@@ -84,7 +84,7 @@ def look_up(
     place = {text: i for i, text in enumerate(accuracies)}
     everything = np.array(list(accuracies.values()))
     ids: dict[Any, None] = dict.fromkeys(rows[i]["id"] for i in order)
-    found = [tables.find(place, text, space) for text in ids]
+    found = [genotype_texts.find(place, text, space) for text in ids]
     known = [everything[i] for i in found if i >= 0]
     if not known:
         return None

@@ -15,7 +15,6 @@ publish. Nothing here unpickles.
 import dataclasses
 import itertools
 import os
-import pathlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
@@ -24,6 +23,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from lswag_jax.analysis import correlation, table_files
+from lswag_jax.analysis.genotype_texts import find, own_texts
 from lswag_jax.options import typed, typed_methods
 from lswag_jax.scoring.table import FILL, replace_failures
 from lswag_jax.spaces import Space
@@ -351,31 +351,6 @@ def _same(a: Records, b: Records) -> bool:
     return list(a.genotypes) == list(b.genotypes) and np.array_equal(a.values, b.values, True)
 
 
-def own_texts(texts: Iterable[Any], space: Space, source: Any, decode: Any = None) -> list[str]:
-    """Genotypes in the text of their space.
-
-    Args:
-        texts: what a source has for them.
-        space: of the genotypes.
-        source: named in errors.
-        decode: makes a genotype of what the source has; None is `space.parse`.
-
-    Raises:
-        ValueError: one is not of the space.
-    """
-    decode, found = decode or space.parse, []
-    for i, text in enumerate(texts):
-        try:
-            g = decode(text)
-            space.check(g)
-        except (ValueError, TypeError, SyntaxError, KeyError) as error:
-            raise ValueError(
-                f"genotype {i} of {pathlib.Path(source).name} is not of {space.name}: {error}"
-            ) from None
-        found.append(space.format(g))
-    return found
-
-
 @typed
 def is_accuracy(metric: str) -> bool:
     """Whether the name of a metric says that it is an accuracy.
@@ -413,11 +388,3 @@ def _fill(column: Column, index: np.ndarray, values: Any) -> np.ndarray:
     column.failed[index[new]] = failed
     column.values[index[new]] = np.where(failed, np.nan, values[new])
     return tried[~is_new]
-
-
-def find(place: Mapping[str, int], text: str, space: Space | None) -> int:
-    """Row of a genotype in any spelling of the space, -1 where it has none."""
-    if text in place or space is None:
-        return place.get(text, -1)
-    spellings = space.spellings(space.parse(text))
-    return next((place[other] for other in spellings if other in place), -1)

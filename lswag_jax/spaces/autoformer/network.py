@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lswag_jax.arrays import total
+from lswag_jax.spaces.autoformer.heads import cut_heads, join_heads, like
 from lswag_jax.spaces.cost import costs
 from lswag_jax.spaces.layers import Feature, torch_uniform, unit_mask
 
@@ -60,16 +61,7 @@ class LayerNorm(nn.Module):
         if isinstance(mask, float | int):
             return norm(x)
         where = jnp.broadcast_to(mask > 0, (1,) * (x.ndim - 1) + mask.shape)
-        return norm(x, mask=where) * _like(mask, x)
-
-
-def _like(mask: Array | float, x: Array) -> Array | float:
-    """`mask` with leading axes of size one, to multiply `x`."""
-    return (
-        mask
-        if isinstance(mask, float | int)
-        else mask.reshape((1,) * (x.ndim - mask.ndim) + mask.shape)
-    )
+        return norm(x, mask=where) * like(mask, x)
 
 
 class QKV(nn.Module):
@@ -179,74 +171,8 @@ class Attention(nn.Module):
         if self.relative_position:
             out += RelativePosition(self.head_dim, name="rel_v").values(attention, grid)
         out = out.reshape(*x.shape[:-1], -1)
-        out *= _like(unit_mask(out.shape[-1], width, x.dtype), out)
+        out *= like(unit_mask(out.shape[-1], width, x.dtype), out)
         return nn.Dense(x.shape[-1], kernel_init=_linear_init, name="proj")(out) * out_mask
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def cut_heads(x: Array, sizes: tuple[Array, Array], num_heads: int, largest: int) -> Array:
-    """Channels [..., D] as heads [..., H, `largest`]; its gradient is `join_heads`.
-
-    A head is a window of the channels that starts at its number times its size, so that no shape
-    depends on the genotype.
-
-    Args:
-        x: the channels.
-        sizes: active heads, and channels of each.
-        num_heads, largest: of the result; inactive heads and channels are zero.
-    """
-    heads, head_dim = sizes
-    padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, largest)])
-    windows = [
-        jax.lax.dynamic_slice_in_dim(padded, jnp.minimum(h * head_dim, x.shape[-1]), largest, -1)
-        for h in range(num_heads)
-    ]
-    mask = _head_mask(heads, head_dim, num_heads, largest, x.dtype)
-    # A window may reach into the next head.
-    return jnp.stack(windows, axis=-2) * _like(mask, padded[..., None])
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def join_heads(y: Array, sizes: tuple[Array, Array], size: int) -> Array:
-    """Heads [..., H, K] side by side as channels [..., `size`]; the inverse of `cut_heads`."""
-    heads, head_dim = sizes
-    *rows, num_heads, largest = y.shape
-    y = y * _like(_head_mask(heads, head_dim, num_heads, largest, y.dtype), y)
-    x = jnp.zeros((*rows, size + largest), y.dtype)
-    for h in range(num_heads):  # each overwrites the zeros behind the head before
-        start = jnp.minimum(h * head_dim, size)
-        x = jax.lax.dynamic_update_slice_in_dim(x, y[..., h, :], start, -1)
-    return x[..., :size]
-
-
-def _head_mask(heads: Array, head_dim: Array, num_heads: int, largest: int, dtype) -> Array:
-    """1 for the active channels of active heads, [H, K]."""
-    is_head, is_channel = jnp.arange(num_heads) < heads, jnp.arange(largest) < head_dim
-    return (is_head[:, None] & is_channel[None]).astype(dtype)
-
-
-def _split_forward(x, sizes, num_heads, largest):
-    return cut_heads(x, sizes, num_heads, largest), (x, sizes)
-
-
-def _split_backward(num_heads, largest, kept, y_bar):
-    del num_heads, largest
-    x, sizes = kept
-    return join_heads(y_bar, sizes, x.shape[-1]), None
-
-
-def _join_forward(y, sizes, size):
-    return join_heads(y, sizes, size), (y, sizes)
-
-
-def _join_backward(size, kept, x_bar):
-    del size
-    y, sizes = kept
-    return cut_heads(x_bar, sizes, *y.shape[-2:]), None
-
-
-cut_heads.defvjp(_split_forward, _split_backward)
-join_heads.defvjp(_join_forward, _join_backward)
 
 
 class ElasticHeadAttention(nn.Module):
@@ -285,7 +211,7 @@ class MLP(nn.Module):
         """Maps `x` [B, N, D] to the same shape through `active` hidden units."""
         mask = unit_mask(self.hidden, active, x.dtype)
         h = nn.Dense(self.hidden, kernel_init=_linear_init, name="fc1")(x)
-        h = gelu(h * _like(mask, h))
+        h = gelu(h * like(mask, h))
         return nn.Dense(x.shape[-1], kernel_init=_linear_init, name="fc2")(h) * dim_mask
 
 
@@ -316,7 +242,7 @@ class Block(nn.Module):
         """Maps `x` [B, N, D] to the same shape; `sizes` are active channels, heads and hidden."""
         dim, heads, hidden = _NO_SIZES if sizes is None else sizes
         active = None if sizes is None else dim * (heads > 0)
-        out_mask = mask if sizes is None else _like(mask * (heads > 0), x)
+        out_mask = mask if sizes is None else like(mask * (heads > 0), x)
         h = LayerNorm(self.norm_eps, name="attn_norm")(x, mask)
         if self.head_dim is None and sizes is not None:
             attention = ElasticHeadAttention(self.num_heads, self.largest_head, name="attn")
@@ -384,7 +310,7 @@ class VisionTransformer(nn.Module):
         cls = self.param("cls_token", _linear_init, (1, 1, self.embed_dim))
         x = jnp.concatenate([jnp.broadcast_to(cls, (x.shape[0], *cls.shape[1:])), x], axis=1)
         x += self.param("pos_embed", _linear_init, (1, *x.shape[1:]))
-        x *= _like(mask, x)
+        x *= like(mask, x)
         for i, (heads, hidden) in enumerate(zip(self.num_heads, self.hidden, strict=True)):
             block = Block(
                 heads,
