@@ -71,6 +71,7 @@ def of_keras(name: str, **options: Any) -> Callable:
         os.environ.setdefault("KERAS_BACKEND", "jax")
         import keras
 
+        keras.utils.set_random_seed(0)
         shape = {"input_shape": images.shape[1:], "classes": CLASSES, "weights": None}
         build = getattr(keras.applications, name)
         return build(**shape, classifier_activation=None, **options), None, {}
