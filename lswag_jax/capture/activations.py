@@ -90,7 +90,10 @@ def _number(value: Any) -> np.ndarray | None:
 
 def is_activation(y: np.ndarray) -> bool:
     """Whether a curve over the grid is an activation's, up to a factor, or that of -x."""
-    is_bent = any(_is_one_sided(side) or _is_bent_line(side) for side in (y, y[::-1]))
+    if y.dtype == bool:
+        return False
+    sides = (y, y[::-1], -y, -y[::-1])
+    is_bent = any(_is_one_sided(side) or _is_bent_line(side) for side in sides)
     return is_bent or (_is_odd_and_bounded(y) and not is_softcap(y))
 
 

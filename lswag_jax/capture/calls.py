@@ -20,7 +20,7 @@ Params = dict[str, Array]
     data_fields=("params", "inputs", "extra", "cotangent"),
     meta_fields=(
         *("name", "kind", "apply", "output_units", "num_layers_before", "leaf", "index"),
-        "is_path",
+        *("is_path", "bias"),
     ),
 )
 @dataclasses.dataclass
@@ -38,6 +38,7 @@ class Call:
     leaf: str = ""  # layer's name of the stored parameter
     index: tuple[int, ...] = ()  # of a slice of it along its first axes
     is_path: bool = False  # no product: what else a weight with one does, see `uses.Use`
+    bias: str = ""  # name of the stored bias, with its place in a stack
     cotangent: Array | None = None
 
     def run(self, params: Params, inputs: Array) -> Array:
@@ -144,7 +145,7 @@ class Layer:
     def anonymous(self) -> "Layer":
         """The layer without its name and place, so that like layers share a trace."""
         calls = [
-            dataclasses.replace(call, name="", num_layers_before=0, leaf="", index=())
+            dataclasses.replace(call, name="", num_layers_before=0, leaf="", index=(), bias="")
             for call in self.calls
         ]
         return Layer("", self.kind, calls)

@@ -64,23 +64,19 @@ class Chain:
         flat = [call for block in calls for call in block]
         return tape.Tape(x, losses, tape.layers_of(flat), tape.layers_of(flat, "norm"), activations)
 
-    def __call__(self, x: Array, hook: Callable | None = None) -> Array:
-        """The output, differentiable; with a hook that records, equation by equation."""
+    def __call__(self, x: Array) -> Array:
+        """The output, differentiable."""
         for block, variables in zip(self.blocks, self._variables(), strict=True):
-            if hook is None:
-                x = _output(block.module, self._options(block), variables, x)
-            else:
-                x = self._hooked(block, variables, x, hook)
+            x = _output(block.module, self._options(block), variables, x)
         return x
 
-    def _hooked(self, block: Block, variables: Mapping, x: Array, hook: Callable) -> Array:
-        """A block whose layers are handed to `hook` under their names in the whole network."""
-
-        def placed(name: str, *call: Any) -> Array:
-            return hook(f"{block.name}/{name}" if name else block.name, *call)
-
-        network = adapters.linen_network(block.module, variables, batch_norm=self.batch_norm)
-        return network(x, placed if block.is_scored else None)
+    def parts(self) -> list[tuple[tape.Network, bool]]:
+        """The blocks as networks, and whether each is scored."""
+        networks = (
+            adapters.linen_network(block.module, variables, batch_norm=self.batch_norm)
+            for block, variables in zip(self.blocks, self._variables(), strict=True)
+        )
+        return [(n, block.is_scored) for n, block in zip(networks, self.blocks, strict=True)]
 
     def _backward(self, inputs, calls, cotangent: Array, first_layer: int) -> list[list]:
         """The calls with cotangents, from the last block to the one of `first_layer`."""
@@ -139,6 +135,7 @@ def _placed(call: tape.Call, block: str, layers_before: int) -> tape.Call:
         call,
         name=within(call.name),
         leaf=within(call.leaf),
+        bias=call.bias and within(call.bias),
         num_layers_before=call.num_layers_before + layers_before,
     )
 

@@ -15,7 +15,7 @@ from lswag_jax.arrays import shaped
 from lswag_jax.capture.batch_norm import STATISTICS
 from lswag_jax.capture.ending import gives_probabilities
 from lswag_jax.capture.network import leaf_name
-from lswag_jax.capture.program import MARK, PRODUCTS, hidden, name_of, place_of, readers
+from lswag_jax.capture.program import MARK, OWN_RULE, PRODUCTS, hidden, name_of, place_of, readers
 from lswag_jax.capture.record import Mark, Program, places_of
 from lswag_jax.capture.samples import places
 from lswag_jax.capture.uses import Use
@@ -48,6 +48,7 @@ class Coverage:
         partly: weights that reach the logits in one more way, which their gradients leave out, and
             where they take it.
         gives_probabilities: whether the outputs lie in [0, 1], as those of a softmax do.
+        own_rules: layers inside a `jax.custom_vjp` or `custom_jvp`, whose rule is not followed.
     """
 
     layers: tuple[tuple[str, tuple[int, ...], int], ...]
@@ -61,6 +62,7 @@ class Coverage:
     hidden: tuple[str, ...] = ()
     partly: Mapping[str, str] = dataclasses.field(default_factory=dict)
     gives_probabilities: bool = False
+    own_rules: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, program: Program, batch_norm: str, statistics: Sequence[str] = ()) -> "Coverage":
@@ -116,6 +118,13 @@ class Coverage:
             tuple(hidden(program.flat)),
             program.partly,
             gives_probabilities(program),
+            tuple(
+                dict.fromkeys(
+                    use.name
+                    for use in uses
+                    if OWN_RULE in str(jaxpr.eqns[use.product].source_info.name_stack)
+                )
+            ),
         )
 
     def __str__(self) -> str:
@@ -134,6 +143,7 @@ class Coverage:
         lines += [f"activations that are not seen: in {place}" for place in self.hidden]
         lines += [f"only in part: {name}, also used in {at}" for name, at in self.partly.items()]
         lines += ["the outputs are probabilities, no logits"] * self.gives_probabilities
+        lines += [f"its own gradient rule is not followed: {name}" for name in self.own_rules]
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
@@ -164,6 +174,14 @@ class Coverage:
             found.append(
                 f"{name}{more} meets the images in {place} too, by no product, and its gradient "
                 "leaves that out."
+            )
+        if self.own_rules:
+            first, *others = self.own_rules
+            more = f" (and {len(others)} more)" if others else ""
+            found.append(
+                f"{first}{more} is multiplied in a function with a gradient rule of "
+                "its own (jax.custom_vjp or custom_jvp), which is not followed: the gradient is "
+                "that of what is computed."
             )
         if self.mixed:
             found.append(

@@ -110,7 +110,7 @@ class Bias:
 
     expression: Expression
     dimensions: tuple[int, ...] | None  # None for an array of the output's rank
-    moves: tuple  # what happens to the product before: transpositions and reshapes
+    moves: tuple  # what happens to the product before: transpositions, reshapes, casts
 
     def __call__(self, y: Array, bias: Array, extra: Sequence[Array], batch: int) -> Array:
         """The product with the bias."""
@@ -149,6 +149,17 @@ class Reshape:
 
 
 @dataclasses.dataclass(frozen=True)
+class Cast:
+    """Another precision."""
+
+    dtype: Any
+
+    def __call__(self, y: Array, batch: int) -> Array:
+        """The product in it; numbers of channels stay integers."""
+        return y.astype(self.dtype) if jnp.issubdtype(y.dtype, jnp.inexact) else y
+
+
+@dataclasses.dataclass(frozen=True)
 class Product:
     """One use of a weight as a function of it and of whole samples.
 
@@ -158,7 +169,7 @@ class Product:
         enters, leaves: where the samples are in x and in the output.
         bias: what is added, or None.
         member: of a slice of a stack of weights that are used at once the stack's axis in the
-            product, its axis in x (None where all have the same x), and the slice's number there.
+            output, its axis in x (None where all have the same x), and the slice's number there.
     """
 
     function: Any
@@ -177,10 +188,10 @@ class Product:
             extra: further arrays of `weight`, of `function` and of `bias`.
         """
         batch, y = len(inputs), self._multiplied(params["kernel"], inputs, extra)
-        if self.member is not None:
-            y = y.squeeze(self.member[0])
         if self.bias is not None and "bias" in params:
             y = self.bias(y, params["bias"], extra[2], batch)
+        if self.member is not None:
+            y = y.squeeze(self.member[0])
         return self.leaves.first(y, batch)
 
     def _multiplied(self, kernel: Array, inputs: Array, extra: Sequence) -> Array:
@@ -225,10 +236,10 @@ class Product:
             own = jnp.arange(math.prod(sizes[a] for a in axes)).reshape([sizes[a] for a in axes])
             others = [a for a in range(len(sizes)) if a not in axes]
             number = jnp.broadcast_to(jnp.expand_dims(own, others), sizes)
-            if self.member is not None:
-                number = number.squeeze(self.member[0])
             for move in self.bias.moves if self.bias is not None else ():
                 number = move(number, 1)
+            if self.member is not None:
+                number = number.squeeze(self.member[0])
             return np.asarray(self.leaves.first(number, 1)).ravel()
 
 

@@ -16,15 +16,8 @@ from jax.extend import core
 
 from lswag_jax import marks
 from lswag_jax.arrays import shaped, vars_of
-from lswag_jax.capture.expressions import (
-    Bias,
-    Expression,
-    OfRows,
-    Product,
-    Reshape,
-    Transpose,
-    made_by,
-)
+from lswag_jax.capture.biases import Biases
+from lswag_jax.capture.expressions import Expression, OfRows, Product, Transpose, made_by
 from lswag_jax.capture.program import PRODUCTS, Flat, name_of, place_of, readers
 from lswag_jax.capture.rows import Place, Rows
 from lswag_jax.capture.samples import places
@@ -78,6 +71,7 @@ class _Finder:
         for i, eqn in enumerate(flat.jaxpr.eqns):
             for v in vars_of(eqn.invars):
                 self._readers.setdefault(v, []).append(i)
+        self._biases = Biases(flat, places, batch, self._readers, self._leaf)
 
     def all(self, end: int) -> list[Use]:
         """The uses of weights before equation `end`; of tables those that have a product too."""
@@ -262,7 +256,7 @@ class _Finder:
 
     def _use(self, index, eqn, function, leaf, source, x, w, arrays) -> Use:
         product, (weight, extra) = index, Expression.between(self._flat, source, w)
-        bias_leaf, bias, bias_extra, output, index = self._bias(index, eqn, source, w)
+        bias_leaf, bias, bias_extra, output, index = self._biases.of(index, eqn, source, w)
         call = Product(
             function,
             weight,
@@ -291,88 +285,28 @@ class _Finder:
         moved = self._places[y]
         if stack is None or moved is None:
             return []
-        axis = stack.axis
+        product, axis, size = index, stack.axis, shaped(w).shape[0]
+        of_bias, bias, _, y, index = self._biases.of(index, eqn, source, w, axis)
+        for move in bias.moves if bias is not None else ():
+            axis = move.permutation.index(axis) if isinstance(move, Transpose) else axis
+        moved = self._places[y]
         leaves = Rows.of(
             tuple(s for d, s in enumerate(shaped(y).shape) if d != axis),
             Place(moved.axis - (moved.axis > axis), moved.inner),
             self._batch,
         )
         enters, found = self._rows(x, "the input of a layer"), []
-        for e in range(shaped(w).shape[0]):
+        for e in range(size):
             member = (axis, along, 0 if along is None else e)
-            call = Product(function, Expression.of([], [w], w), enters, leaves, member=member)
-            member_leaf, none = Leaf(leaf.name, (*leaf.index, e)), ((), (), ())
-            found.append(Use(index, member_leaf, None, call, x, y, none, source, index, (axis, e)))
+            call = Product(function, Expression.of([], [w], w), enters, leaves, bias, member)
+            own, own_bias = (of and Leaf(of.name, (*of.index, e)) for of in (leaf, of_bias))
+            none = (), (), ()
+            use = Use(index, own, own_bias, call, x, y, none, source, product, (axis, e))
+            found.append(use)
         return found
-
-    def _bias(self, index: int, eqn: core.JaxprEqn, kernel: Any, w: Any) -> tuple:
-        """The bias's leaf, how it is added, variables it needs, the output, and where it is."""
-        (y,), moves, none = eqn.outvars, [], (None, None, (), eqn.outvars[0], index)
-        channels = _channels(eqn, w)
-        if eqn.primitive.name == "gather":
-            return none
-        while len(self._readers.get(y, ())) == 1:
-            (reader,) = self._readers[y]
-            after = self._flat.jaxpr.eqns[reader]
-            if after.primitive.name == "add":
-                other = after.invars[1] if after.invars[0] is y else after.invars[0]
-                return self._added(reader, after, y, other, channels, tuple(moves), kernel) or none
-            if after.primitive.name == "transpose":
-                moves.append(Transpose(tuple(after.params["permutation"])))
-            elif after.primitive.name == "reshape" and after.params.get("dimensions") is None:
-                place = self._places[after.outvars[0]]
-                if place is None:
-                    return none
-                sizes = shaped(after.outvars[0]).shape
-                moves.append(Reshape(sizes, place.axis, sizes[place.axis] // self._batch))
-            else:
-                return none
-            (y,) = after.outvars
-        return none
-
-    def _added(self, index, eqn, y, other, channels: int, moves, kernel) -> tuple | None:
-        if self._flat.kind(other) != "params" or shaped(other).ndim != shaped(y).ndim:
-            return None
-        value, dimensions = other, None
-        made = self._made_by.get(other)
-        if made is not None and made.primitive.name == "broadcast_in_dim":
-            (value,) = made.invars
-            dimensions = tuple(made.params["broadcast_dimensions"])
-        sources = self._bias_leaves(value)
-        if len(sources) != 1:
-            return None
-        (source,) = sources
-        place, shape = self._places[eqn.outvars[0]], shaped(source).shape
-        is_small = math.prod(shape) == channels and len(shape) < max(shaped(kernel).ndim, 2)
-        rank = dimensions if dimensions is not None else range(shaped(other).ndim)
-        varies = [d for i, d in enumerate(rank) if shaped(value).shape[i] > 1]
-        if not is_small or place is None or place.axis in varies:
-            return None
-        expression, extra = Expression.between(self._flat, source, value)
-        bias = Bias(expression, dimensions, moves)
-        return self._leaf(source, 1), bias, tuple(extra), eqn.outvars[0], index
-
-    def _bias_leaves(self, var: Any) -> set:
-        if isinstance(var, core.Literal) or self._flat.kind(var) != "params":
-            return set()
-        if self._leaf(var, 1) is not None:
-            return {var}
-        return set().union(*(self._bias_leaves(v) for v in self._made_by[var].invars))
 
 
 def _has_gradient(eqn: core.JaxprEqn) -> bool:
     """Whether the outputs of an equation move with its operands."""
     is_real = any(jnp.issubdtype(shaped(v).dtype, jnp.inexact) for v in eqn.outvars)
     return is_real and eqn.primitive.name not in _STEPS
-
-
-def _channels(eqn: core.JaxprEqn, w: Any) -> int:
-    """Output channels of a product: those of the weight's axes that stay."""
-    out = shaped(eqn.outvars[0]).shape
-    if eqn.primitive.name == "conv_general_dilated":
-        return out[eqn.params["dimension_numbers"].out_spec[1]]
-    if eqn.primitive.name != "dot_general":
-        return out[-1]
-    side = 0 if eqn.invars[0] is w else 1
-    gone = {d for axes in eqn.params["dimension_numbers"] for d in axes[side]}
-    return math.prod(size for d, size in enumerate(shaped(w).shape) if d not in gone)

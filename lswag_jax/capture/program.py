@@ -20,6 +20,7 @@ from lswag_jax.capture.activations import find, is_activation_call
 
 Array = jax.Array
 MARK = "lswag_jax_mark"  # of norms and the end of what is scored
+OWN_RULE = "lswag_jax_own_rule"  # where a function's own gradient is not followed
 PRODUCTS = ("dot_general", "conv_general_dilated")
 _LOOPS = ("scan", "while", "cond")
 _MOST = 128  # turns of a scan without weights that is unrolled
@@ -46,7 +47,13 @@ class Flat:
         return "constant" if isinstance(var, core.Literal) else self.kinds.get(var, "constant")
 
 
-def flatten(function: Callable, params: Sequence[Array], *others: Any, dead: bool = False) -> Flat:
+def flatten(
+    function: Callable,
+    params: Sequence[Array],
+    *others: Any,
+    dead: bool = False,
+    for_marks: bool = False,
+) -> Flat:
     """The flat program of `function(params, *others)`; the last of the others are the inputs.
 
     Args:
@@ -54,6 +61,7 @@ def flatten(function: Callable, params: Sequence[Array], *others: Any, dead: boo
         params: leaves.
         *others: trees.
         dead: whether what does not reach the output is kept.
+        for_marks: whether the marks alone are wanted; calls are kept where none is inside of one.
 
     Raises:
         ValueError: a layer runs inside of a loop or branch that depends on images.
@@ -65,9 +73,18 @@ def flatten(function: Callable, params: Sequence[Array], *others: Any, dead: boo
         "params" if i < len(params) else "images" if i >= first_input else "constant"
         for i in range(len(closed.jaxpr.invars))
     ]
+    if for_marks and not any(_has_mark(b.jaxpr) for e in closed.jaxpr.eqns for b in bodies(e)):
+        return Flat(closed.jaxpr, closed.consts, _kinds(closed.jaxpr, kinds))
     flat = _flat(closed, kinds, dead)
     eqns = _parts_first(flat.jaxpr.eqns, flat.kinds)
     return dataclasses.replace(flat, jaxpr=flat.jaxpr.replace(eqns=eqns))
+
+
+def _has_mark(jaxpr: core.Jaxpr) -> bool:
+    return any(
+        name_of(eqn).startswith(MARK) or any(_has_mark(body.jaxpr) for body in bodies(eqn))
+        for eqn in jaxpr.eqns
+    )
 
 
 def _flat(program: core.ClosedJaxpr, kinds: Sequence[str], dead: bool = False) -> Flat:
@@ -101,7 +118,7 @@ def name_of(eqn: core.JaxprEqn) -> str:
 def place_of(eqn: core.JaxprEqn) -> str:
     """Where in the model an equation comes from, as far as its trace says."""
     names = str(eqn.source_info.name_stack).split("/")
-    return "/".join(name for name in names if name.strip("_")) or "the model"
+    return "/".join(n for n in names if n.strip("_") and n != OWN_RULE) or "the model"
 
 
 def readers(
@@ -190,7 +207,8 @@ def _step(eqn: core.JaxprEqn, operands: list[tuple]) -> list[tuple]:
     """The outputs of one equation, or of what it calls."""
     body = _inlined(eqn, operands)
     if body is not None:
-        return _run(body, operands)
+        with jax.named_scope(OWN_RULE if eqn.primitive.name in CUSTOM else "_"):
+            return _run(body, operands)
     index = _known(operands[0][0]) if eqn.primitive.name == "cond" else None
     if index is not None:
         branches = eqn.params["branches"]

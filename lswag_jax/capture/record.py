@@ -83,29 +83,7 @@ class Program:
     @classmethod
     def trace(cls, network: Network, images: Any, is_scored: bool = True) -> "Program":
         """Traces a network on images or what else it takes; records nothing if not scored."""
-        applies: list[tuple] = []
-
-        def hook(name, kind, apply, params, inputs, extra, output):
-            if kind not in ("norm", "end"):  # feature maps, which have passes of their own
-                return output
-            captured = (params, inputs, extra)
-            shapes = jax.tree.map(jnp.shape, (*captured, output))
-            is_batch_norm = isinstance(extra, BatchStatistics)
-            structure = jax.tree.structure(captured)
-            applies.append((name, kind, apply, structure, shapes, is_batch_norm))
-            return _marked(len(applies) - 1)(captured, output)
-
-        params, others, join = leaves(network.variables)
-
-        def forward(params: Sequence, others: list, inputs: tuple) -> Array:
-            applies.clear()
-            variables = join(dict(zip(names, params, strict=True)), others)
-            return network.run(variables, inputs, hook)
-
-        names = tuple(params)
-        flat = flatten(
-            forward, list(params.values()), others, network.inputs(images), dead=network.dead
-        )
+        flat, names, applies = traced(network, images, ("norm", "end"))
         batch = jax.tree.leaves(images)[0].shape[0]
         if not is_scored:
             return cls(flat, names, (), {}, batch, network)
@@ -154,14 +132,11 @@ class Program:
         self, perturbations: dict[int, Array], images: Any
     ) -> tuple[Array, list[Call], list[Activation]]:
         """The output, and what was recorded on the way; no gradient passes through the latter."""
-        params, others, _ = leaves(self.network.variables)
+        params, _, _ = leaves(self.network.variables)
         if self.loops:
             params = dict(zip(params, as_rows(list(params.values())), strict=True))
-        args = [*params.values(), *jax.tree.leaves(others)]
-        args += jax.tree.leaves(self.network.inputs(images))
-        jaxpr = self.flat.jaxpr
-        env: dict = dict(zip(jaxpr.constvars, self.flat.consts, strict=True))
-        env |= dict(zip(jaxpr.invars, args, strict=True))
+        jaxpr, env = self.flat.jaxpr, start(self.flat, self.network, images)
+        env |= dict(zip(jaxpr.invars, params.values(), strict=False))  # they come first
         kept: dict = {}  # what is recorded of loops
 
         def read(atom: Any) -> Any:
@@ -248,6 +223,58 @@ def _step(eqn: core.JaxprEqn, values: Sequence[Any]) -> list:
     return [values[-1]] if name_of(eqn).startswith(MARK) else bind(eqn, values)
 
 
+def traced(
+    network: Network, images: Any, kinds: Sequence[str], for_marks: bool = False
+) -> tuple[Flat, tuple[str, ...], list[tuple]]:
+    """What a network computes, with marks for the calls of these kinds that its hook is told of.
+
+    Weights and activations need it equation by equation; `for_marks` alone is cheaper to compile.
+
+    Returns:
+        The flat program, the names of its parameters, and for the number in a mark's name what
+        makes a `Mark` of it.
+    """
+    applies: list[tuple] = []
+
+    def hook(name, kind, apply, params, inputs, extra, output):
+        if kind not in kinds:
+            return output
+        captured = (params, inputs, extra)
+        shapes = jax.tree.map(jnp.shape, (*captured, output))
+        is_batch_norm = isinstance(extra, BatchStatistics)
+        structure = jax.tree.structure(captured)
+        applies.append((name, kind, apply, structure, shapes, is_batch_norm))
+        return _marked(len(applies) - 1)(captured, output)
+
+    params, others, join = leaves(network.variables)
+    names = tuple(params)
+
+    def forward(params: Sequence, others: list, inputs: tuple) -> Array:
+        applies.clear()
+        variables = join(dict(zip(names, params, strict=True)), others)
+        return network.run(variables, inputs, hook)
+
+    inputs = network.inputs(images)
+    args = list(params.values()), others, inputs
+    flat = flatten(forward, *args, dead=network.dead, for_marks=for_marks)
+    return flat, names, applies
+
+
+def start(flat: Flat, network: Network, images: Any) -> dict[Any, Any]:
+    """The values that a flat program of `traced` starts from, by variable."""
+    params, others, _ = leaves(network.variables)
+    args = [*params.values(), *jax.tree.leaves(others), *jax.tree.leaves(network.inputs(images))]
+    env = dict(zip(flat.jaxpr.constvars, flat.consts, strict=True))
+    return env | dict(zip(flat.jaxpr.invars, args, strict=True))
+
+
+def mark_of(index: int, eqn: core.JaxprEqn, applies: Sequence[tuple]) -> Mark | None:
+    """The mark that an equation of a flat program is, or None."""
+    if not name_of(eqn).startswith(MARK):
+        return None
+    return Mark(index, eqn.invars, *applies[int(name_of(eqn).rpartition("_")[2])])
+
+
 def _marked(index: int) -> Callable:
     """An identity on `output` that keeps `captured` visible in the traced program."""
 
@@ -266,13 +293,12 @@ def _plan(
     found = places_of(flat, batch)
     calls: list = []
     end = len(flat.jaxpr.eqns)
-    steps: dict[int, list] = {}  # parameters of a mark, of each step of a scan its own
+    steps: dict[str, list] = {}  # parameters of a mark, of each step of a scan its own
     for i, eqn in enumerate(flat.jaxpr.eqns):
-        if name_of(eqn).startswith(MARK):
-            number = int(name_of(eqn).rpartition("_")[2])
-            mark = Mark(i, eqn.invars, *applies[number])
+        mark = mark_of(i, eqn, applies)
+        if mark is not None:
             own = [v for v in eqn.invars if flat.kind(v) == "params"]
-            known = steps.setdefault(number, [])
+            known = steps.setdefault(name_of(eqn), [])
             if own not in known:
                 known.append(own)
             if own != known[0]:

@@ -20,9 +20,14 @@ class Leaf:
     index: tuple[int, ...] = ()
 
     @property
+    def place(self) -> str:
+        """Which slice it is, after a name."""
+        return "".join(f"[{i}]" for i in self.index)
+
+    @property
     def layer(self) -> str:
         """Name of the layer whose weight it is."""
-        return layer_name(self.name) + "".join(f"[{i}]" for i in self.index)
+        return layer_name(self.name) + self.place
 
     def of(self, params: Mapping[str, Any]) -> Any:
         """The leaf's part of the stored parameters, which are given by name."""
@@ -81,7 +86,8 @@ class Use(NamedTuple):
         size = output.size // batch
         if self.cut is not None:
             size //= output.shape[self.cut[0]]
-        where = before, layer_name(self.leaf.name), self.leaf.index, self.is_path
+        bias = "" if self.bias is None else self.bias.name + self.bias.place
+        where = before, layer_name(self.leaf.name), self.leaf.index, self.is_path, bias
         return Call(self.name, self.kind, self.call, own, inputs, extra, size, *where)
 
     def cotangent(self, cotangent: Any, batch: int) -> Any:

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lswag_jax.capture.features import FeatureMap, feature_maps, pullbacks
+from lswag_jax.capture.features import FeatureMap, Features, pullbacks
 from lswag_jax.options import Several
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import NotApplicable, Parts, Proxy, merged
@@ -34,7 +34,7 @@ def entropies(probe: Probe, batch: int) -> tuple[Array, Array]:
     """H_i of each feature map [m], and which are present [m]."""
 
     def compute() -> tuple[Array, Array]:
-        maps = feature_maps(_network(probe), probe.noise("az/images", batch))
+        maps, _ = _features(probe, batch).run(probe.noise("az/images", batch))
         if len(maps) < 2:
             raise NotApplicable
         present = jnp.stack([jnp.asarray(f.present, bool) for f in maps])
@@ -43,8 +43,12 @@ def entropies(probe: Probe, batch: int) -> tuple[Array, Array]:
     return probe.once(("entropies", batch), compute)
 
 
-def _network(probe: Probe):
-    return probe.candidate.network(probe.candidate.batch_mode)
+def _features(probe: Probe, batch: int) -> Features:
+    def trace() -> Features:
+        network = probe.candidate.network(probe.candidate.batch_mode)
+        return Features.of(network, probe.noise("az/images", batch))
+
+    return probe.once(("features", batch), trace)
 
 
 def entropy(f: Array) -> Array:
@@ -63,7 +67,7 @@ def _trainability(probe: Probe, batch: int) -> Array:
     def signs(i: int, f: FeatureMap) -> Array:
         return probe.draws.sign(f"az/signs_{i}", f.values.shape, f.values.dtype) * f.mask
 
-    triples = pullbacks(_network(probe), probe.noise("az/images", batch), signs)
+    triples = pullbacks(_features(probe, batch), probe.noise("az/images", batch), signs)
     if not triples:
         raise NotApplicable
     terms, counts = [], []

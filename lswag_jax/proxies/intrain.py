@@ -117,25 +117,15 @@ def _of_layers(probe: Probe, layers: list[tape.Layer]) -> list[tuple[Array, Any]
     A gradient is the sum over all uses: a weight's are the calls of its layer, but a bias may be
     added to several layers, and a layer that is called again may have another bias there.
     """
-    found: dict[Any, tuple[Array, Any]] = {}
+    found: dict[int | str, tuple[Array, Any]] = {}
     for i, layer in enumerate(layers):
         for call in layer.calls:
             use = tape.Layer(layer.name, layer.kind, [call])
             for name, g in use.gradient(tuple(call.params), use.pairs).items():
-                key = i if name == "kernel" else _stored(layer, call, name)
+                key = i if name == "kernel" else call.bias
                 of_others, active = found.get(key, (0, 0))
                 found[key] = of_others + g, jnp.maximum(active, _num_active(probe, i, call, name))
     return list(found.values())
-
-
-def _stored(layer: tape.Layer, call: tape.Call, name: str) -> tuple:
-    """What tells a stored bias from others: it is one array wherever it is used.
-
-    Only a slice of a stack is taken anew for each use. It is the layer's own, as its weight is.
-    """
-    of_layer = layer.params.get(name)
-    same = bool(call.index) and of_layer is not None
-    return name, id(of_layer if same else call.params[name])
 
 
 def _num_active(probe: Probe, i: int, call: tape.Call, name: str) -> Any:

@@ -9,7 +9,7 @@ for the first of the noise images,
 The code also counts the output of every container again. Here each output of a weight layer,
 normalisation or activation function counts once; outputs without positions have no correlation.
 The code counts each call of a module: of a jigsaw each tile by itself. Here the nine tiles are
-positions of one output of a convolution or activation, and a normalisation counts its first tile.
+positions of one output, also of a normalisation that is called once a tile.
 """
 
 import dataclasses
@@ -69,8 +69,7 @@ def outputs_of_first(recorded: tape.Tape) -> list[Array]:
         for call, x in zip(products, maps, strict=True)
     ]
     axes = [_channel_axis(call, y.shape[1:]) for call, y in zip(products, whole, strict=True)]
-    norms = [layer.calls[0] for layer in recorded.norms]
-    others = [(call.num_layers_before, call.run(call.params, call.inputs)) for call in norms]
+    others = [(layer.calls[0].num_layers_before, _norm(layer)) for layer in recorded.norms]
     others += [(a.num_layers_before, a.post) for a in recorded.activations]
     for num_before, y in others:
         size, axis = axes[num_before - 1] if num_before else (0, -1)
@@ -78,6 +77,14 @@ def outputs_of_first(recorded: tape.Tape) -> list[Array]:
         there = -axis < y.ndim and y.shape[axis] == size
         outputs.append(jnp.moveaxis(y[0], axis, -1) if there else y[0])
     return [o for o in outputs if o.ndim > 1]
+
+
+def _norm(layer: tape.Layer) -> Array:
+    """Output [B, ..., C] of a normalisation, [B, calls, ..., C] where tiles have a call each."""
+    # A call further down the network, after another layer, is no tile.
+    tiles = [c for c in layer.calls if c.num_layers_before == layer.calls[0].num_layers_before]
+    outputs = [call.run(call.params, call.inputs) for call in tiles]
+    return outputs[0] if len(outputs) == 1 else jnp.stack(outputs, axis=1)
 
 
 def _channel_axis(call: tape.Call, shape: tuple[int, ...]) -> tuple[int, int]:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from lswag_jax.arrays import total
 from lswag_jax.capture.batch_norm import BatchStatistics
-from lswag_jax.capture.features import pooled_features
+from lswag_jax.capture.features import Features
 from lswag_jax.options import Several
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import NotApplicable, Parts, Proxy
@@ -63,11 +63,12 @@ class Zen(Proxy):
         if self.init == "normal01":
             weights = probe.draws.weights("zen", probe.candidate)
         network = probe.candidate.network(probe.candidate.batch_mode, weights)
-        f, first = pooled_features(network, x)
-        g, second = pooled_features(network, moved)
-        if f is None or not first:
+        features = Features.of(network, x, final=True)
+        maps, first = features.run(x)
+        if not maps or not first:
             raise NotApplicable
-        assert g is not None  # as `f`
+        others, second = features.run(moved)
+        f, g = maps[-1].values, others[-1].values
         delta = jnp.log(jnp.abs(f - g).reshape(len(f), -1).sum(1).mean())
         norms = total(self._term(a, b) for a, b in zip(first, second, strict=True))
         return {"score": delta + norms, "log_delta": delta, "norms": norms}

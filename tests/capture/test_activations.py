@@ -44,6 +44,12 @@ ACTIVATIONS = {
     "hat": lambda h, b: nn.relu(1 - jnp.abs(h)),
     "hard tanh by hand": lambda h, b: nn.relu(h + 1) - nn.relu(h - 1) - 1,
     "gelu beside its input": lambda h, b: h + nn.gelu(h),
+    "what is negative": lambda h, b: jnp.minimum(h, 0),
+    "what a relu leaves": lambda h, b: h - nn.relu(h),
+    "relu less itself": lambda h, b: 1 - nn.relu(h),
+    "negative elu": lambda h, b: -nn.elu(-h),
+    "prelu of both halves": lambda h, b: nn.relu(h) + 0.2 * jnp.minimum(h, 0),
+    "leaky relu as a minimum": lambda h, b: jnp.minimum(h, 0.1 * h),
 }
 
 
@@ -66,6 +72,10 @@ NOT_ACTIVATIONS = {
     "lower bound of a logarithm": lambda h, z: jnp.log(jnp.maximum(h, 1e-8)),
     "root of what is not negative": lambda h, z: jax.lax.rsqrt(nn.relu(h) + 1e-3),
     "decay": lambda h, z: z * jnp.exp(-nn.relu(h)),
+    "decay of what is negative": lambda h, z: z * jnp.exp(jnp.minimum(h, 0)),
+    "log sigmoid by hand": lambda h, z: jnp.minimum(h, 0) - jnp.log1p(jnp.exp(-jnp.abs(h))),
+    "log sigmoid": lambda h, z: jax.nn.log_sigmoid(h),
+    "an upper bound": lambda h, z: jnp.minimum(h, -0.1),
     "softplus": lambda h, z: nn.softplus(h),
     "softplus by hand": lambda h, z: nn.relu(h) + jnp.log1p(jnp.exp(-jnp.abs(h))),
     "choice by a relu": lambda h, z: jnp.where(nn.relu(h) > 0, z, 0),

@@ -262,6 +262,29 @@ def test_a_way_that_is_not_followed_is_named(function, name):
     assert [text.split()[0] for text in told] == list(coverage.partly)
 
 
+@jax.custom_vjp
+def straight(x, w):
+    return x @ w
+
+
+straight.defvjp(lambda x, w: (x @ w, (x, w)), lambda kept, g: (g @ kept[1].T, 0 * kept[1]))
+
+
+def test_a_gradient_rule_that_is_not_followed_is_told_of():
+    """Around a product; a rule for the weight alone is followed, and needs no word."""
+
+    @jax.custom_vjp
+    def rounded(w):
+        return jnp.round(w)
+
+    rounded.defvjp(lambda w: (jnp.round(w), None), lambda _, g: (3 * g,))
+    _, coverage = explained(lambda p, x: relu(straight(x, p["a"])) @ p["h"], ("a", "h"))
+    assert coverage.own_rules == ("a",)
+    assert "rule of its own" in coverage.warnings()[0]
+    _, coverage = explained(lambda p, x: relu(x @ rounded(p["a"])) @ p["h"], ("a", "h"))
+    assert coverage.own_rules == ()
+
+
 def test_unused_members_of_a_stack_are_no_part_of_the_share():
     """Three of four matrices of 8 x 8 reach nothing."""
     used = lambda p, x: relu(x @ p["a"]) @ p["e"][2] @ p["h"]  # noqa: E731

@@ -13,6 +13,7 @@ import lswag_jax
 from lswag_jax import proxies, spaces
 from lswag_jax.capture import adapters, tape
 from lswag_jax.scoring import ScoreOptions
+from lswag_jax.spaces import layers
 
 B = 4
 RNG = np.random.default_rng(0)
@@ -193,3 +194,156 @@ def test_a_loss_is_any_hashable_callable():
 
     with pytest.raises(ValueError, match="loss must be hashable, got an unhashable"):
         ScoreOptions(loss=Loss())
+
+
+BIASED = ("fisher", "intrain", "lswag", "snip", "zico")
+
+
+def rows_of_a_squeezed_sample(p, x):
+    """A sample by itself with an axis of one that goes before the bias is added."""
+    features = jax.vmap(lambda s: relu(jnp.squeeze(s.mean(0)[None] @ p["w"], 0) + p["b"]))(x)
+    return features @ p["h"]
+
+
+def with_an_axis_of_one(p, x):
+    y = (x.mean(1) @ p["w"])[:, None, :] + p["b"][None, None]
+    return relu(y)[:, 0] @ p["h"]
+
+
+def in_another_precision(p, x):
+    return relu((x.mean(1) @ p["w"]).astype(jnp.float64) + p["b"][None]) @ p["h"]
+
+
+def plainly(p, x):
+    return relu(x.mean(1) @ p["w"] + p["b"][None]) @ p["h"]
+
+
+@pytest.mark.parametrize(
+    "other", [rows_of_a_squeezed_sample, with_an_axis_of_one, in_another_precision]
+)
+def test_a_bias_is_one_however_it_is_added(x64, other):
+    dtype = jnp.float32 if other is in_another_precision else jnp.float64
+    params = parameters(w=(4, 6), b=(6,), h=(6, 3))
+    of = {k: v.astype(dtype) for k, v in params.items()}
+    tokens = TOKENS.astype(dtype)
+    expected = scores(plainly, of, tokens, BIASED)
+    rel = 1e-9 if dtype == jnp.float64 else 1e-4
+    assert scores(other, of, tokens, BIASED) == pytest.approx(expected, rel=rel)
+
+
+def experts_mapped(p, x):
+    each = jax.vmap(lambda w, b: relu(x.mean(1) @ w + b[None]))(p["w"], p["b"])
+    return each.sum(0) @ p["h"]
+
+
+def experts_apart(p, x):
+    y = [relu(x.mean(1) @ w + b[None]) for w, b in zip(p["w"], p["b"], strict=True)]
+    return sum(y) @ p["h"]
+
+
+def test_experts_have_biases_of_their_own(x64):
+    params = parameters(w=(3, 4, 6), b=(3, 6), h=(6, 3))
+    expected = scores(experts_apart, params, TOKENS, BIASED)
+    assert scores(experts_mapped, params, TOKENS, BIASED) == pytest.approx(expected, rel=1e-9)
+
+
+def test_one_bias_of_two_layers(x64):
+    """It is a parameter tensor once, and its gradient is the sum of both."""
+
+    def shared(p, x):
+        return (
+            relu(relu(x @ p["a"] + p["b"][None, None]) @ p["c"] + p["b"][None, None]).mean(1)
+            @ p["h"]
+        )
+
+    params = parameters(a=(4, 6), c=(6, 6), b=(6,), h=(6, 3))
+    table = lswag_jax.score_model(
+        shared, params, TOKENS, LABELS, [proxies.get("intrain", batch=4)], seed=3
+    )
+    assert 0 < float(table.parts["intrain"]["resilience"][0]) <= 4  # a, c, b, h
+
+
+class Tiles(nn.Module):
+    """A norm that is called once a tile, or once for all."""
+
+    by_tile: bool
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(4, (3, 3))(x)
+        norm = nn.LayerNorm()
+        tiles = [norm(x[:, i]) for i in range(x.shape[1])] if self.by_tile else None
+        x = nn.relu(norm(x) if tiles is None else jnp.stack(tiles, axis=1))
+        return nn.Dense(3)(x.mean((1, 2, 3)))
+
+
+def test_meco_of_tiles(x64):
+    """The tiles of a jigsaw are positions, whether or not each calls the normalisation."""
+    tiles = RNG.normal(size=(B, 4, 5, 5, 3))
+    params = Tiles(True).init(jax.random.key(0), tiles)
+    one, other = (scores(Tiles(t), params, tiles, ("meco",)) for t in (True, False))
+    assert one == pytest.approx(other, rel=1e-9)
+
+
+class Block(nn.Module):
+    """A convolution, a BatchNorm and a marked feature map."""
+
+    has_norm: bool = True
+
+    @nn.compact
+    def __call__(self, x, _=None):
+        x = nn.Conv(4, (3, 3))(x)
+        x = nn.BatchNorm(use_running_average=True)(x) if self.has_norm else x
+        return layers.Feature(name="map")(nn.relu(x)), None
+
+
+class Marked(nn.Module):
+    """Three blocks: called, called again in the backward pass, in a scan, or sample by sample."""
+
+    how: str
+    has_norm: bool = True
+
+    @nn.compact
+    def __call__(self, x):
+        x, kinds = nn.Conv(4, (3, 3))(x), ("params", "batch_stats")
+        if self.how == "scanned":
+            stacked, rngs = dict.fromkeys(kinds, 0), {"params": True}
+            blocks = nn.scan(Block, variable_axes=stacked, split_rngs=rngs, length=3)
+            x, _ = blocks(self.has_norm, name="blocks")(x, None)
+        for i in range(0 if self.how == "scanned" else 3):
+            block = nn.remat(Block) if self.how == "again" else Block
+            if self.how == "mapped":
+                block = nn.vmap(Block, variable_axes=dict.fromkeys(kinds))
+            x, _ = block(self.has_norm, name=f"block_{i}")(x)
+        return nn.Dense(3)(layers.Feature(final=True)(x).mean((1, 2)))
+
+
+FEATURES = ("zen", "az_expressivity", "az_progressivity", "az_trainability")
+
+
+def of_maps(model, variables):
+    options = {"zen": {"init": "space"}}
+    names = FEATURES if model.has_norm else FEATURES[1::2]
+    chosen = [proxies.get(name, batch=4, **options.get(name, {})) for name in names]
+    table = lswag_jax.score_model(model, variables, IMAGES, LABELS, chosen, seed=3)
+    assert {table.statuses[name][0] for name in names} == {"ok"}
+    return {name: float(table.raw[name][0]) for name in names}
+
+
+@pytest.mark.parametrize("how", ["again", "scanned", "mapped"])
+def test_feature_maps_are_seen_inside(x64, how):
+    has_norm = how != "mapped"  # a BatchNorm of single samples is refused
+    plain = Marked("plain", has_norm)
+    shapes = jax.eval_shape(plain.init, jax.random.key(0), IMAGES)
+    rng = np.random.default_rng(5)
+    variables = jax.tree.map(lambda s: jnp.asarray(rng.random(s.shape) - 0.3), shapes)
+    names = [f"block_{i}" for i in range(3)]
+
+    def stacked(tree):
+        rest = {name: own for name, own in tree.items() if name not in names}
+        return rest | {"blocks": jax.tree.map(lambda *x: jnp.stack(x), *(tree[n] for n in names))}
+
+    expected = of_maps(plain, variables)
+    if how == "scanned":
+        variables = {kind: stacked(tree) for kind, tree in variables.items()}
+    assert of_maps(Marked(how, has_norm), variables) == pytest.approx(expected, rel=1e-9)
