@@ -32,7 +32,9 @@ def diagnose(table: ScoreTable, again: str, target: pathlib.Path) -> "tuple[list
     write_csv(target / "diagnosis.csv", columns)
     title = "Can it be trusted here? (without accuracies)"
     sentences = [f"- {diagnosis.sentence}" for diagnosis in found.values()]
-    return ["", title, "", *sentences], Table(title, columns)
+    known = {key: v for key, v in columns.items() if any(x is not None for x in v)}
+    first = {"proxy": columns["proxy"], "sentence": columns["sentence"]}  # seen without scrolling
+    return ["", title, "", *sentences], Table(title, first | known)
 
 
 def predictions(result: Any, trained: str, target: pathlib.Path) -> list[str]:

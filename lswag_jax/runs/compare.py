@@ -46,7 +46,7 @@ def check_same(workdir: pathlib.Path, config: Mapping[str, Any], exempt: Sequenc
     free = (*_FREE, *exempt)
     other_data = "data_sha256" in found
     differing = [
-        f"{_ASKED.get(key, key)} ({what})"
+        f"{_ASKED.get(key, key.removeprefix('options.'))} ({what})"  # of training's options
         for key, what in found.items()
         if not _is_in(key, free)
         and (not _is_in(key, _DATA) or (other_data and key != "data_sha256"))

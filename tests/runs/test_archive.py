@@ -244,3 +244,10 @@ def test_extend_refuses_rows_of_another_search(rng):
         extend([row], 0, space, [second], lambda _: iter(()))
     with pytest.raises(ValueError, match="an evaluated row is of"):
         extend([], 0, space, [second], lambda _: iter([row]))
+
+
+def test_options_of_a_training_have_the_names_that_are_asked_for(tmp_path):
+    with Archive(tmp_path, {"options": {"epochs": 2}}) as archive:
+        archive.append(ROWS[0])
+    message = refusal(tmp_path, {"options": {"epochs": 3}})
+    assert "differs in epochs (2 there, 3 here): give" in message
