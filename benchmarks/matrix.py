@@ -1,17 +1,20 @@
 """Every proxy on every benchmark: scores what is missing, and ranks what has been scored.
 
     python benchmarks/run.py matrix --data=../shared/data --cases=nb101,nb301       # scores these
+    python benchmarks/run.py matrix --data=../shared/data --cases=nb101_thin --seed=1 --proxies=lswag
     python benchmarks/run.py --save matrix --data=../shared/data --report           # tables, figure
 
 A case is a population of `rank_cnns` or `rank_vits`, its networks in their order there; with
 `_thin` behind its name, the same architectures as narrow and short networks. The proxies that
 `benchmarks/scores/CASE.csv.gz` has not for the first `--num` networks are scored together and
-added; an interrupted run resumes from `--workdir`. NTK, which costs 33 forward and backward passes
+added; an interrupted run resumes from `--workdir`. Another `--seed`, of images, weights and draws,
+has a file of its own, and a table says how far seeds agree. NTK, which costs 33 forward and backward passes
 where there is BatchNorm, and TE-NAS, which merges it, are left out unless they are named.
 """
 
 import argparse
 import dataclasses
+import itertools
 import pathlib
 from typing import Any
 
@@ -40,6 +43,7 @@ SMALL = {  # of thin networks, by space
 }
 THIN = tuple(name + SUFFIX for name in rank_cnns.CASES)
 THIN_BATCH = (64, 32)
+SEEDS = (0, 1, 2)
 LEFT_OUT = {"te_nas", "ntk"}
 CNN_TARGETS = {
     "nb201_cifar10": "cifar10_test200",
@@ -79,12 +83,12 @@ class Population:
         }
         self.gradient_batch = VIT_BATCH[1]
 
-    def batch(self) -> tuple[Any, Any]:
+    def batch(self, seed: int) -> tuple[Any, Any]:
         """Inputs and labels."""
         if self._case:
-            return rank_cnns.batch_of(self._case, self.space, self._root, 0)
+            return rank_cnns.batch_of(self._case, self.space, self._root, seed)
         loaded = data.load_batch(
-            str(self._root / "images" / self._images), VIT_BATCH[0], seed=0, channels=3,
+            str(self._root / "images" / self._images), VIT_BATCH[0], seed=seed, channels=3,
             image_size=VIT_PIXELS, balanced=False,
         )  # fmt: skip
         return loaded.images, loaded.labels
@@ -97,7 +101,9 @@ class Population:
 
 def score(name: str, arguments: argparse.Namespace) -> None:
     """Adds to a case's table the proxies that it lacks."""
-    found, path = Population(name, pathlib.Path(arguments.data)), SCORES / f"{name}.csv.gz"
+    seed, found = arguments.seed, Population(name, pathlib.Path(arguments.data))
+    own_name = of_seed(name, seed)
+    path = SCORES / f"{own_name}.csv.gz"
     known = {r.metric: r for r in tables.read(path).records()} if path.is_file() else {}
     # Networks that have scores come first.
     texts = list(dict.fromkeys(text for r in known.values() for text in r.genotypes))
@@ -113,25 +119,30 @@ def score(name: str, arguments: argparse.Namespace) -> None:
     if not missing:
         return
     resolved = proxies.resolve(dict.fromkeys([*missing, *save_scores.SIZES]))
-    images, labels = found.batch()
+    images, labels = found.batch(seed)
+    options = {"gradient_batch": found.gradient_batch, "seed": seed}
 
     def evaluate(members):
-        return population.stream(
-            found.space, members, images, labels, resolved, gradient_batch=found.gradient_batch
-        )
+        return population.stream(found.space, members, images, labels, resolved, **options)
 
-    folder = pathlib.Path(arguments.workdir) / name
-    about = {"case": name, "proxies": missing, "num": len(genotypes)}
+    folder = pathlib.Path(arguments.workdir) / own_name
+    about = {"case": own_name, "proxies": missing, "num": len(genotypes)}
     with runs.Archive(folder, about) as archive:
         runs.extend(archive, 0, found.space, genotypes, evaluate)
         table = ScoreTable(archive, resolved)
     for proxy in table:
         values = np.round(table.values(proxy), 12)
-        own = Records(name, proxy, table.ids, values, save_scores.PROVENANCE)
+        provenance = save_scores.PROVENANCE.replace("seed 0", f"seed {seed}")
+        own = Records(own_name, proxy, table.ids, values, provenance)
         known[proxy] = joined(known[proxy], own) if proxy in known else own
     GroundTruth.from_records(known.values()).write(path)
     seconds = np.median(table.column("seconds"))
-    print(f"{name}: {len(missing)} proxies of {len(genotypes)} networks, {seconds:.1f} s each")
+    print(f"{own_name}: {len(missing)} proxies of {len(genotypes)} networks, {seconds:.1f} s each")
+
+
+def of_seed(name: str, seed: int) -> str:
+    """Name of a case's scores with a seed."""
+    return f"{name}_seed{seed}" if seed else name
 
 
 def joined(old: Records, new: Records) -> Records:
@@ -170,6 +181,9 @@ def show(root: pathlib.Path) -> None:
     beside = [row for name in rank_cnns.CASES for row in thin_beside_full(name, root)]
     if beside:
         result_tables.show("thin beside full", beside, 2)
+    over = [row for name in (*FULL, *THIN) for row in over_seeds(name, root)]
+    if over:
+        result_tables.show("over seeds", over, 2)
 
 
 def show_kind(kind: str, rows: list[dict]) -> None:
@@ -261,6 +275,31 @@ def thin_beside_full(name: str, root: pathlib.Path) -> list[dict]:
     return rows
 
 
+def over_seeds(name: str, root: pathlib.Path) -> list[dict]:
+    """Spearman with accuracy of each seed, and of the seeds with each other."""
+    paths = [SCORES / f"{of_seed(name, seed)}.csv.gz" for seed in SEEDS]
+    if not all(path.is_file() for path in paths):
+        return []
+    found, kept = Population(name, root), [tables.read(path) for path in paths]
+    (truth,) = found.truths.values()
+    accuracy, rows = dict(zip(found.texts, truth, strict=True)), []
+    for proxy in kept[-1].metrics(kept[-1].datasets[0]):
+        if proxy in save_scores.SIZES:
+            continue
+        scores = [dict(zip(t.genotypes, t.values(t.datasets[0], proxy), strict=True)) for t in kept]
+        both = [g for g in accuracy if all(np.isfinite(s.get(g, np.nan)) for s in scores)]
+        values_SxN = np.array([[s[g] for g in both] for s in scores])
+        truth_N = np.array([accuracy[g] for g in both])
+        pairs = itertools.combinations(values_SxN, 2)
+        rhos = [float(correlation.spearman(values, truth_N)) for values in values_SxN]
+        rows.append(
+            {"case": name, "proxy": proxy, "networks": len(both)}
+            | {f"seed {seed}": rho for seed, rho in zip(SEEDS, rhos, strict=True)}
+            | {"seed with seed": float(np.mean([correlation.spearman(a, b) for a, b in pairs]))}
+        )
+    return rows
+
+
 def main() -> None:
     """Scores what is asked for, or shows what has been scored."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -269,6 +308,7 @@ def main() -> None:
     parser.add_argument("--cases", default=",".join((*FULL, *THIN)))
     parser.add_argument("--num", type=int, default=100)
     parser.add_argument("--proxies", default="", help="only these, with commas between")
+    parser.add_argument("--seed", type=int, default=0, choices=SEEDS)
     parser.add_argument("--report", action="store_true", help="score nothing")
     arguments = parser.parse_args()
     for name in () if arguments.report else arguments.cases.split(","):
