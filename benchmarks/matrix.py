@@ -1,15 +1,16 @@
 """Every proxy on every benchmark: scores what is missing, and ranks what has been scored.
 
     python benchmarks/run.py matrix --data=../shared/data --cases=nb101,nb301       # scores these
-    python benchmarks/run.py matrix --data=../shared/data --cases=nb101_thin --seed=1 --proxies=lswag
+    python benchmarks/run.py matrix --data=../shared/data --cases=nb101 --seed=1    # once more
     python benchmarks/run.py --save matrix --data=../shared/data --report           # tables, figure
 
 A case is a population of `rank_cnns` or `rank_vits`, its networks in their order there; with
 `_thin` behind its name, the same architectures as narrow and short networks. The proxies that
 `benchmarks/scores/CASE.csv.gz` has not for the first `--num` networks are scored together and
 added; an interrupted run resumes from `--workdir`. Another `--seed`, of images, weights and draws,
-has a file of its own, and a table says how far seeds agree. NTK, which costs 33 forward and backward passes
-where there is BatchNorm, and TE-NAS, which merges it, are left out unless they are named.
+has a file of its own, and a table says how far seeds agree. NTK, which costs 33 forward and
+backward passes where there is BatchNorm, and TE-NAS, which merges it, are left out unless they are
+named.
 """
 
 import argparse
