@@ -66,6 +66,28 @@ def nearest_first(name: Any, known: Iterable[str]) -> str:
     return ", ".join(difflib.get_close_matches(str(name), known, n=len(known), cutoff=0.0))
 
 
+def check_folder(folder: str | os.PathLike, name: str) -> None:
+    """Raises ValueError for what can be no folder of results, before any work is done.
+
+    Args:
+        folder: that is wanted; it need not exist.
+        name: what the user calls it.
+
+    Example:
+        >>> check_folder(" ", "--workdir")
+        Traceback (most recent call last):
+        ValueError: --workdir is empty: give the folder of the results.
+    """
+    path = pathlib.Path(folder)
+    if not str(folder).strip():
+        raise ValueError(f"{name} is empty: give the folder of the results.")
+    for place in (path, *path.parents):
+        if place.is_symlink() and not place.exists():
+            raise ValueError(f"{name} {folder}: {place} is a link to nothing.")
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"{name} {folder}: {place} is a file, not a folder.")
+
+
 @contextlib.contextmanager
 def naming(path: str | os.PathLike) -> Iterator[None]:
     """Lets an error of the disk name a file; that of a full disk names none by itself.

@@ -52,8 +52,9 @@ class Biases:
         while len(self._readers.get(y, ())) == 1:
             (reader,) = self._readers[y]
             after = self._flat.jaxpr.eqns[reader]
-            if after.primitive.name == "add":
-                other = after.invars[1] if after.invars[0] is y else after.invars[0]
+            is_first, name = after.invars[0] is y, after.primitive.name
+            if name == "add" or (name == "sub" and is_first):
+                other = after.invars[1] if is_first else after.invars[0]
                 of_all = tuple(moves), kernel, stack
                 return self._added(reader, after, y, other, channels, *of_all) or none
             if after.primitive.name == "transpose":
@@ -86,7 +87,11 @@ class Biases:
             return None
         (source,) = sources
         place, shape = self._places[eqn.outvars[0]], shaped(source).shape
-        is_small = math.prod(shape) == channels and len(shape) < max(shaped(kernel).ndim, 2)
+        # However many axes of one it is stored with, a bias has fewer axes than the weight.
+        rank_of_bias, rank_of_kernel = (
+            sum(n > 1 for n in s) for s in (shape, shaped(kernel).shape)
+        )
+        is_small = math.prod(shape) == channels and rank_of_bias < max(rank_of_kernel, 2)
         rank = dimensions if dimensions is not None else range(shaped(other).ndim)
         varies = [d for i, d in enumerate(rank) if shaped(value).shape[i] > 1]
         if not is_small or place is None or place.axis in varies:
@@ -96,7 +101,7 @@ class Biases:
             if source is not value or dimensions is None or dimensions[0] != stack:
                 return None
             dimensions = dimensions[1:]
-        bias = Bias(expression, dimensions, moves)
+        bias = Bias(expression, dimensions, moves, is_taken=eqn.primitive.name == "sub")
         return self._leaf(source, 1), bias, tuple(extra), eqn.outvars[0], index
 
     def _leaves(self, var: Any) -> set:

@@ -26,6 +26,14 @@ _TABLE, _VECTOR = "table", "vector"  # no weights: a table or a token; a bias, a
 _SHOWN = ("add", "sub", "add_any", "concatenate", "select_n", "pad", "dynamic_update_slice")
 _LOOKED_UP = ("gather", "dynamic_slice")
 _UNFOLDED = ("reshape", "slice", "dynamic_slice", "split", "transpose", "convert_element_type")
+_LAID_OUT = (*_UNFOLDED, "gather", "concatenate", "scatter", "broadcast_in_dim", "squeeze", "rev")
+# What may stand between a stored array and the product in which it is a weight all the same.
+_BETWEEN = (
+    *(*_SHOWN, *_LOOKED_UP, *_UNFOLDED, "squeeze", "broadcast_in_dim", "mul", "div", "neg"),
+    *("reduce_sum", "stop_gradient", "rev", "scatter", "scatter-add", "copy", "sort"),
+)
+_OF_SAMPLES = "which is another one for each sample where it meets the images in a product"
+_OF_ROWS = "which is looked up, or put together, before its product with the images"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,11 +240,31 @@ def _mixed(program: Program) -> tuple[str, ...]:
 def _is_flat(var: Any, program: Program) -> bool:
     """Whether a vector is made into a matrix that meets the images in a product."""
     flat = program.flat
-    for eqn, mine in readers(flat.jaxpr.eqns, var, lambda e: e.primitive.name in _UNFOLDED):
+    for eqn, mine in readers(flat.jaxpr.eqns, var, lambda e: e.primitive.name in _LAID_OUT):
         is_product = eqn.primitive.name in PRODUCTS and flat.kind(eqn.outvars[0]) == "images"
-        if is_product and any(sum(size > 1 for size in shaped(v).shape) > 1 for v in mine):
+        weights = [v for v in mine if flat.kind(v) == "params"]
+        if is_product and any(sum(size > 1 for size in shaped(v).shape) > 1 for v in weights):
             return True
     return False
+
+
+def _multiplied(var: Any, program: Program) -> str:
+    """How an array that is looked up or added to is a weight after all; empty where it is not.
+
+    It is where what is made of it alone is one operand of a product, and the images the other: an
+    input of a layer, as an embedding is, meets parameters there.
+    """
+    flat = program.flat
+    for eqn, mine in readers(flat.jaxpr.eqns, var, lambda e: e.primitive.name in _BETWEEN):
+        if eqn.primitive.name not in PRODUCTS:
+            continue
+        x, w = eqn.invars[:2]
+        own, others = [v for v in (x, w) if v in mine], [v for v in (x, w) if v not in mine]
+        if len(own) == 1 and flat.kind(others[0]) == "images":
+            is_right = eqn.primitive.name == "dot_general" or own[0] is w
+            if is_right:
+                return _OF_SAMPLES if flat.kind(own[0]) == "images" else _OF_ROWS
+    return ""
 
 
 def _why_missed(var: Any, program: Program) -> str:
@@ -249,14 +277,16 @@ def _why_missed(var: Any, program: Program) -> str:
     for eqn, mine in readers(flat.jaxpr.eqns, var, is_of_params):
         is_used = True
         if eqn.primitive.name in _LOOKED_UP and eqn.invars[0] in mine:
-            return _TABLE
+            sizes = eqn.params["slice_sizes"]
+            is_row = sizes[0] == 1 and sum(size > 1 for size in sizes) == 1
+            return ("" if is_row else _multiplied(var, program)) or _TABLE
         if not is_of_params(eqn):
             axes = max(sum(size > 1 for size in shaped(v).shape) for v in mine)
             is_vector = axes < 2  # a step's slice of a stack of them, say
             if (eqn.primitive.name in _SHOWN or is_vector) and not has_product:
-                return (
-                    _VECTOR if is_vector and max(shaped(var).shape) != shaped(var).size else _TABLE
-                )
+                if is_vector and max(shaped(var).shape) != shaped(var).size:
+                    return _VECTOR
+                return ("" if is_vector else _multiplied(var, program)) or _TABLE
             continue
         is_sum = eqn.primitive.name in ("add", "sub")
         if is_sum and not has_product and shaped(var).size < shaped(eqn.outvars[0]).size:

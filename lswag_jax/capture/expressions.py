@@ -106,11 +106,12 @@ def _between(origins: Mapping, source: Any, target: Any) -> set:
 
 @dataclasses.dataclass(frozen=True)
 class Bias:
-    """What is added to a product: an expression of a parameter, broadcast along new axes."""
+    """What is added to a product, or taken from it: an expression of a parameter, broadcast."""
 
     expression: Expression
     dimensions: tuple[int, ...] | None  # None for an array of the output's rank
     moves: tuple  # what happens to the product before: transpositions, reshapes, casts
+    is_taken: bool = False  # subtracted
 
     def __call__(self, y: Array, bias: Array, extra: Sequence[Array], batch: int) -> Array:
         """The product with the bias."""
@@ -119,7 +120,7 @@ class Bias:
         b = self.expression(bias, *extra)
         if self.dimensions is not None:
             b = lax.broadcast_in_dim(b, y.shape, self.dimensions)
-        return y + b
+        return y - b if self.is_taken else y + b
 
 
 @dataclasses.dataclass(frozen=True)
@@ -260,11 +261,15 @@ def _channel_axes(eqn: core.JaxprEqn, w: Any, rank: int, samples: int) -> list[i
 
 @dataclasses.dataclass(frozen=True)
 class OfRows:
-    """A product of x and w that takes a row of w for each sample, all of which are equal."""
+    """A product of x and w that takes rows of w for each sample, those of all of them equal."""
 
     product: Expression
-    axes: tuple[int, int]  # of the samples in x and in w
+    rows: Rows  # of the samples in x
+    axis: int  # of the samples in w
 
-    def __call__(self, x: Array, w: Array) -> Array:
-        """The product."""
-        return self.product(x, lax.slice_in_dim(w, 0, x.shape[self.axes[0]], axis=self.axes[1]))
+    def __call__(self, x: Array, w: Array, *others: Array) -> Array:
+        """The product, of as many samples as x has."""
+        batch = x.shape[self.rows.axis] // (self.rows.outer * self.rows.inner)
+        of_w = self.rows._replace(axis=self.axis)
+        every = w.shape[self.axis] // (self.rows.outer * self.rows.inner)
+        return self.product(x, of_w.back(of_w.first(w, every)[:batch]), *others)

@@ -137,7 +137,7 @@ class _Finder:
         others = [v for v in dict.fromkeys(vars_of(eqn.invars)) if v is not x and v is not w]
         function: Any = Expression.of([eqn], [x, w, *others], y)
         if shaped(w).ndim and shaped(w).shape[place.axis] == shaped(x).shape[place.axis]:
-            function = OfRows(function, (place.axis, place.axis))
+            function = OfRows(function, self._rows(x, ""), place.axis)
         weight, extra = Expression.between(self._flat, source, w)
         call = Product(function, weight, self._rows(x, ""), self._rows(y, ""))
         arrays = (tuple(extra), tuple(others), ())
@@ -167,8 +167,8 @@ class _Finder:
             x, w = w, x
         if function is None:
             function = Expression.of([eqn], [x, w], eqn.outvars[0])
-            axes = self._shared_rows(eqn, x, swapped)
-            function = function if axes is None else OfRows(function, axes)
+            axis = self._shared_rows(eqn, x, swapped)
+            function = function if axis is None else OfRows(function, self._rows(x, ""), axis)
         sources = self._sources(w)
         found = []
         for leaf, source in sources.items():
@@ -177,14 +177,14 @@ class _Finder:
             found += members or [self._use(*own, arrays)]
         return found
 
-    def _shared_rows(self, eqn: core.JaxprEqn, x: Any, swapped: bool) -> tuple[int, int] | None:
-        """Axes of x and w where a product takes a row of the weights for each sample."""
+    def _shared_rows(self, eqn: core.JaxprEqn, x: Any, swapped: bool) -> int | None:
+        """Axis of w where a product takes a row of the weights for each sample, if it does."""
         place = self._places.get(x)
         if eqn.primitive.name != "dot_general" or place is None:
             return None
         batched = eqn.params["dimension_numbers"][1]
         of_x, of_w = (batched[1], batched[0]) if swapped else batched
-        return (place.axis, of_w[list(of_x).index(place.axis)]) if place.axis in of_x else None
+        return of_w[list(of_x).index(place.axis)] if place.axis in of_x else None
 
     def _sources(self, w: Any) -> dict[Leaf, Any]:
         """The leaves of two or more dimensions behind an operand, and the variables they are in.

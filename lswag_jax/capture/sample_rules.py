@@ -101,7 +101,7 @@ def _folded(new: tuple, shape: tuple, place: Place, batch: int) -> Place | None:
 def reduced(eqn, known, shape, place, batch):
     """The place where axes are summed away."""
     axes = eqn.params["axes" if "axes" in eqn.params else "dimensions"]
-    axes = [axis for axis in axes if isinstance(axis, int)]  # others are names, of devices
+    axes = [axis for axis in axes if not isinstance(axis, str)]  # a name is of devices
     if place.axis in axes:
         return None  # the samples are mixed
     return Place(place.axis - sum(a < place.axis for a in axes), place.inner)

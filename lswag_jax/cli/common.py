@@ -9,7 +9,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from lswag_jax.cli import configs, progress
-from lswag_jax.files import one_line
+from lswag_jax.files import check_folder, one_line
 
 USER_ERRORS = (ValueError, OSError, ImportError, MemoryError)
 BAD_FLAGS = (flags.Error, UnicodeDecodeError)  # the latter of a --flagfile that is no text
@@ -51,7 +51,7 @@ def run(
             _join(flags.FLAGS)
         _prepare(flags.FLAGS.compile_cache)
         shard = (_shard(flags.FLAGS.shard),) if shared else ()
-        _check_workdir(flags.FLAGS.workdir)
+        check_folder(flags.FLAGS.workdir, "--workdir")
         main(_loaded(config, parser), flags.FLAGS.workdir, *shard)
 
     known = {key: flags.FLAGS[key] for key in keys}
@@ -116,18 +116,6 @@ class _ConfigParser(flags.ArgumentParser):
     def flag_type(self) -> str:
         """What absl calls it."""
         return "config object"
-
-
-def _check_workdir(workdir: str) -> None:
-    """Raises ValueError for what can be no folder of results, before any work is done."""
-    path = pathlib.Path(workdir)
-    if not workdir.strip():
-        raise ValueError("--workdir is empty: give the folder of the results.")
-    for place in (path, *path.parents):
-        if place.is_symlink() and not place.exists():
-            raise ValueError(f"--workdir {workdir}: {place} is a link to nothing.")
-        if place.exists() and not place.is_dir():
-            raise ValueError(f"--workdir {workdir}: {place} is a file, not a folder.")
 
 
 def _loaded(config: flags.FlagHolder, parser: _ConfigParser) -> ConfigDict:

@@ -70,6 +70,8 @@ def load_data(config: ConfigDict, space: Any) -> Any:
     from lswag_jax.data import load_batch
 
     data = config.data
+    if space.channels not in (1, 3):
+        raise ValueError(f"space.channels must be 1 or 3 for images, got {space.channels}.")
     with in_section("data", data):
         batch = load_batch(
             data.source,

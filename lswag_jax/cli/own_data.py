@@ -49,7 +49,10 @@ def fitted(config: ConfigDict) -> ConfigDict:
         data.eval_split = folders.find_split(folders.VALIDATION, names) or ""
     # Validation images are opened too, so that a mistake in them is told before the training.
     training, _ = load_pools(config, config.train.seed)
+    chosen = f"{training.num_classes} classes"
     if "num_classes" in config.space:  # a space of your own may have it in itself
+        if config.space.num_classes:
+            chosen = f"{config.space.num_classes} classes, as set"
         config.space.num_classes = config.space.num_classes or training.num_classes
     config.train.batch_size = batch_size(
         config.train.batch_size, training.size, config.step.accumulate
@@ -59,7 +62,7 @@ def fitted(config: ConfigDict) -> ConfigDict:
     names = ", ".join(map(str, (training.classes or ())[:10]))
     logging.info(
         "chosen for these images: %s; validation on %s; batches of %d (data.fit)",
-        f"{training.num_classes} classes" + (f" ({names})" if names else ""),
+        chosen + (f" ({names})" if names else ""),
         data.eval_split or f"a random {data.hold_out:.0%} of the training images",
         config.train.batch_size,
     )

@@ -57,13 +57,14 @@ def main(
         again: folder of a run that scored the same networks once more; empty for none.
         accuracies: CSV file of accuracies of some of its networks; empty for none.
     """
-    from lswag_jax.files import write_atomically
+    from lswag_jax.files import check_folder, write_atomically
 
     folder = pathlib.Path(workdir)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}.")
     kinds = pictures.formats(format, "--format")
     target = pathlib.Path(out or workdir)
+    check_folder(target, "--out")
     target.mkdir(parents=True, exist_ok=True)
     asked = (by, own, again, accuracies)
     reads = _other(folder)

@@ -111,7 +111,7 @@ def _quiet() -> None:
     They tell of every file that they touch; and where a disk is full, of each array that could not
     be written, with tracebacks from threads of theirs. What ends a training is said once, by us.
     """
-    libraries = ("orbax", "grain", "tensorstore")
+    libraries = ("orbax", "grain", "tensorstore", "asyncio")
     logging.get_absl_handler().addFilter(
         lambda record: (
             record.levelno == python_logging.WARNING

@@ -13,7 +13,7 @@ from typing import IO, Any, Self
 
 import jax
 
-from lswag_jax.files import dump_row, naming, write_atomically
+from lswag_jax.files import check_folder, dump_row, naming, write_atomically
 from lswag_jax.runs.compare import CONFIG, VERSIONS, check_same, read_config
 from lswag_jax.scoring.rows import Row
 from lswag_jax.spaces import Space
@@ -73,6 +73,7 @@ class Archive(Sequence[Any]):
             self._config[VERSIONS] = read_config(self._workdir).get(VERSIONS, {})
         else:
             _check_no_other(self.path)
+            check_folder(self._workdir, "workdir")
             self._workdir.mkdir(parents=True, exist_ok=True)
         self._file = open(self.path, "ab")  # noqa: SIM115, closed by `close`
         _lock(self._file)

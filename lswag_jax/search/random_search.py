@@ -1,6 +1,7 @@
 """Random search, and the legal random genotypes that every search starts from."""
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from lswag_jax.spaces.base import sizes
 Window = tuple[float, float]
 MEASURED = ("latency", "memory")  # whose windows need measurements
 _NUM_PROBES = 1000  # random genotypes whose sizes an error reports
+_MEASURED_PATIENCE = 100  # networks measured in a row that may lie outside: a second or more each
+_LOG = logging.getLogger("lswag_jax")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +34,8 @@ class SearchOptions(Checked):
         latency_window: the same of the proxy `latency`, in seconds. A proposal within the other
             windows is compiled and measured before it is scored.
         memory_window: the same of the proxy `memory`, in bytes.
-        patience: random proposals that may fail in a row, as duplicates or outside a window.
+        patience: random proposals that may fail in a row, as duplicates or outside a window; of
+            networks that are measured for a window 100 may.
 
     Raises:
         ValueError: an option outside its range.
@@ -50,7 +54,8 @@ class SearchOptions(Checked):
             window = getattr(self, field)
             if window is None:
                 continue
-            if np.shape(window) != (2,) or not window[0] <= window[1]:
+            is_pair = np.shape(window) == (2,) and None not in tuple(window)
+            if not is_pair or not window[0] <= window[1]:
                 raise ValueError(f"{field} must be (smallest, largest) or None, got {window}.")
             object.__setattr__(self, field, tuple(window))
         super().__post_init__()
@@ -157,12 +162,19 @@ def is_legal(
 
 
 def _sizes_inside(options: SearchOptions, space: Space, genotype: Any) -> bool:
-    """Whether counts are within their windows; those of a network that cannot be made never are."""
+    """Whether counts are within their windows; those of a network that cannot be made never are.
+
+    A window that holds all numbers asks for none, so that such a network becomes a row.
+    """
     windows = {"params": options.params_window, "macs": options.macs_window}
-    asked = {name: window for name, window in windows.items() if window is not None}
+    asked = {name: w for name, w in windows.items() if w is not None and not _is_open(w)}
     found = sizes(space, genotype) if asked else {}
     pairs = ((window, found[name]) for name, window in asked.items())
     return all(n is not None and low <= n <= high for (low, high), n in pairs)
+
+
+def _is_open(window: Window | None) -> bool:
+    return window is None or (window[0] <= 0 and window[1] == np.inf)
 
 
 def _costs_inside(options: SearchOptions, genotype: Any, costs: Costs | None) -> bool:
@@ -193,8 +205,19 @@ def sample_legal(
         seen, costs: see `is_legal`.
     """
 
+    outside = 0  # networks measured in a row
+
     def is_wanted(genotype: Any) -> bool:
-        return is_legal(space, genotype, options, seen, costs)
+        nonlocal outside
+        if outside >= _MEASURED_PATIENCE:
+            return False
+        before = len(costs.known) if costs is not None else 0
+        legal = is_legal(space, genotype, options, seen, costs)
+        measured = costs is not None and len(costs.known) > before
+        outside = 0 if legal else outside + measured
+        if measured and not legal and outside % 10 == 0:
+            _LOG.info("measured %d networks in a row that lie outside of the windows", outside)
+        return legal
 
     return draw(space, rng, num, is_wanted, options.patience)
 
@@ -218,7 +241,7 @@ def require_legal(
     if len(found) == num:
         return found
     windows = {"params": options.params_window, "macs": options.macs_window} | options.measured
-    if all(w is None or w == (0, np.inf) for w in windows.values()):
+    if all(map(_is_open, windows.values())):
         raise ValueError(shortage(space, len(found), num))
     probes = space.sample(np.random.default_rng([options.seed, 0]), _NUM_PROBES)
     counted = [sizes(space, g) for g in probes]
@@ -229,16 +252,26 @@ def require_legal(
     for name in options.measured:
         measured = [known[name] for known in costs.known.values()] if costs else []
         extremes[name] = _extremes([m for m in measured if np.isfinite(m)])
+    unmade = sum(None in own.values() for own in counted)
+    failing = f"; {unmade:,} of {len(probes):,} drawn cannot be made" if unmade else ""
+    failed = f"{options.patience} random ones"
+    if options.measured:
+        failed = f"{failed}, or {_MEASURED_PATIENCE} that were measured,"
     asked = _listed([f"{name} in {_show(window)}" for name, window in windows.items()])
     raise ValueError(
         f"only {len(found)} of {num} different genotypes of {space.name} were found with {asked}, "
-        f"then {options.patience} random ones in a row failed: they have "
-        f"{_listed([f'{value} {name}' for name, value in extremes.items()])}."
+        f"then {failed} in a row failed: they have "
+        f"{_listed([_named(value, name) for name, value in extremes.items()])}{failing}."
     )
 
 
 def _listed(items: Sequence[str]) -> str:
     return " and ".join([", ".join(items[:-1]), items[-1]])
+
+
+def _named(value: str, name: str) -> str:
+    unit = {"latency": " seconds of", "memory": " bytes of"}.get(name, "")
+    return f"{value}{unit} {name}"
 
 
 def _show(window: Window | None) -> str:

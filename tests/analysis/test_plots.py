@@ -103,6 +103,14 @@ def test_front():
         plots.front(columns, "speed", "accuracy")
 
 
+def test_front_of_costs_has_the_units_of_windows():
+    columns = {"latency": [0.002, 0.001], "memory": [2e6, 4e6]}
+    (axes,) = drawn(plots.front(columns, "latency", "memory")).axes
+    assert axes.get_xlabel() == "latency (ms, smaller is better)"
+    assert axes.get_ylabel() == "memory (MB, smaller is better)"
+    assert sorted(axes.collections[0].get_offsets()[:, 0]) == [1, 2]
+
+
 def test_front_of_scores():
     table = table_of([3.0, np.nan, 5.0, 4.0])
     (axes,) = drawn(plots.front(table, "params", "swap")).axes

@@ -262,6 +262,49 @@ def test_a_way_that_is_not_followed_is_named(function, name):
     assert [text.split()[0] for text in told] == list(coverage.partly)
 
 
+def routed(p, x):
+    def one(t):
+        return jax.lax.cond(t.sum() > 0, lambda t: t @ p["a"], lambda t: -(t @ p["a"]), t)
+
+    return relu(jax.vmap(one)(x)) @ p["h"]
+
+
+def with_a_base(p, x):
+    made = jnp.einsum("bi,jk->bjk", x, jnp.ones((24, 8)))
+    return relu(jnp.einsum("bi,bio->bo", x, p["a"][None] + made)) @ p["h"]
+
+
+def columns_taken(p, x):
+    return relu(x @ jnp.take(p["a"], jnp.array([0, 2, 3, 5]), axis=1)) @ p["h"][:4]
+
+
+def experts_summed(p, x):
+    index = jnp.argsort(x[:, :2], axis=1)
+    return relu(jnp.einsum("bi,bio->bo", x[:, :8], p["s"][index].sum(1))) @ p["h"]
+
+
+def of_a_vector(p, x):
+    return relu(x[:, :8] @ p["bias"][(np.arange(8)[:, None] + np.arange(8)[None]) % 8]) @ p["h"]
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "why"),
+    [
+        (routed, "a", "another one for each sample"),
+        (with_a_base, "a", "another one for each sample"),
+        (experts_summed, "s", "another one for each sample"),
+        (columns_taken, "a", "looked up"),
+        (of_a_vector, "bias", "stored as a vector"),
+    ],
+)
+def test_weights_that_are_chosen_or_put_together_are_named(function, name, why):
+    """They were taken for tables, which are no weights, without a word."""
+    _, coverage = explained(function, (name, "h"))
+    assert why in coverage.missed[name]
+    assert coverage.share < 1
+    assert name not in coverage.tables
+
+
 @jax.custom_vjp
 def straight(x, w):
     return x @ w

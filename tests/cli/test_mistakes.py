@@ -90,6 +90,17 @@ CASES = {
         (*CORRELATE, "--config.correlate.truth={}/cut.csv.gz"),
         "cut.csv.gz cannot be read as a table: ",
     ),
+    "header in another encoding": (
+        "correlate",
+        (*CORRELATE, "--config.correlate.truth={}/header.csv"),
+        "header.csv cannot be read as a table",
+    ),
+    "report into a file": ("report", ("{}/run", "--out={}/file"), "/file is a file, not a folder"),
+    "two channels": (
+        "score",
+        (*SMALL, "--config.space.channels=2"),
+        "space.channels must be 1 or 3 for images, got 2",
+    ),
     "deep truth": ("libra", (*LIBRA, "--config.libra.truth=nbsz_json:{}/deep.json"), "is not JSON"),
     "deep window": ("score", (*SMALL, "--config.window={}/deep.json"), "is not a readable JSON"),
     "deep genotypes": ("score", (*SMALL, "--config.score.genotypes={}/deep.json"), "holds neither"),
@@ -196,6 +207,7 @@ def folder(tmp_path):
         (tmp_path / name).write_text(text)
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04" + bytes(50))
     (tmp_path / "binary.csv").write_bytes(bytes(range(256)) * 20)
+    (tmp_path / "header.csv").write_bytes("gen\xf6type,b\n1,2\n".encode("latin-1"))
     (tmp_path / "link").symlink_to(tmp_path / "nothing" / "there")
     (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"a,b\n1,2\n")[:-9])
     config = '{"space": {"name": "x"}, "proxies": {"swap": {"name": "swap"}}}'

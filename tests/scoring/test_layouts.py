@@ -231,6 +231,68 @@ def test_a_bias_is_one_however_it_is_added(x64, other):
     assert scores(other, of, tokens, BIASED) == pytest.approx(expected, rel=rel)
 
 
+def stored_with_an_axis_of_one(p, x):
+    return relu(x.mean(1) @ p["w"] + p["b"]) @ p["h"]
+
+
+def subtracted(p, x):
+    return relu(x.mean(1) @ p["w"] - p["b"][None]) @ p["h"]
+
+
+@pytest.mark.parametrize("other", [stored_with_an_axis_of_one, subtracted])
+def test_a_bias_is_one_however_it_is_stored(x64, other):
+    params = parameters(w=(4, 6), b=(6,), h=(6, 3))
+    expected = scores(plainly, params, TOKENS, BIASED)
+    own = params["b"][None] if other is stored_with_an_axis_of_one else -params["b"]
+    assert scores(other, params | {"b": own}, TOKENS, BIASED) == pytest.approx(expected, rel=1e-9)
+
+
+def time_first(p, x):
+    """Frames first, samples along the second axis; a reduction in the vmap."""
+
+    def one(s):
+        return (relu(s.mean(0) @ p["w"] + p["b"][None]) @ p["h"]).mean(0)
+
+    return jax.vmap(one, in_axes=1)(x.swapaxes(0, 1))
+
+
+def frames(p, x):
+    return (relu(x.mean(1) @ p["w"] + p["b"][None, None]) @ p["h"]).mean(1)
+
+
+@pytest.mark.parametrize("tokens", [5, 8, 16])
+def test_a_reduction_inside_a_vmap(x64, tokens):
+    videos = np.random.default_rng(0).normal(size=(B, 3, tokens, 4))
+    params = parameters(w=(4, 6), b=(6,), h=(6, 3))
+    names = ("lswag", "snip", "zico", "fisher", "gradsign", "swap")
+    expected = scores(frames, params, videos, names)
+    assert scores(time_first, params, videos, names) == pytest.approx(expected, rel=1e-9)
+
+
+def heads_first(p, x):
+    """Heads folded into the batch, outside of the samples, and a weight repeated along them."""
+    b = len(x)
+    heads = x.reshape(b, 2, 10).swapaxes(0, 1).reshape(2 * b, 10)
+    y = relu(jnp.einsum("gi,gio->go", heads, jnp.repeat(p["w"], b, 0))).reshape(2, b, 4)
+    return jnp.concatenate([y[0], y[1]], 1) @ p["h"]
+
+
+def head_by_head(p, x):
+    heads = x.reshape(len(x), 2, 10)
+    y = relu(jnp.einsum("bgi,gio->bgo", heads, p["w"]))
+    return y.reshape(len(x), 8) @ p["h"]
+
+
+def test_heads_folded_outside_of_the_samples(x64):
+    params = parameters(w=(2, 10, 4), h=(8, 3))
+    found, expected = (
+        lswag_jax.score_model(f, params, TOKENS, LABELS, ("lswag", "snip", "zico"), seed=3)
+        for f in (heads_first, head_by_head)
+    )
+    assert found["snip"][0] == pytest.approx(expected["snip"][0], rel=1e-9)
+    assert found.parts["lswag"]["lambda"] != 0
+
+
 def experts_mapped(p, x):
     each = jax.vmap(lambda w, b: relu(x.mean(1) @ w + b[None]))(p["w"], p["b"])
     return each.sum(0) @ p["h"]

@@ -256,8 +256,19 @@ def test_search_goes_round_networks_that_cannot_be_made(batch, tmp_path):
     assert call(fitness=("swap",)).table.rows == result.table.rows  # of the archive
 
 
-def test_ranking_of_networks_of_unknown_size(batch, tmp_path):
-    options = RandomOptions(num=5)
+def test_windows_that_few_networks_meet_say_what_cannot_be_made(batch, tmp_path):
+    options = RandomOptions(num=4, params_window=(1, 1e6), patience=50)
+    with pytest.raises(ValueError, match=r"of 1,000 drawn cannot be made\.$"):
+        search.run(KINDS, *batch, ("swap",), options, tmp_path / "a", fitness=("swap",))
+    measured = RandomOptions(num=1, latency_window=(0, 1e-12), patience=50)
+    with pytest.raises(ValueError, match=r"or 100 that were measured, .* seconds of latency"):
+        names = ("swap", "latency")
+        search.run(KINDS, *batch, names, measured, tmp_path / "b", fitness=("swap",))
+
+
+@pytest.mark.parametrize("window", [None, (0.0, np.inf)])  # the binary's own, if none is asked for
+def test_ranking_of_networks_of_unknown_size(batch, tmp_path, window):
+    options = RandomOptions(num=5, params_window=window, macs_window=window)
     with pytest.warns(UserWarning, match="kinds"):
         result = search.run(KINDS, *batch, ("swap",), options, tmp_path, fitness=("swap",))
     assert result.table.ids[result.best] == "kind=good"

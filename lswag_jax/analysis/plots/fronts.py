@@ -13,6 +13,7 @@ from lswag_jax.scoring.objectives import direction
 from lswag_jax.scoring.table import ScoreTable
 
 _COUNTS = ("params", "macs")  # in thousands or millions
+_UNITS = {"latency": (1e-3, "ms"), "memory": (1e6, "MB")}  # of seconds and bytes, as in windows
 
 
 @typed
@@ -53,7 +54,7 @@ def front(
         for member in members:
             style.check_index("each of members", member, len(values))
         chosen = np.asarray(members, int)
-    units = [style.unit(v[good]) if n in _COUNTS else (1.0, "")
+    units = [style.unit(v[good]) if n in _COUNTS else _UNITS.get(n, (1.0, ""))
              for n, v in zip(names, values.T, strict=True)]  # fmt: skip
     values = values / [by for by, _ in units]
     labels = map(_label, names, (word for _, word in units), minimised)
