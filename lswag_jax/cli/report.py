@@ -202,7 +202,7 @@ def _top(result: Any, fitness: Any) -> list[str]:
         row = table.rows[i]
         if "error" in row:  # whose size may be unknown
             continue
-        sizes = f"{row['params'] / 1e6:.3f} | {row['macs'] / 1e6:.1f}"
+        sizes = f"{row['params'] / 1e6:.4g} | {row['macs'] / 1e6:.4g}"
         text = row["id"].replace("|", "\\|")  # which parts the columns
         lines.append(f"| {rank} | {result.fitness[i]:.6g} | {sizes} | `{text}` |")
     return lines

@@ -116,7 +116,7 @@ def _log_best(result: Any, fitness: Any) -> None:
         logging.info("front of %d by %s: %d networks, front.csv", len(result.table), by, front)
         by = fitness.proxies[0]
     logging.info(
-        "best of %d by %s: %s (%.3f M parameters, %.1f M MACs, fitness %.6g)",
+        "best of %d by %s: %s (%.4g M parameters, %.4g M MACs, fitness %.6g)",
         len(result.table),
         by,
         row["id"],

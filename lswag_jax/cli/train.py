@@ -35,7 +35,7 @@ def main(config: ConfigDict, workdir: str) -> None:
     training, validation = load_pools(config, options.seed)
     if genotype is not None:
         size = space.num_params(genotype) / 1e6, space.macs(genotype) / 1e6
-        logging.info("%s: %.3f M parameters, %.1f M MACs", space.format(genotype), *size)
+        logging.info("%s: %.4g M parameters, %.4g M MACs", space.format(genotype), *size)
     logging.info("training: %s, %d images", training.where, training.size)
     logging.info("validation: %s, %d images", validation.where, validation.size)
     steps = options.epochs * (training.size // options.batch_size)
