@@ -202,7 +202,9 @@ def test_padding_is_zero_backward(space):
         (lambda: spaces.get("autoformer"), "unknown search space 'autoformer', known are autof"),
         (lambda: spaces.get("autoformer_tiny", depth=3), "has no argument 'depth'"),
         (lambda: spaces.get("autoformer_tiny", patch_size=15), "patch_size must divide"),
-        (lambda: spaces.get("autoformer_tiny", depths=()), "depths must be positive choices"),
+        (lambda: spaces.get("autoformer_tiny", depths=()), "depths must be different positive"),
+        (lambda: spaces.get("autoformer_tiny", depths=(1, 1)), "depths must be different positive"),
+        (lambda: spaces.get("autoformer_tiny", norm_eps=-1), "number above 0, got -1"),
         (
             lambda: spaces.get("autoformer_mini", head="boxes"),
             "head of autoformer_mini must be",

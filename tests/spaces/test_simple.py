@@ -261,8 +261,8 @@ def test_windows_that_few_networks_meet_say_what_cannot_be_made(batch, tmp_path)
     with pytest.raises(ValueError, match=r"of 1,000 drawn cannot be made\.$"):
         search.run(KINDS, *batch, ("swap",), options, tmp_path / "a", fitness=("swap",))
     measured = RandomOptions(num=1, latency_window=(0, 1e-12), patience=50)
+    names = ("swap", "latency")
     with pytest.raises(ValueError, match=r"or 100 that were measured, .* seconds of latency"):
-        names = ("swap", "latency")
         search.run(KINDS, *batch, names, measured, tmp_path / "b", fitness=("swap",))
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lswag_jax import tasks
-from lswag_jax.options import Bound, Depth, ImageSize, Share, Size
+from lswag_jax.options import Bound, Depth, ImageSize, Positive, Share, Size
 from lswag_jax.spaces.autoformer import network as networks
 from lswag_jax.spaces.autoformer import variables as network_variables
 from lswag_jax.spaces.autoformer.genotype import AutoFormerGenotype
@@ -57,7 +57,7 @@ class AutoFormer(Space[AutoFormerGenotype]):
     depths: tuple[Depth, ...]
     head_dim: Size | None = 64
     relative_position: bool = True
-    norm_eps: float = 1e-5
+    norm_eps: Positive = 1e-5
     image_size: ImageSize = 224
     patch_size: ImageSize = 16
     channels: Size = 3
@@ -70,8 +70,8 @@ class AutoFormer(Space[AutoFormerGenotype]):
     def __post_init__(self) -> None:
         for field in ("embed_dims", "head_counts", "mlp_ratios", "depths"):
             choices = tuple(getattr(self, field))
-            if not choices or min(choices) <= 0:
-                raise ValueError(f"{field} must be positive choices, got {choices}.")
+            if not choices or min(choices) <= 0 or len(set(choices)) < len(choices):
+                raise ValueError(f"{field} must be different positive choices, got {choices}.")
             object.__setattr__(self, field, choices)
         super().__post_init__()
         if self.head_dim is None and self.relative_position:
