@@ -15,6 +15,7 @@ from lswag_jax.arrays import shaped
 from lswag_jax.capture.batch_norm import STATISTICS
 from lswag_jax.capture.ending import gives_probabilities
 from lswag_jax.capture.network import leaf_name
+from lswag_jax.capture.products import is_row
 from lswag_jax.capture.program import MARK, OWN_RULE, PRODUCTS, hidden, name_of, place_of, readers
 from lswag_jax.capture.record import Mark, Program, places_of
 from lswag_jax.capture.samples import places
@@ -277,9 +278,7 @@ def _why_missed(var: Any, program: Program) -> str:
     for eqn, mine in readers(flat.jaxpr.eqns, var, is_of_params):
         is_used = True
         if eqn.primitive.name in _LOOKED_UP and eqn.invars[0] in mine:
-            sizes = eqn.params["slice_sizes"]
-            is_row = sizes[0] == 1 and sum(size > 1 for size in sizes) == 1
-            return ("" if is_row else _multiplied(var, program)) or _TABLE
+            return ("" if is_row(eqn) else _multiplied(var, program)) or _TABLE
         if not is_of_params(eqn):
             axes = max(sum(size > 1 for size in shaped(v).shape) for v in mine)
             is_vector = axes < 2  # a step's slice of a stack of them, say

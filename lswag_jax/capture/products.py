@@ -189,7 +189,7 @@ class _Finder:
     def _sources(self, w: Any) -> dict[Leaf, Any]:
         """The leaves of two or more dimensions behind an operand, and the variables they are in.
 
-        Left out are tables (a row is looked up), tokens (a single row behind a product of
+        Left out are tables (rows are looked up), tokens (a single row behind a product of
         parameters) and biases (broadcast and added).
         """
         found: dict[Leaf, Any] = {}
@@ -209,9 +209,10 @@ class _Finder:
                 return
             eqn = self._made_by[var]
             size = shaped(eqn.outvars[0]).size
-            if eqn.primitive.name not in _TABLES or size == shaped(eqn.invars[0]).size:
+            is_lookup = eqn.primitive.name in _TABLES
+            if not is_lookup or size == shaped(eqn.invars[0]).size or not is_row(eqn):
                 is_sum = eqn.primitive.name in ("add", "sub")
-                for other in eqn.invars:
+                for other in eqn.invars[:1] if is_lookup else eqn.invars:  # an index is none
                     spread = (
                         (is_sum or is_term)
                         and 1 < shaped(other).size < size
@@ -304,6 +305,12 @@ class _Finder:
             use = Use(index, own, own_bias, call, x, y, none, source, product, (axis, e))
             found.append(use)
         return found
+
+
+def is_row(eqn: core.JaxprEqn) -> bool:
+    """Whether a look-up takes rows of a table, and not elements, columns or matrices."""
+    first, *others = eqn.params["slice_sizes"]
+    return first == 1 and sum(size > 1 for size in others) == 1
 
 
 def _has_gradient(eqn: core.JaxprEqn) -> bool:

@@ -144,6 +144,20 @@ def experts_in_a_scan(p, x):
     return jax.lax.scan(turn, relu(x @ p["a"]), p["ss"])[0] @ p["h"]
 
 
+def columns_taken(p, x):
+    return relu(x @ jnp.take(p["a"], jnp.array([0, 2, 3, 5]), axis=1)) @ p["h"][:4]
+
+
+def a_member_by_parameters(p, x):
+    chosen = p["e"][jnp.argmax(p["a"][:4, 0])]
+    return relu(relu(x @ p["a"]) @ chosen) @ p["h"]
+
+
+def toeplitz(p, x):
+    matrix = p["t"][np.abs(np.arange(6)[:, None] - np.arange(6)[None]), 0]
+    return relu(x[:, :6] @ matrix) @ p["h"][:6]
+
+
 KINDS = {  # function, samples, names of its layers
     experts_looked_up: (ROWS, ["a", "e", "h"]),
     permuted: (ROWS, ["a", "h"]),
@@ -162,6 +176,9 @@ KINDS = {  # function, samples, names of its layers
     diagonal_too: (ROWS, ["a", "s", "h"]),
     scans_of_scans: (ROWS, ["a", *STACKED, "h"]),
     experts_in_a_scan: (ROWS, ["a", *STACKED, "h"]),
+    columns_taken: (ROWS, ["a", "h"]),
+    a_member_by_parameters: (ROWS, ["a", "e", "h"]),
+    toeplitz: (ROWS, ["t", "h"]),
 }
 SHAPES = {
     "a": (24, 8), "h": (8, 3), "e": (4, 8, 8), "s": (2, 8, 8), "r": (3, 2), "k": (2, 3, 3, 3, 4),
@@ -274,10 +291,6 @@ def with_a_base(p, x):
     return relu(jnp.einsum("bi,bio->bo", x, p["a"][None] + made)) @ p["h"]
 
 
-def columns_taken(p, x):
-    return relu(x @ jnp.take(p["a"], jnp.array([0, 2, 3, 5]), axis=1)) @ p["h"][:4]
-
-
 def experts_summed(p, x):
     index = jnp.argsort(x[:, :2], axis=1)
     return relu(jnp.einsum("bi,bio->bo", x[:, :8], p["s"][index].sum(1))) @ p["h"]
@@ -293,7 +306,6 @@ def of_a_vector(p, x):
         (routed, "a", "another one for each sample"),
         (with_a_base, "a", "another one for each sample"),
         (experts_summed, "s", "another one for each sample"),
-        (columns_taken, "a", "looked up"),
         (of_a_vector, "bias", "stored as a vector"),
     ],
 )
