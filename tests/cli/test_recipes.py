@@ -4,7 +4,7 @@ import runpy
 
 import pytest
 
-from lswag_jax.cli import loading, train
+from lswag_jax.cli import loading, own_data, train
 from tests.helpers import ROOT
 
 CONFIGS = sorted((ROOT / "configs").glob("train_*.py"))
@@ -15,6 +15,8 @@ CONFIGS = sorted((ROOT / "configs").glob("train_*.py"))
 def test_recipe(path, variant):
     module = runpy.run_path(str(path))
     config = module["get_config"](variant)
+    if variant and config.data.fit:  # classes are those of the images
+        config = own_data.fitted(config)
     space, options = loading.load_space(config), train.load_options(config)
     assert f"--config=configs/{path.name}" in module["__doc__"]
     assert options.epochs > options.optimizer.warmup_epochs
