@@ -107,7 +107,7 @@ def _load(path: str | os.PathLike, types: dict[str, str]) -> Any:
         if suffix == ".parquet":
             return parquet.read_table(path)
         table = csv.read_csv(path, convert_options=csv.ConvertOptions(column_types=types))
-        assert table.column_names is not None  # read now: a header that is no text is an error
+        list(table.column_names)  # decodes them: a header that is no text is an error here
         return table
     except (ValueError, OSError) as error:  # Arrow's own do not name the file
         if isinstance(error, OSError) and error.errno:

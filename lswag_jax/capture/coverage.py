@@ -19,7 +19,7 @@ from lswag_jax.capture.products import is_row
 from lswag_jax.capture.program import MARK, OWN_RULE, PRODUCTS, hidden, name_of, place_of, readers
 from lswag_jax.capture.record import Mark, Program, places_of
 from lswag_jax.capture.samples import places
-from lswag_jax.capture.uses import Use
+from lswag_jax.capture.uses import Leaf, Use
 
 _TABLE, _VECTOR = "table", "vector"  # no weights: a table or a token; a bias, a scale
 # A stored array that first meets the samples in one of these is a table: it is added or joined
@@ -127,13 +127,7 @@ class Coverage:
             tuple(hidden(program.flat)),
             program.partly,
             gives_probabilities(program),
-            tuple(
-                dict.fromkeys(
-                    use.name
-                    for use in uses
-                    if OWN_RULE in str(jaxpr.eqns[use.product].source_info.name_stack)
-                )
-            ),
+            _of_own_rules(program, uses),
         )
 
     def __str__(self) -> str:
@@ -208,6 +202,13 @@ def _layers(stored: Mapping[str, Any], uses: Sequence[Use]) -> tuple:
     return tuple((name, shape, count) for name, (shape, count) in found.items())
 
 
+def _of_own_rules(program: Program, uses: Sequence[Use]) -> tuple[str, ...]:
+    """Layers inside a function whose gradient rule is not followed."""
+    eqns = program.flat.jaxpr.eqns
+    inside = (u.name for u in uses if OWN_RULE in str(eqns[u.product].source_info.name_stack))
+    return tuple(dict.fromkeys(inside))
+
+
 def _unused_members(stored: Mapping[str, Any], uses: Sequence[Use]) -> dict[str, str]:
     """Members of stacks that are in no layer, where others are."""
     used: dict[str, set] = {}
@@ -218,8 +219,7 @@ def _unused_members(stored: Mapping[str, Any], uses: Sequence[Use]) -> dict[str,
         depth = len(next(iter(members)))
         for index in np.ndindex(shaped(stored[name]).shape[:depth]):
             if index not in members:
-                place = "".join(f"[{i}]" for i in index)
-                found[f"{name}{place}"] = "which does not reach the logits"
+                found[f"{name}{Leaf(name, index).place}"] = "which does not reach the logits"
     return found
 
 
@@ -261,10 +261,9 @@ def _multiplied(var: Any, program: Program) -> str:
             continue
         x, w = eqn.invars[:2]
         own, others = [v for v in (x, w) if v in mine], [v for v in (x, w) if v not in mine]
-        if len(own) == 1 and flat.kind(others[0]) == "images":
-            is_right = eqn.primitive.name == "dot_general" or own[0] is w
-            if is_right:
-                return _OF_SAMPLES if flat.kind(own[0]) == "images" else _OF_ROWS
+        meets_images = len(own) == 1 and flat.kind(others[0]) == "images"
+        if meets_images and (eqn.primitive.name == "dot_general" or own[0] is w):
+            return _OF_SAMPLES if flat.kind(own[0]) == "images" else _OF_ROWS
     return ""
 
 

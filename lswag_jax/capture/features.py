@@ -84,7 +84,8 @@ class Features:
             *captured, output = values
             own, inputs, extra = jax.tree.unflatten(mark.structure, captured)
             if mark.kind == "norm":
-                if mark.is_batch_norm and mark.apply is not None:
+                if mark.is_batch_norm:
+                    assert mark.apply is not None  # it is a normalisation's
                     now = (own, inputs, extra, output)
                     call_of_samples(mark.name, mark.apply, mark.shapes, now, self.batch)
                     statistics.append(extra)

@@ -35,6 +35,7 @@ class Costs:
 
     def __init__(self, space: Space, proxies: Iterable[Proxy], archive: Any = None) -> None:
         self.space, self.archive = space, [] if archive is None else archive
+        self.asked = 0  # times that costs were agreed on, the same in all processes of a job
         self.proxies = [proxy for proxy in proxies if isinstance(proxy, Cost)]
         self.known = {
             row["id"]: {key: float(value) for key, value in row["costs"].items()}
@@ -49,6 +50,7 @@ class Costs:
     def agreed(self, genotype: Any) -> dict[str, float]:
         """Costs that the first process of a job measures for all; they are kept in the archive."""
         name = self.space.format(genotype)
+        self.asked += 1
         # Of a job that was resumed only the first process has read what was known.
         self.known[name] = devices.on_first(lambda: self._kept(name, genotype))
         return self.known[name]

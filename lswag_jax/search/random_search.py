@@ -205,18 +205,19 @@ def sample_legal(
         seen, costs: see `is_legal`.
     """
 
-    outside = 0  # networks measured in a row
+    outside: set[str] = set()  # networks in a row that were measured and are not in the windows
 
     def is_wanted(genotype: Any) -> bool:
-        nonlocal outside
-        if outside >= _MEASURED_PATIENCE:
+        if len(outside) >= _MEASURED_PATIENCE:
             return False
-        before = len(costs.known) if costs is not None else 0
+        before = (costs.asked if costs else 0), len(outside)
         legal = is_legal(space, genotype, options, seen, costs)
-        measured = costs is not None and len(costs.known) > before
-        outside = 0 if legal else outside + measured
-        if measured and not legal and outside % 10 == 0:
-            _LOG.info("measured %d networks in a row that lie outside of the windows", outside)
+        if legal:
+            outside.clear()
+        elif costs and costs.asked > before[0]:
+            outside.add(space.format(genotype))
+        if len(outside) > before[1] and len(outside) % 10 == 0:
+            _LOG.info("measured %d networks in a row that lie outside the windows", len(outside))
         return legal
 
     return draw(space, rng, num, is_wanted, options.patience)

@@ -158,6 +158,13 @@ def toeplitz(p, x):
     return relu(x[:, :6] @ matrix) @ p["h"][:6]
 
 
+def heads_outside_of_the_samples(p, x):
+    b = len(x)
+    heads = x[:, :16].reshape(b, 2, 8).swapaxes(0, 1).reshape(2 * b, 8)
+    y = relu(jnp.einsum("gi,gio->go", heads, jnp.repeat(p["s"], b, 0))).reshape(2, b, 8)
+    return y.sum(0) @ p["h"]
+
+
 KINDS = {  # function, samples, names of its layers
     experts_looked_up: (ROWS, ["a", "e", "h"]),
     permuted: (ROWS, ["a", "h"]),
@@ -176,6 +183,7 @@ KINDS = {  # function, samples, names of its layers
     diagonal_too: (ROWS, ["a", "s", "h"]),
     scans_of_scans: (ROWS, ["a", *STACKED, "h"]),
     experts_in_a_scan: (ROWS, ["a", *STACKED, "h"]),
+    heads_outside_of_the_samples: (ROWS, ["s", "h"]),
     columns_taken: (ROWS, ["a", "h"]),
     a_member_by_parameters: (ROWS, ["a", "e", "h"]),
     toeplitz: (ROWS, ["t", "h"]),
