@@ -103,7 +103,7 @@ def test_killed_and_continued(config, tmp_path):
     check_model(tmp_path / "whole")
     other = runpy.run_path(str(config))["get_config"]()
     other.train.epochs = 4
-    with pytest.raises(ValueError, match=r"options.epochs \(3 there, 4 here\)"):
+    with pytest.raises(ValueError, match=r"differs in epochs \(3 there, 4 here\)"):
         train.main(other, str(tmp_path / "whole"))
 
 
