@@ -60,13 +60,14 @@ def fitted(config: ConfigDict) -> ConfigDict:
     longest = WARMUP * config.train.epochs
     config.optimizer.warmup_epochs = float(min(config.optimizer.warmup_epochs, longest))
     names = ", ".join(map(str, (training.classes or ())[:10]))
+    held_out = data.eval_split or f"a random {data.hold_out:.0%} of the training images"
+    warmup, epochs = config.optimizer.warmup_epochs, config.train.epochs
+    logging.info("chosen for these images (data.fit):")
+    logging.info("  %s", chosen + (f" ({names})" if names else ""))
+    logging.info("  validation on %s", held_out)
     logging.info(
-        "chosen for these images: %s; validation on %s; batches of %d (data.fit)",
-        chosen + (f" ({names})" if names else ""),
-        data.eval_split or f"a random {data.hold_out:.0%} of the training images",
-        config.train.batch_size,
+        "  batches of %d, warm-up %.3g of %d epochs", config.train.batch_size, warmup, epochs
     )
-    logging.info("warm-up %.3g of %d epochs", config.optimizer.warmup_epochs, config.train.epochs)
     return config
 
 

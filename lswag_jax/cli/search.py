@@ -115,15 +115,9 @@ def _log_best(result: Any, fitness: Any) -> None:
         front = len(result.front)
         logging.info("front of %d by %s: %d networks, front.csv", len(result.table), by, front)
         by = fitness.proxies[0]
-    logging.info(
-        "best of %d by %s: %s (%.4g M parameters, %.4g M MACs, fitness %.6g)",
-        len(result.table),
-        by,
-        row["id"],
-        row["params"] / 1e6,
-        row["macs"] / 1e6,
-        result.fitness[result.best],
-    )
+    logging.info("best of %d by %s: %s", len(result.table), by, row["id"])
+    size, value = (row["params"] / 1e6, row["macs"] / 1e6), result.fitness[result.best]
+    logging.info("%.4g M parameters, %.4g M MACs, fitness %.6g", *size, value)
 
 
 def _fitness(config: ConfigDict) -> Any:

@@ -252,9 +252,13 @@ def _draw(pool: Pool, options: _Options) -> list[int]:
                 return rng.permutation(drawn).tolist()
     label = int(np.flatnonzero(missing)[0])
     name = f" ({pool.classes[label]!r})" if pool.classes else ""
+    there = int(quotas[label] - missing[label])
+    images, way = f"{there} image" + "s" * (there != 1), "lower batch_size or set balanced=False"
+    if not there:
+        images, way = "no image", "set balanced=False"
     raise ValueError(
-        f"class {label}{name} of {pool.where} has {quotas[label] - missing[label]} images where a "
-        f"balanced batch of {size} needs {quotas[label]}: lower batch_size or set balanced=False."
+        f"class {label}{name} of {pool.where} has {images} where a balanced batch of {size} needs "
+        f"{quotas[label]}: {way}."
     )
 
 

@@ -55,8 +55,11 @@ def make_schedule(
         raise ValueError(
             f"a warm-up of {warmup} steps must end before the training of {total_steps} steps does."
         )
+    if not warmup:
+        final = options.final_learning_rate / options.learning_rate
+        return optax.cosine_decay_schedule(options.learning_rate, total_steps, final)
     return optax.warmup_cosine_decay_schedule(
-        options.learning_rate / 1000 if warmup else options.learning_rate,
+        options.learning_rate / 1000,
         options.learning_rate,
         warmup,
         total_steps,

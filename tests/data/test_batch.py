@@ -270,6 +270,26 @@ def test_array_errors(images, labels, words):
         make_batch(images, labels, 4, num_classes=4)
 
 
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (
+            [0, 0, 1, 1, 2, 2, 2, 3],
+            "class 3 of arrays has 1 image where a balanced batch of 8 needs 2",
+        ),
+        (
+            [0, 0, 1, 1, 2, 2, 2, 2],
+            "class 3 of arrays has no image where a balanced batch of 8 needs",
+        ),
+    ],
+)
+def test_a_class_without_its_share(labels, words):
+    with pytest.raises(ValueError, match=words) as error:
+        make_batch(np.zeros([8, 8, 8, 3], np.uint8), labels, num_classes=4, batch_size=8)
+    helps = "lower batch_size" in message(error)  # not where there is no image at all
+    assert helps == (3 in labels)
+
+
 @pytest.mark.parametrize("label", [1.7, np.float32(1), "cat", None, np.nan])
 def test_a_label_that_is_no_integer(label):
     pool = dataclasses.replace(open_pool("embedded"), label=lambda i: label)

@@ -144,6 +144,17 @@ def test_only_kernels_decay_and_gradients_are_clipped():
         OptimizerOptions(learning_rate=0)
 
 
+@pytest.mark.parametrize("warmup", [0, 1])
+def test_the_learning_rate_is_that_of_optax(warmup, caplog):
+    """Also without a warm-up, where optax's own warns that its first part has no steps."""
+    options = OptimizerOptions(0.1, 0.02, warmup_epochs=warmup)
+    schedule, start = make_schedule(options, 20, 5), 0.0001 if warmup else 0.1
+    assert not caplog.records
+    theirs = optax.warmup_cosine_decay_schedule(start, 0.1, 5 * warmup, 20, 0.02)
+    steps = np.arange(21)
+    np.testing.assert_allclose(schedule(steps), theirs(steps), rtol=1e-6)
+
+
 def test_stochastic_depth_keeps_the_mean():
     block = Block(1, 4, 8, True, 1e-5, drop_path=0.25, largest_head=8)
     x = jnp.ones((4000, 1, 1))
