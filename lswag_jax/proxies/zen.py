@@ -74,13 +74,15 @@ class Zen(Proxy):
         return {"score": delta + norms, "log_delta": delta, "norms": norms}
 
     def _term(self, first: BatchStatistics, second: BatchStatistics) -> Array:
-        """log sqrt(mean over channels of the variance); 0 for an absent layer."""
-        var_C = self._variance(first, second)
+        """Sum over tiles of log sqrt(mean over channels of the variance); 0 for an absent layer."""
+        var_TxC = self._variance(first, second)
+        var_TxC = var_TxC.reshape(-1, var_TxC.shape[-1])
         if first.active is None:
-            return 0.5 * jnp.log(var_C.mean())
-        is_there = jnp.arange(len(var_C)) < first.active
-        mean = jnp.where(is_there, var_C, 0).sum() / jnp.maximum(first.active, 1)
-        return jnp.where(first.active > 0, 0.5 * jnp.log(jnp.where(mean > 0, mean, 1)), 0)
+            return 0.5 * jnp.log(var_TxC.mean(1)).sum()
+        is_there = jnp.arange(var_TxC.shape[1]) < first.active
+        mean_T = jnp.where(is_there, var_TxC, 0).sum(1) / jnp.maximum(first.active, 1)
+        logs_T = jnp.log(jnp.where(mean_T > 0, mean_T, 1))
+        return jnp.where(first.active > 0, 0.5 * logs_T, 0).sum()
 
     def _variance(self, first: BatchStatistics, second: BatchStatistics) -> Array:
         var, again = first.var, second.var

@@ -54,10 +54,7 @@ def normalise(x: Array, train: bool, active: Array | None = None, **fields: Any)
         **fields: of `BatchNorm`.
     """
     named: dict[str, Any] = {"name": "norm"} | fields
-    layer = BatchNorm(**named)
-    if x.ndim == 4:
-        return layer(x, train, active=active)
-    return jnp.stack([layer(x[:, i], train, active=active) for i in range(x.shape[1])], axis=1)
+    return BatchNorm(by_tile=x.ndim == 5, **named)(x, train, active=active)
 
 
 class ReLUConvBN(nn.Module):

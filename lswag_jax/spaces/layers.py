@@ -197,15 +197,21 @@ class BatchNorm(nn.BatchNorm):
     """BatchNorm with PyTorch's epsilon and momentum; inactive channels are exactly zero.
 
     Scoring replaces this call by `capture.batch_norm.run_batch_norm`; training runs it.
+
+    Args:
+        by_tile: whether each `x[:, i]` is normalised by itself, one after the other.
     """
 
     epsilon: float = 1e-5
     momentum: float = 0.9
+    by_tile: bool = False
 
-    @nn.compact
     # Flax's own has other arguments; nothing calls it through that class.
     def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, x: Array, train: bool = False, active: Array | None = None
     ) -> Array:
         """Normalises `x` [..., C]; the first `active` channels are kept, None for all."""
-        return masked(super().__call__(x, use_running_average=not train), active)
+        run = functools.partial(super().__call__, use_running_average=not train)
+        if not self.by_tile:
+            return masked(run(x), active)
+        return masked(jnp.stack([run(x[:, i]) for i in range(x.shape[1])], axis=1), active)
