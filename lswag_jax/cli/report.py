@@ -19,12 +19,13 @@ from absl import flags, logging
 
 from lswag_jax.cli import common, findings, loading, pictures, progress, trust
 from lswag_jax.cli.findings import Report
-from lswag_jax.options import check_value
+from lswag_jax.options import Natural, check_value
 
 if TYPE_CHECKING:
     from lswag_jax.analysis.page import Table
 
 METRICS = "metrics.jsonl"
+METRIC_NAMES = ("loss", "top1", "top5")
 TOP = 10  # networks that the summary lists
 SHOWN = 1000  # networks that the page lists
 CAPTIONS = {
@@ -125,10 +126,10 @@ def _scores(
     from lswag_jax.scoring.fitness import Fitness
     from lswag_jax.scoring.table import ScoreTable
     from lswag_jax.search import Objectives, SearchResult, write_results
+    from lswag_jax.search.results import first_usable
     from lswag_jax.training.supernet import InheritedAccuracy
 
     run = read_run(folder)
-    _check(run.rows)
     named = (type(proxy_registry.get(name)) for name in loading.split(own))
     others = {cls.name: cls for cls in (InheritedAccuracy, LayerProfile, *named)}
     proxies = read_proxies(run.config, others)
@@ -140,7 +141,7 @@ def _scores(
     if run.config.get("search", {}).get("strategy") == "pruning":
         facts.append("of pruning: the rows are super-networks, which no ranking is made of")
         return Report(run.config, facts, {}, [], [])
-    fitness = _fitness(run.config, by) or Fitness((proxies[0].key,))
+    fitness = _fitness(run.config, by) or Fitness(first_usable(table))
     missing = [name for name in fitness.proxies if name not in table]
     if missing:
         raise ValueError(
@@ -156,15 +157,6 @@ def _scores(
     trusted, diagnosis = trust.diagnose(table, again, target)
     lines = _top(result, fitness) + trusted + trust.predictions(result, accuracies, target)
     return Report(run.config, facts, figures, [ranking, diagnosis], lines)
-
-
-def _check(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Raises ValueError for a row whose costs are no numbers, as of an archive that was edited."""
-    for row in rows:
-        for key in ("params", "macs", "seconds"):
-            is_unknown = "error" in row and row.get(key) is None  # of a network that cannot be made
-            if key in row and not is_unknown:
-                check_value(float, key, row[key], f"row {row['id']!r}")
 
 
 def _fitness(config: dict[str, Any], by: str) -> Any:
@@ -260,13 +252,14 @@ def _training(folder: pathlib.Path) -> Report:
     from lswag_jax.runs.compare import read_config
 
     rows, config = read_rows(folder / METRICS)[0], read_config(folder)
+    _check_training(folder, config, rows)
     kinds = {
         kind: [row for row in rows if row["id"].startswith(kind)] for kind in ("train", "eval")
     }
     if not kinds["train"]:
         raise ValueError(f"the training in {folder} has no metrics yet.")
     last = kinds["train"][-1]
-    facts = [f"{config['genotype']} of {config['space']['name']}"]
+    facts = [f"{config.get('genotype')} of {config['space']['name']}"]
     epochs = config["options"]["epochs"]
     facts.append(f"epoch {last['epoch']:.3g} of {epochs}, step {last['step']}, {_metrics(last)}")
     if kinds["eval"]:
@@ -283,8 +276,24 @@ def _training(folder: pathlib.Path) -> Report:
     return Report(config, facts, figures, tables, [])
 
 
+def _check_training(
+    folder: pathlib.Path, config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Raises ValueError for files that training does not write, as of one that was edited."""
+    where = f"{folder / 'config.json'}"
+    for key in ("space", "options"):
+        check_value(dict[str, Any], key, config.get(key), where)
+    check_value(str, "space.name", config["space"].get("name"), where)
+    check_value(Natural, "options.epochs", config["options"].get("epochs"), where)
+    for row in rows:
+        for key in ("epoch", "step"):
+            check_value(float, key, row.get(key), f"row {row['id']!r} of {folder / METRICS}")
+        for key in METRIC_NAMES:
+            check_value(float, key, row.get(key, 0.0), f"row {row['id']!r} of {folder / METRICS}")
+
+
 def _metrics(row: dict[str, Any]) -> str:
-    keys = [key for key in ("loss", "top1", "top5") if key in row]
+    keys = [key for key in METRIC_NAMES if key in row]
     return ", ".join(f"{key} {row[key]:.4f}" for key in keys)
 
 

@@ -32,6 +32,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     from lswag_jax.scoring import devices as distributed
     from lswag_jax.scoring.fitness import Fitness
     from lswag_jax.scoring.table import ScoreTable
+    from lswag_jax.search.results import first_usable
 
     fitness = Fitness.parse(config.score.fitness) if config.score.fitness else None
     kinds = pictures.formats(config.plots.format)
@@ -57,7 +58,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     folder = pathlib.Path(workdir)
     table.to_csv(folder / "scores.csv")
     table.to_parquet(folder / "scores.parquet")
-    by = fitness or Fitness(proxies[0].key)
+    by = fitness or Fitness(first_usable(table))
     result = search.SearchResult(table, by(table), by.proxies)
     progress.log_statuses(table)
     if fitness:

@@ -9,7 +9,7 @@ from lswag_jax.files import nearest_first
 from lswag_jax.options import typed
 from lswag_jax.proxies.activation_proxies import Nwot, Swap
 from lswag_jax.proxies.az_nas import AzExpressivity, AzNas, AzProgressivity, AzTrainability
-from lswag_jax.proxies.base import COLUMNS, NotApplicable, Proxy, finish
+from lswag_jax.proxies.base import COLUMNS, NotApplicable, Proxy, finish, is_own
 from lswag_jax.proxies.costs import Cost, Latency, Memory
 from lswag_jax.proxies.dextr import Dextr
 from lswag_jax.proxies.dss import AutoProxA, Dss
@@ -130,6 +130,7 @@ def named(text: str) -> str:
         raise ValueError(f"the proxy {text} has no name: give its class one.")
     if proxy.key in CLASSES or proxy.key in GROUPS:
         raise ValueError(f"{text} is called {proxy.key!r}, as one of the package: rename it.")
+    _check_key(proxy)
     OWN[proxy.key] = proxy
     return proxy.key
 
@@ -165,12 +166,24 @@ def resolve(proxies: str | Proxy | Iterable[str | Proxy]) -> tuple[Proxy, ...]:
             f"proxies must be at least one, each with its own name or label, got {keys}."
         )
     for proxy in resolved:
-        if proxy.key in COLUMNS and proxy.key != proxy.name:
-            raise ValueError(
-                "the label of a proxy must not be that of another column of tables, "
-                f"{', '.join(COLUMNS)}, got {proxy.key!r} for {proxy.name}."
-            )
+        _check_key(proxy)
     return resolved
+
+
+def _check_key(proxy: Proxy) -> None:
+    """Raises ValueError where tables and fitnesses cannot call a proxy by its name or label."""
+    if proxy.key == proxy.name and not is_own(proxy):
+        return
+    what = f"{'label' if proxy.label else 'name'} of a proxy"
+    if proxy.key in COLUMNS:
+        raise ValueError(
+            f"the {what} must not be that of another column of tables, {', '.join(COLUMNS)}, got "
+            f"{proxy.key!r} for {proxy.name}."
+        )
+    if not proxy.key.strip() or proxy.key[0] in "+-" or not proxy.key.isprintable():
+        raise ValueError(f"the {what} must be a text without + or - in front, got {proxy.key!r}.")
+    if "," in proxy.key:
+        raise ValueError(f"the {what} must have no comma, got {proxy.key!r}.")
 
 
 def programs(proxies: Iterable[Proxy]) -> list[tuple[Proxy, ...]]:

@@ -1,11 +1,13 @@
 """What every proxy is: a few options, a pure measurement, and how its results are read."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
+from lswag_jax import own
 from lswag_jax.options import Checked
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.merge import merge
@@ -14,7 +16,8 @@ from lswag_jax.spaces.depth import BinRange
 Parts = dict[str, Any]
 # Columns of tables besides those of proxies; some are also proxies of these names.
 COLUMNS = ("id", "genotype", "params", "macs", "seconds", "status", "rank", "fitness")
-COLUMNS += ("latency", "memory")
+COLUMNS += ("latency", "memory", "degenerate", "parts", "costs", "coverage", "reason", "error")
+COLUMNS += ("generation", "front")
 
 
 class NotApplicable(Exception):
@@ -130,7 +133,28 @@ class Proxy(Checked):
 
 def finish(proxy: Proxy, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Finished parts of a proxy, of one that is not applicable as they are."""
-    return dict(parts) if "not_applicable" in parts else proxy.finish(parts)
+    if "not_applicable" in parts:
+        return dict(parts)
+    with blamed(proxy, "finish"):
+        return proxy.finish(parts)
+
+
+def is_own(proxy: Proxy) -> bool:
+    """Whether a proxy is a user's own."""
+    return not type(proxy).__module__.startswith("lswag_jax.")
+
+
+@contextlib.contextmanager
+def blamed(proxy: Proxy, method: str) -> Iterator[None]:
+    """Names a user's own proxy, and its method, where that raises."""
+    try:
+        yield
+    except NotApplicable:
+        raise
+    except own.FAULTS as error:
+        if not is_own(proxy):
+            raise
+        raise own.fault(f"{method} of the proxy {proxy.key} failed", error) from error
 
 
 def role(name: str) -> str:

@@ -107,9 +107,15 @@ def _smallest(o_NxC: Array) -> Array:
     norm_C = jnp.linalg.norm(centred_NxC, axis=0)
     is_alive = norm_C > 0
     unit_NxC = centred_NxC / jnp.where(is_alive, norm_C, 1)[None]
-    # Eigenvalues are at most C: with C on its diagonal a dead channel is never the smallest.
-    c_CxC = unit_NxC.T @ unit_NxC
-    c_CxC += jnp.diag(jnp.where(is_alive, 0, len(norm_C)).astype(o_NxC.dtype))
-    v_C, size = jnp.linalg.eigvalsh(c_CxC), is_alive.sum()
-    rounding = len(v_C) * jnp.finfo(v_C.dtype).eps * v_C[jnp.maximum(size - 1, 0)]
-    return jnp.where((size > 0) & (v_C[0] > rounding), v_C[0], 0)
+    n, c = unit_NxC.shape
+    size = is_alive.sum()
+    if n < c:  # the alive channels' eigenvalues that are not 0 are those of the smaller product
+        v_N = jnp.linalg.eigvalsh(unit_NxC @ unit_NxC.T)
+        smallest, largest = jnp.where(size > n, 0, v_N[n - size]), v_N[-1]
+    else:
+        # Eigenvalues are at most C: with C on its diagonal a dead channel is never the smallest.
+        dead_CxC = jnp.diag(jnp.where(is_alive, 0, c).astype(o_NxC.dtype))
+        v_C = jnp.linalg.eigvalsh(unit_NxC.T @ unit_NxC + dead_CxC)
+        smallest, largest = v_C[0], v_C[jnp.maximum(size - 1, 0)]
+    rounding = c * jnp.finfo(o_NxC.dtype).eps * largest
+    return jnp.where((size > 0) & (smallest > rounding), smallest, 0)

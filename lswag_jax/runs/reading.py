@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from lswag_jax import proxies, spaces
+from lswag_jax.options import Natural, check_value
 from lswag_jax.proxies import Proxy
 from lswag_jax.runs.archive import ARCHIVE, read_rows
-from lswag_jax.runs.compare import read_config
-from lswag_jax.scoring.rows import Row
+from lswag_jax.runs.compare import CONFIG, VERSIONS, read_config
+from lswag_jax.scoring.rows import Row, check_row
 from lswag_jax.spaces import Space
 
 
@@ -41,13 +42,31 @@ def read_run(workdir: str | os.PathLike) -> Run:
         raise FileNotFoundError(f"there is no run in {folder}: no {ARCHIVE}, nor that of a shard.")
     rows: dict[str, Row] = {}
     for path in paths:
-        for row in read_rows(path)[0]:
+        for number, row in enumerate(read_rows(path)[0], start=1):
+            check_row(row, f"row {number} of {path}")
             rows.setdefault(row["id"], row)
     if not rows:
         raise ValueError(f"the run in {folder} has no rows yet.")
     config = read_config(paths[0].parent)
-    free = config.get("free", {})
-    return Run(config, list(rows.values()), int(free.get("total", 0)))
+    _check_config(config, paths[0].parent)
+    total = config.get("free", {}).get("total", 0)
+    return Run(config, list(rows.values()), total)
+
+
+def _check_config(config: Mapping[str, Any], folder: pathlib.Path) -> None:
+    """Raises ValueError for a config that scoring does not write, as of a file that was edited."""
+    where = str(folder / CONFIG)
+    for key in ("space", "proxies"):
+        check_value(dict[str, Any], key, config.get(key), where)
+    check_value(str, "space.name", config["space"].get("name"), where)
+    if not config["proxies"]:
+        raise ValueError(f"{where} names no proxies.")
+    for key, entry in config["proxies"].items():
+        check_value(dict[str, Any], f"proxies.{key}", entry, where)
+        check_value(str, f"proxies.{key}.name", entry.get("name"), where)
+    for key in ("search", "data", "free", VERSIONS):
+        check_value(dict[str, Any], key, config.get(key, {}), where)
+    check_value(Natural, "free.total", config.get("free", {}).get("total", 0), where)
 
 
 def read_space(config: Mapping[str, Any]) -> Space | None:

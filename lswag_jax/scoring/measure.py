@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ from lswag_jax.capture.models import ForeignInputs
 from lswag_jax.probe import GradientRequests, Probe, sizes_of
 from lswag_jax.probe.candidate import Candidate, Draws
 from lswag_jax.proxies import NotApplicable, Proxy
+from lswag_jax.proxies.base import blamed
 from lswag_jax.spaces.depth import all_present
 
 Array = jax.Array
@@ -121,10 +122,17 @@ def _gradient_requests(proxies: Sequence[Proxy], num_gradients: int) -> Gradient
 
 def _parts(proxy: Proxy, probe: Probe) -> dict[str, Any]:
     try:
-        return proxy.measure(probe)
+        with blamed(proxy, "measure"):
+            parts = proxy.measure(probe)
+            score = jnp.asarray(parts["score"]) if isinstance(parts, Mapping) else None
     except (NotApplicable, ForeignInputs):
         nothing = jnp.full((), jnp.nan, probe.tape.logits.dtype)
         return {"score": nothing, "not_applicable": jnp.ones((), bool)}
+    if score is None or score.ndim:
+        raise ValueError(
+            f"measure of the proxy {proxy.key} must return a dict with a number 'score'."
+        )
+    return {**parts, "score": score}
 
 
 def _more_patterns(

@@ -5,6 +5,7 @@ from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 
+from lswag_jax.options import Natural, check_value
 from lswag_jax.proxies import Proxy, finish
 from lswag_jax.spaces import Space
 from lswag_jax.spaces.base import sizes
@@ -40,6 +41,47 @@ class Row(TypedDict):
     reason: NotRequired[str]
     generation: NotRequired[int]
     error: NotRequired[str]
+
+
+_FIELDS: dict[str, Any] = {
+    "genotype": dict[str, Any] | None,
+    "params": float | None,
+    "macs": float | None,
+    "seconds": float,
+}
+_PERHAPS: dict[str, Any] = {
+    "degenerate": list[bool],
+    "parts": dict[str, Any],
+    "costs": dict[str, Any],
+    "coverage": dict[str, Any],
+    "generation": Natural,
+    "error": str,
+}
+
+
+def check_row(row: Mapping[str, Any], where: str) -> None:
+    """Raises ValueError for a row that scoring does not write, as of a file that was edited.
+
+    Args:
+        row: a mapping with a text `id`.
+        where: what messages call it.
+    """
+    where = f"{where} ({row['id']!r})"
+    missing = [key for key in _FIELDS if key not in row]
+    if missing:
+        raise ValueError(f"{where} lacks {', '.join(missing)}.")
+    for key, kind in (_FIELDS | _PERHAPS).items():
+        if key in row:
+            check_value(kind, key, row[key], where)
+    for proxy, parts in row.get("parts", {}).items():
+        check_value(dict[str, Any], f"parts.{proxy}", parts, where)
+        for key, values in parts.items():
+            if not isinstance(values, list):  # of very many: looked at more closely where it fails
+                check_value(list[Any], f"parts.{proxy}.{key}", values, where)
+    for name, cost in row.get("costs", {}).items():
+        check_value(float | None, f"costs.{name}", cost, where)
+    if "error" not in row and None in (row["params"], row["macs"]):
+        raise ValueError(f"{where} has no params or macs, and no error that says why.")
 
 
 def population_rows(

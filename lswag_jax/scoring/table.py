@@ -13,6 +13,7 @@ import scipy
 from lswag_jax.files import dump_row, write_atomically, write_csv, write_parquet
 from lswag_jax.options import typed, typed_methods
 from lswag_jax.proxies import Cost, Proxy
+from lswag_jax.proxies.base import blamed
 from lswag_jax.scoring.diagnosis import Diagnosis, diagnose
 from lswag_jax.scoring.rows import Row
 
@@ -107,7 +108,8 @@ class ScoreTable:
                 status = np.full(raw.shape, "not_applicable", object)
             else:
                 sizes = {key: self.column(key)[:, None] for key in ("params", "macs")}
-                scores, status, rule = proxy.pool(sizes | parts, degenerate)
+                with blamed(proxy, "pool"):
+                    scores, status, rule = proxy.pool(sizes | parts, degenerate)
             status[failed] = "error"
         severity = np.vectorize(STATUSES.index, otypes=[int])(status)
         self.rules[name], self.per_repeat[name] = rule, scores

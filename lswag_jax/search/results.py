@@ -88,6 +88,12 @@ def unusable(table: ScoreTable, proxies: Sequence[str], together: bool = False) 
     return f"none of the {len(table)} networks has a usable score ({counts}){why}."
 
 
+def first_usable(table: ScoreTable) -> str:
+    """The first proxy by which a network has a usable score; of none that has, the first."""
+    names = list(table)
+    return next((name for name in names if not unusable(table, (name,))), names[0])
+
+
 def count_statuses(table: ScoreTable, proxy: str) -> str:
     """How many networks have which status by a proxy, such as "11 ok, 1 degenerate"."""
     found = table.statuses[proxy].tolist()
