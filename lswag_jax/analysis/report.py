@@ -186,10 +186,13 @@ def report(
         for row in _report(table, truth, dataset, proxies, params, reference, nan_policy, options)
     ]
     wanted = (*proxies, reference) if reference else proxies
-    absent = [name for name in wanted if name not in {row["proxy"] for row in rows}]
+    found = list(dict.fromkeys(row["proxy"] for row in rows))
+    absent = [name for name in wanted if name not in found]
     if absent or not rows:
+        those = ", ".join(name for name in found if name not in absent) or "nothing else"
         raise ValueError(
-            f"{absent[0] if absent else 'no proxy'!r} has no value where {truth} is known."
+            f"{absent[0] if absent else 'no proxy'!r} has no value where {truth} is known: "
+            f"{those} has."
         )
     return rows
 

@@ -132,6 +132,8 @@ def picked(output: Any, choice: Any) -> Any:
         return output
     if callable(choice):
         return choice(output)
+    if isinstance(choice, bool | np.bool_):  # which Python takes for an index
+        raise TypeError(f"output must be an index, a key or a function, got {choice}")
     is_field = isinstance(choice, str) and not isinstance(output, Mapping)
     return getattr(output, choice) if is_field else output[choice]
 

@@ -1,5 +1,6 @@
 """What the binaries share: flags, the config that they name, and errors as one sentence."""
 
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Mapping
@@ -86,10 +87,17 @@ def start(
             sys.stdout.write(f"  --{key}: {text}\n")
         sys.exit(0)
     progress.set_up_log()
+    sys.argv = [sys.argv[0], *map(_at_home, sys.argv[1:])]
     try:
         app.run(body, flags_parser=parse)
     except USER_ERRORS as error:
         fail(error)
+
+
+def _at_home(argument: str) -> str:
+    """An argument whose value begins at `~`, which shells leave as it is behind a `=`."""
+    flag, equals, value = argument.rpartition("=")
+    return f"{flag}{equals}{os.path.expanduser(value)}"
 
 
 class _ConfigParser(flags.ArgumentParser):

@@ -1,5 +1,7 @@
 """Config files: found by name or path, completed by the defaults, and checked against them."""
 
+import ast
+import contextlib
 import copy
 import pathlib
 import re
@@ -145,7 +147,16 @@ def _complete(given: ConfigDict, default: ConfigDict, section: str = "") -> None
             _complete(given[key], value, f"{name}.")
         else:
             kind = _KINDS.get(type(value), type(value))
+            given[key] = _with_inf(given[key])
             check_value(_BOUNDS.get(name, kind), name, given[key])
+
+
+def _with_inf(value: Any) -> Any:
+    """A tuple that the command line has as a text since it holds `inf`, such as `(5.0,inf)`."""
+    if isinstance(value, tuple) and len(value) == 1 and isinstance(value[0], str):
+        with contextlib.suppress(ValueError, SyntaxError):
+            return ast.literal_eval(re.sub(r"\binf\b", "1e999", value[0]))
+    return value
 
 
 def _run(text: str) -> Any:

@@ -141,7 +141,7 @@ def _scores(
     if run.config.get("search", {}).get("strategy") == "pruning":
         facts.append("of pruning: the rows are super-networks, which no ranking is made of")
         return Report(run.config, facts, {}, [], [])
-    fitness = _fitness(run.config, by) or Fitness(first_usable(table))
+    fitness = _fitness(run.config, by) or Fitness((first_usable(table),))
     missing = [name for name in fitness.proxies if name not in table]
     if missing:
         raise ValueError(

@@ -58,7 +58,7 @@ def main(config: ConfigDict, workdir: str, shard: Any = None) -> None:
     folder = pathlib.Path(workdir)
     table.to_csv(folder / "scores.csv")
     table.to_parquet(folder / "scores.parquet")
-    by = fitness or Fitness(first_usable(table))
+    by = fitness or Fitness((first_usable(table),))
     result = search.SearchResult(table, by(table), by.proxies)
     progress.log_statuses(table)
     if fitness:

@@ -25,8 +25,15 @@ def diagnose(table: ScoreTable, again: str, target: pathlib.Path) -> "tuple[list
     from lswag_jax.files import write_csv
     from lswag_jax.runs.reading import read_run
 
-    other = ScoreTable(read_run(again).rows, table.proxies) if again else None
-    found = table.diagnose(other)
+    other = None
+    try:
+        if again:
+            other = ScoreTable(read_run(again).rows, table.proxies)
+        found = table.diagnose(other)
+    except ValueError as error:
+        if not again:
+            raise
+        raise ValueError(f"--again={again} is no second run of the same: {error}") from error
     figures = [diagnosis.to_json() for diagnosis in found.values()]
     columns = {key: [figure[key] for figure in figures] for key in figures[0]}
     write_csv(target / "diagnosis.csv", columns)

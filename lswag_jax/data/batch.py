@@ -215,14 +215,18 @@ def _warn(pool: Pool, pixels: np.ndarray, labels: np.ndarray) -> None:
     """Warns of images [B, H, W, C] and labels [B] that scores can hardly tell anything of."""
     if len(labels) > 1 and len(np.unique(labels)) == 1:
         warnings.warn(f"all images drawn from {pool.where} are of one class.", stacklevel=4)
-    axes = (1, 2, 3)
-    constant = int((pixels.min(axis=axes) == pixels.max(axis=axes)).sum())
-    if constant:
-        warnings.warn(
-            f"{constant} of the {len(pixels)} images drawn from {pool.where} are constant: every "
-            "pixel has the same value.",
-            stacklevel=4,
-        )
+    if found := constants(list(pixels), f"drawn from {pool.where}"):
+        warnings.warn(found, stacklevel=4)
+
+
+def constants(images: Sequence[np.ndarray], where: str) -> str:
+    """Says how many images of several are constant; empty where none is."""
+    num = sum(int(image.min() == image.max()) for image in images)
+    if not num:
+        return ""
+    return (
+        f"{num} of the {len(images)} images {where} are constant: every pixel has the same value."
+    )
 
 
 def _draw(pool: Pool, options: _Options) -> list[int]:
@@ -289,6 +293,8 @@ def _to_unit(image: np.ndarray, where: str) -> np.ndarray:
     """Pixels as float32 in [0, 1]."""
     if image.dtype.kind == "u":
         return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
+    if not np.isfinite(image).all():
+        raise ValueError(f"an image of {where} holds NaN or Inf: leave it out.")
     if not (image.min() >= 0 and image.max() <= 1):
         raise ValueError(
             f"pixels of {where} must lie in [0, 1] where they are floating point, "

@@ -85,7 +85,14 @@ def _check_classes(
     folder: pathlib.Path,
     root: pathlib.Path,
 ) -> None:
-    """Refuses images of a class that is none, and warns of classes without images."""
+    """Refuses a class that cannot be written and images of none, warns of one without images."""
+    for name in classes:
+        try:
+            name.encode()
+        except UnicodeEncodeError:  # of bytes that are no text, which no file of a model can hold
+            raise ValueError(
+                f"class {name!a} of {root} is no UTF-8 text: rename its folder."
+            ) from None
     for name, paths in found.items():
         if paths and name not in classes:
             raise ValueError(

@@ -27,6 +27,7 @@ class Pool:
         num_classes: number of classes.
         classes: names of the classes, or None.
         channels: channels to convert to unless the caller chooses; None keeps the file's.
+        num_broken: images with NaN or Inf, as far as that was looked at.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Pool:
     num_classes: int
     classes: Sequence[str] | None = None
     channels: int | None = None
+    num_broken: int = 0
 
 
 @typed
@@ -61,6 +63,8 @@ def hold_out(pool: Pool, share: Share, seed: Seed) -> tuple[Pool, Pool]:
         (384, 128)
     """
     count = max(1, round(share * pool.size))
+    if pool.size < 2:
+        raise ValueError(f"{pool.where} has {pool.size} images, too few to hold any out.")
     if not 0 < share < 1 or count >= pool.size:
         raise ValueError(
             f"the share held out must be above 0 and leave examples of {pool.where}, got {share}."

@@ -3,6 +3,7 @@
 Every source becomes a `Pool`, which reads its examples one by one.
 """
 
+import dataclasses
 import inspect
 import os
 import pathlib
@@ -65,11 +66,11 @@ def open_pool(
     path = folders.path_of(text, "source")
     if path.is_dir():
         return _open_folder(path, split)
-    if path.suffix == ".npz" and path.is_file():
+    if path.suffix.lower() == ".npz" and path.is_file():
         return _open_npz(path, path.stem, str(path), split, label_key)
     if own.is_named(text):
         return _open_own(text, split)
-    if path.suffix == ".npz" or len(path.parts) > 1:
+    if path.suffix.lower() == ".npz" or len(path.parts) > 1:
         raise FileNotFoundError(f"no .npz file and no folder at {path}.")
     raise ValueError(f"unknown source {text!r}: {_KINDS}.")
 
@@ -90,7 +91,7 @@ def split_names(source: str | os.PathLike, data_dir: str | os.PathLike | None = 
     path = folders.path_of(text, "source")
     if path.is_dir():
         return folders.splits_of(path) or ["train"]
-    if path.suffix == ".npz" and path.is_file():
+    if path.suffix.lower() == ".npz" and path.is_file():
         with _load_npz(path, str(path)) as archive:
             return sorted(_prefixes(archive, str(path)))
     return ["train"]
@@ -148,10 +149,10 @@ def _array_pool(images: Any, labels: Any, name: str, where: str, num: Any, class
     pool = array_pool(images, labels, name, where, num, classes)
     images = np.asarray(images)
     bad = ~np.isfinite(images) if images.dtype.kind == "f" else np.zeros(1, bool)
-    if bad.any():
-        count = int(bad.reshape(len(bad), -1).any(axis=1).sum())
+    count = int(bad.reshape(len(bad), -1).any(axis=1).sum())
+    if count:
         warnings.warn(f"{count} of {len(images)} images of {where} hold NaN or Inf.", stacklevel=5)
-    return pool
+    return dataclasses.replace(pool, num_broken=count)
 
 
 def _load_npz(file: Any, where: str) -> np.lib.npyio.NpzFile:

@@ -14,6 +14,7 @@ What the paper leaves open beyond the options here is in `lswag_variant`.
 """
 
 import dataclasses
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -225,7 +226,9 @@ def check_window(window: Sequence[Any] | None, rule: str = "zero_based") -> Wind
         return None
     last = NUM_BINS if rule == "literal" else NUM_BINS - 1
     try:
-        lo, hi = (int(b) for b in window)
+        if any(isinstance(b, bool) for b in window):
+            raise TypeError
+        lo, hi = (int(b) if isinstance(b, str) else operator.index(b) for b in window)
     except (TypeError, ValueError):
         raise ValueError(
             f"window must be None or two bins (first, last), got {window!r}."

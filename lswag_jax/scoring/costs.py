@@ -90,32 +90,41 @@ def measure(space: Space, genotype: Any, proxies: Sequence[Cost]) -> dict[str, f
             space.num_params(genotype)  # says what is wrong with a network that does not run
             program, arguments = compiled(proxy.batch, proxy.dtype)
             if isinstance(proxy, Latency):
-                found[proxy.key] = _seconds(program, arguments, proxy.runs)
+                found[proxy.key] = _seconds(program, _filled(arguments), proxy.runs)
             else:
                 found[proxy.key] = _bytes(program)
-        except (jax.errors.JaxRuntimeError, NetworkError):  # such as a device that is out of memory
+        except (jax.errors.JaxRuntimeError, NetworkError, MemoryError):  # of device or host
             found[proxy.key] = float("nan")
     return found
 
 
 def _compile(space: Space, genotype: Any, batch: int, dtype: str) -> tuple[Any, tuple]:
-    """The compiled forward pass of the exact network, and arguments for it."""
+    """The compiled forward pass of the exact network, and the shapes of its arguments."""
     module = modes.in_mode(space.build(genotype))
     mode = modes.arguments(type(module).__call__, 2)
     one = jnp.zeros((1, *space.image_shape))
     shapes = jax.eval_shape(functools.partial(module.init, **mode), jax.random.key(0), one)
+
+    def typed(leaf: Any) -> jax.ShapeDtypeStruct:
+        is_float = jnp.issubdtype(leaf.dtype, jnp.floating)
+        return jax.ShapeDtypeStruct(leaf.shape, dtype if is_float else leaf.dtype)
+
+    images = jax.ShapeDtypeStruct((batch, *space.image_shape), jnp.dtype(dtype))
+    arguments = (jax.tree.map(typed, shapes), images)
+    forward = jax.jit(functools.partial(module.apply, **mode))
+    return forward.lower(*arguments).compile(), arguments
+
+
+def _filled(arguments: tuple) -> tuple:
+    """Arguments of these shapes; how long a pass takes depends on no more than shapes and types."""
     rng = np.random.default_rng(0)
 
     def filled(leaf: Any) -> jax.Array:
-        # How long a pass takes depends on shapes and types; any ordinary numbers do.
         is_float = jnp.issubdtype(leaf.dtype, jnp.floating)
         values = rng.uniform(0.01, 0.1, leaf.shape) if is_float else np.zeros(leaf.shape)
-        return jnp.asarray(values, dtype if is_float else leaf.dtype)
+        return jnp.asarray(values, leaf.dtype)
 
-    images = jnp.asarray(rng.normal(size=(batch, *space.image_shape)), dtype)
-    arguments = (jax.tree.map(filled, shapes), images)
-    forward = jax.jit(functools.partial(module.apply, **mode))
-    return forward.lower(*arguments).compile(), arguments
+    return jax.tree.map(filled, arguments)
 
 
 def _seconds(program: Any, arguments: tuple, runs: int) -> float:

@@ -265,7 +265,7 @@ def _logits(model: Any, weights: Any, images: jax.Array) -> Any:
         raise ValueError(
             f"the model cannot be run on images of shape {images.shape}: {why}."
         ) from error
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
         why = str(error).split("\n")[0].rstrip(".")
         raise ValueError(
             f"the model cannot be run on inputs of shape {images.shape} and type "

@@ -53,7 +53,8 @@ def make_schedule(
     warmup = round(options.warmup_epochs * steps_per_epoch)
     if warmup >= total_steps:
         raise ValueError(
-            f"a warm-up of {warmup} steps must end before the training of {total_steps} steps does."
+            f"a warm-up of {warmup} steps must end before the training of {total_steps} does: "
+            f"lower warmup_epochs, {options.warmup_epochs:g}."
         )
     if not warmup:
         final = options.final_learning_rate / options.learning_rate

@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from lswag_jax import data
 from lswag_jax.data import Pool
+from lswag_jax.data.batch import constants
 from lswag_jax.files import dump_row
 from lswag_jax.options import Checked, Count, Natural, Seed, ShareBelowOne, typed
 from lswag_jax.runs import Archive
@@ -30,6 +32,7 @@ from lswag_jax.training.step import (
 )
 
 METRICS = "metrics.jsonl"
+LOOKED_AT = 64  # images that a warning of constant ones is made of
 # Options that may change when a training resumes, since they do not affect its weights.
 FREE = ("workers", "log_every", "eval_every", "checkpoint_every")
 
@@ -212,6 +215,13 @@ def check_data(space: Space, *pools: Pool) -> None:
                 f"{pool.where} has other classes than {first.where}: {_few(pool.classes)}, not "
                 f"{_few(first.classes)}."
             )
+        if pool.num_broken:
+            raise ValueError(
+                f"{pool.num_broken} images of {pool.where} hold NaN or Inf: leave them out."
+            )
+    places = np.linspace(0, first.size - 1, min(first.size, LOOKED_AT)).astype(int).tolist()
+    if constant := constants(list(map(first.image, places)), f"looked at of {first.where}"):
+        warnings.warn(constant, stacklevel=3)
     if first.num_classes == 1:
         warnings.warn(f"{first.where} has one class only.", stacklevel=3)
     if first.num_classes < space.num_classes:

@@ -309,6 +309,8 @@ def test_file_round_trip(tmp_path):
         ('{"bins": 1}', "holds no window"),
         ('{"window": [7, 3]}', "holds a bad window: window must hold bins 0 <="),
         ('{"window": "all"}', "holds a bad window: window must be None or two bins"),
+        ('{"window": [1, 2.9]}', "holds a bad window: window must be None or two bins"),
+        ('{"window": [true, 2]}', "holds a bad window: window must be None or two bins"),
     ],
 )
 def test_wrong_files_are_refused_in_one_sentence(tmp_path, content, message):

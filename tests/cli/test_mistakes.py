@@ -14,6 +14,8 @@ PRUNE = ("--config=configs/pruning.py:runlocal", "--config.proxies=params")
 PRUNE += ("--config.search.fitness=params",)
 LONG = "123456789012345678901"  # of a seed
 
+NULL = '{"id": "a", "genotype": {}, "params": 1, "macs": 1, "seconds": null}'
+
 # Binary, arguments ({} is a folder with the files below), and what the sentence must say.
 CASES = {
     "empty workdir": ("score", (*SMALL, "--workdir="), "--workdir is empty"),
@@ -51,6 +53,17 @@ CASES = {
         "search",
         (*SEARCH, "--config.search.params_window=(9.0,1.0)"),
         "search.params_window must be (smallest, largest)",
+    ),
+    "open window": (
+        "search",
+        (*SEARCH, "--config.search.params_window=(9.0,inf)", "--config.search.macs_window=(inf,1)"),
+        "search.macs_window must be (smallest, largest)",
+    ),
+    "at home": ("report", ("~/no run",), "there is no folder /"),
+    "a file at home": (
+        "score",
+        (*SMALL, "--config.score.genotypes=~/no.json"),
+        "there is no genotype file /",
     ),
     "latency window": (
         "search",
@@ -184,8 +197,8 @@ CASES = {
     "tau": ("profile", (*SMALL, "--config.profile.tau=-1"), "profile.tau must be a number of"),
     "a table cut off": ("report", ("{}/correlated",), "correlation.csv cannot be read as a table"),
     "not for this": ("report", ("{}/correlated", "--by=swap"), "--by, --proxies, --again and --tr"),
-    "rows without a number": ("report", ("{}/null",), "params of row 'a' must be a number, got N"),
-    "rows without a column": ("report", ("{}/run",), "row 'a' of scores lacks params, macs"),
+    "rows without a number": ("report", ("{}/null",), "seconds of row 1 of "),
+    "rows without a column": ("report", ("{}/run",), "('a') lacks genotype, params, macs"),
 }
 
 
@@ -211,7 +224,7 @@ def folder(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "nothing" / "there")
     (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"a,b\n1,2\n")[:-9])
     config = '{"space": {"name": "x"}, "proxies": {"swap": {"name": "swap"}}}'
-    for name, row in (("run", '{"id": "a"}'), ("null", '{"id": "a", "params": null}')):
+    for name, row in (("run", '{"id": "a"}'), ("null", NULL)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "archive.jsonl").write_text(f"{row}\n")
         (tmp_path / name / "config.json").write_text(config)

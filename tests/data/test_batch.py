@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from lswag_jax.data import array_pool, label_of, load_batch, make_batch, open_pool
+from lswag_jax.data.batch import convert
 from tests.helpers.batches import message, pixels, random_images
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* are constant")
@@ -251,7 +252,7 @@ def test_option_errors(options, words):
         (np.zeros([4, 3, 8, 8], np.uint8), [0] * 4, "C 1 or 3, not (4, 3, 8, 8)"),
         (np.zeros([4, 8, 8, 3], np.int64), [0] * 4, "not int64"),
         (np.full([4, 8, 8, 3], 255.0), [0] * 4, "in [0, 1]"),
-        (np.full([4, 8, 8, 3], np.nan), [0] * 4, "in [0, 1]"),
+        (np.full([4, 8, 8, 3], np.nan), [0] * 4, "an image of arrays holds NaN or Inf"),
         (np.zeros([4, 8, 8, 3], np.uint8), [0] * 3, "must be 4 integers"),
         (np.zeros([4, 8, 8, 3], np.uint8), [0.0] * 4, "not float64"),
         (np.zeros([4, 8, 8, 3], np.uint8), [0, 1, 2, 9], "label 9 of arrays is outside"),
@@ -353,4 +354,7 @@ def test_warnings_of_what_scores_can_hardly_tell_anything_of(rng, tmp_path, monk
     own = types.SimpleNamespace(images=broken, labels=labels)
     monkeypatch.setitem(sys.modules, "mine", types.SimpleNamespace(broken=own))
     with pytest.warns(UserWarning, match="2 of 24 images of mine:broken split 'train' hold NaN"):
-        open_pool("mine:broken")
+        pool = open_pool("mine:broken")
+    assert pool.num_broken == 2
+    with pytest.raises(ValueError, match=r"an image of .* holds NaN or Inf: leave it out"):
+        convert(pool.image(3), pool.where, None, None)

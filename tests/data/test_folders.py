@@ -1,5 +1,6 @@
 """Folders as people have them: splits, classes, subfolders and what is no image."""
 
+import os
 import re
 import shutil
 import struct
@@ -109,6 +110,20 @@ def test_refusals(name, make):
     files, split, expected = REFUSED[name]
     with pytest.raises(ValueError, match=expected) as error:
         sources.open_pool(make(*files.split()), split)
+    message(error)
+
+
+def test_a_class_whose_name_is_no_text(make):
+    """Of bytes, as archives of other systems leave: a training could not save its network."""
+    root = make("train/a/1")
+    folder = os.path.join(os.fsencode(root), b"train", b"b\xff")
+    try:
+        os.mkdir(folder)
+    except OSError:
+        pytest.skip("this file system has names of text alone")
+    shutil.copy(root / "train/a/1.png", os.path.join(folder, b"1.png"))
+    with pytest.raises(ValueError, match=r"class 'b\\udcff' of .* is no UTF-8 text") as error:
+        sources.open_pool(root, "train")
     message(error)
 
 

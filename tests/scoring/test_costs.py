@@ -33,7 +33,15 @@ def test_memory_is_of_weights_images_and_scratch():
     # A CPU computes in float32 and converts, so what is smaller for certain are the arguments.
     program, arguments = costs._compile(SPACE, SMALL, 8, "bfloat16")
     assert {leaf.dtype for leaf in jax.tree.leaves(arguments)} == {jnp.dtype("bfloat16")}
-    assert program(*arguments).dtype == jnp.bfloat16
+    assert program(*costs._filled(arguments)).dtype == jnp.bfloat16
+
+
+def test_memory_allocates_nothing():
+    """What a device cannot hold is planned all the same; what a host cannot hold is NaN."""
+    held = costs.measure(SPACE, SMALL, [Memory(batch=10**9, label="held")])["held"]
+    assert np.isnan(held) or held > 10**9 * 8 * 8 * 3 * 4
+    most = Latency(batch=10**12, runs=1)
+    assert np.isnan(costs.measure(SPACE, SMALL, [most])["latency"])
 
 
 def test_latency_is_the_median_of_the_timed_runs(monkeypatch):

@@ -1,16 +1,20 @@
 """Steps of training and validation on a linear classifier, against closed forms."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from lswag_jax.data.pool import array_pool
 from lswag_jax.spaces import AutoFormer
 from lswag_jax.spaces.autoformer.network import Block
 from lswag_jax.training import step
 from lswag_jax.training.augment import AugmentOptions
 from lswag_jax.training.optimizer import OptimizerOptions, make_optimizer, make_schedule
+from lswag_jax.training.runner import check_data
 from lswag_jax.training.step import StepOptions
 from tests.helpers.training import Linear, pool
 
@@ -153,6 +157,21 @@ def test_the_learning_rate_is_that_of_optax(warmup, caplog):
     theirs = optax.warmup_cosine_decay_schedule(start, 0.1, 5 * warmup, 20, 0.02)
     steps = np.arange(21)
     np.testing.assert_allclose(schedule(steps), theirs(steps), rtol=1e-6)
+
+
+def test_images_that_no_network_learns_from():
+    """NaN is refused before the first step, also of a validation; constant images are told of."""
+    space = AutoFormer("s", (4,), (1,), (1.0,), (1,), image_size=4, patch_size=2, num_classes=4)
+    good = array_pool(np.eye(4)[None].repeat(8, 0)[..., None], np.arange(8) % 4, "good", "good")
+    check_data(space, good, good)
+    broken = dataclasses.replace(good, where="broken", num_broken=3)
+    with pytest.raises(ValueError, match="3 images of broken hold NaN or Inf: leave them out"):
+        check_data(space, good, broken)
+    images = np.full((8, 4, 4, 1), 0.5)
+    images[0, 0] = 1
+    constant = array_pool(images, np.arange(8) % 4, "it", "it")
+    with pytest.warns(UserWarning, match="7 of the 8 images looked at of it are constant"):
+        check_data(space, constant, good)
 
 
 def test_stochastic_depth_keeps_the_mean():
