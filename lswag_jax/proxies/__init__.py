@@ -182,7 +182,7 @@ def _check_key(proxy: Proxy) -> None:
         )
     if not proxy.key.strip() or proxy.key[0] in "+-" or not proxy.key.isprintable():
         raise ValueError(f"the {what} must be a text without + or - in front, got {proxy.key!r}.")
-    if "," in proxy.key:
+    if "," in proxy.key and not proxy.label:  # which parts names on a command line
         raise ValueError(f"the {what} must have no comma, got {proxy.key!r}.")
 
 

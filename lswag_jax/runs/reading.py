@@ -40,15 +40,15 @@ def read_run(workdir: str | os.PathLike) -> Run:
     paths = [path for path in paths if path.is_file()]
     if not paths:
         raise FileNotFoundError(f"there is no run in {folder}: no {ARCHIVE}, nor that of a shard.")
-    rows: dict[str, Row] = {}
-    for path in paths:
-        for number, row in enumerate(read_rows(path)[0], start=1):
-            check_row(row, f"row {number} of {path}")
-            rows.setdefault(row["id"], row)
-    if not rows:
+    found = [(row, f"row {i} of {p}") for p in paths for i, row in enumerate(read_rows(p)[0], 1)]
+    if not found:
         raise ValueError(f"the run in {folder} has no rows yet.")
     config = read_config(paths[0].parent)
     _check_config(config, paths[0].parent)
+    rows: dict[str, Row] = {}
+    for row, where in found:
+        check_row(row, where)
+        rows.setdefault(row["id"], row)
     total = config.get("free", {}).get("total", 0)
     return Run(config, list(rows.values()), total)
 
