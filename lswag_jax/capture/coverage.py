@@ -92,7 +92,7 @@ class Coverage:
             if name in captured | biases:
                 continue
             if shaped(var).ndim < 2:
-                if _is_flat(var, program):
+                if _is_flat(var, program, uses):
                     missed[name] = "which is stored as a vector"
                 continue
             why = _why_missed(var, program)
@@ -238,15 +238,33 @@ def _mixed(program: Program) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _is_flat(var: Any, program: Program) -> bool:
-    """Whether a vector is made into a matrix that meets the images in a product."""
+def _is_flat(var: Any, program: Program, uses: Sequence[Use]) -> bool:
+    """Whether what vectors alone make meets the images in a product that sums: no scale, a weight.
+
+    It is a vector itself, or a matrix: an outer product, a circulant one.
+    """
     flat = program.flat
-    for eqn, mine in readers(flat.jaxpr.eqns, var, lambda e: e.primitive.name in _LAID_OUT):
-        is_product = eqn.primitive.name in PRODUCTS and flat.kind(eqn.outvars[0]) == "images"
+    layers = {id(flat.jaxpr.eqns[use.product]) for use in uses}  # a matrix is in their weights
+
+    def is_made(eqn: core.JaxprEqn) -> bool:
+        return eqn.primitive.name in _LAID_OUT or flat.kind(eqn.outvars[0]) == "params"
+
+    for eqn, mine in readers(flat.jaxpr.eqns, var, is_made):
+        if eqn.primitive.name not in PRODUCTS or flat.kind(eqn.outvars[0]) != "images":
+            continue
         weights = [v for v in mine if flat.kind(v) == "params"]
-        if is_product and any(sum(size > 1 for size in shaped(v).shape) > 1 for v in weights):
+        if weights and id(eqn) not in layers and _sums(eqn, weights[0]):
             return True
     return False
+
+
+def _sums(eqn: core.JaxprEqn, weight: Any) -> bool:
+    """Whether a product sums over an axis of its weight."""
+    if eqn.primitive.name != "dot_general":
+        return True
+    contracted, _ = eqn.params["dimension_numbers"]
+    axes = contracted[0 if eqn.invars[0] is weight else 1]
+    return any(shaped(weight).shape[axis] > 1 for axis in axes)
 
 
 def _multiplied(var: Any, program: Program) -> str:

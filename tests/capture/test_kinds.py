@@ -308,9 +308,19 @@ def of_a_vector(p, x):
     return relu(x[:, :8] @ p["bias"][(np.arange(8)[:, None] + np.arange(8)[None]) % 8]) @ p["h"]
 
 
+def of_two_vectors(p, x):
+    return relu(x[:, :8] @ jnp.outer(p["bias"], jnp.sin(p["bias"]))) @ p["h"]
+
+
+def a_sum(p, x):
+    return relu((x[:, :8] @ p["bias"])[:, None] * p["h"].sum(1)[None]) @ p["h"]
+
+
 @pytest.mark.parametrize(
     ("function", "name", "why"),
     [
+        (of_two_vectors, "bias", "stored as a vector"),
+        (a_sum, "bias", "stored as a vector"),
         (routed, "a", "another one for each sample"),
         (with_a_base, "a", "another one for each sample"),
         (experts_summed, "s", "another one for each sample"),
@@ -323,6 +333,26 @@ def test_weights_that_are_chosen_or_put_together_are_named(function, name, why):
     assert why in coverage.missed[name]
     assert coverage.share < 1
     assert name not in coverage.tables
+
+
+def scaled(p, x):
+    return relu(x @ p["a"] * p["bias"][None]) @ p["h"]
+
+
+def scaled_by_einsum(p, x):
+    return relu(jnp.einsum("bo,o->bo", x @ p["a"], p["bias"])) @ p["h"]
+
+
+def scaled_weight(p, x):
+    return relu(x @ (p["a"] * p["bias"][None])) @ p["h"]
+
+
+@pytest.mark.parametrize("function", [scaled, scaled_by_einsum, scaled_weight])
+def test_a_scale_is_no_weight(function):
+    """A vector that no product sums over, or that a matrix is multiplied by."""
+    _, coverage = explained(function, ("a", "bias", "h"))
+    assert coverage.share == 1
+    assert not coverage.missed
 
 
 @jax.custom_vjp
