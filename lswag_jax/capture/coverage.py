@@ -14,6 +14,7 @@ from jax.extend import core
 from lswag_jax.arrays import shaped
 from lswag_jax.capture.batch_norm import STATISTICS
 from lswag_jax.capture.ending import gives_probabilities
+from lswag_jax.capture.lookups import Lookups
 from lswag_jax.capture.network import leaf_name
 from lswag_jax.capture.products import is_row
 from lswag_jax.capture.program import MARK, OWN_RULE, PRODUCTS, hidden, name_of, place_of, readers
@@ -226,12 +227,17 @@ def _unused_members(stored: Mapping[str, Any], uses: Sequence[Use]) -> dict[str,
 def _mixed(program: Program) -> tuple[str, ...]:
     """Places of equations that mix the samples, those of BatchNorm left out."""
     known, found = places_of(program.flat, program.batch), []
+    lookups = Lookups(program.flat)
     for eqn in program.flat.jaxpr.eqns:
         if name_of(eqn).startswith(MARK):
             continue
         mixing: list[core.JaxprEqn] = []
         operands = [None if isinstance(v, core.Literal) else known.get(v) for v in eqn.invars]
-        places(eqn, operands, program.batch, mixing)
+        are_numbered, place = lookups(eqn, operands, program.batch)
+        if are_numbered:
+            mixing += [] if place else [eqn]
+        else:
+            places(eqn, operands, program.batch, mixing)
         names = [f"{eqn.source_info.name_stack}/{inner.source_info.name_stack}" for inner in mixing]
         if any(STATISTICS not in name for name in names):
             found.append(place_of(eqn))

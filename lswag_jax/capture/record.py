@@ -15,6 +15,7 @@ from lswag_jax.arrays import as_rows, bind, rows, shaped, vars_of, widened
 from lswag_jax.capture import activations, loops, products
 from lswag_jax.capture.batch_norm import BatchStatistics
 from lswag_jax.capture.calls import Activation, Call
+from lswag_jax.capture.lookups import Lookups
 from lswag_jax.capture.loops import Loop
 from lswag_jax.capture.network import Network, leaves
 from lswag_jax.capture.program import MARK, Flat, flatten, name_of
@@ -358,10 +359,14 @@ def places_of(flat: Flat, batch: int) -> dict[Any, Place | None]:
     found: dict[Any, Place | None] = {
         v: Place(0) for v in flat.jaxpr.invars if flat.kind(v) == "images" and shaped(v).ndim
     }
+    lookups = Lookups(flat)
     for eqn in flat.jaxpr.eqns:
         known = [None if isinstance(v, core.Literal) else found.get(v) for v in eqn.invars]
+        are_numbered, place = lookups(eqn, known, batch)
         if name_of(eqn).startswith(MARK):  # an identity on its last operand
             found[eqn.outvars[0]] = known[-1]
+        elif are_numbered:
+            found[eqn.outvars[0]] = place
         else:
             found.update(zip(eqn.outvars, places(eqn, known, batch), strict=True))
     return found

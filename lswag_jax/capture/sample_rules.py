@@ -208,6 +208,9 @@ def _gather(eqn, known, shape, place, batch):
     if known[1] is not None and known[1].axis < len(rows):
         return Place(rows[known[1].axis], known[1].inner)
     at = known[0]
+    if at is not None and at.axis in numbers.operand_batching_dims:
+        among = numbers.operand_batching_dims.index(at.axis)
+        return Place(rows[numbers.start_indices_batching_dims[among]], at.inner)
     if at is None or eqn.params["slice_sizes"][at.axis] != shape[at.axis]:
         return None
     gone = {*numbers.collapsed_slice_dims, *numbers.operand_batching_dims}
