@@ -34,6 +34,10 @@ CASES = {  # space, its arguments, batch; proxies; networks; CPU seconds wanted
     "nasbench101, one": ("nasbench101", {}, 32, ("lswag",), 1, 30),
     "darts, one": ("darts", {}, 32, ("lswag",), 1, 30),
     "transnas_micro, one": ("transnas_micro", {"image_size": 64}, 8, ("lswag",), 1, 30),
+    "transnas_micro jigsaw, one": (
+        *("transnas_micro", {"image_size": 64, "task": "jigsaw"}),
+        *(8, ("lswag",), 1, 30),
+    ),
     "transnas_macro, first network": ("transnas_macro", {"image_size": 64}, 8, ("lswag",), 1, 40),
     "transnas_macro, four networks": ("transnas_macro", {"image_size": 64}, 8, ("lswag",), 4, None),
 }

@@ -227,6 +227,6 @@ def test_folder_errors(tmp_path, rng):
     (tmp_path / "eel").mkdir()
     with (
         pytest.warns(UserWarning, match="'eel'"),
-        pytest.raises(ValueError, match=r"class 2 \('eel'\) of .* has 0 images"),
+        pytest.raises(ValueError, match=r"class 2 \('eel'\) of .* has no image "),
     ):
         load_batch(tmp_path, 3)

@@ -272,7 +272,7 @@ def test_tfds_errors(tmp_path, rng, file_format):
         load_batch("tfds:toy", label_key="score", data_dir=tmp_path)
     message(error)
     split = "+".join(f"train[{i}:{i + 1}]" for i in (0, 4, 8, 12, 16, 1, 2, 3))
-    with pytest.raises(ValueError, match=r"class 1 \('bee'\) .* 1 images") as error:
+    with pytest.raises(ValueError, match=r"class 1 \('bee'\) .* 1 image ") as error:
         load_batch("tfds:toy", 8, split=split, data_dir=tmp_path)
     message(error)
     next(folder.glob("toy-train*")).unlink()
