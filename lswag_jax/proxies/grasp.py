@@ -15,7 +15,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from lswag_jax.arrays import total
+from lswag_jax.capture import tape
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
 
@@ -41,15 +41,12 @@ class Grasp(Proxy):
         def loss(scored: dict[str, Array]) -> Array:
             variables = probe.candidate.with_kernels(kernels | scored)
             network = probe.candidate.network(probe.candidate.batch_mode, variables)
-            return probe.loss(network(probe.images), probe.labels).mean()
+            logits = tape.record(network, probe.images).logits  # its like blocks in loops
+            return probe.loss(logits, probe.labels).mean()
 
-        gradient = jax.grad(loss)
-        g0 = jax.tree.map(jax.lax.stop_gradient, gradient(scored))
-
-        def product(scored: dict[str, Array]) -> Array:
-            return total(jnp.vdot(g0[name], g) for name, g in gradient(scored).items())
-
-        # Reverse over reverse: our convolutions have their own rules.
-        hg = jax.grad(product)(scored)
+        # Reverse over reverse, as our convolutions have their own rules: H is symmetric, so that
+        # the gradient's own pullback gives H g0.
+        g0, pull_back = jax.vjp(jax.grad(loss), scored)
+        (hg,) = pull_back(g0)
         layers = jnp.stack([-(x.of(scored) * x.of(hg)).sum() for x in probe.layers])
         return {"score": layers.sum(), "layers": layers}

@@ -75,18 +75,45 @@ def _forward(x, kernel, strides, dilation):
 
 def _backward(strides, dilation, residuals, y_bar):
     x, kernel = residuals
+    x_bar = _of_input(y_bar, kernel, x.shape, strides, dilation)
+    return x_bar, _of_kernel(x, y_bar, kernel.shape[0], strides, dilation)
+
+
+_convolve.defvjp(_forward, _backward)
+
+
+def _of_input(y_bar: Array, kernel: Array, shape: tuple, strides: int, dilation: int) -> Array:
+    """The gradient of a convolution's input, of this shape."""
     # With zeros between the cotangents a strided convolution's gradient is a plain one.
-    spread = _spread(y_bar, x.shape, strides)
-    x_bar = _convolve(spread, kernel[::-1, ::-1].swapaxes(2, 3), 1, dilation)
-    taps = list(_taps(x, kernel.shape[0], strides, dilation))
+    spread = _spread(y_bar, shape, strides)
+    return cast(Array, _convolve(spread, kernel[::-1, ::-1].swapaxes(2, 3), 1, dilation))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _of_kernel(x: Array, y_bar: Array, size: int, strides: int, dilation: int) -> Array:
+    """The gradient of a convolution's kernel [k, k, I, O].
+
+    It is linear in both arrays: with v a cotangent, <v, this> = <convolution of x with v, y_bar>.
+    """
+    taps = list(_taps(x, size, strides, dilation))
     if len(x) == 1:  # one product of patches, which stay in the cache
         taps = [jnp.concatenate(taps, axis=-1)]
     flat = y_bar.reshape(-1, y_bar.shape[-1])
     kernel_bar = jnp.concatenate([tap.reshape(-1, tap.shape[-1]).T @ flat for tap in taps])
-    return x_bar, kernel_bar.reshape(kernel.shape)
+    return kernel_bar.reshape(size, size, x.shape[-1], y_bar.shape[-1])
 
 
-_convolve.defvjp(_forward, _backward)
+def _of_kernel_forward(x, y_bar, size, strides, dilation):
+    return _of_kernel(x, y_bar, size, strides, dilation), (x, y_bar)
+
+
+def _of_kernel_backward(size, strides, dilation, residuals, v):
+    x, y_bar = residuals
+    x_bar = _of_input(y_bar, v, x.shape, strides, dilation)
+    return x_bar, _convolve(x, v, strides, dilation)
+
+
+_of_kernel.defvjp(_of_kernel_forward, _of_kernel_backward)
 
 
 def double(x: Array, kernel: Array) -> Array:

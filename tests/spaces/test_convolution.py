@@ -16,7 +16,7 @@ CASES = [c for c in itertools.product((1, 3, 5), (1, 2), (1, 2), (7, 8)) if c[0]
 @pytest.mark.parametrize(("size", "strides", "dilation", "height"), CASES)
 @pytest.mark.parametrize("batch", [1, 2])
 def test_convolutions(x64, rng, size, strides, dilation, height, batch):
-    """Values and both gradients, odd and even images, one and more of them."""
+    """Values, both gradients and theirs, odd and even images, one and more of them."""
     x = jnp.asarray(rng.normal(size=(batch, height, height + 1, 3)))
     kernel = jnp.asarray(rng.normal(size=(size, size, 3, 4)))
     pad = dilation * (size // 2)
@@ -31,11 +31,21 @@ def test_convolutions(x64, rng, size, strides, dilation, height, batch):
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
 
-    y, pull = jax.vjp(lambda x, k: convolution.convolve(x, k, strides, dilation), x, kernel)
+    def ours(x, kernel):
+        return convolution.convolve(x, kernel, strides, dilation)
+
+    y, pull = jax.vjp(ours, x, kernel)
     expected, expected_pull = jax.vjp(theirs, x, kernel)
     np.testing.assert_allclose(y, expected, atol=1e-12)
     cotangent = jnp.asarray(rng.normal(size=y.shape))
     for found, wanted in zip(pull(cotangent), expected_pull(cotangent), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-12)
+    along = tuple(jnp.asarray(rng.normal(size=array.shape)) for array in (x, kernel))
+    twice = [
+        jax.vjp(lambda *a, f=f: jax.vjp(f, *a[:2])[1](a[2]), x, kernel, cotangent)[1](along)
+        for f in (ours, theirs)
+    ]
+    for found, wanted in zip(*twice, strict=True):
         np.testing.assert_allclose(found, wanted, atol=1e-12)
 
 
