@@ -15,7 +15,7 @@ import jax
 
 from lswag_jax.files import check_folder, dump_row, naming, write_atomically
 from lswag_jax.runs.compare import CONFIG, VERSIONS, check_same, read_config
-from lswag_jax.scoring.rows import Row, check_row
+from lswag_jax.scoring.rows import Row
 from lswag_jax.spaces import Space
 
 ARCHIVE = "archive.jsonl"
@@ -245,8 +245,6 @@ def extend(
     stop = start + len(genotypes)
     known = archive[start:stop]
     for number, (row, genotype) in enumerate(zip(known, genotypes, strict=False), start + 1):
-        if isinstance(archive, Archive):
-            check_row(row, f"row {number} of {archive.path}")
         _check_id(row, space.format(genotype), f"row {number} of the archive")
     missing = list(genotypes[len(known) :])
     if missing:

@@ -11,13 +11,13 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, Self
 
 from lswag_jax.options import Checked, Natural, typed
 from lswag_jax.runs.archive import ARCHIVE, Archive, Evaluate, plain
 from lswag_jax.scoring import devices as distributed
-from lswag_jax.scoring.rows import Row
+from lswag_jax.scoring.rows import Row, check_row
 from lswag_jax.spaces import Space
 
 
@@ -65,12 +65,16 @@ class Shard(Checked):
 
 @contextlib.contextmanager
 def open_archive(
-    workdir: str | os.PathLike, config: Mapping[str, Any], exempt: Sequence[str] = ()
+    workdir: str | os.PathLike,
+    config: Mapping[str, Any],
+    exempt: Sequence[str] = (),
+    check: Callable[[Row, str], None] = check_row,
 ) -> Iterator[tuple[Archive | list[Row], dict[str, Row]]]:
     """Opens the archive of a run, on the first process of a job for all of them.
 
     Args:
         workdir, config, exempt: as in `Archive`.
+        check: raises ValueError for a row that the run does not write, which it names.
 
     Yields:
         The `Archive` on the first process, a list of its rows on the others; and the rows that the
@@ -88,19 +92,27 @@ def open_archive(
 
         def read() -> tuple[list[Row], dict[str, Row]]:
             archives.append(stack.enter_context(Archive(workdir, config, exempt)))
-            return list(archives[0]), _read_shards(workdir, config, exempt)
+            rows = _checked(archives[0], check)
+            return rows, _read_shards(workdir, config, exempt, check)
 
         rows, found = distributed.on_first(read)
         yield archives[0] if archives else rows, found
 
 
-def _read_shards(workdir, config, exempt) -> dict[str, Row]:
+def _read_shards(workdir, config, exempt, check) -> dict[str, Row]:
     """Rows of the shards of a run by their ids."""
     rows: dict[str, Row] = {}
     for path in sorted(pathlib.Path(workdir).glob(f"shard-*-of-*/{ARCHIVE}")):
         with Archive(path.parent, config, exempt) as archive:
-            rows |= {row["id"]: row for row in archive}
+            rows |= {row["id"]: row for row in _checked(archive, check)}
     return rows
+
+
+def _checked(archive: Archive, check: Callable[[Row, str], None]) -> list[Row]:
+    """The rows of an archive, none of them edited into what its run does not write."""
+    for number, row in enumerate(archive, start=1):
+        check(row, f"row {number} of {archive.path}")
+    return list(archive)
 
 
 def reuse(space: Space, found: MutableMapping[str, Row], evaluate: Evaluate) -> Evaluate:

@@ -1,7 +1,7 @@
 """Rows: what is kept of one scored architecture, in tables, archives and JSON lines."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 import numpy as np
 
@@ -52,7 +52,6 @@ _FIELDS: dict[str, Any] = {
 _PERHAPS: dict[str, Any] = {
     "degenerate": list[bool],
     "parts": dict[str, Any],
-    "costs": dict[str, Any],
     "coverage": dict[str, Any],
     "generation": Natural,
     "error": str,
@@ -78,10 +77,17 @@ def check_row(row: Mapping[str, Any], where: str) -> None:
         for key, values in parts.items():
             if not isinstance(values, list):  # of very many: looked at more closely where it fails
                 check_value(list[Any], f"parts.{proxy}.{key}", values, where)
-    for name, cost in row.get("costs", {}).items():
-        check_value(float | None, f"costs.{name}", cost, where)
+    if "costs" in row:
+        check_costs(row, where)
     if "error" not in row and None in (row["params"], row["macs"]):
         raise ValueError(f"{where} has no params or macs, and no error that says why.")
+
+
+def check_costs(row: Mapping[str, Any], where: str) -> None:
+    """`check_row` of a row of measured costs alone."""
+    check_value(dict[str, Any], "costs", row.get("costs"), where)
+    for name, cost in row["costs"].items():
+        check_value(float | Literal["NaN"], f"costs.{name}", cost, where)
 
 
 def population_rows(

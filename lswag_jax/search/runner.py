@@ -22,7 +22,7 @@ from lswag_jax.scoring.fitness import Fitness
 from lswag_jax.scoring.objectives import Objectives
 from lswag_jax.scoring.options import ScoreOptions
 from lswag_jax.scoring.progress import Progress, Watch, watched
-from lswag_jax.scoring.rows import Row
+from lswag_jax.scoring.rows import Row, check_costs
 from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.search import evolution, pruning, random_search
 from lswag_jax.search.evolution import EvolutionOptions
@@ -322,7 +322,7 @@ def _costs(
         return costs
     described = {proxy.key: dataclasses.asdict(proxy) for proxy in costs.proxies}
     config = {"space": space.describe(), "proxies": described, **device(proxies)}
-    opened = open_archive(os.path.join(folder, COSTS), config)
+    opened = open_archive(os.path.join(folder, COSTS), config, check=check_costs)
     archive, _ = stack.enter_context(opened)
     return Costs(space, proxies, archive)
 

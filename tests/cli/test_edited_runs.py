@@ -8,6 +8,7 @@ import pytest
 
 from lswag_jax import search, spaces
 from lswag_jax.cli import report
+from lswag_jax.scoring.rows import check_costs
 
 SPACE = spaces.get("nasbench201", width=4, cells=1)
 IMAGES, LABELS = np.ones((4, *SPACE.image_shape), np.float32), np.arange(4) % 2
@@ -44,6 +45,13 @@ ROWS = {
     "costs": ("costs", {"memory": "x"}, "costs.memory of row 2 .* must be a number"),
     "degenerate": ("degenerate", [1], "degenerate of row 2 .* must be a list of"),
 }
+
+
+def test_rows_of_measured_costs():
+    """NaN, of a network that cannot be run, is none that was edited."""
+    check_costs({"id": "a", "costs": {"latency": "NaN", "memory": 3}}, "row 1")
+    with pytest.raises(ValueError, match="costs of row 1 must be a mapping, got None"):
+        check_costs({"id": "a"}, "row 1")
 
 
 @pytest.mark.parametrize("name", ROWS)
