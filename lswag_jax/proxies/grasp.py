@@ -15,7 +15,6 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from lswag_jax.capture import tape
 from lswag_jax.probe import Probe
 from lswag_jax.proxies.base import Parts, Proxy
 
@@ -41,8 +40,7 @@ class Grasp(Proxy):
         def loss(scored: dict[str, Array]) -> Array:
             variables = probe.candidate.with_kernels(kernels | scored)
             network = probe.candidate.network(probe.candidate.batch_mode, variables)
-            logits = tape.record(network, probe.images).logits  # its like blocks in loops
-            return probe.loss(logits, probe.labels).mean()
+            return probe.loss(network(probe.images), probe.labels).mean()
 
         # Reverse over reverse, as our convolutions have their own rules: H is symmetric, so that
         # the gradient's own pullback gives H g0.
