@@ -38,10 +38,13 @@ def write_atomically(path: str | os.PathLike, data: str | bytes) -> None:
     """Replaces a file as a whole: a reader or a crash never sees half of it.
 
     Raises:
+        ValueError: the path is empty.
         OSError: the file cannot be written, for example on a full disk; the error names this file,
             and not the temporary one.
     """
     path = pathlib.Path(path)
+    if not path.name:
+        raise ValueError(f"a file needs a name, got {str(path)!r}.")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with naming(path):
         try:
@@ -81,6 +84,8 @@ def check_folder(folder: str | os.PathLike, name: str) -> None:
     path = pathlib.Path(folder)
     if not str(folder).strip():
         raise ValueError(f"{name} is empty: give the folder of the results.")
+    if "\0" in str(folder):
+        raise ValueError(f"{name} {str(folder)!r} holds a null character.")
     for place in (path, *path.parents):
         if place.is_symlink() and not place.exists():
             raise ValueError(f"{name} {folder}: {place} is a link to nothing.")

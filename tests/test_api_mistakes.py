@@ -302,6 +302,8 @@ OTHERS = {
     "NaN for a peak": (lambda: window.pick([1.0, 2.0], float("nan")), "tau of pick must be a num"),
     "half a window": (lambda: RandomOptions(params_window=(None, 3)), "params_window must"),
     "a file for a folder": (lambda: run(workdir=__file__), "is a file, not a folder"),
+    "no character of a folder": (lambda: run(workdir="a\0b"), "holds a null character"),
+    "no file": (lambda: TABLES.to_csv(""), "a file needs a name, got '.'"),
     "a reversed window": (lambda: RandomOptions(params_window=(9, 1)), "params_window must"),
 }  # fmt: skip
 
