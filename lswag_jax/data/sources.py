@@ -3,6 +3,7 @@
 Every source becomes a `Pool`, which reads its examples one by one.
 """
 
+import contextlib
 import dataclasses
 import inspect
 import os
@@ -118,8 +119,25 @@ def _open_npz(file: Any, name: str, where: str, split: str, label_key: str) -> P
             arrays = [_read(archive, key, where) for key in keys if key in archive]
             arrays = [array for array in arrays if array.dtype.kind in "iu"]
             num_classes = max((num_classes_of(array, where) for array in arrays), default=1)
+        for other, prefix in prefixes.items():
+            if other != found and _is_float(archive, f"{prefix}image"):
+                with contextlib.suppress(ValueError):  # damaged, where nobody asked for it
+                    others = _read(archive, f"{prefix}image", where)
+                    _warn_of_broken(others, f"{where} split {other!r}")
     where = f"{where} split {split!r}"
     return _array_pool(images, labels, name, where, num_classes, classes)
+
+
+def _is_float(archive: np.lib.npyio.NpzFile, key: str) -> bool:
+    """Whether the array of `key`, or of its plural, has floats, which may be NaN; reads no more."""
+    found = next((k for k in (key, f"{key}s") if k in archive), key)
+    try:
+        with archive.zip.open(f"{found}.npy") as file:  # type: ignore[union-attr]
+            major, _ = np.lib.format.read_magic(file)
+            header = np.lib.format.read_array_header_1_0 if major == 1 else None
+            return bool(header and header(file)[2].kind == "f")
+    except (KeyError, *_DAMAGE):  # a split that nobody asked for
+        return False
 
 
 def _open_own(name: str, split: str) -> Pool:
@@ -147,12 +165,16 @@ def _open_own(name: str, split: str) -> Pool:
 def _array_pool(images: Any, labels: Any, name: str, where: str, num: Any, classes: Any) -> Pool:
     """`array_pool` of a source's arrays, with a warning of images that are not finite."""
     pool = array_pool(images, labels, name, where, num, classes)
-    images = np.asarray(images)
+    return dataclasses.replace(pool, num_broken=_warn_of_broken(np.asarray(images), where))
+
+
+def _warn_of_broken(images: np.ndarray, where: str) -> int:
+    """Warns of images [N, ...] that are not finite; returns how many there are."""
     bad = ~np.isfinite(images) if images.dtype.kind == "f" else np.zeros(1, bool)
     count = int(bad.reshape(len(bad), -1).any(axis=1).sum())
     if count:
-        warnings.warn(f"{count} of {len(images)} images of {where} hold NaN or Inf.", stacklevel=5)
-    return dataclasses.replace(pool, num_broken=count)
+        warnings.warn(f"{count} of {len(images)} images of {where} hold NaN or Inf.", stacklevel=6)
+    return count
 
 
 def _load_npz(file: Any, where: str) -> np.lib.npyio.NpzFile:

@@ -351,6 +351,11 @@ def test_warnings_of_what_scores_can_hardly_tell_anything_of(rng, tmp_path, monk
     np.savez(tmp_path / "set.npz", image=broken, label=labels)
     with pytest.warns(UserWarning, match=r"2 of 24 images of .*set.npz split 'train' hold NaN"):
         open_pool(tmp_path / "set.npz")
+    np.savez(
+        tmp_path / "both.npz", image=images, label=labels, test_images=broken, test_label=labels
+    )
+    with pytest.warns(UserWarning, match=r"2 of 24 images of .*both.npz split 'test' hold NaN"):
+        assert open_pool(tmp_path / "both.npz").num_broken == 0
     own = types.SimpleNamespace(images=broken, labels=labels)
     monkeypatch.setitem(sys.modules, "mine", types.SimpleNamespace(broken=own))
     with pytest.warns(UserWarning, match="2 of 24 images of mine:broken split 'train' hold NaN"):
