@@ -22,6 +22,8 @@ import pyarrow.csv
 import rank_vits
 import tables as result_tables
 import universal
+import universal_tables
+from universal_tables import Table
 
 from lswag_jax import spaces
 from lswag_jax.analysis import correlation, libra, plots
@@ -136,14 +138,14 @@ def nasbench201(root: pathlib.Path, columns: Mapping[str, np.ndarray], task: str
         return size(tuple(sorted(g.ops))) | own, float(accuracies[i])
 
     names = ("params", "macs", *values)
-    other = libra_of("nb301", universal.public_of(("nb301",), root), names)
+    other = libra_of("nb301", universal_tables.public_of(("nb301",), root), names)
     return Pool(f"NAS-Bench-201, {TASKS[task]}", space, known, (), names, accuracies, other, NUM)
 
 
 def nasbench101(root: pathlib.Path) -> Pool:
     """All of NAS-Bench-101, of which size alone is known."""
     space, arrays = spaces.get("nasbench101"), read_npz(root / "tables" / "nasbench101_full.npz")
-    accuracies = universal.percent(arrays["mean_test_acc_108"].astype(float))
+    accuracies = universal_tables.percent(arrays["mean_test_acc_108"].astype(float))
     places: dict[bytes, list[int]] = {}
     for i, key in enumerate(arrays["hash4"]):
         places.setdefault(key.tobytes(), []).append(i)
@@ -201,14 +203,14 @@ def part(
     return Pool(name, space, known, kept, tuple(values), accuracies, other, FEW)
 
 
-def of_table(name: str, table: universal.Table, space: str, other: Fitness | None) -> Pool:
+def of_table(name: str, table: Table, space: str, other: Fitness | None) -> Pool:
     """The networks of a table of scores."""
     own = spaces.get(space)
     genotypes = [own.parse(text) for text in table.networks]
     return part(name, own, genotypes, table.columns, table.accuracy, other)
 
 
-def libra_of(space: str, found: Sequence[universal.Table], columns: Sequence[str]) -> Fitness:
+def libra_of(space: str, found: Sequence[Table], columns: Sequence[str]) -> Fitness:
     """LIBRA's choice on the first table of a space, of the columns that it shares with another."""
     table = next(t for t in found if t.space == space)
     scores = {name: table.columns[name] for name in columns if name in table.columns}
@@ -306,8 +308,8 @@ def main() -> None:
     root = pathlib.Path(arguments.data)
     file = pyarrow.csv.read_csv(root / "tables" / "nasbench201.csv.gz")
     columns = {name: file[name].to_numpy() for name in file.column_names}
-    ours, theirs = universal.own(root), universal.public_of(("nb101", "nb201"), root)
-    shared = universal.shared_columns(ours)
+    ours, theirs = universal_tables.own(root), universal_tables.public_of(("nb101", "nb201"), root)
+    shared = universal_tables.shared_columns(ours)
     scored = {t.space: t for t in ours if t.space in ("nb201", "nb101")}
     suite = next(t for t in theirs if t.space == "nb101")
     pools = [

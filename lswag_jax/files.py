@@ -10,11 +10,13 @@ import pathlib
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from lswag_jax.extras import extra
+
+JsonNumber = float | Literal["NaN", "Infinity", "-Infinity"]  # as `dump_row` writes a number
 
 
 def dump_row(row: Mapping[str, Any]) -> str:

@@ -19,7 +19,6 @@ from lswag_jax.capture.network import leaf_name
 from lswag_jax.capture.products import is_row
 from lswag_jax.capture.program import MARK, OWN_RULE, PRODUCTS, hidden, name_of, place_of, readers
 from lswag_jax.capture.record import Mark, Program, places_of
-from lswag_jax.capture.samples import places
 from lswag_jax.capture.uses import Leaf, Use
 
 _TABLE, _VECTOR = "table", "vector"  # no weights: a table or a token; a bias, a scale
@@ -93,7 +92,7 @@ class Coverage:
             if name in captured | biases:
                 continue
             if shaped(var).ndim < 2:
-                if _is_flat(var, program, uses):
+                if _is_summed_over(var, program, uses):
                     missed[name] = "which is stored as a vector"
                 continue
             why = _why_missed(var, program)
@@ -233,24 +232,21 @@ def _mixed(program: Program) -> tuple[str, ...]:
             continue
         mixing: list[core.JaxprEqn] = []
         operands = [None if isinstance(v, core.Literal) else known.get(v) for v in eqn.invars]
-        are_numbered, place = lookups(eqn, operands, program.batch)
-        if are_numbered:
-            mixing += [] if place else [eqn]
-        else:
-            places(eqn, operands, program.batch, mixing)
+        lookups.places(eqn, operands, program.batch, mixing)
         names = [f"{eqn.source_info.name_stack}/{inner.source_info.name_stack}" for inner in mixing]
         if any(STATISTICS not in name for name in names):
             found.append(place_of(eqn))
     return tuple(dict.fromkeys(found))
 
 
-def _is_flat(var: Any, program: Program, uses: Sequence[Use]) -> bool:
-    """Whether what vectors alone make meets the images in a product that sums: no scale, a weight.
+def _is_summed_over(var: Any, program: Program, uses: Sequence[Use]) -> bool:
+    """Whether a product with the images sums over a stored vector, which is a weight then.
 
-    It is a vector itself, or a matrix: an outer product, a circulant one.
+    So it is of what vectors alone make: a part, an outer product, a circulant matrix. A vector that
+    no product sums over is a scale.
     """
     flat = program.flat
-    layers = {id(flat.jaxpr.eqns[use.product]) for use in uses}  # a matrix is in their weights
+    layers = {id(flat.jaxpr.eqns[use.product]) for use in uses}  # whose weight is stored otherwise
 
     def is_made(eqn: core.JaxprEqn) -> bool:
         return eqn.primitive.name in _LAID_OUT or flat.kind(eqn.outvars[0]) == "params"

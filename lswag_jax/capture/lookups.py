@@ -1,8 +1,8 @@
-"""Which sample each row of a look-up is of, where constants say it.
+"""Follows the samples through look-ups whose constants number them.
 
-In `h[jnp.arange(B), last]` the number of a sample is one coordinate of an index. It is no sample's
-own, and so has no place to follow; its value has: row b of sample b leaves the samples where they
-are, any other number mixes them.
+In `h[jnp.arange(B), last]` one coordinate of the index is the number of a sample. Constants hold no
+samples that could be followed, so that their values are computed: where row b has the number b the
+samples stay in their order, and any other numbers mix them.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,13 @@ from jax.extend import core
 from lswag_jax.arrays import bind, shaped
 from lswag_jax.capture.program import Flat
 from lswag_jax.capture.rows import Place
+from lswag_jax.capture.samples import places
 
 _MOST = 10**6  # elements of an index that are looked at
 
 
 class Lookups:
-    """Places of the samples behind the look-ups of a flat program.
+    """`samples.places` of the equations of a flat program, its numbered look-ups too.
 
     Args:
         flat: the program.
@@ -32,16 +33,23 @@ class Lookups:
         self._consts = dict(zip(flat.jaxpr.constvars, flat.consts, strict=True))
         self._values: dict[Any, np.ndarray | None] = {}
 
-    def __call__(
-        self, eqn: core.JaxprEqn, known: Sequence[Place | None], batch: int
-    ) -> tuple[bool, Place | None]:
-        """Whether constants number the samples that an equation looks up, and their place then.
+    def places(
+        self,
+        eqn: core.JaxprEqn,
+        known: Sequence[Place | None],
+        batch: int,
+        mixing: list | None = None,
+    ) -> list[Place | None]:
+        """Places of the samples in the outputs of an equation, as `samples.places`."""
+        are_numbered, place = self._numbered(eqn, known, batch)
+        if not are_numbered:
+            return places(eqn, known, batch, mixing)
+        if mixing is not None and place is None:
+            mixing.append(eqn)
+        return [place]
 
-        Args:
-            eqn: of the program.
-            known: places in its operands.
-            batch: number of samples.
-        """
+    def _numbered(self, eqn, known, batch: int) -> tuple[bool, Place | None]:
+        """Whether constants number the samples that are looked up, and their place then."""
         kind = eqn.primitive.name
         if batch > 1 and kind == "gather":
             return self._gathered(eqn, known, batch)
@@ -82,6 +90,7 @@ class Lookups:
         return self._at(index, axes.index(axis)) if axis in axes else None
 
     def _at(self, index: Any, position: int) -> np.ndarray | None:
+        """The coordinate [...] at a position of the last axis of an index; None if not constant."""
         eqn, last = self._made_by.get(index), shaped(index).ndim - 1
         kind = eqn.primitive.name if eqn else ""
         if eqn and kind == "convert_element_type":

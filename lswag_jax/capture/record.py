@@ -21,7 +21,6 @@ from lswag_jax.capture.network import Network, leaves
 from lswag_jax.capture.program import MARK, Flat, flatten, name_of
 from lswag_jax.capture.rows import Place, Rows
 from lswag_jax.capture.sample_calls import call_of_samples, of_samples
-from lswag_jax.capture.samples import places
 from lswag_jax.capture.uses import Use
 
 Array = jax.Array
@@ -362,11 +361,8 @@ def places_of(flat: Flat, batch: int) -> dict[Any, Place | None]:
     lookups = Lookups(flat)
     for eqn in flat.jaxpr.eqns:
         known = [None if isinstance(v, core.Literal) else found.get(v) for v in eqn.invars]
-        are_numbered, place = lookups(eqn, known, batch)
         if name_of(eqn).startswith(MARK):  # an identity on its last operand
             found[eqn.outvars[0]] = known[-1]
-        elif are_numbered:
-            found[eqn.outvars[0]] = place
         else:
-            found.update(zip(eqn.outvars, places(eqn, known, batch), strict=True))
+            found.update(zip(eqn.outvars, lookups.places(eqn, known, batch), strict=True))
     return found

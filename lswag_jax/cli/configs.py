@@ -153,7 +153,8 @@ def _complete(given: ConfigDict, default: ConfigDict, section: str = "") -> None
 
 def _with_inf(value: Any) -> Any:
     """A tuple that the command line has as a text since it holds `inf`, such as `(5.0,inf)`."""
-    if isinstance(value, tuple) and len(value) == 1 and isinstance(value[0], str):
+    is_text = isinstance(value, tuple) and len(value) == 1 and isinstance(value[0], str)
+    if is_text and "inf" in value[0]:
         with contextlib.suppress(ValueError, SyntaxError):
             return ast.literal_eval(re.sub(r"\binf\b", "1e999", value[0]))
     return value

@@ -253,6 +253,8 @@ def _training(folder: pathlib.Path) -> Report:
 
     rows, config = read_rows(folder / METRICS)[0], read_config(folder)
     _check_training(folder, config, rows)
+    for row in rows:  # a validation may be NaN, which a file has as a text
+        row |= {key: float(row[key]) for key in METRIC_NAMES if key in row}
     kinds = {
         kind: [row for row in rows if row["id"].startswith(kind)] for kind in ("train", "eval")
     }
@@ -280,16 +282,19 @@ def _check_training(
     folder: pathlib.Path, config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
 ) -> None:
     """Raises ValueError for files that training does not write, as of one that was edited."""
+    from lswag_jax.files import JsonNumber
+
     where = f"{folder / 'config.json'}"
     for key in ("space", "options"):
         check_value(dict[str, Any], key, config.get(key), where)
     check_value(str, "space.name", config["space"].get("name"), where)
     check_value(Natural, "options.epochs", config["options"].get("epochs"), where)
     for row in rows:
+        where = f"row {row['id']!r} of {folder / METRICS}"
         for key in ("epoch", "step"):
-            check_value(float, key, row.get(key), f"row {row['id']!r} of {folder / METRICS}")
+            check_value(float, key, row.get(key), where)
         for key in METRIC_NAMES:
-            check_value(float, key, row.get(key, 0.0), f"row {row['id']!r} of {folder / METRICS}")
+            check_value(JsonNumber, key, row.get(key, 0.0), where)
 
 
 def _metrics(row: dict[str, Any]) -> str:

@@ -170,8 +170,9 @@ def _array_pool(images: Any, labels: Any, name: str, where: str, num: Any, class
 
 def _warn_of_broken(images: np.ndarray, where: str) -> int:
     """Warns of images [N, ...] that are not finite; returns how many there are."""
-    bad = ~np.isfinite(images) if images.dtype.kind == "f" else np.zeros(1, bool)
-    count = int(bad.reshape(len(bad), -1).any(axis=1).sum())
+    if images.dtype.kind != "f" or images.ndim == 0:
+        return 0
+    count = int((~np.isfinite(images)).any(axis=tuple(range(1, images.ndim))).sum())
     if count:
         warnings.warn(f"{count} of {len(images)} images of {where} hold NaN or Inf.", stacklevel=6)
     return count

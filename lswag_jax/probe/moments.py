@@ -1,8 +1,9 @@
 """Mean and variance of gradients, weight by weight: over samples in one stream, or mini-batches."""
 
+import dataclasses
 import functools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,20 @@ from lswag_jax.capture.tape import Layer, Tape
 
 Array = jax.Array
 _GRADIENTS = 2**26  # bytes of samples' gradients of one parameter that are held at most
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientRequests:
+    """What the proxies of a run read of the gradients, so that one pass over samples serves all.
+
+    Attributes:
+        samples: per-sample moments that are read: True for those of |g|, False for those of g,
+            None for no per-sample moments.
+        batches: mini-batches whose gradients are kept: all numbers that are wanted divide it.
+    """
+
+    samples: bool | None = None
+    batches: int = 1
 
 
 class Moments(NamedTuple):
@@ -272,3 +287,20 @@ def _update(
 
 def _mean(values: list[Array]) -> Array:
     return values[0] + sum(v - values[0] for v in values[1:]) / len(values)
+
+
+def coarser(gradients_m: Array, n: int) -> Array:
+    """Gradients of n mini-batches from those of m, which n divides."""
+    m, *shape = gradients_m.shape
+    return gradients_m if m == n else gradients_m.reshape(n, m // n, *shape).mean(1)
+
+
+def same_layer(by_name: Mapping[str, Any], layer: Layer) -> Any:
+    """The entry of `layer`, which normalisation layers do not have."""
+    if layer.name not in by_name:
+        raise ValueError(
+            "normalisation layers of a network with BatchNorm have no moments over mini-batches or "
+            "through its statistics: set include_norm=False, or var_over='sample' and "
+            "batch_norm='frozen'."
+        )
+    return by_name[layer.name]

@@ -16,31 +16,20 @@ from lswag_jax.probe import patterns
 from lswag_jax.probe.candidate import Candidate, Draws
 from lswag_jax.probe.like_layers import kind_of, map_present
 from lswag_jax.probe.moments import (
+    GradientRequests,
     Moments,
     Stream,
     batch_gradients,
     check_batches,
+    coarser,
     coupled_moments,
     moments_of,
+    same_layer,
     stream,
 )
 from lswag_jax.spaces.depth import NUM_BINS, BinRange, BinRule, Window, can_be_in, depth_bins
 
 Array = jax.Array
-
-
-@dataclasses.dataclass(frozen=True)
-class GradientRequests:
-    """What the proxies of a run read of the gradients, so that one pass over samples serves all.
-
-    Attributes:
-        samples: per-sample moments that are read: True for those of |g|, False for those of g,
-            None for no per-sample moments.
-        batches: mini-batches whose gradients are kept: all numbers that are wanted divide it.
-    """
-
-    samples: bool | None = None
-    batches: int = 1
 
 
 @dataclasses.dataclass
@@ -165,7 +154,7 @@ class Probe:
             coupled = self.once(
                 ("coupled", absolute), lambda: coupled_moments(self.tape, absolute=absolute)
             )
-            found = _same_layer(coupled, layer)
+            found = same_layer(coupled, layer)
         else:
             streams = self._stream(layer, absolute)
             found = {name: streams[name].samples for name in names}
@@ -186,10 +175,10 @@ class Probe:
             found = self.once(
                 ("gradients", names, batches), lambda: self._gradients_of_batches(names, batches)
             )
-            return _same_layer(found, layer)
+            return same_layer(found, layer)
         if self.requests.samples is not None and self.requests.batches % batches == 0:
             streams = self._stream(layer, self.requests.samples)
-            return {name: _coarser(streams[name].batches, batches) for name in names}
+            return {name: coarser(streams[name].batches, batches) for name in names}
         return self.of_like_layers(
             ("gradients", names, batches),
             layer,
@@ -394,23 +383,6 @@ class Probe:
         if key not in self._cache:
             self._cache[key] = compute()
         return self._cache[key]
-
-
-def _coarser(gradients_m: Array, n: int) -> Array:
-    """Gradients of n mini-batches from those of m, which n divides."""
-    m, *shape = gradients_m.shape
-    return gradients_m if m == n else gradients_m.reshape(n, m // n, *shape).mean(1)
-
-
-def _same_layer(by_name: Mapping[str, Any], layer: Layer) -> Any:
-    """The entry of `layer`, which normalisation layers do not have."""
-    if layer.name not in by_name:
-        raise ValueError(
-            "normalisation layers of a network with BatchNorm have no moments over mini-batches or "
-            "through its statistics: set include_norm=False, or var_over='sample' and "
-            "batch_norm='frozen'."
-        )
-    return by_name[layer.name]
 
 
 def sizes_of(tape: Tape, activations: Sequence[Activation]) -> Mapping[str, np.ndarray]:

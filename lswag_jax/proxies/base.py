@@ -14,10 +14,10 @@ from lswag_jax.proxies.merge import merge
 from lswag_jax.spaces.depth import BinRange
 
 Parts = dict[str, Any]
-# Columns of tables besides those of proxies; some are also proxies of these names.
+# Columns of tables besides those of proxies, and entries of rows; some are proxies of these names.
 COLUMNS = ("id", "genotype", "params", "macs", "seconds", "status", "rank", "fitness")
 COLUMNS += ("latency", "memory", "degenerate", "parts", "costs", "coverage", "reason", "error")
-COLUMNS += ("generation", "front")
+COLUMNS += ("generation",)
 
 
 class NotApplicable(Exception):

@@ -1,10 +1,11 @@
 """Rows: what is kept of one scored architecture, in tables, archives and JSON lines."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, NotRequired, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 
+from lswag_jax.files import JsonNumber
 from lswag_jax.options import Natural, check_value
 from lswag_jax.proxies import Proxy, finish
 from lswag_jax.spaces import Space
@@ -87,7 +88,7 @@ def check_costs(row: Mapping[str, Any], where: str) -> None:
     """`check_row` of a row of measured costs alone."""
     check_value(dict[str, Any], "costs", row.get("costs"), where)
     for name, cost in row["costs"].items():
-        check_value(float | Literal["NaN"], f"costs.{name}", cost, where)
+        check_value(JsonNumber, f"costs.{name}", cost, where)
 
 
 def population_rows(

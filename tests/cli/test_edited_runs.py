@@ -109,9 +109,23 @@ TRAININGS = {
     "a loss": (
         {"space": {"name": "darts"}, "options": {"epochs": 3}},
         {"loss": "low", "epoch": 1, "step": 3},
-        "loss of row 'train 1' of .* must be a number, got 'low'",
+        "loss of row 'train 1' of .* must be a number or one of .*, got 'low'",
     ),
 }
+
+
+def test_a_validation_that_is_not_finite(tmp_path, capsys):
+    """It is no edit: training writes NaN as a text, and goes on."""
+    config = {"space": {"name": "darts"}, "options": {"epochs": 3}, "genotype": "g"}
+    rows = [
+        {"id": f"{kind} {epoch}", "epoch": epoch, "step": epoch, "loss": loss}
+        for epoch in (1, 2)
+        for kind, loss in (("train", 1.0), ("eval", ("NaN", "Infinity")[epoch - 1]))
+    ]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report.main(str(tmp_path))
+    assert "newest validation: loss inf" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", TRAININGS)

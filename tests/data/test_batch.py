@@ -356,6 +356,13 @@ def test_warnings_of_what_scores_can_hardly_tell_anything_of(rng, tmp_path, monk
     )
     with pytest.warns(UserWarning, match=r"2 of 24 images of .*both.npz split 'test' hold NaN"):
         assert open_pool(tmp_path / "both.npz").num_broken == 0
+    np.savez(
+        tmp_path / "odd.npz", image=images, label=labels, test_image=np.nan, val_image=np.zeros(0)
+    )
+    assert open_pool(tmp_path / "odd.npz").size == 24
+    np.savez(tmp_path / "none.npz", image=np.zeros((0, 8, 8, 3)), label=labels[:0])
+    with pytest.raises(ValueError, match="has no images"):
+        load_batch(tmp_path / "none.npz", 4)
     own = types.SimpleNamespace(images=broken, labels=labels)
     monkeypatch.setitem(sys.modules, "mine", types.SimpleNamespace(broken=own))
     with pytest.warns(UserWarning, match="2 of 24 images of mine:broken split 'train' hold NaN"):
