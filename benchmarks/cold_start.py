@@ -31,6 +31,7 @@ CASES = {  # space, its arguments, batch; proxies; networks; CPU seconds wanted
     "nasbench201, one": (*CNN_201, ("lswag",), 1, 15),
     "nasbench201, five": (*CNN_201, FIVE, 1, 30),
     "nasbench201, all": (*CNN_201, None, 1, 120),
+    "nasbench201, grasp": (*CNN_201, ("grasp",), 1, None),
     "nasbench101, one": ("nasbench101", {}, 32, ("lswag",), 1, 30),
     "darts, one": ("darts", {}, 32, ("lswag",), 1, 30),
     "transnas_micro, one": ("transnas_micro", {"image_size": 64}, 8, ("lswag",), 1, 30),
