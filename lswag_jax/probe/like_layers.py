@@ -5,18 +5,29 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
-from lswag_jax.arrays import or_zeros, rows, stack_or_array_id, stacked
+from lswag_jax.arrays import alike, or_zeros, rows, stack_id, stack_or_array_id, stacked
 from lswag_jax.capture.tape import Layer
 
 Array = jax.Array
 
 
 def kind_of(layer: Layer) -> tuple:
-    """What like layers share: everything but their arrays; the inputs are rows of one stack."""
+    """What like layers share: everything but their arrays."""
     leaves, structure = jax.tree.flatten(layer.anonymous())
     shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
-    return structure, shapes, stack_or_array_id(layer.calls[0].inputs)
+    return structure, shapes, loop_of(layer.calls[0].inputs)
+
+
+def loop_of(array: Array) -> int:
+    """What arrays of one shape must share to be taken in one loop.
+
+    Nothing where a program is traced. The arrays of a chain are at hand: each block is compiled by
+    itself, and loops over how many a network has would be compiled anew for every network.
+    """
+    return 0 if isinstance(array, jax.core.Tracer) else stack_or_array_id(array)
 
 
 def map_present(compute: Callable[[Any], Any], trees: Sequence[Any], present: Array | None) -> list:
@@ -27,14 +38,33 @@ def map_present(compute: Callable[[Any], Any], trees: Sequence[Any], present: Ar
         trees: like ones.
         present: bool [n], zeros are given for the others; None for all.
     """
-
-    def one(pair: tuple[Any, Array | None]) -> Any:
-        tree, is_there = pair
-        return compute(tree) if is_there is None else or_zeros(is_there, lambda: compute(tree))
-
     if len(trees) == 1:
-        return [one((trees[0], None if present is None else present[0]))]
-    stack = jax.tree.map(lambda *leaves: stacked(leaves), *trees)
-    results = jax.lax.map(one, (stack, present))
-    leaves, structure = jax.tree.flatten(results)
-    return [structure.unflatten(row) for row in zip(*map(rows, leaves), strict=True)]
+        (tree,) = trees
+        if present is None:
+            return [compute(tree)]
+        return [or_zeros(present[0], lambda: compute(tree))]
+    # Trees whose arrays are rows of the same stacks are together; nothing is copied to join them.
+    parts = alike(tuple(map(stack_id, jax.tree.leaves(tree))) for tree in trees)
+    stacks = [jax.tree.map(lambda *a: stacked(a), *[trees[i] for i in part]) for part in parts]
+    order = np.concatenate(parts)
+    part = np.repeat(np.arange(len(parts)), list(map(len, parts)))
+    row = np.concatenate([np.arange(len(some)) for some in parts])
+
+    def one(place: tuple[Array, Array, Array | None]) -> Any:
+        part, row, is_there = place
+
+        def taken() -> Any:
+            if len(stacks) == 1:
+                return compute(_row(stacks[0], row))
+            return compute(lax.switch(part, [lambda row, s=s: _row(s, row) for s in stacks], row))
+
+        return taken() if is_there is None else or_zeros(is_there, taken)
+
+    places = jnp.asarray(part), jnp.asarray(row), None if present is None else present[order]
+    leaves, structure = jax.tree.flatten(lax.map(one, places))
+    found = [structure.unflatten(each) for each in zip(*map(rows, leaves), strict=True)]
+    return [found[i] for i in np.argsort(order)]
+
+
+def _row(stack: Any, row: Array) -> Any:
+    return jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, row, keepdims=False), stack)

@@ -14,7 +14,7 @@ from lswag_jax.capture.models import ForeignInputs
 from lswag_jax.capture.tape import Activation, Layer, Loss, Tape
 from lswag_jax.probe import patterns
 from lswag_jax.probe.candidate import Candidate, Draws
-from lswag_jax.probe.like_layers import kind_of, map_present
+from lswag_jax.probe.like_layers import kind_of, loop_of, map_present
 from lswag_jax.probe.moments import (
     GradientRequests,
     Moments,
@@ -359,7 +359,7 @@ class Probe:
             some = None if self.candidate.is_exact else present[np.array(group)]
             return map_present(pack, [values[i] for i in group], some)
 
-        return in_groups(together, [(v.shape, stack_or_array_id(v)) for v in values])
+        return in_groups(together, [(v.shape, loop_of(v)) for v in values])
 
     def distinct(
         self, token_reduce: str = "none", threshold: float = 0.0, binarize: str = "positive"

@@ -24,6 +24,7 @@ from lswag_jax.spaces.layers import BatchNorm, Conv, Feature, masked
 from lswag_jax.spaces.nasbench101.genotype import INNER, KERNEL_SIZES, OPS, vertex_channels
 
 Array = jax.Array
+SHARES = (1, 2, 3)  # of a cell's channels, over the vertices that feed its output
 _POOL = 1 + OPS.index("maxpool3x3")  # code of an operation: 0 is none
 
 
@@ -149,7 +150,9 @@ class ElasticCell(nn.Module):
     """Any cell of up to 7 vertices.
 
     A vertex is as wide as the cell over the number of inner vertices that feed the output, give or
-    take the remainder; convolutions are computed for each of these 5 widths, rounded up.
+    take the remainder. A convolution is computed at the first of `SHARES` of all channels, rounded
+    up, that is wide enough: one cell in 100 has four vertices that feed its output, and a width
+    of its own would take longer to compile than all of these to run.
 
     Args:
         features: output channels.
@@ -171,7 +174,8 @@ class ElasticCell(nn.Module):
             train: whether BatchNorm updates its statistics.
         """
         edges, fan_in = encoded["edges"], encoded["fan_in"]
-        each = [-(-self.features // n) for n in range(1, INNER + 1)]
+        each = [-(-self.features // n) for n in SHARES]
+        share = jnp.minimum(fan_in, len(SHARES))
         entry = tuple((1, x.shape[-1], width) for width in each)
         inner = tuple((size, width, width) for size in KERNEL_SIZES.values() for width in each)
         values, output = [], 0
@@ -179,12 +183,12 @@ class ElasticCell(nn.Module):
             width, code = widths[v], encoded["codes"][v]
             is_fed = edges[0, v + 1]
             layer = ConvBNReLU(self.features, 1, entry, name=f"input_{v + 1}")
-            y = layer(x, train, is_fed * fan_in, is_fed * width)
+            y = layer(x, train, is_fed * share, is_fed * width)
             if v:
                 pairs = zip(values, edges[1 : v + 1, v + 1], strict=True)
                 y += masked(total(z * w.astype(z.dtype) for z, w in pairs), width)
             is_conv = (code > 0) & (code <= len(KERNEL_SIZES))
-            choice = ((code - 1) * INNER + fan_in) * is_conv
+            choice = ((code - 1) * len(SHARES) + share) * is_conv
             layer = ConvBNReLU(self.features, 3, inner, name=f"vertex_{v + 1}")
             z = layer(y, train, choice, width * is_conv)
             z = lax.cond(code == _POOL, lambda y, z: max_pool(y), lambda y, z: z, y, z)
