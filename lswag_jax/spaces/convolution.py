@@ -95,12 +95,29 @@ def _of_kernel(x: Array, y_bar: Array, size: int, strides: int, dilation: int) -
 
     It is linear in both arrays: with v a cotangent, <v, this> = <convolution of x with v, y_bar>.
     """
-    taps = list(_taps(x, size, strides, dilation))
-    if len(x) == 1:  # one product of patches, which stay in the cache
-        taps = [jnp.concatenate(taps, axis=-1)]
+    # A loop over the taps, so that one of them is compiled.
+    pad, (height, width), inputs = dilation * (size // 2), x.shape[1:3], x.shape[-1]
+    padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    steps = dilation * np.arange(size)
+    starts = jnp.asarray(np.stack(np.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2))
+
+    def tap(start: Array) -> Array:
+        found = lax.dynamic_slice(padded, (0, *start, 0), x.shape)
+        return found[:, ::strides, ::strides]
+
     flat = y_bar.reshape(-1, y_bar.shape[-1])
-    kernel_bar = jnp.concatenate([tap.reshape(-1, tap.shape[-1]).T @ flat for tap in taps])
-    return kernel_bar.reshape(size, size, x.shape[-1], y_bar.shape[-1])
+    if len(x) == 1:  # one product of patches, which stay in the cache
+
+        def filled(patches: Array, place: tuple[Array, Array]) -> tuple[Array, None]:
+            number, start = place
+            return lax.dynamic_update_slice_in_dim(patches, tap(start)[..., None, :], number, 3), None
+
+        patches = jnp.zeros((*y_bar.shape[:3], size**2, inputs), x.dtype)
+        patches, _ = lax.scan(filled, patches, (jnp.arange(size**2), starts))
+        kernel_bar = patches.reshape(-1, size**2 * inputs).T @ flat
+    else:
+        kernel_bar = lax.map(lambda start: tap(start).reshape(-1, inputs).T @ flat, starts)
+    return kernel_bar.reshape(size, size, inputs, y_bar.shape[-1])
 
 
 def _of_kernel_forward(x, y_bar, size, strides, dilation):
