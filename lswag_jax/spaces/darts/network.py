@@ -297,8 +297,11 @@ class Cell(nn.Module):
             preprocess(first, train),
             ReLUConvBN(width, 1, name="preprocess_1")(second, train),
         ]
+        if codes is not None:
+            return self._elastic_nodes(states, codes, train)
         for node in range(NODES):
-            states.append(self._node(node, states, codes, train))
+            left, right = (self._exact_edge(2 * node + i, states, train) for i in range(2))
+            states.append(left + right)
         return jnp.concatenate(states[2:], axis=-1)
 
     @staticmethod
@@ -306,28 +309,31 @@ class Cell(nn.Module):
         """The entries of an encoding that concern a normal (0) or a reduction cell (1)."""
         return {key: encoded[key][kind] for key in CODES}
 
-    def _node(self, node: int, states: list[Array], codes: Any, train: bool) -> Array:
-        run: Callable[..., Array]
-        run = self._exact_edge if codes is None else self._elastic_edge
-        left, right = (run(2 * node + i, states, codes, train) for i in range(2))
-        return left + right
-
-    def _exact_edge(self, i: int, states: list[Array], codes: None, train: bool) -> Array:
+    def _exact_edge(self, i: int, states: list[Array], train: bool) -> Array:
         op, source = self.edges[i]
         strides = edge_stride(self.place.reduces, source)
         edge = ExactEdge(op, strides, self.affine, self.pool_norm, name=f"edge_{i}")
         return edge(states[source], train)
 
-    def _elastic_edge(
-        self, i: int, states: list[Array], codes: Mapping[str, Array], train: bool
-    ) -> Array:
-        nodes = states[2:]
-        if self.place.reduces:  # an input of odd size ends in a pixel of a node, not in a gap
-            _, height, width, _ = states[0].shape
-            nodes = [spread(x, 2)[:, :height, :width] for x in nodes]
-        x = jnp.stack(states[:2] + nodes)[codes["inputs"][i]]
-        edge = ElasticEdge(self.place.reduces, self.affine, self.pool_norm, name=f"edge_{i}")
-        return edge(x, {key: value[i] for key, value in codes.items()}, train)
+    def _elastic_nodes(self, inputs: list[Array], codes: Mapping[str, Array], train: bool) -> Array:
+        """The nodes one behind the other, as sums that every edge adds to.
+
+        Edges are alike, so that scoring finds them as turns of one loop; all that differs between
+        them is therefore read before the first.
+        """
+        own = [{key: value[i] for key, value in codes.items()} for i in range(2 * NODES)]
+        places = list(2 + jnp.arange(2 * NODES) // 2)
+        _, height, width, channels = inputs[0].shape
+        states = jnp.stack([*inputs, *[jnp.zeros_like(inputs[0])] * NODES])
+        for i, (code, place) in enumerate(zip(own, places, strict=True)):
+            edge = ElasticEdge(self.place.reduces, self.affine, self.pool_norm, name=f"edge_{i}")
+            y = edge(states[code["inputs"]], code, train)
+            if self.place.reduces:  # an input of odd size ends in a pixel of a node, not in a gap
+                y = spread(y, 2)[:, :height, :width]
+            states = states.at[place].add(y)
+        strides = 1 + self.place.reduces
+        nodes_BxHxWxNxC = jnp.moveaxis(states[2:, :, ::strides, ::strides], 0, -2)
+        return nodes_BxHxWxNxC.reshape(*nodes_BxHxWxNxC.shape[:-2], NODES * channels)
 
 
 class DartsNetwork(nn.Module):
