@@ -11,7 +11,7 @@ on each side, as PyTorch's and unlike "SAME" for strides above 1.
 
 import functools
 from fractions import Fraction
-from typing import cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -157,12 +157,30 @@ def _spread(y_bar: Array, shape: tuple[int, ...], strides: int) -> Array:
     return lax.pad(y_bar, jnp.zeros((), y_bar.dtype), padding)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def average_pool(x: Array, size: int = 3, strides: int = 1) -> Array:
     """Mean over size x size pixels around each; padding does not count, as in the benchmarks."""
-    ones = np.ones((*x.shape[-3:-1], 1), x.dtype)
+    return total(_taps(x, size, strides)) * _shares(x.shape, x.dtype, size, strides)
+
+
+def _shares(shape: tuple[int, ...], dtype: Any, size: int, strides: int) -> Array:
+    """One over the number of pixels that a mean is of."""
+    ones = np.ones((*shape[-3:-1], 1), dtype)
     counts = total(np.asarray(t) for t in _taps(ones, size, strides, xp=np))
-    scale = jnp.asarray(1 / counts, x.dtype).reshape((1,) * (x.ndim - 3) + counts.shape)
-    return total(_taps(x, size, strides)) * scale
+    return jnp.asarray(1 / counts, dtype).reshape((1,) * (len(shape) - 3) + counts.shape)
+
+
+def _average_forward(x, size, strides):
+    return average_pool(x, size, strides), x.shape
+
+
+def _average_backward(size, strides, shape, y_bar):
+    # A pixel is in the means of those around it; JAX's own gradient pads each tap by itself.
+    shares = y_bar * _shares(shape, y_bar.dtype, size, strides)
+    return (total(_taps(_spread(shares, shape, strides), size, 1)),)
+
+
+average_pool.defvjp(_average_forward, _average_backward)
 
 
 def max_pool(x: Array, size: int = 3, strides: int = 1) -> Array:
