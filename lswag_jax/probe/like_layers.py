@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 
 from lswag_jax.arrays import alike, or_zeros, rows, stack_id, stack_or_array_id, stacked
 from lswag_jax.capture.tape import Layer
@@ -27,7 +28,7 @@ def loop_of(array: Array) -> int:
     Nothing where a program is traced. The arrays of a chain are at hand: each block is compiled by
     itself, and loops over how many a network has would be compiled anew for every network.
     """
-    return 0 if isinstance(array, jax.core.Tracer) else stack_or_array_id(array)
+    return 0 if isinstance(array, Tracer) else stack_or_array_id(array)
 
 
 def map_present(compute: Callable[[Any], Any], trees: Sequence[Any], present: Array | None) -> list:

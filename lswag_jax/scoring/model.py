@@ -34,6 +34,8 @@ from lswag_jax.scoring.waiting import said
 from lswag_jax.spaces.macs import count_macs
 from lswag_jax.tasks import Task
 
+_OF_MODELS = (TypeError, ValueError, LookupError, AttributeError, OverflowError)  # that they raise
+
 
 @typed
 def score_model(
@@ -137,7 +139,16 @@ def score_model(
         )
         for some in proxy_registry.programs(resolved)
     ]
-    result, compiled, elapsed = _run(programs, arguments, progress)
+    try:
+        result, compiled, elapsed = _run(programs, arguments, progress)
+    except _OF_MODELS as error:
+        if _runs_on_one(model, weights, images):
+            raise
+        raise ValueError(
+            f"the model runs on {len(images)} inputs at once and not on one; some of these proxies "
+            "(synflow and zen among them), or gradient_batch, need another number: write it for "
+            "any, or score by fewer proxies, as lswag and zico."
+        ) from error
     (measured,) = measurements([jax.tree.map(lambda a: np.asarray(a)[None], result)], resolved, 1)
     fields = {
         "id": type(module).__name__,
@@ -169,8 +180,10 @@ def _refuse_costs(proxies: Sequence[Proxy]) -> None:
 
 def _macs(model: models.Model, weights: Any, images: jax.Array, dead: bool) -> int:
     """Multiply-accumulates of one image; `dead` also counts what does not reach the logits."""
-    forward = functools.partial(_forward, _of_one(model))
-    return count_macs(forward, weights, images[:1], dead=dead)
+    if _runs_on_one(model, weights, images):
+        model, images = _of_one(model), images[:1]
+    macs = count_macs(functools.partial(_forward, model), weights, images, dead=dead)
+    return macs // len(images)
 
 
 def _run(compilers: Sequence[Callable], arguments: tuple, progress: Watch) -> tuple:
@@ -265,12 +278,20 @@ def _logits(model: Any, weights: Any, images: jax.Array) -> Any:
         raise ValueError(
             f"the model cannot be run on images of shape {images.shape}: {why}."
         ) from error
-    except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
+    except _OF_MODELS as error:
         why = str(error).split("\n")[0].rstrip(".")
         raise ValueError(
             f"the model cannot be run on inputs of shape {images.shape} and type "
             f"{images.dtype.name}: {why}."
         ) from error
+
+
+def _runs_on_one(model: models.Model, weights: Any, images: jax.Array) -> bool:
+    try:
+        jax.eval_shape(functools.partial(_forward, _of_one(model)), weights, images[:1])
+    except _OF_MODELS:
+        return False
+    return True
 
 
 def _traced(model: models.Model, weights: Any, images: Any) -> Coverage:

@@ -95,28 +95,25 @@ def _of_kernel(x: Array, y_bar: Array, size: int, strides: int, dilation: int) -
 
     It is linear in both arrays: with v a cotangent, <v, this> = <convolution of x with v, y_bar>.
     """
-    # A loop over the taps, so that one of them is compiled.
-    pad, (height, width), inputs = dilation * (size // 2), x.shape[1:3], x.shape[-1]
+    number, inputs, pad = size**2, x.shape[-1], dilation * (size // 2)
     padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    steps = dilation * np.arange(size)
-    starts = jnp.asarray(np.stack(np.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2))
 
-    def tap(start: Array) -> Array:
-        found = lax.dynamic_slice(padded, (0, *start, 0), x.shape)
-        return found[:, ::strides, ::strides]
+    def tap(i: Array) -> Array:
+        """The copy of `x` that meets weight i; a loop over them compiles one."""
+        row, column = dilation * (i // size), dilation * (i % size)
+        return lax.dynamic_slice(padded, (0, row, column, 0), x.shape)[:, ::strides, ::strides]
 
     flat = y_bar.reshape(-1, y_bar.shape[-1])
     if len(x) == 1:  # one product of patches, which stay in the cache
 
-        def filled(patches: Array, place: tuple[Array, Array]) -> tuple[Array, None]:
-            number, start = place
-            return lax.dynamic_update_slice_in_dim(patches, tap(start)[..., None, :], number, 3), None
+        def filled(i: Array, patches: Array) -> Array:
+            return lax.dynamic_update_slice_in_dim(patches, tap(i)[..., None, :], i, axis=3)
 
-        patches = jnp.zeros((*y_bar.shape[:3], size**2, inputs), x.dtype)
-        patches, _ = lax.scan(filled, patches, (jnp.arange(size**2), starts))
-        kernel_bar = patches.reshape(-1, size**2 * inputs).T @ flat
+        patches = jnp.zeros((*y_bar.shape[:3], number, inputs), x.dtype)
+        patches = lax.fori_loop(0, number, filled, patches)
+        kernel_bar = patches.reshape(-1, number * inputs).T @ flat
     else:
-        kernel_bar = lax.map(lambda start: tap(start).reshape(-1, inputs).T @ flat, starts)
+        kernel_bar = lax.map(lambda i: tap(i).reshape(-1, inputs).T @ flat, jnp.arange(number))
     return kernel_bar.reshape(size, size, inputs, y_bar.shape[-1])
 
 
@@ -157,9 +154,13 @@ def _spread(y_bar: Array, shape: tuple[int, ...], strides: int) -> Array:
     return lax.pad(y_bar, jnp.zeros((), y_bar.dtype), padding)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def average_pool(x: Array, size: int = 3, strides: int = 1) -> Array:
     """Mean over size x size pixels around each; padding does not count, as in the benchmarks."""
+    return cast(Array, _average_pool(x, size, strides))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _average_pool(x: Array, size: int, strides: int) -> Array:
     return total(_taps(x, size, strides)) * _shares(x.shape, x.dtype, size, strides)
 
 
@@ -171,7 +172,7 @@ def _shares(shape: tuple[int, ...], dtype: Any, size: int, strides: int) -> Arra
 
 
 def _average_forward(x, size, strides):
-    return average_pool(x, size, strides), x.shape
+    return _average_pool(x, size, strides), x.shape
 
 
 def _average_backward(size, strides, shape, y_bar):
@@ -180,7 +181,7 @@ def _average_backward(size, strides, shape, y_bar):
     return (total(_taps(_spread(shares, shape, strides), size, 1)),)
 
 
-average_pool.defvjp(_average_forward, _average_backward)
+_average_pool.defvjp(_average_forward, _average_backward)
 
 
 def max_pool(x: Array, size: int = 3, strides: int = 1) -> Array:

@@ -1,5 +1,6 @@
 """Convolutions and poolings against JAX's own primitives and hand-made cases, in float64."""
 
+import functools
 import itertools
 
 import jax
@@ -69,6 +70,32 @@ def test_pools(x64, rng, strides, height):
     np.testing.assert_allclose(found, np.nanmean(views, axis=(-2, -1)), atol=1e-12)
     found = convolution.max_pool(jnp.asarray(x), strides=strides)
     np.testing.assert_allclose(found, np.nanmax(views, axis=(-2, -1)))
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("height", [5, 6])
+def test_gradient_of_the_average_pool(x64, rng, strides, height):
+    """Against sums over windows by JAX, and the second derivative of a cubic loss."""
+    x = jnp.asarray(rng.normal(size=(2, height, height + 1, 3)))
+
+    def theirs(x):
+        window, moves = (1, 3, 3, 1), (1, strides, strides, 1)
+        padding = ((0, 0), (1, 1), (1, 1), (0, 0))
+        sums = [
+            jax.lax.reduce_window(a, 0.0, jax.lax.add, window, moves, padding)
+            for a in (x, jnp.ones_like(x))
+        ]
+        return sums[0] / sums[1]
+
+    def cubic(pool):
+        return jax.grad(lambda x: (jax.grad(lambda x: (pool(x) ** 3).sum())(x) ** 2).sum())(x)
+
+    ours = functools.partial(convolution.average_pool, strides=strides)
+    y, pull = jax.vjp(ours, x)
+    cotangent = jnp.asarray(rng.normal(size=y.shape))
+    (expected,) = jax.vjp(theirs, x)[1](cotangent)
+    np.testing.assert_allclose(pull(cotangent)[0], expected, atol=1e-12)
+    np.testing.assert_allclose(cubic(ours), cubic(theirs), atol=1e-10)
 
 
 def test_max_pool_of_equals(x64):

@@ -11,7 +11,7 @@ stride 1 on a node is then one of stride 2 and twice the dilation on its map.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -297,17 +297,21 @@ class Cell(nn.Module):
             preprocess(first, train),
             ReLUConvBN(width, 1, name="preprocess_1")(second, train),
         ]
+        return self._nodes(states, codes, train)
+
+    @staticmethod
+    def codes_of(encoded: Mapping[str, Any], kind: int) -> Any:
+        """The entries of an encoding that concern a normal (0) or a reduction cell (1)."""
+        return {key: encoded[key][kind] for key in CODES}
+
+    def _nodes(self, states: list[Array], codes: Any, train: bool) -> Array:
+        """The nodes of two inputs, side by side."""
         if codes is not None:
             return self._elastic_nodes(states, codes, train)
         for node in range(NODES):
             left, right = (self._exact_edge(2 * node + i, states, train) for i in range(2))
             states.append(left + right)
         return jnp.concatenate(states[2:], axis=-1)
-
-    @staticmethod
-    def codes_of(encoded: Mapping[str, Any], kind: int) -> Any:
-        """The entries of an encoding that concern a normal (0) or a reduction cell (1)."""
-        return {key: encoded[key][kind] for key in CODES}
 
     def _exact_edge(self, i: int, states: list[Array], train: bool) -> Array:
         op, source = self.edges[i]

@@ -9,6 +9,7 @@ import functools
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 
 from lswag_jax.spaces.blocks import SuperEdge, add
 from lswag_jax.spaces.darts.genotype import NODES, OPS, DartsGenotype
@@ -33,17 +34,19 @@ class SuperCell(Cell):
         """Which operations a normal (0) or a reduction cell (1) has, [edges, ops]."""
         return encoded["codes"].reshape(2, len(SOURCES), len(OPS))[kind]
 
-    def _node(self, node: int, states: list[Array], codes: Any, train: bool) -> Array:
-        outputs = []
-        for i in _edges_of(node):
-            strides = edge_stride(self.place.reduces, SOURCES[i])
-            options = {"strides": strides, "affine": self.affine, "pool_norm": self.pool_norm}
-            make = functools.partial(ExactEdge, **options)
-            edge = SuperEdge(self.edges[i], OPS, make, name=f"edge_{i}")
-            outputs.append(edge(states[SOURCES[i]], None if codes is None else codes[i], train))
-        y = add(outputs)
-        assert y is not None  # `check`: every node is entered
-        return y
+    def _nodes(self, states: list[Array], codes: Any, train: bool) -> Array:
+        for node in range(NODES):
+            y = add([self._edge(i, states, codes, train) for i in _edges_of(node)])
+            assert y is not None  # `check`: every node is entered
+            states.append(y)
+        return jnp.concatenate(states[2:], axis=-1)
+
+    def _edge(self, i: int, states: list[Array], codes: Any, train: bool) -> Array | None:
+        strides = edge_stride(self.place.reduces, SOURCES[i])
+        options = {"strides": strides, "affine": self.affine, "pool_norm": self.pool_norm}
+        make = functools.partial(ExactEdge, **options)
+        edge = SuperEdge(self.edges[i], OPS, make, name=f"edge_{i}")
+        return edge(states[SOURCES[i]], None if codes is None else codes[i], train)
 
 
 def _edges_of(node: int) -> tuple[int, ...]:

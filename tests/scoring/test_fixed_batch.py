@@ -1,0 +1,43 @@
+"""Models that are written for one number of inputs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import lswag_jax
+
+BATCH = 8
+
+
+def _any_batch(params, x):
+    return jax.nn.relu(x @ params["first"]) @ params["head"]
+
+
+def _fixed(params, x):
+    h = jax.nn.relu(x @ params["first"]).reshape(BATCH, 4, 4)
+    return h.reshape(BATCH, 16) @ params["head"]
+
+
+def _arguments():
+    rng = np.random.default_rng(0)
+    shapes = {"first": (12, 16), "head": (16, 10)}
+    params = {name: jnp.asarray(rng.normal(size=s), jnp.float32) for name, s in shapes.items()}
+    return params, rng.normal(size=(BATCH, 12)).astype(np.float32), np.arange(BATCH) % 10
+
+
+def test_proxies_of_the_batch_are_those_of_a_model_for_any():
+    """MACs too, which are otherwise counted on one image."""
+    tables = [
+        lswag_jax.score_model(f, *_arguments(), proxies=["lswag", "zico"])
+        for f in (_fixed, _any_batch)
+    ]
+    assert [int(*table.column("macs")) for table in tables] == [12 * 16 + 16 * 10] * 2
+    for proxy in ("lswag", "zico"):
+        np.testing.assert_allclose(*(table.values(proxy) for table in tables), rtol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"proxies": "synflow"}, {"gradient_batch": BATCH // 2}])
+def test_other_numbers_are_refused_in_a_sentence(options):
+    with pytest.raises(ValueError, match="runs on 8 inputs at once and not on one"):
+        lswag_jax.score_model(_fixed, *_arguments(), **{"proxies": "lswag", **options})
