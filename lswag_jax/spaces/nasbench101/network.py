@@ -9,7 +9,7 @@ A kernel or a mask of an elastic network covers the first channels of the widest
 as wide as the whole cell.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -42,18 +42,26 @@ class SlicedConv(nn.Module):
     Args:
         size, features: of the largest kernel.
         slices: kernel size, input channels and output channels of each choice.
+        inputs: first input channels whose weights are drawn, those of the others are zero; None
+            for all.
     """
 
     size: int
     features: int
     slices: tuple[tuple[int, int, int], ...]
+    inputs: int | None = None
 
     @nn.compact
     def __call__(self, x: Array, choice: Array) -> Array:
         """Maps `x` [..., H, W, I] to [..., H, W, O] by slice `choice` - 1; choice 0 gives zeros."""
         shape = (self.size, self.size, x.shape[-1], self.features)
-        kernel = self.param("kernel", conv_init, shape)
+        kernel = self.param("kernel", self._init, shape)
         return marks.layer(_sliced_convolution, x, kernel, choice, slices=tuple(self.slices))
+
+    def _init(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        inputs = shape[2] if self.inputs is None else self.inputs
+        drawn = conv_init(key, (*shape[:2], inputs, shape[3]), dtype)
+        return jnp.pad(drawn, ((0, 0), (0, 0), (0, shape[2] - inputs), (0, 0)))
 
 
 def _sliced_convolution(x: Array, kernel: Array, choice: Array, slices: tuple) -> Array:
@@ -84,12 +92,13 @@ class ConvBNReLU(nn.Module):
     Args:
         features: output channels; of an elastic layer the most it can have.
         size: of the kernel; of an elastic layer the largest.
-        slices: of an elastic layer, see `SlicedConv`.
+        slices, inputs: of an elastic layer, see `SlicedConv`.
     """
 
     features: int
     size: int = 1
     slices: tuple[tuple[int, int, int], ...] = ()
+    inputs: int | None = None
 
     @nn.compact
     def __call__(
@@ -106,7 +115,8 @@ class ConvBNReLU(nn.Module):
         if choice is None:
             y = Conv(self.features, self.size, kernel_init=conv_init, name="conv")(x)
         else:
-            y = SlicedConv(self.size, self.features, self.slices, name="conv")(x, choice)
+            conv = SlicedConv(self.size, self.features, self.slices, self.inputs, name="conv")
+            y = conv(x, choice)
         return nn.relu(BatchNorm(name="norm")(y, train, active=active))
 
 
@@ -156,21 +166,29 @@ class ElasticCell(nn.Module):
 
     Args:
         features: output channels.
+        inputs: channels of its input, that of a stack's first cell in those of the others: so all
+            cells of a stack are alike, and scoring finds them as turns of one loop.
     """
 
     features: int
+    inputs: int
 
     @nn.compact
     def __call__(
-        self, x: Array, encoded: Mapping[str, Array], widths: Array, offsets: Array, train: bool
+        self,
+        x: Array,
+        encoded: Mapping[str, Any],
+        widths: Sequence[Array],
+        offsets: Sequence[Array],
+        train: bool,
     ) -> Array:
-        """Maps `x` [B, H, W, I] to [B, H, W, features].
+        """Maps `x` [B, H, W, features] to the same shape.
 
         Args:
-            x: the input.
-            encoded: of the genotype, see `NasBench101.encode`.
+            x: the input; zeros behind its `inputs` channels.
+            encoded: of the genotype, see `NasBench101.encode`, each number by itself.
             widths, offsets: channels of each inner vertex in this cell, and its first channel of
-                the output [5].
+                the output (5).
             train: whether BatchNorm updates its statistics.
         """
         edges, fan_in = encoded["edges"], encoded["fan_in"]
@@ -181,22 +199,27 @@ class ElasticCell(nn.Module):
         values, output = [], 0
         for v in range(INNER):
             width, code = widths[v], encoded["codes"][v]
-            is_fed = edges[0, v + 1]
-            layer = ConvBNReLU(self.features, 1, entry, name=f"input_{v + 1}")
+            is_fed = edges[0][v + 1]
+            layer = ConvBNReLU(self.features, 1, entry, self.inputs, name=f"input_{v + 1}")
             y = layer(x, train, is_fed * share, is_fed * width)
             if v:
-                pairs = zip(values, edges[1 : v + 1, v + 1], strict=True)
-                y += masked(total(z * w.astype(z.dtype) for z, w in pairs), width)
+                pairs = zip(values, edges[1 : v + 1], strict=True)
+                y += masked(total(z * w[v + 1].astype(z.dtype) for z, w in pairs), width)
             is_conv = (code > 0) & (code <= len(KERNEL_SIZES))
             choice = ((code - 1) * len(SHARES) + share) * is_conv
             layer = ConvBNReLU(self.features, 3, inner, name=f"vertex_{v + 1}")
             z = layer(y, train, choice, width * is_conv)
             z = lax.cond(code == _POOL, lambda y, z: max_pool(y), lambda y, z: z, y, z)
-            output += jnp.roll(z, offsets[v], axis=-1) * edges[v + 1, -1].astype(x.dtype)
+            output += jnp.roll(z, offsets[v], axis=-1) * edges[v + 1][-1].astype(x.dtype)
             values.append(z)
         whole = ((1, x.shape[-1], self.features),)
-        direct = ConvBNReLU(self.features, 1, whole, name="input_output")
-        return output + direct(x, train, edges[0, -1], edges[0, -1] * self.features)
+        direct = ConvBNReLU(self.features, 1, whole, self.inputs, name="input_output")
+        return output + direct(x, train, edges[0][-1], edges[0][-1] * self.features)
+
+
+def _numbers(x: Array) -> Any:
+    """Each number of an array, in nested lists."""
+    return [_numbers(row) for row in x] if x.ndim else x
 
 
 def _halved(x: Array) -> Array:
@@ -238,6 +261,8 @@ class NasBench101Network(nn.Module):
                 network.
             train: whether BatchNorm normalises by the batch and updates its running statistics.
         """
+        # Read before the first cell, so that cells differ in nothing that is done in them.
+        codes = {} if encoded is None else {key: _numbers(x) for key, x in encoded.items()}
         x = ConvBNReLU(self.width, 3, name="stem")(images, train)
         x = Feature(name="stem_feature")(x)
         for i in range(self.stacks * self.cells):
@@ -247,8 +272,12 @@ class NasBench101Network(nn.Module):
             if encoded is None:
                 x = Cell(self.matrix, self.ops, features, name=f"cells_{i}")(x, train)
             else:
-                sizes = encoded["widths"][stack], encoded["offsets"][stack]
-                x = ElasticCell(features, name=f"cells_{i}")(x, encoded, *sizes, train)
+                sizes = codes["widths"][stack], codes["offsets"][stack]
+                inputs = x.shape[-1]
+                if inputs < features:
+                    x = jnp.pad(x, ((0, 0),) * 3 + ((0, features - inputs),))
+                cell = ElasticCell(features, inputs, name=f"cells_{i}")
+                x = cell(x, codes, *sizes, train)
             x = Feature(name=f"feature_{i}")(x)
         head = nn.Dense(self.num_classes, kernel_init=nn.initializers.normal(0.01), name="head")
         return head(x.mean(axis=(1, 2)))
