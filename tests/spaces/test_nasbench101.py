@@ -6,6 +6,7 @@ import gzip
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 
 import lswag_jax
 from lswag_jax.arrays import enable_x64
+from lswag_jax.capture import adapters
+from lswag_jax.capture.record import Program
 from lswag_jax.proxies import LSwag
 from lswag_jax.scoring import programs
 from lswag_jax.spaces.nasbench101.genotype import MAX_EDGES, MAX_VERTICES, OPS, vertex_channels
@@ -22,7 +25,6 @@ from tests.helpers.batches import Batch
 
 SPACE = NasBench101()
 SMALL = NasBench101(width=7, stacks=2, cells=1, image_size=4, num_classes=3)
-TINY = NasBench101(width=7, stacks=1, cells=1, image_size=4, num_classes=3)
 DIAMOND = Genotype(
     [[0, 1, 1, 0], [0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0]],
     ["input", "conv3x3-bn-relu", "maxpool3x3", "output"],
@@ -180,12 +182,12 @@ def test_elastic_scores_are_the_exact_ones(x64, batch, monkeypatch):
     """Every proxy, windows included, layer by layer."""
     names = ("lswag", "swap", "nwot", "snip", "fisher", "l2_norm", "params")
     proxies = (*names, LSwag(label="deep", window=(5, 9)))
-    variables = draw(TINY)
+    variables = draw(SMALL)
     monkeypatch.setattr(programs, "initial_variables", lambda *_: variables)
-    found = lswag_jax.score(TINY, MEMBERS[1:], *batch, proxies)
+    found = lswag_jax.score(SMALL, MEMBERS[1:], *batch, proxies)
     for i, g in enumerate(MEMBERS[1:]):
-        cut = TINY.extract(variables, g)
-        exact = lswag_jax.score_model(TINY.build(g), cut, *batch, proxies)
+        cut = SMALL.extract(variables, g)
+        exact = lswag_jax.score_model(SMALL.build(g), cut, *batch, proxies)
         for name in (*names, "deep"):
             np.testing.assert_allclose(found[name][i], exact[name][0], rtol=1e-8)
         assert found.status[i] == exact.status[0]
@@ -194,6 +196,23 @@ def test_elastic_scores_are_the_exact_ones(x64, batch, monkeypatch):
         np.testing.assert_allclose(
             lambda_l[present], exact.parts["lswag"]["lambda_l"][0], rtol=1e-8
         )
+
+
+def test_cells_are_turns_of_loops():
+    """A loop for each stack, so that a cell compiles once, its first one too."""
+    space = NasBench101(width=8, stacks=2, image_size=8)
+    variables = jax.eval_shape(space.init, jax.random.key(0))
+    encoded = space.encode(space.sample(np.random.default_rng(0), 1))
+    codes = {key: jnp.asarray(code[0]) for key, code in encoded.items()}
+
+    def turns(variables, codes, images):
+        network = adapters.linen_network(space.network(), variables, codes, batch_norm="frozen")
+        found.extend(loop.turns for loop in Program.trace(network, images).loops)
+        return images
+
+    found: list[int] = []
+    jax.eval_shape(turns, variables, codes, jnp.zeros((2, *space.image_shape)))
+    assert found == [3, 3]
 
 
 def test_initial_scale_is_that_of_the_genotype():
