@@ -1,10 +1,11 @@
 """Scoring one model of the user's own."""
 
+import contextlib
 import dataclasses
 import functools
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import jax
@@ -34,7 +35,8 @@ from lswag_jax.scoring.waiting import said
 from lswag_jax.spaces.macs import count_macs
 from lswag_jax.tasks import Task
 
-_OF_MODELS = (TypeError, ValueError, LookupError, AttributeError, OverflowError)  # that they raise
+# What a model raises on inputs that do not fit.
+_OF_MODELS = (FlaxError, TypeError, ValueError, LookupError, AttributeError, OverflowError)
 
 
 @typed
@@ -139,16 +141,8 @@ def score_model(
         )
         for some in proxy_registry.programs(resolved)
     ]
-    try:
+    with _of_any_batch(model, weights, images):
         result, compiled, elapsed = _run(programs, arguments, progress)
-    except _OF_MODELS as error:
-        if _runs_on_one(model, weights, images):
-            raise
-        raise ValueError(
-            f"the model runs on {len(images)} inputs at once and not on one; some of these proxies "
-            "(synflow and zen among them), or gradient_batch, need another number: write it for "
-            "any, or score by fewer proxies, as lswag and zico."
-        ) from error
     (measured,) = measurements([jax.tree.map(lambda a: np.asarray(a)[None], result)], resolved, 1)
     fields = {
         "id": type(module).__name__,
@@ -180,10 +174,31 @@ def _refuse_costs(proxies: Sequence[Proxy]) -> None:
 
 def _macs(model: models.Model, weights: Any, images: jax.Array, dead: bool) -> int:
     """Multiply-accumulates of one image; `dead` also counts what does not reach the logits."""
-    if _runs_on_one(model, weights, images):
-        model, images = _of_one(model), images[:1]
-    macs = count_macs(functools.partial(_forward, model), weights, images, dead=dead)
-    return macs // len(images)
+    try:
+        return count_macs(
+            functools.partial(_forward, _of_one(model)), weights, images[:1], dead=dead
+        )
+    except _OF_MODELS:  # a model that is written for this batch: its share of one image
+        macs = count_macs(functools.partial(_forward, model), weights, images, dead=dead)
+        return macs // len(images)
+
+
+@contextlib.contextmanager
+def _of_any_batch(model: models.Model, weights: Any, images: jax.Array) -> Iterator[None]:
+    """Says of a model that fails inside and does not run on one image that this may be why."""
+    try:
+        yield
+    except _OF_MODELS as error:
+        try:
+            jax.eval_shape(functools.partial(_forward, _of_one(model)), weights, images[:1])
+        except _OF_MODELS:
+            why = str(error).split("\n")[0].rstrip(".")
+            raise ValueError(
+                f"the model runs on {len(images)} inputs at once and not on one; some of these "
+                "proxies (synflow and zen among them), or gradient_batch, need another number: "
+                f"write it for any, or score by fewer proxies, as lswag and zico ({why})."
+            ) from error
+        raise
 
 
 def _run(compilers: Sequence[Callable], arguments: tuple, progress: Watch) -> tuple:
@@ -284,14 +299,6 @@ def _logits(model: Any, weights: Any, images: jax.Array) -> Any:
             f"the model cannot be run on inputs of shape {images.shape} and type "
             f"{images.dtype.name}: {why}."
         ) from error
-
-
-def _runs_on_one(model: models.Model, weights: Any, images: jax.Array) -> bool:
-    try:
-        jax.eval_shape(functools.partial(_forward, _of_one(model)), weights, images[:1])
-    except _OF_MODELS:
-        return False
-    return True
 
 
 def _traced(model: models.Model, weights: Any, images: Any) -> Coverage:

@@ -5,21 +5,19 @@ import gzip
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lswag_jax
-from lswag_jax.capture import adapters
-from lswag_jax.capture.record import Program
 from lswag_jax.scoring import programs
 from lswag_jax.spaces import depth
 from lswag_jax.spaces.darts.genotype import OPS
 from lswag_jax.spaces.darts.genotype import DartsGenotype as Genotype
 from lswag_jax.spaces.darts.network import FactorizedReduce
 from lswag_jax.spaces.darts.space import Darts
+from tests.helpers.loops import turns_of
 
 DARTS_V2 = (
     "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), "
@@ -256,17 +254,6 @@ def test_maps_of_three_pixels():
     assert table["linear_regions"] == exact["linear_regions"] > 10
 
 
-def test_edges_are_turns_of_loops(rng):
-    """A loop for each cell, so that an edge compiles once: normal cells at both ends."""
-    space = Darts(width=4, layers=3, image_size=8)
-    variables = space.init(jax.random.key(0))
-    codes = {key: jnp.asarray(code[0]) for key, code in space.encode(space.sample(rng, 1)).items()}
-
-    def turns(variables, codes, images):
-        network = adapters.linen_network(space.network(), variables, codes, batch_norm="frozen")
-        found.extend(loop.turns for loop in Program.trace(network, images).loops)
-        return images
-
-    found: list[int] = []
-    jax.eval_shape(turns, variables, codes, jnp.zeros((2, *space.image_shape)))
-    assert found == [8, 8, 8]
+def test_edges_are_turns_of_loops():
+    """A loop for each cell, so that an edge compiles once: a normal and two reduction cells."""
+    assert turns_of(Darts(width=4, layers=3, image_size=8)) == [8, 8, 8]

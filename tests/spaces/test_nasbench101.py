@@ -6,7 +6,6 @@ import gzip
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,14 +13,13 @@ from hypothesis import strategies as st
 
 import lswag_jax
 from lswag_jax.arrays import enable_x64
-from lswag_jax.capture import adapters
-from lswag_jax.capture.record import Program
 from lswag_jax.proxies import LSwag
 from lswag_jax.scoring import programs
 from lswag_jax.spaces.nasbench101.genotype import MAX_EDGES, MAX_VERTICES, OPS, vertex_channels
 from lswag_jax.spaces.nasbench101.genotype import NasBench101Genotype as Genotype
 from lswag_jax.spaces.nasbench101.space import NasBench101
 from tests.helpers.batches import Batch
+from tests.helpers.loops import turns_of
 
 SPACE = NasBench101()
 SMALL = NasBench101(width=7, stacks=2, cells=1, image_size=4, num_classes=3)
@@ -200,19 +198,7 @@ def test_elastic_scores_are_the_exact_ones(x64, batch, monkeypatch):
 
 def test_cells_are_turns_of_loops():
     """A loop for each stack, so that a cell compiles once, its first one too."""
-    space = NasBench101(width=8, stacks=2, image_size=8)
-    variables = jax.eval_shape(space.init, jax.random.key(0))
-    encoded = space.encode(space.sample(np.random.default_rng(0), 1))
-    codes = {key: jnp.asarray(code[0]) for key, code in encoded.items()}
-
-    def turns(variables, codes, images):
-        network = adapters.linen_network(space.network(), variables, codes, batch_norm="frozen")
-        found.extend(loop.turns for loop in Program.trace(network, images).loops)
-        return images
-
-    found: list[int] = []
-    jax.eval_shape(turns, variables, codes, jnp.zeros((2, *space.image_shape)))
-    assert found == [3, 3]
+    assert turns_of(NasBench101(width=8, stacks=2, image_size=8)) == [3, 3]
 
 
 def test_initial_scale_is_that_of_the_genotype():

@@ -17,13 +17,13 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from lswag_jax import marks
 from lswag_jax.spaces.blocks import ReLUConvBN
 from lswag_jax.spaces.cost import multiplies
-from lswag_jax.spaces.darts.genotype import NODES, OPS, DartsGenotype
+from lswag_jax.spaces.darts.codes import CODES
+from lswag_jax.spaces.darts.genotype import NODES
 from lswag_jax.spaces.darts.ops import average_pool, depthwise, max_pool, spread
 from lswag_jax.spaces.darts.plan import (
     DEPTHWISE,
@@ -47,7 +47,6 @@ from lswag_jax.spaces.layers import (
 
 Array = jax.Array
 POOLS = {"max_pool_3x3": max_pool, "avg_pool_3x3": average_pool}
-CODES = ("ops", "inputs", "sizes", "spacings", "dilations", "slots")
 
 
 class Depthwise(nn.Module):
@@ -237,31 +236,6 @@ def _norm(edge: ExactEdge | ElasticEdge, name: str) -> BatchNorm:
     return BatchNorm(use_scale=edge.affine, use_bias=edge.affine, name=name)
 
 
-def edge_codes(g: DartsGenotype, pool_norm: bool) -> dict[str, np.ndarray]:
-    """What the elastic network reads of a genotype, for both cells' edges [2, 8].
-
-    Returns:
-        `ops`, indices into `OPS`; `inputs`; `sizes`, 0 for no depthwise convolution, 1 for size 3
-        and 2 for size 5; `spacings`, between an input's pixels on its map; `dilations` on that
-        map; `slots` [2, 8, 8], which of `SLOTS` an edge has.
-    """
-    codes = [
-        [_edge_code(op, source, reduces, pool_norm) for op, source in cell]
-        for cell, reduces in ((g.normal, False), (g.reduce, True))
-    ]
-    columns = zip(*(zip(*cell, strict=True) for cell in codes), strict=True)
-    return {key: np.array(column, np.int32) for key, column in zip(CODES, columns, strict=True)}
-
-
-def _edge_code(op: str, source: int, reduces: bool, pool_norm: bool) -> tuple:
-    """One edge's entries of `edge_codes`."""
-    stride = edge_stride(reduces, source)
-    size, dilation = DEPTHWISE.get(op, (0, 1))
-    spacing = 2 if reduces and stride == 1 else 1
-    present = [name in slots(op, stride, pool_norm) for name in SLOTS]
-    return OPS.index(op), source, size // 2, spacing, dilation * spacing, present
-
-
 class Cell(nn.Module):
     """Four nodes; each is the sum of two edges, and the output concatenates them.
 
@@ -326,7 +300,7 @@ class Cell(nn.Module):
         them is therefore read before the first.
         """
         own = [{key: value[i] for key, value in codes.items()} for i in range(2 * NODES)]
-        places = list(2 + jnp.arange(2 * NODES) // 2)
+        places = list(2 + jnp.arange(2 * NODES) // 2)  # arrays: as constants they would differ
         _, height, width, channels = inputs[0].shape
         states = jnp.stack([*inputs, *[jnp.zeros_like(inputs[0])] * NODES])
         for i, (code, place) in enumerate(zip(own, places, strict=True)):

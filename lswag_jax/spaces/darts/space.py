@@ -17,6 +17,7 @@ from lswag_jax.options import Depth, ImageSize, Share, Size
 from lswag_jax.spaces.base import Space, scale_params
 from lswag_jax.spaces.blocks import edge_of
 from lswag_jax.spaces.darts import network as networks
+from lswag_jax.spaces.darts.codes import edge_codes
 from lswag_jax.spaces.darts.genotype import NODES, OPS, DartsGenotype, Edge
 from lswag_jax.spaces.darts.plan import SLOTS, Place, cells
 from lswag_jax.spaces.darts.plan import network as network_plan
@@ -185,13 +186,13 @@ class Darts(Space[DartsGenotype]):
 
     def init(self, key: jax.Array) -> dict[str, Any]:
         """Draws initial variables of the elastic module: PyTorch's defaults (float32)."""
-        codes = networks.edge_codes(_chain(["sep_conv_5x5"] * 4 * NODES), self.pool_norm)
+        codes = edge_codes(_chain(["sep_conv_5x5"] * 4 * NODES), self.pool_norm)
         images = jnp.zeros((1, *self.image_shape))
         return torch_variables(self.network(), key, images, codes)
 
     def codes(self, g: DartsGenotype) -> dict[str, np.ndarray]:
         """`edge_codes` of both cells."""
-        return networks.edge_codes(g, self.pool_norm)
+        return edge_codes(g, self.pool_norm)
 
     def plan(self, g: DartsGenotype) -> Plan:
         """Lists the layers of `g`, with the places of all that an edge may have."""
