@@ -23,10 +23,10 @@ def kind_of(layer: Layer) -> tuple:
 
 
 def loop_of(array: Array) -> int:
-    """What arrays of one shape must share to be taken in one loop.
+    """Gives what arrays of one shape must share to be taken in one loop.
 
-    Nothing where a program is traced. The arrays of a chain are at hand: each block is compiled by
-    itself, and loops over how many a network has would be compiled anew for every network.
+    That is nothing where a program is traced. The arrays of a chain are at hand: each block is
+    compiled by itself, and loops over how many a network has would be compiled for every network.
     """
     return 0 if isinstance(array, Tracer) else stack_or_array_id(array)
 
@@ -44,9 +44,10 @@ def map_present(compute: Callable[[Any], Any], trees: Sequence[Any], present: Ar
         if present is None:
             return [compute(tree)]
         return [or_zeros(present[0], lambda: compute(tree))]
-    # Trees whose arrays are rows of the same stacks are together; nothing is copied to join them.
-    parts = alike(tuple(map(stack_id, jax.tree.leaves(tree))) for tree in trees)
-    stacks = [jax.tree.map(lambda *a: stacked(a), *[trees[i] for i in part]) for part in parts]
+    # Trees whose arrays are rows of the same stacks are together: nothing large is copied to join
+    # them. A turn of the loop copies its own.
+    parts = alike(map(_home, trees))
+    stacks = [jax.tree.map(lambda *a: stacked(a), *[trees[i] for i in some]) for some in parts]
     order = np.concatenate(parts)
     part = np.repeat(np.arange(len(parts)), list(map(len, parts)))
     row = np.concatenate([np.arange(len(some)) for some in parts])
@@ -65,6 +66,12 @@ def map_present(compute: Callable[[Any], Any], trees: Sequence[Any], present: Ar
     leaves, structure = jax.tree.flatten(lax.map(one, places))
     found = [structure.unflatten(each) for each in zip(*map(rows, leaves), strict=True)]
     return [found[i] for i in np.argsort(order)]
+
+
+def _home(tree: Any) -> tuple[int, ...]:
+    """Gives the stacks that a tree's arrays are rows of; its largest array itself if of none."""
+    leaves = jax.tree.leaves(tree)
+    return *map(stack_id, leaves), stack_or_array_id(max(leaves, key=jnp.size))
 
 
 def _row(stack: Any, row: Array) -> Any:

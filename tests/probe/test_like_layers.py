@@ -48,3 +48,15 @@ def test_all_are_turns_of_one_loop():
     x = jnp.ones((3, 4))
     program = str(jax.make_jaxpr(run)(x, x, x[0]))
     assert program.count("tanh") == 1
+
+
+def test_arrays_of_their_own_are_not_joined():
+    """Large ones would be held twice, all at once."""
+
+    def run(*trees):
+        return map_present(lambda tree: tree["x"].sum() * tree["w"], trees, None)
+
+    trees = [{"x": jnp.ones((5, 7)), "w": jnp.float32(i)} for i in range(3)]
+    program = jax.make_jaxpr(run)(*trees)
+    assert "[3,5,7]" not in str(program)
+    assert [float(y) for y in jax.jit(run)(*trees)] == [0.0, 35.0, 70.0]
