@@ -1,5 +1,10 @@
-"""Activation patterns: the bits that a batch of samples draws on each unit, and how many differ."""
+"""Activation patterns: the bits that a batch of samples draws on each unit, and how many differ.
 
+What is done to arrays is jitted: networks that run as chains of blocks call it with arrays at hand,
+and would compile every operation by itself.
+"""
+
+import functools
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -36,6 +41,7 @@ def units(post: Array, token_reduce: str = "none") -> Array:
     return post.reshape(post.shape[0], -1)
 
 
+@functools.partial(jax.jit, static_argnames=("threshold", "binarize"))
 def pack(values_BxU: Array, threshold: float = 0.0, binarize: str = "positive") -> Array:
     """Patterns as words [W, U] uint32: bit i % 32 of word i // 32 is sample i's.
 
@@ -88,10 +94,15 @@ def count_each(words: Sequence[Array], num_units: Array | Sequence[int]) -> Arra
     """
     units_A, groups = jnp.asarray(num_units, jnp.int32), alike([w.shape for w in words], words)
     counts = [
-        jax.vmap(count_distinct)(stacked([words[i] for i in group]), units_A[np.array(group)])
+        _count_rows(stacked([words[i] for i in group]), units_A[np.array(group)])
         for group in groups
     ]
     return jnp.concatenate(counts)[np.argsort(np.concatenate(groups))]
+
+
+@jax.jit
+def _count_rows(words_nxWxU: Array, units_n: Array) -> Array:
+    return jax.vmap(count_distinct)(words_nxWxU, units_n)
 
 
 def count_union(words: Sequence[Array], num_units: Array | Sequence[int], include) -> Array:
@@ -103,9 +114,18 @@ def count_union(words: Sequence[Array], num_units: Array | Sequence[int], includ
         include: whether each layer takes part [A].
     """
     units_A, include_A = jnp.asarray(num_units, jnp.int32), jnp.asarray(include)
+    groups = alike([w.shape for w in words], words)
+    stacks = [stacked([words[i] for i in group]) for group in groups]
+    return _count_union(stacks, units_A, include_A, tuple(map(tuple, groups)))
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _count_union(
+    stacks: Sequence[Array], units_A: Array, include_A: Array, groups: Sequence[Sequence[int]]
+) -> Array:
+    """`count_union` of stacks [n, W, U] of the layers of each group."""
     kept = []
-    for group in alike([w.shape for w in words], words):
-        words_nxWxU = stacked([words[i] for i in group])
+    for words_nxWxU, group in zip(stacks, groups, strict=True):
         is_in = include_A[np.array(group)].reshape(-1, 1, 1)
         # A layer that is left out becomes zero patterns, which count as inactive units.
         words_Wxn_U = jnp.moveaxis(jnp.where(is_in, words_nxWxU, 0), 0, 1)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -389,7 +390,7 @@ def sizes_of(tape: Tape, activations: Sequence[Activation]) -> Mapping[str, np.n
     """Active sizes of an exact network, from the shapes on its tape."""
     calls = [layer.calls[0] for layer in tape.layers]
     return {
-        "in_units": np.array([call.inputs[0].size for call in calls], np.int32),
+        "in_units": np.array([math.prod(call.inputs.shape[1:]) for call in calls], np.int32),
         "out_units": np.array([call.output_units for call in calls], np.int32),
-        "act_units": np.array([a.post[0].size for a in activations], np.int32),
+        "act_units": np.array([math.prod(a.post.shape[1:]) for a in activations], np.int32),
     }

@@ -71,20 +71,3 @@ def _channel_products(call: Call) -> Array:
     """sum over positions of a dl/da, [B, C], with l the summed loss."""
     output = call.run(call.params, call.inputs)
     return call.by_channel(output * call.output_cotangent).sum(1)
-
-
-def channel_axes(kernel: tuple[int, ...], output: tuple[int, ...]) -> int:
-    """How many of the last axes of a layer's output are channels, not positions.
-
-    One for convolutions [k, k, I, O] and linear layers [I, O]; all but the first of the kernel's
-    where it maps tokens [B, N, I] to several axes, as to queries, keys and values [B, N, 3, H, K].
-
-    Example:
-        >>> channel_axes((3, 3, 4, 8), (8, 6, 6, 8))
-        1
-        >>> channel_axes((64, 3, 2, 32), (8, 65, 3, 2, 32))
-        3
-    """
-    several = len(kernel) - 1
-    is_split = len(kernel) != len(output) and output[-several:] == kernel[1:]
-    return several if is_split else 1

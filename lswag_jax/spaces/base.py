@@ -310,7 +310,8 @@ def scale_params(
     for path, value in flat.items():
         scale = factor(path, value) if path[0] == "params" else None
         if scale is not None:
-            flat[path] = value * jnp.asarray(scale, value.dtype)
+            scale = scale if isinstance(scale, jax.Array) else np.asarray(scale)
+            flat[path] = value * scale.astype(value.dtype)  # on the host what is there
     return traverse_util.unflatten_dict(flat)
 
 
