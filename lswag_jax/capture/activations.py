@@ -21,6 +21,7 @@ from lswag_jax.arrays import CALLS, bodies, evaluate, shaped
 
 _HALF = np.geomspace(1e-2, 200, 28)
 _GRID = np.concatenate([-_HALF[::-1], [0.0], _HALF])
+_MOST = 10**6  # elements of a constant that is looked at
 _SLOPE = 0.25  # stands for a parameter in a curve, as PReLU's
 
 # Elementwise primitives in NumPy, by name.
@@ -85,7 +86,8 @@ def curve(eqn: core.JaxprEqn, operands: Sequence[np.ndarray | None]) -> np.ndarr
 
 def _number(value: Any) -> np.ndarray | None:
     """A constant of a program in a curve; None for an array."""
-    return np.asarray(value, np.float64) if np.ndim(value) == 0 else None
+    is_real = np.ndim(value) == 0 and not np.iscomplexobj(value)
+    return np.asarray(value, np.float64) if is_real else None
 
 
 def is_activation(y: np.ndarray) -> bool:
@@ -190,9 +192,7 @@ def find(jaxpr: core.Jaxpr, consts: Sequence, kind: Callable[[Any], str]) -> lis
         consts: its constants.
         kind: of a variable: "images", "params" or "constant".
     """
-    scalars = [v for v, c in zip(jaxpr.constvars, consts, strict=True) if np.ndim(c) == 0]
-    values = dict(zip(jaxpr.constvars, consts, strict=True))
-    numbers = {v: _concrete(values[v]) for v in scalars}
+    numbers = {v: _concrete(c) for v, c in zip(jaxpr.constvars, consts, strict=True)}
     steps = _chains(jaxpr, kind, {v: y for v, y in numbers.items() if y is not None})
     found = [
         i for i, eqn in enumerate(jaxpr.eqns) if marks.ACTIVATION in eqn.params.get("name", "")
@@ -206,9 +206,12 @@ def find(jaxpr: core.Jaxpr, consts: Sequence, kind: Callable[[Any], str]) -> lis
 
 
 def _concrete(value: Any) -> np.ndarray | None:
-    """A constant as a number; None where it is traced or no number."""
+    """A constant as a number, an array of one number too; None where it is traced or no number."""
     is_number = hasattr(value, "dtype") and jnp.issubdtype(value.dtype, np.number)
-    return None if isinstance(value, Tracer) or not is_number else np.asarray(value)
+    if isinstance(value, Tracer) or not is_number or not 0 < value.size <= _MOST:
+        return None
+    first = np.asarray(value).flat[0]
+    return np.asarray(first) if (np.asarray(value) == first).all() else None
 
 
 def _chains(jaxpr: core.Jaxpr, kind: Callable[[Any], str], numbers: dict) -> list[_Step]:

@@ -11,12 +11,12 @@ import numpy as np
 from flax import nnx
 from jax.extend import core
 
-from lswag_jax.arrays import shaped
+from lswag_jax.arrays import shaped, vars_of
 from lswag_jax.capture.batch_norm import STATISTICS
 from lswag_jax.capture.ending import gives_probabilities
 from lswag_jax.capture.lookups import Lookups
 from lswag_jax.capture.network import leaf_name
-from lswag_jax.capture.products import is_row
+from lswag_jax.capture.products import is_row, products_of_parameters
 from lswag_jax.capture.program import MARK, OWN_RULE, PRODUCTS, hidden, name_of, place_of, readers
 from lswag_jax.capture.record import Mark, Program, places_of
 from lswag_jax.capture.uses import Leaf, Use
@@ -91,9 +91,10 @@ class Coverage:
         for name, var in stored.items():
             if name in captured | biases:
                 continue
+            if _is_single(var) and _is_summed_over(var, program, uses):
+                missed[name] = "which is stored as a vector"
+                continue
             if shaped(var).ndim < 2:
-                if _is_summed_over(var, program, uses):
-                    missed[name] = "which is stored as a vector"
                 continue
             why = _why_missed(var, program)
             if why == _TABLE:
@@ -239,6 +240,11 @@ def _mixed(program: Program) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def _is_single(var: Any) -> bool:
+    """Whether a stored array is a vector, however many axes of one it has."""
+    return max(shaped(var).shape, default=1) == shaped(var).size
+
+
 def _is_summed_over(var: Any, program: Program, uses: Sequence[Use]) -> bool:
     """Whether a product with the images sums over a stored vector, which is a weight then.
 
@@ -276,12 +282,14 @@ def _multiplied(var: Any, program: Program) -> str:
     input of a layer, as an embedding is, meets parameters there.
     """
     flat = program.flat
+    everything = {v for _, mine in readers(flat.jaxpr.eqns, var, lambda _: True) for v in mine}
     for eqn, mine in readers(flat.jaxpr.eqns, var, lambda e: e.primitive.name in _BETWEEN):
         if eqn.primitive.name not in PRODUCTS:
             continue
         x, w = eqn.invars[:2]
-        own, others = [v for v in (x, w) if v in mine], [v for v in (x, w) if v not in mine]
-        meets_images = len(own) == 1 and flat.kind(others[0]) == "images"
+        # Where both depend on it, tokens with positions are weighed by what is made of themselves.
+        own, others = [v for v in (x, w) if v in mine], [v for v in (x, w) if v not in everything]
+        meets_images = len(own) == len(others) == 1 and flat.kind(others[0]) == "images"
         if meets_images and (eqn.primitive.name == "dot_general" or own[0] is w):
             return _OF_SAMPLES if flat.kind(own[0]) == "images" else _OF_ROWS
     return ""
@@ -290,6 +298,7 @@ def _multiplied(var: Any, program: Program) -> str:
 def _why_missed(var: Any, program: Program) -> str:
     """Why a stored array is in no layer: it is `_TABLE` or `_VECTOR`, or what a message says."""
     flat, is_used, has_product = program.flat, False, False
+    products = products_of_parameters(flat)
 
     def is_of_params(eqn: core.JaxprEqn) -> bool:
         return flat.kind(eqn.outvars[0]) == "params"
@@ -302,16 +311,17 @@ def _why_missed(var: Any, program: Program) -> str:
             axes = max(sum(size > 1 for size in shaped(v).shape) for v in mine)
             is_vector = axes < 2  # a step's slice of a stack of them, say
             if (eqn.primitive.name in _SHOWN or is_vector) and not has_product:
-                if is_vector and max(shaped(var).shape) != shaped(var).size:
+                if is_vector and not _is_single(var):
                     return _VECTOR
                 return ("" if is_vector else _multiplied(var, program)) or _TABLE
             continue
         is_sum = eqn.primitive.name in ("add", "sub")
-        if is_sum and not has_product and shaped(var).size < shaped(eqn.outvars[0]).size:
-            return _VECTOR  # a bias of what parameters alone give
+        is_beside = not products.isdisjoint(vars_of(eqn.invars)) and is_sum and not has_product
+        if is_beside and shaped(var).size < shaped(eqn.outvars[0]).size:
+            return _VECTOR  # a bias of a product of parameters alone
         has_product |= eqn.primitive.name in PRODUCTS
-    if shaped(var).size == max(shaped(var).shape):
-        return _TABLE
+    if _is_single(var):
+        return _TABLE if has_product or not is_used else _VECTOR  # a token, or a scale
     if not is_used:
         return "which does not reach the logits"
     if has_product:

@@ -261,15 +261,29 @@ def _channel_axes(eqn: core.JaxprEqn, w: Any, rank: int, samples: int) -> list[i
 
 @dataclasses.dataclass(frozen=True)
 class OfRows:
-    """A product of x and w that takes rows of w for each sample, those of all of them equal."""
+    """A product of x and w that takes rows of w for each sample, those of all of them equal.
+
+    Attributes:
+        product: of (x, w, *others).
+        rows: of the samples in x.
+        axis: of the samples in w.
+        which: of w and the others those that have such rows.
+    """
 
     product: Expression
-    rows: Rows  # of the samples in x
-    axis: int  # of the samples in w
+    rows: Rows
+    axis: int
+    which: tuple[bool, ...] = (True,)
 
     def __call__(self, x: Array, w: Array, *others: Array) -> Array:
         """The product, of as many samples as x has."""
         batch = x.shape[self.rows.axis] // (self.rows.outer * self.rows.inner)
         of_w = self.rows._replace(axis=self.axis)
-        every = w.shape[self.axis] // (self.rows.outer * self.rows.inner)
-        return self.product(x, of_w.back(of_w.first(w, every)[:batch]), *others)
+
+        def some(array: Array) -> Array:
+            every = array.shape[self.axis] // (self.rows.outer * self.rows.inner)
+            return of_w.back(of_w.first(array, every)[:batch])
+
+        which = (*self.which, *[False] * (1 + len(others) - len(self.which)))
+        arrays = [some(a) if has else a for a, has in zip((w, *others), which, strict=True)]
+        return self.product(x, *arrays)

@@ -101,10 +101,10 @@ class Lookups:
                 if position < width:
                     return self._at(part, position)
                 position -= width
-        value = self._value(index)
+        value = self.value(index)
         return None if value is None else value[..., position]
 
-    def _value(self, var: Any) -> np.ndarray | None:
+    def value(self, var: Any) -> np.ndarray | None:
         """The value of an array of integers; None where it is not constant."""
         if isinstance(var, core.Literal):
             return np.asarray(var.val)
@@ -120,7 +120,7 @@ class Lookups:
         eqn = self._made_by.get(var)
         if eqn is None or eqn.effects:
             return None
-        operands = [self._value(v) for v in eqn.invars]
+        operands = [self.value(v) for v in eqn.invars]
         if any(value is None for value in operands):
             return None
         with jax.ensure_compile_time_eval():

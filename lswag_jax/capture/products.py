@@ -12,12 +12,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import jax.numpy as jnp
+import numpy as np
 from jax.extend import core
 
 from lswag_jax import marks
 from lswag_jax.arrays import shaped, vars_of
 from lswag_jax.capture.biases import Biases
 from lswag_jax.capture.expressions import Expression, OfRows, Product, Transpose, made_by
+from lswag_jax.capture.lookups import Lookups
 from lswag_jax.capture.program import PRODUCTS, Flat, name_of, place_of, readers
 from lswag_jax.capture.rows import Place, Rows
 from lswag_jax.capture.samples import places
@@ -71,6 +73,7 @@ class _Finder:
         for i, eqn in enumerate(flat.jaxpr.eqns):
             for v in vars_of(eqn.invars):
                 self._readers.setdefault(v, []).append(i)
+        self._lookups, self._products = Lookups(flat), products_of_parameters(flat)
         self._biases = Biases(flat, places, batch, self._readers, self._leaf)
 
     def all(self, end: int) -> list[Use]:
@@ -136,8 +139,12 @@ class _Finder:
             return None
         others = [v for v in dict.fromkeys(vars_of(eqn.invars)) if v is not x and v is not w]
         function: Any = Expression.of([eqn], [x, w, *others], y)
-        if shaped(w).ndim and shaped(w).shape[place.axis] == shaped(x).shape[place.axis]:
-            function = OfRows(function, self._rows(x, ""), place.axis)
+        size = shaped(x).shape[place.axis]
+        of_rows = tuple(
+            shaped(v).ndim and shaped(v).shape[place.axis] == size for v in (w, *others)
+        )
+        if any(of_rows):
+            function = OfRows(function, self._rows(x, ""), place.axis, of_rows)
         weight, extra = Expression.between(self._flat, source, w)
         call = Product(function, weight, self._rows(x, ""), self._rows(y, ""))
         arrays = (tuple(extra), tuple(others), ())
@@ -189,40 +196,70 @@ class _Finder:
     def _sources(self, w: Any) -> dict[Leaf, Any]:
         """The leaves of two or more dimensions behind an operand, and the variables they are in.
 
-        Left out are tables (rows are looked up), tokens (a single row behind a product of
-        parameters) and biases (broadcast and added).
+        Left out are tables (rows are looked up, some more than once) and what is beside a weight:
+        tokens (a single row that a product of parameters sums over), biases (broadcast and added to
+        such a product) and scales (a single row, broadcast and multiplied with a larger array).
         """
         found: dict[Leaf, Any] = {}
         seen = set()
 
-        def visit(var: Any, is_behind: bool, is_term: bool, is_spread: bool) -> None:
-            state = (var, is_behind, is_term, is_spread)
+        def visit(var: Any, is_behind: bool, inside: frozenset, spread: frozenset) -> None:
+            state = (var, is_behind, inside, spread)
             if isinstance(var, core.Literal) or state in seen or self._flat.kind(var) != "params":
                 return
             seen.add(state)
             leaf = self._leaf(var)
             if leaf is not None:
                 shape = shaped(var).shape
-                is_token = is_behind and math.prod(shape) == max(shape, default=1)
-                if len(shape) >= 2 and not is_token and not is_spread:
+                is_single = math.prod(shape) == max(shape, default=1)
+                is_token = is_single and is_behind and self._is_summed(var)
+                is_beside = is_token or (is_single and "scale" in spread) or "bias" in spread
+                if len(shape) >= 2 and not is_beside:
                     found[leaf] = var
                 return
             eqn = self._made_by[var]
-            size = shaped(eqn.outvars[0]).size
-            is_lookup = eqn.primitive.name in _TABLES
-            if not is_lookup or size == shaped(eqn.invars[0]).size or not is_row(eqn):
-                is_sum = eqn.primitive.name in ("add", "sub")
-                for other in eqn.invars[:1] if is_lookup else eqn.invars:  # an index is none
-                    spread = (
-                        (is_sum or is_term)
-                        and 1 < shaped(other).size < size
-                        and (is_sum or eqn.primitive.name == "broadcast_in_dim")
-                    )
-                    is_product = is_behind or eqn.primitive.name in PRODUCTS
-                    visit(other, is_product, is_term or is_sum, is_spread or spread)
+            size, is_lookup = shaped(eqn.outvars[0]).size, eqn.primitive.name in _TABLES
+            if is_lookup and size != shaped(eqn.invars[0]).size and self._is_table(eqn):
+                return
+            is_product = eqn.primitive.name in PRODUCTS
+            for i, other in enumerate(eqn.invars[:1] if is_lookup else eqn.invars):
+                role = self._role(eqn, i)
+                is_small = 1 < shaped(other).size < size
+                is_broadcast = is_small and eqn.primitive.name == "broadcast_in_dim"
+                new = role if is_small and role else inside if is_broadcast else frozenset()
+                visit(other, is_behind or is_product, inside | role, spread | new)
 
-        visit(w, False, False, False)
+        visit(w, False, frozenset(), frozenset())
         return found
+
+    def _is_summed(self, var: Any) -> bool:
+        """Whether a product of parameters sums over the one axis of a single row."""
+        shape = shaped(var).shape
+        size = max(shape, default=1)
+        found: dict[Any, Place | None] = {var: Place(shape.index(size) if shape else 0)}
+        for eqn in self._flat.jaxpr.eqns:
+            known = [None if isinstance(v, core.Literal) else found.get(v) for v in eqn.invars]
+            if any(known) and self._flat.kind(eqn.outvars[0]) == "params":
+                found.update(zip(eqn.outvars, places(eqn, known, size), strict=True))
+                if eqn.primitive.name in PRODUCTS and (size == 1 or not found[eqn.outvars[0]]):
+                    return True
+        return False
+
+    def _role(self, eqn: core.JaxprEqn, i: int) -> frozenset:
+        """What an operand is beside the others, if it is broadcast: a bias, a scale."""
+        others = [v for j, v in enumerate(eqn.invars) if j != i]
+        if eqn.primitive.name in ("add", "sub") and not self._products.isdisjoint(vars_of(others)):
+            return frozenset({"bias"})
+        is_whole = any(shaped(v).size == shaped(eqn.outvars[0]).size for v in others)
+        is_scale = eqn.primitive.name in ("mul", "div") and is_whole
+        return frozenset({"scale"} if is_scale else ())
+
+    def _is_table(self, eqn: core.JaxprEqn) -> bool:
+        """Whether a look-up takes rows, which are not known to be taken once each."""
+        if not is_row(eqn):
+            return False
+        rows = self._lookups.value(eqn.invars[1]) if eqn.primitive.name == "gather" else None
+        return rows is None or len(np.unique(rows)) < rows.size
 
     def _leaf(self, var: Any, rank: int = 2) -> Leaf | None:
         """The leaf that a variable is, or the slice of `rank` axes or more of a stack."""
@@ -305,6 +342,16 @@ class _Finder:
             use = Use(index, own, own_bias, call, x, y, none, source, product, (axis, e))
             found.append(use)
         return found
+
+
+def products_of_parameters(flat: Flat) -> set:
+    """Variables that products of parameters alone give, and what is made of these alone."""
+    found: set = set()
+    for eqn in flat.jaxpr.eqns:
+        is_one = eqn.primitive.name in PRODUCTS or not found.isdisjoint(vars_of(eqn.invars))
+        if is_one and flat.kind(eqn.outvars[0]) == "params":
+            found.update(eqn.outvars)
+    return found
 
 
 def is_row(eqn: core.JaxprEqn) -> bool:

@@ -184,8 +184,10 @@ def _scan(eqn, known, batch: int, mixing: list) -> list[Place | None]:
 def _while(eqn, known, batch: int, mixing: list) -> list[Place | None]:
     first = eqn.params["cond_nconsts"]
     last = first + eqn.params["body_nconsts"]
-    body = eqn.params["body_jaxpr"].jaxpr
-    return _turns(eqn, body, known[first:last], known[last:], [], batch, mixing)
+    body, condition = eqn.params["body_jaxpr"].jaxpr, eqn.params["cond_jaxpr"].jaxpr
+    found = _turns(eqn, body, known[first:last], known[last:], [], batch, mixing)
+    _called(condition, [*known[:first], *found], batch, mixing)  # one for all samples
+    return found
 
 
 def _cond(eqn, known, batch: int, mixing: list) -> list[Place | None]:

@@ -16,6 +16,10 @@ from lswag_jax.arrays import alike, each, enable_x64, stacked
 
 Array = jax.Array
 PATTERN_LIMIT = 256  # samples; a pattern is sorted by words of 32 of them
+NO_ACTIVATION = (
+    "no activation function was found on the way to the logits: mark one of your own by "
+    "lswag_jax.marks.activation."
+)
 Binarize = Literal["positive", "sign3"]
 TokenReduce = Literal["none", "mean", "cls"]
 BINARIZE, TOKEN_REDUCE = get_args(Binarize), get_args(TokenReduce)

@@ -19,7 +19,7 @@ import numpy as np
 from lswag_jax.capture.tape import Layer, Tape
 from lswag_jax.options import Share
 from lswag_jax.probe import Probe
-from lswag_jax.proxies.base import Parts, Proxy, is_attention
+from lswag_jax.proxies.base import NotApplicable, Parts, Proxy, is_attention
 
 Array = jax.Array
 
@@ -106,6 +106,8 @@ class LSwagKernel(Proxy):
             flat = [_flatten(x, self.token_mode) for x in whole]
             size = size // (whole[0][0].size // flat[0].shape[1])
             x = jnp.concatenate(flat, axis=1)
+            if jnp.iscomplexobj(x):
+                raise NotApplicable
             if self.center and side == "inputs":
                 x = x - x.mean(0, keepdims=True)
             kernels.append(self._normalise(x @ x.T, size))

@@ -95,6 +95,8 @@ def regions(probe: Probe, crops: int, size: int) -> Array:
     """
     images = _crops(probe, crops, size)
     recorded = tape.record(probe.candidate.network(probe.candidate.batch_mode), images)
+    if not recorded.activations:
+        raise ValueError(patterns.NO_ACTIVATION)
     units = jnp.asarray(probe.act_units)
     values = [a.post.reshape(len(images), -1) for a in recorded.activations]
     values = [jnp.where(units[i] > 0, v, 0) for i, v in enumerate(values)]

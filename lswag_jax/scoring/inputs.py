@@ -81,7 +81,7 @@ def check_inputs(
 
 
 def in_one_dtype(images: Array, weights: Any) -> tuple[Array, Any]:
-    """Images and a model's weights in the widest of their floats, at least float32.
+    """Images and a model's weights, numbers as arrays, in the widest of their floats or float32.
 
     Raises:
         ValueError: complex weights.
@@ -106,6 +106,8 @@ def in_one_dtype(images: Array, weights: Any) -> tuple[Array, Any]:
     dtype = jnp.result_type(jnp.float32, images.dtype, *floats)
 
     def cast(leaf: Any) -> Any:
+        if isinstance(leaf, int | float):
+            return jnp.asarray(leaf, dtype if isinstance(leaf, float) else None)
         return leaf.astype(dtype) if is_float(leaf) and leaf.dtype != dtype else leaf
 
     return cast(images), jax.tree.map(cast, weights)

@@ -15,6 +15,7 @@ from lswag_jax.capture import tape
 from lswag_jax.capture.models import ForeignInputs
 from lswag_jax.probe import GradientRequests, Probe, sizes_of
 from lswag_jax.probe.candidate import Candidate, Draws
+from lswag_jax.probe.patterns import NO_ACTIVATION
 from lswag_jax.proxies import NotApplicable, Proxy
 from lswag_jax.proxies.base import blamed
 from lswag_jax.spaces.depth import all_present
@@ -69,10 +70,7 @@ def measure(
         as_one = candidate.is_coupled or candidate.has_per_sample_arguments
         logits, activations = _more_patterns(network, images, recorded, as_one)
     if "patterns" in passes and not activations:
-        raise ValueError(
-            "no activation function was found on the way to the logits: mark one of your own by "
-            "lswag_jax.marks.activation."
-        )
+        raise ValueError(NO_ACTIVATION)
     names = frozenset(name for layer in recorded.layers for name in layer.stored)
     candidate = dataclasses.replace(candidate, weights=names)
     sizes = candidate.sizes or sizes_of(recorded, activations)
@@ -125,6 +123,8 @@ def _parts(proxy: Proxy, probe: Probe) -> dict[str, Any]:
         with blamed(proxy, "measure"):
             parts = proxy.measure(probe)
             score = jnp.asarray(parts["score"]) if isinstance(parts, Mapping) else None
+        if any(map(jnp.iscomplexobj, jax.tree.leaves(parts))):
+            raise NotApplicable  # to what a complex layer gives
     except (NotApplicable, ForeignInputs):
         nothing = jnp.full((), jnp.nan, probe.tape.logits.dtype)
         return {"score": nothing, "not_applicable": jnp.ones((), bool)}

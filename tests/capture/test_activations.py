@@ -42,6 +42,8 @@ ACTIVATIONS = {
     "gelu times its input": lambda h, b: h * nn.gelu(h),
     "soft threshold": lambda h, b: jnp.sign(h) * nn.relu(jnp.abs(h) - 0.1),
     "hat": lambda h, b: nn.relu(1 - jnp.abs(h)),
+    "relu by an array of zeros": lambda h, b: jnp.maximum(h, np.zeros((1, UNITS), np.float32)),
+    "leaky relu by an array": lambda h, b: jnp.where(h > 0, h, np.full((1, UNITS), 0.1, "f4") * h),
     "hard tanh by hand": lambda h, b: nn.relu(h + 1) - nn.relu(h - 1) - 1,
     "gelu beside its input": lambda h, b: h + nn.gelu(h),
     "what is negative": lambda h, b: jnp.minimum(h, 0),

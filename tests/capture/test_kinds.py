@@ -165,6 +165,45 @@ def heads_outside_of_the_samples(p, x):
     return y.sum(0) @ p["h"]
 
 
+def a_base_and_its_deltas(p, x):
+    return relu(jnp.einsum("bi,eio->beo", x[:, :8], p["base"][None] + p["s"])).mean(1) @ p["h"]
+
+
+def a_column_added(p, x):
+    return relu(x @ (p["a"] + p["column"])) @ p["h"]
+
+
+def of_rank_one(p, x):
+    return relu(x @ (p["column"] @ p["row"])) @ p["h"]
+
+
+def changed_by_rank_one(p, x):
+    return relu(x @ (p["a"] + p["column"] @ p["row"])) @ p["h"]
+
+
+def an_outer_product(p, x):
+    return relu(x @ (p["column"] * p["row"])) @ p["h"]
+
+
+def rows_taken(p, x):
+    keep = np.array([0, 3, 4, 20])
+    return relu(x[:, keep] @ p["a"][keep]) @ p["h"]
+
+
+def registers(p, x):
+    """Queries among the tokens, behind a token of ones for all samples."""
+    x = x @ p["q"].T @ p["q"]
+    ones, latents = jnp.ones((len(x), 1, 4)), jnp.broadcast_to(p["q"][None], (len(x), 5, 4))
+    keys = jnp.concatenate([ones * jnp.sin(1.0), x, latents], axis=1)
+    keys = jnp.concatenate([jnp.broadcast_to(p["mean"].sum(), (len(x), 1, 4)), keys], axis=1)
+    return relu(jnp.einsum("nd,bmd->bnm", p["q"], keys)).mean(1) @ jnp.ones((13, 3))
+
+
+def chosen_by_samples(p, x):
+    h = relu(x @ p["a"])
+    return (jnp.where(h[:, :, None] > 0, p["h"], 0.0) * (h @ p["h"])[:, None]).mean(1)
+
+
 KINDS = {  # function, samples, names of its layers
     experts_looked_up: (ROWS, ["a", "e", "h"]),
     permuted: (ROWS, ["a", "h"]),
@@ -187,10 +226,19 @@ KINDS = {  # function, samples, names of its layers
     columns_taken: (ROWS, ["a", "h"]),
     a_member_by_parameters: (ROWS, ["a", "e", "h"]),
     toeplitz: (ROWS, ["t", "h"]),
+    a_base_and_its_deltas: (ROWS, ["base", "s", "h"]),
+    a_column_added: (ROWS, ["a", "column", "h"]),
+    of_rank_one: (ROWS, ["column", "row", "h"]),
+    changed_by_rank_one: (ROWS, ["a", "column", "row", "h"]),
+    an_outer_product: (ROWS, ["column", "row", "h"]),
+    rows_taken: (ROWS, ["a", "h"]),
+    registers: (TOKENS, ["q"]),
+    chosen_by_samples: (ROWS, ["a", "h"]),
 }
 SHAPES = {
     "a": (24, 8), "h": (8, 3), "e": (4, 8, 8), "s": (2, 8, 8), "r": (3, 2), "k": (2, 3, 3, 3, 4),
-    "t": (6, 6), "bias": (8,), "mean": (3,), "q": (5, 4), "ss": (2, 3, 8, 8),
+    "t": (6, 6), "bias": (8,), "mean": (3,), "q": (5, 4), "ss": (2, 3, 8, 8), "base": (8, 8),
+    "column": (24, 1), "row": (1, 8), "places": (6, 4),
 }  # fmt: skip
 
 
@@ -254,6 +302,39 @@ def test_weights_that_no_product_shows_are_named():
 
     assert explained(flat, ("bias", "h"))[1].missed == {"bias": "which is stored as a vector"}
     assert explained(by_hand, ("a", "h"))[1].missed == {"a": "which meets the images in no product"}
+
+
+@pytest.mark.parametrize("gain", ["bias", "row"])
+def test_a_gain_is_no_layer_however_many_axes_it_has(gain):
+    def weight_norm(p, x):
+        scale = p[gain].reshape(1, 8) if gain == "bias" else p[gain]
+        return relu(x @ (scale * p["a"] / jnp.linalg.norm(p["a"], axis=0)[None])) @ p["h"]
+
+    program, coverage = explained(weight_norm, ("a", "h", gain))
+    assert list(program.layers) == ["a", "h"]
+    assert not coverage.tables
+    assert coverage.share == 1
+
+
+def test_a_scale_of_numbers_that_are_no_parameters_is_named():
+    def quantised(p, x):
+        return relu(x @ (np.sign(ROWS.T[:, :1] + np.zeros((1, 8), "f4")) * p["row"])) @ p["h"]
+
+    missed = explained(quantised, ("row", "h"))[1].missed
+    assert missed == {"row": "which is stored as a vector"}
+
+
+def test_tokens_that_weigh_themselves_have_places_and_no_weights():
+    """Attention pooling: what is added to the tokens is on both sides of the product."""
+
+    def pooled(p, x):
+        tokens = relu(x @ p["q"].T @ p["q"]) + p["places"][None]
+        weights = jax.nn.softmax(tokens.sum(-1))
+        return jnp.einsum("bn,bnd->bd", weights, tokens) @ p["q"].T @ jnp.ones((5, 3))
+
+    coverage = explained(pooled, ("q", "places"), TOKENS)[1]
+    assert coverage.tables == ("places",)
+    assert not coverage.missed
 
 
 def solved(p, x):

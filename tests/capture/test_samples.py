@@ -37,6 +37,10 @@ def spread_of_groups(h):
     return jnp.concatenate([h, jnp.tile(spread, (2, 1))], 1)[:, 1:]
 
 
+def till_small(h):
+    return lax.while_loop(lambda h: jnp.abs(h).max() > 0.1, lambda h: h / 2, h)
+
+
 MIXED = {
     "attention": lambda h: attention(h, h),
     "attention by a map": lambda h: lax.map(lambda row: attention(row[None], h)[0], h),
@@ -78,11 +82,8 @@ MIXED = {
     "a turn": lambda h: lax.fori_loop(0, 3, lambda _, h: h - h.mean(0, keepdims=True), h),
     "samples in turn": lambda h: lax.scan(lambda s, row: (0.9 * s + row,) * 2, jnp.zeros(B), h)[1],
     "a branch": lambda h: lax.cond(h.shape[0] > jnp.ones(()), centred, jnp.sin, h),
+    "till all are small": till_small,
 }  # fmt: skip
-
-
-def till_small(h):
-    return lax.while_loop(lambda h: jnp.abs(h).max() > 0.1, lambda h: h / 2, h)
 
 
 def filled(h):

@@ -202,3 +202,30 @@ def test_sample_without_gradient_is_degenerate():
     images[0, 0] = np.inf
     table = lswag_jax.score_model(Dying(), variables, images, batch[1], ("jacov",))
     assert table.statuses["jacov"][0] == "nan"
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.bool_])
+def test_integers_in_a_product(kind):
+    """A graph's edges, as a matrix of integers or booleans beside one of floats."""
+    edges = np.eye(6) + np.eye(6, k=1)
+    params = {"w": jnp.asarray(RNG.normal(size=(6, 6)), jnp.float32)}
+
+    def score(edges):
+        def model(params, x):
+            return jnp.einsum("ij,bj->bi", edges, nn.relu(x @ params["w"])) @ params["w"]
+
+        return lswag_jax.score_model(model, params, IMAGES, np.arange(4), ("synflow",))["synflow"]
+
+    np.testing.assert_allclose(score(edges.astype(kind)), score(edges.astype("f4")), rtol=1e-6)
+
+
+def test_complex_layers_have_no_quantity_of_some_proxies():
+    params = {name: jnp.asarray(RNG.normal(size=(6, 6)), jnp.float32) for name in "abc"}
+
+    def model(params, x):
+        return nn.relu(jnp.abs(x @ (params["a"] + 1j * params["b"])) - 2) @ params["c"]
+
+    names = ("synflow", "logsynflow", "fisher", "intrain", "lswag_kernel", "lswag", "grad_norm")
+    table = lswag_jax.score_model(model, params, IMAGES, np.arange(4), names)
+    expected = dict.fromkeys(names[:5], "not_applicable") | dict.fromkeys(names[5:], "ok")
+    assert {name: table.statuses[name][0] for name in names} == expected

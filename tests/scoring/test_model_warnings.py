@@ -236,6 +236,22 @@ def test_refused_in_a_sentence(given, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("proxy", ["swap", "linear_regions", "te_nas"])
+def test_no_activation_is_said(proxy):
+    with pytest.raises(ValueError, match="no activation function was found on the way to the log"):
+        told((proxy,), model=lambda params, x: x[:, 0, :, 0] @ params["a"], x=np.ones((6, 4, 4, 1)))
+
+
+@pytest.mark.parametrize("number", [2, 2.0, np.float32(2)])
+def test_a_python_number_among_the_parameters(number):
+    def model(params, x):
+        return apply(params, x) / params["temperature"]
+
+    _, table = told(("lswag",), params=PARAMS | {"temperature": number}, model=model)
+    _, expected = told(("lswag",), model=lambda params, x: apply(params, x) / 2)
+    np.testing.assert_allclose(table["lswag"], expected["lswag"], rtol=1e-5)
+
+
 def test_integers_among_the_parameters():
     params = PARAMS | {"steps": np.arange(3)}
     assert told(params=params)[1].status[0] == "ok"

@@ -11,7 +11,8 @@ from jax import lax
 from jax.extend import core
 from jax.interpreters import partial_eval
 
-from lswag_jax.arrays import CALLS, JITS, bodies, evaluate
+from lswag_jax.arrays import CALLS, JITS, bodies, evaluate, shaped
+from lswag_jax.proxies.base import NotApplicable
 from lswag_jax.proxies.wide.arrays import Wide, flat, normalised, placed
 from lswag_jax.proxies.wide.rules import RULES, as_ordinary, literal
 
@@ -70,6 +71,8 @@ class Evaluator:
 
     def _step(self, eqn: core.JaxprEqn, values: list) -> list:
         name = eqn.primitive.name
+        if any(jnp.issubdtype(shaped(v).dtype, jnp.complexfloating) for v in eqn.outvars):
+            raise NotApplicable  # there are no positive weights and signals
         if name in ("cond", "scan", "while"):
             return getattr(self, f"_{name}")(eqn, values)
         if name in CALLS:

@@ -235,8 +235,9 @@ def _bits(x: Wide) -> float:
 @rule("dot_general", "conv_general_dilated")
 def _product(eqn: core.JaxprEqn, operands: list) -> list:
     """Products of parameters and images alone have an exponent too, from here on."""
-    x, y = _with_room([flat(x) for x in operands])
-    dtype = x.mantissa.dtype
+    dtype = next(x.mantissa.dtype for x in operands if isinstance(x, Wide))
+    # One of them may hold integers, as a graph's edges do.
+    x, y = _with_room([flat(x if isinstance(x, Wide) else Wide(x.astype(dtype))) for x in operands])
     (out,) = bind(eqn, [x.mantissa, y.mantissa], preferred_element_type=dtype)
     exponent = _sum(x.exponent, y.exponent)
     exponent = jnp.zeros((), jnp.int32) if exponent is None else exponent
