@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import run
+import tables
 
 from lswag_jax import proxies, spaces
 from lswag_jax.capture import models, tape
@@ -121,7 +122,18 @@ def main() -> None:
                 found,
                 lambda: write_atomically(path, json.dumps(results, indent=2) + "\n"),
             )
+    tables.show("family", family_rows(results["cost"]), 2)
+    write_atomically(path, json.dumps(results | {"tables": tables.shown}, indent=2) + "\n")
     print(path)
+
+
+def family_rows(cost: dict) -> list[dict]:
+    """What L-SWAG costs in each setting, and its family over it."""
+    settings = {"AutoFormer-Tiny, 32 px, B = 32": cost[VIT]}
+    settings |= {"NAS-Bench-201, N = 1, 32 px, B = 64": cost[CNN]}
+    rows = {"lswag alone, in forward + backward passes": "lswag"}
+    rows |= {"the nine of one family together, over lswag alone (1.5 wanted)": FAMILY_KEY}
+    return [{"": r} | {s: v[key] for s, v in settings.items()} for r, key in rows.items()]
 
 
 if __name__ == "__main__":
