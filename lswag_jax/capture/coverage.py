@@ -16,7 +16,7 @@ from lswag_jax.capture.batch_norm import STATISTICS
 from lswag_jax.capture.ending import gives_probabilities
 from lswag_jax.capture.lookups import Lookups
 from lswag_jax.capture.network import leaf_name
-from lswag_jax.capture.products import is_row, products_of_parameters
+from lswag_jax.capture.products import is_row, is_single, products_of_parameters
 from lswag_jax.capture.program import MARK, OWN_RULE, PRODUCTS, hidden, name_of, place_of, readers
 from lswag_jax.capture.record import Mark, Program, places_of
 from lswag_jax.capture.uses import Leaf, Use
@@ -91,7 +91,7 @@ class Coverage:
         for name, var in stored.items():
             if name in captured | biases:
                 continue
-            if _is_single(var) and _is_summed_over(var, program, uses):
+            if is_single(var) and _is_summed_over(var, program, uses):
                 missed[name] = "which is stored as a vector"
                 continue
             if shaped(var).ndim < 2:
@@ -240,11 +240,6 @@ def _mixed(program: Program) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _is_single(var: Any) -> bool:
-    """Whether a stored array is a vector, however many axes of one it has."""
-    return max(shaped(var).shape, default=1) == shaped(var).size
-
-
 def _is_summed_over(var: Any, program: Program, uses: Sequence[Use]) -> bool:
     """Whether a product with the images sums over a stored vector, which is a weight then.
 
@@ -311,7 +306,7 @@ def _why_missed(var: Any, program: Program) -> str:
             axes = max(sum(size > 1 for size in shaped(v).shape) for v in mine)
             is_vector = axes < 2  # a step's slice of a stack of them, say
             if (eqn.primitive.name in _SHOWN or is_vector) and not has_product:
-                if is_vector and not _is_single(var):
+                if is_vector and not is_single(var):
                     return _VECTOR
                 return ("" if is_vector else _multiplied(var, program)) or _TABLE
             continue
@@ -320,7 +315,7 @@ def _why_missed(var: Any, program: Program) -> str:
         if is_beside and shaped(var).size < shaped(eqn.outvars[0]).size:
             return _VECTOR  # a bias of a product of parameters alone
         has_product |= eqn.primitive.name in PRODUCTS
-    if _is_single(var):
+    if is_single(var):
         return _TABLE if has_product or not is_used else _VECTOR  # a token, or a scale
     if not is_used:
         return "which does not reach the logits"

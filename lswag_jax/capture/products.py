@@ -74,6 +74,7 @@ class _Finder:
             for v in vars_of(eqn.invars):
                 self._readers.setdefault(v, []).append(i)
         self._lookups, self._products = Lookups(flat), products_of_parameters(flat)
+        self._behind: dict[tuple, dict[Leaf, Any]] = {}
         self._biases = Biases(flat, places, batch, self._readers, self._leaf)
 
     def all(self, end: int) -> list[Use]:
@@ -198,8 +199,16 @@ class _Finder:
 
         Left out are tables (rows are looked up, some more than once) and what is beside a weight:
         tokens (a single row that a product of parameters sums over), biases (broadcast and added to
-        such a product) and scales (a single row, broadcast and multiplied with a larger array).
+        such a product, smaller than any of its weights) and scales (a single row, broadcast and
+        multiplied with a larger array).
         """
+        key = w, len(self.whole)
+        if key not in self._behind:
+            self._behind[key] = self._all_sources(w)
+        return self._behind[key]
+
+    def _all_sources(self, w: Any) -> dict[Leaf, Any]:
+        """`_sources`, not looked up. A role is a size that a leaf in it is below, if broadcast."""
         found: dict[Leaf, Any] = {}
         seen = set()
 
@@ -210,11 +219,12 @@ class _Finder:
             seen.add(state)
             leaf = self._leaf(var)
             if leaf is not None:
-                shape = shaped(var).shape
-                is_single = math.prod(shape) == max(shape, default=1)
-                is_token = is_single and is_behind and self._is_summed(var)
-                is_beside = is_token or (is_single and "scale" in spread) or "bias" in spread
-                if len(shape) >= 2 and not is_beside:
+                limits = {"scale": 0, "bias": 0} | dict(sorted(spread))
+                is_bias = shaped(var).size < limits["bias"]
+                is_beside = is_single(var) and (
+                    limits["scale"] or (is_behind and self._is_summed(var))
+                )
+                if shaped(var).ndim >= 2 and not is_bias and not is_beside:
                     found[leaf] = var
                 return
             eqn = self._made_by[var]
@@ -246,13 +256,19 @@ class _Finder:
         return False
 
     def _role(self, eqn: core.JaxprEqn, i: int) -> frozenset:
-        """What an operand is beside the others, if it is broadcast: a bias, a scale."""
+        """What an operand is beside the others, if it is broadcast: a bias or a scale, and a size.
+
+        A bias is smaller than the weights in the product that it is added to.
+        """
         others = [v for j, v in enumerate(eqn.invars) if j != i]
-        if eqn.primitive.name in ("add", "sub") and not self._products.isdisjoint(vars_of(others)):
-            return frozenset({"bias"})
+        products = self._products.intersection(vars_of(others))
+        if eqn.primitive.name in ("add", "sub") and products:
+            weights = {v for other in products for v in self._sources(other).values()}
+            sizes = (shaped(v).size for v in weights if not is_single(v))
+            return frozenset({("bias", min(sizes, default=math.inf))})
         is_whole = any(shaped(v).size == shaped(eqn.outvars[0]).size for v in others)
         is_scale = eqn.primitive.name in ("mul", "div") and is_whole
-        return frozenset({"scale"} if is_scale else ())
+        return frozenset({("scale", math.inf)} if is_scale else ())
 
     def _is_table(self, eqn: core.JaxprEqn) -> bool:
         """Whether a look-up takes rows, which are not known to be taken once each."""
@@ -352,6 +368,11 @@ def products_of_parameters(flat: Flat) -> set:
         if is_one and flat.kind(eqn.outvars[0]) == "params":
             found.update(eqn.outvars)
     return found
+
+
+def is_single(var: Any) -> bool:
+    """Whether an array is a vector, however many axes of one it has."""
+    return max(shaped(var).shape, default=1) == shaped(var).size
 
 
 def is_row(eqn: core.JaxprEqn) -> bool:

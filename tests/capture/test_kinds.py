@@ -169,6 +169,11 @@ def a_base_and_its_deltas(p, x):
     return relu(jnp.einsum("bi,eio->beo", x[:, :8], p["base"][None] + p["s"])).mean(1) @ p["h"]
 
 
+def adapters_of_a_base(p, x):
+    own = p["base"][None] + jnp.einsum("eir,ero->eio", p["down"], p["up"])
+    return relu(jnp.einsum("bi,eio->beo", x[:, :8], own)).mean(1) @ p["h"]
+
+
 def a_column_added(p, x):
     return relu(x @ (p["a"] + p["column"])) @ p["h"]
 
@@ -227,6 +232,7 @@ KINDS = {  # function, samples, names of its layers
     a_member_by_parameters: (ROWS, ["a", "e", "h"]),
     toeplitz: (ROWS, ["t", "h"]),
     a_base_and_its_deltas: (ROWS, ["base", "s", "h"]),
+    adapters_of_a_base: (ROWS, ["base", "down", "up", "h"]),
     a_column_added: (ROWS, ["a", "column", "h"]),
     of_rank_one: (ROWS, ["column", "row", "h"]),
     changed_by_rank_one: (ROWS, ["a", "column", "row", "h"]),
@@ -238,7 +244,7 @@ KINDS = {  # function, samples, names of its layers
 SHAPES = {
     "a": (24, 8), "h": (8, 3), "e": (4, 8, 8), "s": (2, 8, 8), "r": (3, 2), "k": (2, 3, 3, 3, 4),
     "t": (6, 6), "bias": (8,), "mean": (3,), "q": (5, 4), "ss": (2, 3, 8, 8), "base": (8, 8),
-    "column": (24, 1), "row": (1, 8), "places": (6, 4),
+    "column": (24, 1), "row": (1, 8), "places": (6, 4), "down": (2, 8, 2), "up": (2, 2, 8),
 }  # fmt: skip
 
 
