@@ -208,7 +208,7 @@ class _Finder:
         return self._behind[key]
 
     def _all_sources(self, w: Any) -> dict[Leaf, Any]:
-        """`_sources`, not looked up. A role is a size that a leaf in it is below, if broadcast."""
+        """`_sources` of an operand that was not looked at before."""
         found: dict[Leaf, Any] = {}
         seen = set()
 
@@ -219,12 +219,7 @@ class _Finder:
             seen.add(state)
             leaf = self._leaf(var)
             if leaf is not None:
-                limits = {"scale": 0, "bias": 0} | dict(sorted(spread))
-                is_bias = shaped(var).size < limits["bias"]
-                is_beside = is_single(var) and (
-                    limits["scale"] or (is_behind and self._is_summed(var))
-                )
-                if shaped(var).ndim >= 2 and not is_bias and not is_beside:
+                if shaped(var).ndim >= 2 and not self._is_beside(var, is_behind, spread):
                     found[leaf] = var
                 return
             eqn = self._made_by[var]
@@ -242,6 +237,19 @@ class _Finder:
         visit(w, False, frozenset(), frozenset())
         return found
 
+    def _is_beside(self, var: Any, is_behind: bool, spread: frozenset) -> bool:
+        """Whether a leaf is a token, a bias or a scale.
+
+        Args:
+            var: the leaf.
+            is_behind: whether a product of parameters stands between it and the operand.
+            spread: roles (`_role`) in which it is broadcast.
+        """
+        sizes = dict(sorted(spread))  # of two biases the larger
+        is_bias = shaped(var).size < sizes.get("bias", 0)
+        is_one = "scale" in sizes or (is_behind and self._is_summed(var))
+        return is_bias or (is_single(var) and is_one)
+
     def _is_summed(self, var: Any) -> bool:
         """Whether a product of parameters sums over the one axis of a single row."""
         shape = shaped(var).shape
@@ -256,9 +264,10 @@ class _Finder:
         return False
 
     def _role(self, eqn: core.JaxprEqn, i: int) -> frozenset:
-        """What an operand is beside the others, if it is broadcast: a bias or a scale, and a size.
+        """What an operand is beside the others, if it is broadcast: a bias or a scale, if any.
 
-        A bias is smaller than the weights in the product that it is added to.
+        With it goes a size below which it is one: a bias is smaller than each weight in the product
+        that it is added to.
         """
         others = [v for j, v in enumerate(eqn.invars) if j != i]
         products = self._products.intersection(vars_of(others))
