@@ -262,18 +262,40 @@ def _wide(
     names: Mapping[str, tuple[str, str]],
     provenance: str,
 ) -> Iterator[Records]:
-    """Records of the columns that `names` gives a data set and a metric, numbers only."""
+    """Records of the columns that `names` gives a data set and a metric, numbers only.
+
+    Raises:
+        ValueError: a column of numbers has a text.
+    """
     for name, (dataset, metric) in names.items():
         values = columns.get(name)
+        if dataset and values is not None and values.dtype == object:
+            texts_in = [v for v in values if v is not None and not _is_number(v)]
+            if 2 * len(texts_in) < len(values) and texts_in:
+                raise ValueError(
+                    f"column {name!r} of {provenance} must hold numbers, got {texts_in[0]!r}."
+                )
         if dataset and values is not None and values.dtype != object and name not in _ORDINALS:
             yield Records(dataset, metric, texts, values.astype(np.float64), provenance)
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _rows(columns: Mapping[str, np.ndarray]) -> Iterable[dict[str, Any]]:
     """Rows of an architecture's columns, with lists for their texts."""
     width = "hidden_dim" if "hidden_dim" in columns else "embed_dim"
     for dim, *texts in zip(*(columns[k] for k in (width, "num_heads", "mlp_ratio")), strict=True):
-        heads, ratios = (ast.literal_eval(text) for text in texts)
+        try:
+            heads, ratios = (ast.literal_eval(text) for text in texts)
+        except (ValueError, SyntaxError, TypeError):
+            what = ", ".join(repr(text) for text in texts)
+            raise ValueError(f"num_heads and mlp_ratio must be lists, got {what}.") from None
         yield {"hidden_dim": dim, "num_heads": heads, "mlp_ratio": ratios}
 
 

@@ -15,11 +15,13 @@ class Found(NamedTuple):
     """Accuracy of a search's result in a benchmark.
 
     Attributes:
-        accuracy: of the best by fitness.
+        accuracy: of the best by fitness that the benchmark has.
         rank: 1 + the number of benchmark networks with a higher accuracy.
         total: networks of the benchmark.
-        top: mean accuracy of the `top` best by fitness (ten by default).
+        top: mean accuracy of the `top` best by fitness (ten by default) that it has.
         missing: evaluated networks that the benchmark does not have.
+        id: of the network whose accuracy it is.
+        better: networks of a higher fitness that the benchmark does not have.
     """
 
     accuracy: float
@@ -27,6 +29,8 @@ class Found(NamedTuple):
     total: int
     top: float
     missing: int
+    id: str
+    better: int
 
 
 @typed
@@ -88,7 +92,16 @@ def look_up(
     known = [everything[i] for i in found if i >= 0]
     if not known:
         return None
-    rank = int((everything > known[0]).sum()) + 1
+    rank, first = (
+        int((everything > known[0]).sum()) + 1,
+        next(n for n, i in enumerate(found) if i >= 0),
+    )
     return Found(
-        float(known[0]), rank, len(everything), float(np.mean(known[:top])), len(ids) - len(known)
+        float(known[0]),
+        rank,
+        len(everything),
+        float(np.mean(known[:top])),
+        len(ids) - len(known),
+        list(ids)[first],
+        first,
     )

@@ -105,9 +105,13 @@ def _load(path: str | os.PathLike, types: dict[str, str]) -> Any:
     suffix = _suffix(path)
     try:
         if suffix == ".parquet":
-            return parquet.read_table(path)
-        table = csv.read_csv(path, convert_options=csv.ConvertOptions(column_types=types))
-        list(table.column_names)  # decodes them: a header that is no text is an error here
+            table = parquet.read_table(path)
+        else:
+            table = csv.read_csv(path, convert_options=csv.ConvertOptions(column_types=types))
+        names = list(table.column_names)  # decodes them: a header that is no text is an error here
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"the column {twice[0]!r} is there more than once.")
         return table
     except (ValueError, OSError) as error:  # Arrow's own do not name the file
         if isinstance(error, OSError) and error.errno:

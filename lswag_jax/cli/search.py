@@ -211,6 +211,11 @@ def _look_up(
         return
     record = {"source": source} | found._asdict()
     write_atomically(folder / "benchmark.json", json.dumps(record, indent=2) + "\n")
+    if found.better:
+        logging.warning(
+            "%s lacks the %d best networks: the accuracy is that of %s",
+            *(source, found.better, found.id),
+        )
     logging.info(
         "benchmark accuracy %.4g, rank %d of %d; mean of the ten best %.4g",
         found.accuracy,

@@ -379,6 +379,8 @@ def _mean_and_std(pixels: np.ndarray, name: str, options: _Options) -> tuple:
     channels = pixels.shape[-1]
     if options.mean is not None:
         mean, std = options.mean, options.std
+        if not all(np.isfinite(np.asarray(value, float)).all() for value in (mean, std)):
+            raise ValueError(f"mean and std must be finite, got {mean!r} and {std!r}.")
     elif options.normalize == "unit":
         mean, std = 0.0, 1.0
     elif options.normalize == "symmetric":
@@ -390,9 +392,8 @@ def _mean_and_std(pixels: np.ndarray, name: str, options: _Options) -> tuple:
         std = pixels.std(axis=(0, 1, 2), dtype=np.float64)
         std = np.where(std > 0, std, 1.0)
     try:
-        return tuple(
-            np.broadcast_to(np.asarray(value, np.float32), channels) for value in (mean, std)
-        )
+        arrays = (np.asarray(value, np.float32) for value in (mean, std))
+        return tuple(np.broadcast_to(array, channels) for array in arrays)
     except ValueError as error:
         raise ValueError(
             f"mean {mean!r} and std {std!r} must have one value or {channels}, one a channel."

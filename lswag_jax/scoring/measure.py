@@ -132,6 +132,9 @@ def _parts(proxy: Proxy, probe: Probe) -> dict[str, Any]:
         raise ValueError(
             f"measure of the proxy {proxy.key} must return a dict with a number 'score'."
         )
+    for name in ("status", "std"):  # columns of tables, beside the score's
+        if name in parts:
+            raise ValueError(f"measure of the proxy {proxy.key} must not call a part {name!r}.")
     return {**parts, "score": score}
 
 

@@ -15,8 +15,13 @@ def test_rank_and_top():
     rows = [{"id": "a"}, {"id": "b"}, {"id": "b"}, {"id": "z"}]
     found = lookup.look_up(rows, np.array([1.0, 3.0, 3.0, 2.0]), ACCURACIES)
     # Best by fitness is b, tied with d below c; z is unknown and b counts once.
-    assert found == lookup.Found(94.0, 2, 4, 92.0, 1)
+    assert found == lookup.Found(94.0, 2, 4, 92.0, 1, "b", 0)
     assert lookup.look_up([{"id": "z"}], np.ones(1), ACCURACIES) is None
+
+
+def test_the_best_may_not_be_there():
+    found = lookup.look_up([{"id": "z"}, {"id": "a"}], np.array([2.0, 1.0]), ACCURACIES)
+    assert (found.accuracy, found.id, found.better) == (90.0, "a", 1)
 
 
 def test_isomorphic_cells():

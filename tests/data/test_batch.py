@@ -232,6 +232,7 @@ def test_published_statistics_of_grey_serve_colour():
         ({"channels": 2}, "channels of load_batch must be one of (1, 3) or None, got 2"),
         ({"normalize": "imagenet"}, "'dataset', 'unit', 'symmetric'"),
         ({"mean": 0.5}, "both mean and std"),
+        ({"mean": np.nan, "std": 1.0}, "must be finite"),
         ({"mean": 0.5, "std": 0.0}, "std must be positive"),
         ({"mean": (0.5, 0.5), "std": 1.0}, "must have one value or 1"),
         ({"split": "test"}, "no split 'test' in embedded: it has ['train']"),
