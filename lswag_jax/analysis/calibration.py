@@ -85,6 +85,8 @@ def calibrate(scores: Numbers, accuracies: Numbers, level: float = 0.8) -> Calib
         )
     if np.isnan(scores).any():
         raise ValueError(f"scores must not be NaN, got {np.isnan(scores).sum()}: give them -inf.")
+    if np.isinf(accuracies).any():
+        raise ValueError("accuracies must be finite, or NaN of networks that are not trained.")
     needed = fewest(level)  # checks the level
     ranks, trained = stats.rankdata(scores), ~np.isnan(accuracies)
     k = int(trained.sum())
@@ -137,7 +139,7 @@ def read_trained(path: str | os.PathLike, ids: Sequence[str]) -> np.ndarray:
             accuracy is no number.
         OSError: the file cannot be read.
     """
-    with open(path, newline="", encoding="utf-8") as file:
+    with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         try:
             names, rows = reader.fieldnames or (), list(reader)

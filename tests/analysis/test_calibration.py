@@ -114,3 +114,9 @@ def test_read_trained(tmp_path):
     path = tmp_path / "trained.csv"
     path.write_text('accuracy,id\n70.5,"b,c"\n')
     np.testing.assert_array_equal(read_trained(path, ["a", "b,c"]), [np.nan, 70.5])
+
+
+def test_infinite_accuracies_are_refused():
+    accuracies = [1.0, np.inf, 2.0, 3.0, 4.0, np.nan]
+    with pytest.raises(ValueError, match="accuracies must be finite, or NaN"):
+        calibrate(np.arange(6.0), accuracies)
