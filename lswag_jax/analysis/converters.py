@@ -269,14 +269,16 @@ def _wide(
     """
     for name, (dataset, metric) in names.items():
         values = columns.get(name)
-        if dataset and values is not None and values.dtype == object:
-            texts_in = [v for v in values if v is not None and not _is_number(v)]
-            if 2 * len(texts_in) < len(values) and texts_in:
-                raise ValueError(
-                    f"column {name!r} of {provenance} must hold numbers, got {texts_in[0]!r}."
-                )
-        if dataset and values is not None and values.dtype != object and name not in _ORDINALS:
+        if not dataset or values is None or name in _ORDINALS:
+            continue
+        if values.dtype != object:
             yield Records(dataset, metric, texts, values.astype(np.float64), provenance)
+            continue
+        strange = [value for value in values if value is not None and not _is_number(value)]
+        if 0 < len(strange) < len(values) / 2:  # else a column of texts, no metric
+            raise ValueError(
+                f"column {name!r} of {provenance} must hold numbers, got {strange[0]!r}."
+            )
 
 
 def _is_number(value: Any) -> bool:

@@ -1,7 +1,7 @@
 """Looks up in a tabular benchmark the networks that a search found."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -87,21 +87,18 @@ def look_up(
     order = np.argsort(-np.asarray(fitness, float), kind="stable")
     place = {text: i for i, text in enumerate(accuracies)}
     everything = np.array(list(accuracies.values()))
-    ids: dict[Any, None] = dict.fromkeys(rows[i]["id"] for i in order)
-    found = [genotype_texts.find(place, text, space) for text in ids]
-    known = [everything[i] for i in found if i >= 0]
+    ids: dict[str, None] = dict.fromkeys(rows[i]["id"] for i in order)
+    found = [(text, genotype_texts.find(place, text, space)) for text in ids]
+    known = [(text, float(everything[i])) for text, i in found if i >= 0]
     if not known:
         return None
-    rank, first = (
-        int((everything > known[0]).sum()) + 1,
-        next(n for n, i in enumerate(found) if i >= 0),
-    )
+    name, accuracy = known[0]
     return Found(
-        float(known[0]),
-        rank,
-        len(everything),
-        float(np.mean(known[:top])),
-        len(ids) - len(known),
-        list(ids)[first],
-        first,
+        accuracy,
+        rank=int((everything > accuracy).sum()) + 1,
+        total=len(everything),
+        top=float(np.mean([value for _, value in known[:top]])),
+        missing=len(ids) - len(known),
+        id=name,
+        better=list(ids).index(name),
     )

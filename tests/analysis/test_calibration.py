@@ -120,3 +120,9 @@ def test_infinite_accuracies_are_refused():
     accuracies = [1.0, np.inf, 2.0, 3.0, 4.0, np.nan]
     with pytest.raises(ValueError, match="accuracies must be finite, or NaN"):
         calibrate(np.arange(6.0), accuracies)
+
+
+def test_a_byte_order_mark_before_the_header(tmp_path):
+    path = tmp_path / "trained.csv"
+    path.write_text("id,accuracy\na,90\n", encoding="utf-8-sig")
+    assert read_trained(path, ["a", "b"])[0] == 90

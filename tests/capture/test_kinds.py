@@ -5,17 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lswag_jax.capture import models, tape
+from lswag_jax.capture import tape
 from lswag_jax.capture.coverage import Coverage
 from lswag_jax.capture.record import Program
+from tests.helpers.uses import PIXELS, ROWS, TOKENS, B, network, parameters, relu
 
-B = 6
 LABELS = np.arange(B) % 3
-ROWS = np.random.default_rng(0).normal(size=(B, 24))
-TOKENS, PIXELS = ROWS.reshape(B, 6, 4), ROWS.reshape(B, 2, 4, 3)
 STACKED = [f"ss[{i}][{j}]" for i in range(2) for j in range(3)]
 NHWC = ("NHWC", "HWIO", "NHWC")
-relu = jax.nn.relu
 
 
 def conv(x, kernel):
@@ -82,10 +79,6 @@ def as_many_stacked_as_samples(p, x):
     """Arrays of all samples, as many as there are samples, on a new first axis, and one of them."""
     x = jnp.stack([x @ p["a"] * (i + 1) for i in range(B)])
     return relu(x[2] + x.cumsum(0)[3]) @ p["h"]
-
-
-def bias_of_a_swapped_product(p, x):
-    return p["h"].T @ relu(p["a"].T @ x.T + p["bias"][:, None])
 
 
 @jax.custom_vjp
@@ -241,20 +234,6 @@ KINDS = {  # function, samples, names of its layers
     registers: (TOKENS, ["q"]),
     chosen_by_samples: (ROWS, ["a", "h"]),
 }
-SHAPES = {
-    "a": (24, 8), "h": (8, 3), "e": (4, 8, 8), "s": (2, 8, 8), "r": (3, 2), "k": (2, 3, 3, 3, 4),
-    "t": (6, 6), "bias": (8,), "mean": (3,), "q": (5, 4), "ss": (2, 3, 8, 8), "base": (8, 8),
-    "column": (24, 1), "row": (1, 8), "places": (6, 4), "down": (2, 8, 2), "up": (2, 2, 8),
-}  # fmt: skip
-
-
-def parameters(names):
-    rng = np.random.default_rng(1)
-    return {k: jnp.asarray(rng.normal(size=SHAPES[k]) / 3) for k in names}
-
-
-def network(function, params):
-    return models.Function(function)({"params": params}, "frozen")
 
 
 @pytest.mark.parametrize("num", [B, 1])
@@ -287,187 +266,3 @@ def test_gradients_of_what_is_stored(x64, function, num):
     assert coverage.share == 1, coverage.missed
     assert not coverage.mixed
     assert not coverage.partly
-
-
-def explained(function, names, x=ROWS):
-    program = Program.trace(network(function, parameters(names)), jnp.asarray(x, jnp.float32))
-    return program, Coverage.of(program, "frozen")
-
-
-def test_a_bias_behind_a_product_with_the_weight_first():
-    program, _ = explained(lambda p, x: bias_of_a_swapped_product(p, x).T, ("a", "h", "bias"))
-    assert [use.bias is not None for use in program.calls] == [True, False]
-
-
-def test_weights_that_no_product_shows_are_named():
-    def flat(p, x):
-        return relu(x[:, :4] @ p["bias"].reshape(4, 2)) @ p["h"][:2]
-
-    def by_hand(p, x):
-        return relu((x[:, :, None] * p["a"][None]).sum(1)) @ p["h"]
-
-    assert explained(flat, ("bias", "h"))[1].missed == {"bias": "which is stored as a vector"}
-    assert explained(by_hand, ("a", "h"))[1].missed == {"a": "which meets the images in no product"}
-
-
-@pytest.mark.parametrize("gain", ["bias", "row"])
-def test_a_gain_is_no_layer_however_many_axes_it_has(gain):
-    def weight_norm(p, x):
-        scale = p[gain].reshape(1, 8) if gain == "bias" else p[gain]
-        return relu(x @ (scale * p["a"] / jnp.linalg.norm(p["a"], axis=0)[None])) @ p["h"]
-
-    program, coverage = explained(weight_norm, ("a", "h", gain))
-    assert list(program.layers) == ["a", "h"]
-    assert not coverage.tables
-    assert coverage.share == 1
-
-
-def test_a_scale_of_numbers_that_are_no_parameters_is_named():
-    def quantised(p, x):
-        return relu(x @ (np.sign(ROWS.T[:, :1] + np.zeros((1, 8), "f4")) * p["row"])) @ p["h"]
-
-    missed = explained(quantised, ("row", "h"))[1].missed
-    assert missed == {"row": "which is stored as a vector"}
-
-
-def test_tokens_that_weigh_themselves_have_places_and_no_weights():
-    """Attention pooling: what is added to the tokens is on both sides of the product."""
-
-    def pooled(p, x):
-        tokens = relu(x @ p["q"].T @ p["q"]) + p["places"][None]
-        weights = jax.nn.softmax(tokens.sum(-1))
-        return jnp.einsum("bn,bnd->bd", weights, tokens) @ p["q"].T @ jnp.ones((5, 3))
-
-    coverage = explained(pooled, ("q", "places"), TOKENS)[1]
-    assert coverage.tables == ("places",)
-    assert not coverage.missed
-
-
-def solved(p, x):
-    return relu(x @ p["a"]) @ p["s"][0] @ jnp.linalg.solve(p["s"][0], jnp.ones((8, 3)))
-
-
-def chosen(p, x):
-    h = relu(x @ p["a"])
-    return jnp.where(h[:, :3] > 1, h @ p["h"], p["h"][:1])
-
-
-def in_a_loop(p, x):
-    h = jax.lax.fori_loop(0, 3, lambda i, h: h * p["s"][0].sum(0)[None], relu(x @ p["a"]))
-    return h @ p["s"][0] @ p["h"]
-
-
-def solved_for_samples(p, x):
-    h = relu(x @ p["a"]) @ p["s"][0]
-    return jnp.linalg.solve(p["s"][0], h.T).T @ p["h"]
-
-
-@pytest.mark.parametrize(
-    ("function", "name"),
-    [(solved, None), (chosen, "h"), (in_a_loop, "s"), (solved_for_samples, "s")],
-)
-def test_a_way_that_is_not_followed_is_named(function, name):
-    """By a warning, since the gradient lacks it; arithmetic of weights alone is followed."""
-    _, coverage = explained(function, ("a", "s", "h"))
-    assert list(coverage.partly) == ([] if name is None else [name])
-    told = [text for text in coverage.warnings() if "leaves that out" in text]
-    assert [text.split()[0] for text in told] == list(coverage.partly)
-
-
-def routed(p, x):
-    def one(t):
-        return jax.lax.cond(t.sum() > 0, lambda t: t @ p["a"], lambda t: -(t @ p["a"]), t)
-
-    return relu(jax.vmap(one)(x)) @ p["h"]
-
-
-def with_a_base(p, x):
-    made = jnp.einsum("bi,jk->bjk", x, jnp.ones((24, 8)))
-    return relu(jnp.einsum("bi,bio->bo", x, p["a"][None] + made)) @ p["h"]
-
-
-def experts_summed(p, x):
-    index = jnp.argsort(x[:, :2], axis=1)
-    return relu(jnp.einsum("bi,bio->bo", x[:, :8], p["s"][index].sum(1))) @ p["h"]
-
-
-def of_a_vector(p, x):
-    return relu(x[:, :8] @ p["bias"][(np.arange(8)[:, None] + np.arange(8)[None]) % 8]) @ p["h"]
-
-
-def of_two_vectors(p, x):
-    return relu(x[:, :8] @ jnp.outer(p["bias"], jnp.sin(p["bias"]))) @ p["h"]
-
-
-def a_sum(p, x):
-    return relu((x[:, :8] @ p["bias"])[:, None] * p["h"].sum(1)[None]) @ p["h"]
-
-
-@pytest.mark.parametrize(
-    ("function", "name", "why"),
-    [
-        (of_two_vectors, "bias", "stored as a vector"),
-        (a_sum, "bias", "stored as a vector"),
-        (routed, "a", "another one for each sample"),
-        (with_a_base, "a", "another one for each sample"),
-        (experts_summed, "s", "another one for each sample"),
-        (of_a_vector, "bias", "stored as a vector"),
-    ],
-)
-def test_weights_that_are_chosen_or_put_together_are_named(function, name, why):
-    """They were taken for tables, which are no weights, without a word."""
-    _, coverage = explained(function, (name, "h"))
-    assert why in coverage.missed[name]
-    assert coverage.share < 1
-    assert name not in coverage.tables
-
-
-def scaled(p, x):
-    return relu(x @ p["a"] * p["bias"][None]) @ p["h"]
-
-
-def scaled_by_einsum(p, x):
-    return relu(jnp.einsum("bo,o->bo", x @ p["a"], p["bias"])) @ p["h"]
-
-
-def scaled_weight(p, x):
-    return relu(x @ (p["a"] * p["bias"][None])) @ p["h"]
-
-
-@pytest.mark.parametrize("function", [scaled, scaled_by_einsum, scaled_weight])
-def test_a_scale_is_no_weight(function):
-    """A vector that no product sums over, or that a matrix is multiplied by."""
-    _, coverage = explained(function, ("a", "bias", "h"))
-    assert coverage.share == 1
-    assert not coverage.missed
-
-
-@jax.custom_vjp
-def straight(x, w):
-    return x @ w
-
-
-straight.defvjp(lambda x, w: (x @ w, (x, w)), lambda kept, g: (g @ kept[1].T, 0 * kept[1]))
-
-
-def test_a_gradient_rule_that_is_not_followed_is_told_of():
-    """Around a product; a rule for the weight alone is followed, and needs no word."""
-
-    @jax.custom_vjp
-    def rounded(w):
-        return jnp.round(w)
-
-    rounded.defvjp(lambda w: (jnp.round(w), None), lambda _, g: (3 * g,))
-    _, coverage = explained(lambda p, x: relu(straight(x, p["a"])) @ p["h"], ("a", "h"))
-    assert coverage.own_rules == ("a",)
-    assert "rule of its own" in coverage.warnings()[0]
-    _, coverage = explained(lambda p, x: relu(x @ rounded(p["a"])) @ p["h"], ("a", "h"))
-    assert coverage.own_rules == ()
-
-
-def test_unused_members_of_a_stack_are_no_part_of_the_share():
-    """Three of four matrices of 8 x 8 reach nothing."""
-    used = lambda p, x: relu(x @ p["a"]) @ p["e"][2] @ p["h"]  # noqa: E731
-    _, coverage = explained(used, ("a", "e", "h"))
-    assert coverage.share == pytest.approx((24 * 8 + 64 + 24) / (24 * 8 + 4 * 64 + 24))
-    assert list(coverage.missed) == ["e[0]", "e[1]", "e[3]"]

@@ -50,6 +50,7 @@ def inapplicable(_):
         (proxy(lambda _: {"x": 1.0}), "measure of the proxy mine failed: KeyError: 'score'."),
         (proxy(lambda _: {"score": {}}), "measure of the proxy mine failed: TypeError: "),
         (proxy(lambda _: 3), "measure of the proxy mine must return a dict with a number 'score'."),
+        (proxy(lambda _: {"score": 1.0, "std": 2.0}), "must not call a part 'std'."),
         (proxy(lambda _: {"score": jnp.ones(3)}), "must return a dict with a number 'score'."),
         (proxy(finish=fail), "finish of the proxy mine failed: KeyError: 'width'."),
         (proxy(pool=fail), "pool of the proxy mine failed: KeyError: 'width'."),
