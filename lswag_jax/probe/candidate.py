@@ -111,6 +111,12 @@ def map_variables(function: Callable[[str, Array], Array], variables: Any) -> An
     return jax.tree_util.tree_map_with_path(of_leaf, variables)
 
 
+def shapes_of(variables: Any) -> dict[str, tuple[int, ...]]:
+    """Shape of every array by its name."""
+    leaves = jax.tree_util.tree_leaves_with_path(variables)
+    return {leaf_name(path): leaf.shape for path, leaf in leaves}
+
+
 @dataclasses.dataclass(frozen=True)
 class Draws:
     """Random tensors of proxies: the same for all architectures of a run, or given.
@@ -121,10 +127,13 @@ class Draws:
     Attributes:
         key: of the run.
         given: tensors by name in place of drawn ones.
+        shapes: of the weights of the whole space by name, where the network has only the first
+            entries of some, which are then drawn as those of the whole.
     """
 
     key: Array
     given: Mapping[str, Array] = dataclasses.field(default_factory=dict)
+    shapes: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
 
     def normal(self, name: str, shape: tuple[int, ...], dtype) -> Array:
         """Standard normal numbers."""
@@ -155,11 +164,12 @@ class Draws:
         fresh = {"scale": ones, "var": jnp.ones_like}
         fresh |= {"bias": jnp.zeros_like, "mean": jnp.zeros_like}
 
-        leaves: dict[str, Array] = {}
+        leaves: dict[str, jax.ShapeDtypeStruct] = {}
 
         def keep(name: str, leaf: Array) -> Array:
             if candidate.is_weight(name):
-                leaves[f"{prefix}/{name}"] = leaf
+                shape = self.shapes.get(name, leaf.shape)
+                leaves[f"{prefix}/{name}"] = jax.ShapeDtypeStruct(shape, leaf.dtype)
             return leaf
 
         map_variables(keep, candidate.variables)
@@ -167,13 +177,13 @@ class Draws:
 
         def renew(name: str, leaf: Array) -> Array:
             if candidate.is_weight(name):
-                new = drawn[f"{prefix}/{name}"]
+                new = drawn[f"{prefix}/{name}"][tuple(map(slice, leaf.shape))]
                 return new if is_exact else jnp.where(leaf != 0, new, 0)
             return fresh.get(name.rpartition("/")[2], lambda leaf: leaf)(leaf)
 
         return map_variables(renew, candidate.variables)
 
-    def _normals(self, leaves: Mapping[str, Array]) -> dict[str, Array]:
+    def _normals(self, leaves: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Array]:
         """`normal` of each name and the shape of its leaf; those of one shape compile as one."""
         drawn, groups = {}, collections.defaultdict(list)
         for name, leaf in leaves.items():

@@ -171,7 +171,7 @@ def stream(
             began = time.perf_counter()
             hardware = hardware if space.is_elastic else hardware.one_each()
             each = settings.members_at_once if space.is_elastic else 1
-            run = programs.runner(space, resolved, settings, images, labels, hardware)
+            run = programs.runner(space, genotypes, resolved, settings, images, labels, hardware)
             images, labels, initial = _placed(space, settings.seeds, images, labels, hardware.local)
             timing["compile"] = time.perf_counter() - began
         chunk, step = each * len(hardware.local), each * hardware.total

@@ -1,5 +1,7 @@
 """Compiled programs that measure networks of a space: one for all of it, or block by block."""
 
+import collections
+import dataclasses
 import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +17,7 @@ from lswag_jax.capture import adapters, chain
 from lswag_jax.capture.coverage import Coverage, batch_statistics
 from lswag_jax.capture.record import Program
 from lswag_jax.probe import Candidate, Draws
+from lswag_jax.probe.candidate import shapes_of
 from lswag_jax.proxies import Proxy
 from lswag_jax.scoring import devices
 from lswag_jax.scoring.measure import measure
@@ -27,16 +30,27 @@ Results = dict[str, Any]
 # Multiply-accumulates of all runs of a network's own program, below which optimising it costs more
 # (10 to 14 seconds of a CPU core) than it gains (a run ten to twenty times as fast).
 WORTH_OPTIMISING = 2 * 10**8
+# Those of forward passes that a narrower program must save to be compiled, which takes 10 CPU
+# seconds: L-SWAG saves as many over 3 to 8 10^10 (AutoFormer-Tiny at 32 and 224 px).
+WORTH_NARROWING = 4 * 10**10
 Run = Callable[[Any, Sequence[Any], Array, Array, Array], Results]
 
 
 def elastic_scorer(
-    space: Space, proxies: Sequence[Proxy], options: ScoreOptions
+    space: Space, proxies: Sequence[Proxy], options: ScoreOptions, whole: Space | None = None
 ) -> Callable[..., Results]:
-    """A pure function that measures encoded genotypes, see `make_scorer`."""
+    """A pure function that measures encoded genotypes, see `make_scorer`.
+
+    Args:
+        space, proxies, options: what to measure, and how.
+        whole: the space whose variables it takes, where `space` is one that it was narrowed to.
+    """
 
     def scorer(variables, encoded, images, labels, key=None):
-        key = jax.random.key(0) if key is None else key
+        draws = Draws(jax.random.key(0) if key is None else key)
+        if whole not in (None, space):
+            draws = dataclasses.replace(draws, shapes=shapes_of(variables))
+            variables = space.corner(variables)
 
         def one(encoded):
             def make(variables, mode):
@@ -54,22 +68,22 @@ def elastic_scorer(
                 padded_maps=space.padded_maps,
                 any_size=space.any_size,
             )
-            return _measured(space, proxies, options, candidate, images, labels, key)
+            return _measured(space, proxies, options, candidate, images, labels, draws)
 
         return jax.lax.map(one, encoded, batch_size=options.batch_size)
 
     return scorer
 
 
-def _measured(space, proxies, options, candidate: Candidate, images, labels, key) -> Results:
+def _measured(space, proxies, options, candidate: Candidate, images, labels, draws) -> Results:
     """`measure` by a call's options, whose loss is that of the space's task unless given."""
     loss, size = options.loss or space.task.loss, options.gradient_batch
-    draws = Draws(key)
     return measure(candidate, images, labels, proxies, gradient_batch=size, loss=loss, draws=draws)
 
 
 def runner(
     space: Space,
+    genotypes: Sequence[Any],
     proxies: Sequence[Proxy],
     options: ScoreOptions,
     images: Array,
@@ -79,7 +93,7 @@ def runner(
     """A function of (variables, genotypes, images, labels, key) that measures a chunk of them.
 
     Args:
-        space, proxies, options: what to measure, and how.
+        space, genotypes, proxies, options: what to measure, and how.
         images, labels: arrays of the shapes that it will be called with.
         hardware: devices of this process.
     """
@@ -93,23 +107,50 @@ def runner(
         batch_size=each if each > 1 else None,
     )
     shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (images, labels)]
-    programs = [
-        _compiled(space, some, mapped, *shapes, each, hardware.local, options.precision)
-        for some in proxy_registry.programs(proxies)
-    ]
+    rest = (mapped, *shapes, each, hardware.local, options.precision)
+    narrow: set[Space] = set()
+    if each == len(hardware.local) == 1 and hardware.local[0].platform == "cpu":
+        narrow = _worth_narrowing(space, genotypes, len(images) * options.repeats)
+
+    def within(members: Sequence[Any]) -> Space:
+        own = space.narrowed(members)
+        return own if own in narrow else space
+
+    programs = {
+        own: [_compiled(space, own, some, *rest) for some in proxy_registry.programs(proxies)]
+        for own in dict.fromkeys(within([g]) for g in genotypes)
+    }
     _, split = devices.shardings(hardware.local)
 
-    def run(variables, genotypes, *batch):
-        encoded = jax.device_put(space.encode(genotypes), split)
-        return merged([program(variables, encoded, *batch) for program in programs])
+    def run(variables, members, *batch):
+        encoded = jax.device_put(space.encode(members), split)
+        return merged(
+            [program(variables, encoded, *batch) for program in programs[within(members)]]
+        )
 
     return run
 
 
-@functools.lru_cache(maxsize=32)
-def _compiled(space, proxies, options, images, labels, each, local_devices, precision):
+def _worth_narrowing(space: Space, genotypes: Sequence[Any], runs: int) -> set[Space]:
+    """Narrower spaces whose programs save more than compiling them costs.
+
+    Args:
+        space, genotypes: what is measured, one by one.
+        runs: inputs that each genotype is measured with.
+    """
+    counts = collections.Counter(space.narrowed([g]) for g in genotypes)
+    counts.pop(space, None)
+
+    def saved(narrow: Space) -> int:
+        return runs * (space.macs(space.largest()) - narrow.macs(narrow.largest()))
+
+    return {narrow for narrow, n in counts.items() if n * saved(narrow) >= WORTH_NARROWING}
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(space, within, proxies, options, images, labels, each, local_devices, precision):
     """Compiles `elastic_scorer` for chunks of `each` genotypes on each of the devices."""
-    scorer = elastic_scorer(space, proxies, options)
+    scorer = elastic_scorer(within, proxies, options, space)
     variables = jax.eval_shape(space.init, jax.random.key(0))
     variables = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, images.dtype), variables)
     encoded = {
@@ -117,7 +158,8 @@ def _compiled(space, proxies, options, images, labels, each, local_devices, prec
         for key, value in space.encode(space.sample(np.random.default_rng(0), 1)).items()
     }
     names = ", ".join(proxy.key for proxy in proxies)
-    with said(f"compiling {names} for {space.name}"), jax.default_matmul_precision(precision):
+    kind = space.name if within == space else f"narrower networks of {space.name}"
+    with said(f"compiling {names} for {kind}"), jax.default_matmul_precision(precision):
         key = jax.eval_shape(lambda: jax.random.key(0))
         run = devices.over_devices(scorer, local_devices)
         return run.lower(variables, encoded, images, labels, key).compile()
@@ -144,7 +186,7 @@ def _run_chain(space, proxies, options, variables, members, images, labels, key)
         any_size=space.any_size,
     )
     with jax.default_matmul_precision(options.precision):
-        result = _measured(space, proxies, options, candidate, images, labels, key)
+        result = _measured(space, proxies, options, candidate, images, labels, Draws(key))
     return jax.tree.map(lambda leaf: np.asarray(leaf)[None], result)
 
 
@@ -177,7 +219,7 @@ def _whole(space, genotype, proxies, options, in_a_hurry: bool) -> Callable[...,
         candidate = Candidate(
             make, variables, options.batch_norm, has_batch_norm, any_size=space.any_size
         )
-        return _measured(space, proxies, options, candidate, images, labels, key)
+        return _measured(space, proxies, options, candidate, images, labels, Draws(key))
 
     return (initial.jitted if in_a_hurry else jax.jit)(run)
 

@@ -249,6 +249,27 @@ class Space(Checked, abc.ABC, Generic[Genotype]):
         """Whether `network` is elastic, so that one program scores every genotype."""
         return type(self).chain is Space.chain
 
+    def narrowed(self, genotypes: Sequence[Genotype]) -> "Space[Genotype]":
+        """The smallest space of the same layers that holds these genotypes; by default all of it.
+
+        Its elastic network is a corner of this one's: each of its variables is the first entries,
+        along every axis, of this one's, so that a genotype has the same scores and costs less.
+        """
+        del genotypes
+        return self
+
+    def corner(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Cuts this space's variables, the first entries of each, from those of a larger one."""
+        own = flat_variables(jax.eval_shape(self.init, jax.random.key(0)))
+        flat = flat_variables(dict(variables))
+        return traverse_util.unflatten_dict(
+            {path: flat[path][tuple(map(slice, leaf.shape))] for path, leaf in own.items()}
+        )
+
+    def largest(self) -> Genotype:
+        """A genotype as large as the elastic network, where `narrowed` gives smaller ones."""
+        raise NotImplementedError(f"{self.name} has no narrower networks.")
+
     def chain(self, g: Genotype) -> list[Block] | None:
         """Lists the blocks of `g` in order, where shapes differ too much for an elastic network.
 

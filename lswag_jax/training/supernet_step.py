@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-from flax import traverse_util
 
 from lswag_jax.spaces import AutoFormer
 from lswag_jax.training.augment import AugmentOptions
@@ -67,12 +66,10 @@ class _Corner(Problem):
     """A super-network's problem, computed by its first channels and blocks.
 
     Attributes:
-        shapes: of the weights that are used, by their paths.
-        depth: blocks.
+        space: of the genotypes that fit.
     """
 
-    shapes: Mapping[tuple[str, ...], tuple[int, ...]] = dataclasses.field(default_factory=dict)
-    depth: int = 0
+    space: AutoFormer = None  # type: ignore[assignment]
 
     @classmethod
     def of(cls, space: AutoFormer, whole: Problem, dim: int, depth: int) -> "_Corner":
@@ -82,22 +79,18 @@ class _Corner(Problem):
             embed_dims=[d for d in space.embed_dims if d <= dim],
             depths=[n for n in space.depths if n <= depth],
         )
-        variables = jax.eval_shape(smaller.init, jax.random.key(0))
-        flat: dict[Any, Any] = traverse_util.flatten_dict(variables)
-        shapes = {path: value.shape for path, value in flat.items()}
         # A block's rate of stochastic depth is that of its place in the deepest network.
         share = (depth - 1) / max(max(space.depths) - 1, 1)
         drop_path = whole.module.drop_path * share  # type: ignore[attr-defined]
         module = smaller.network().clone(drop_path=drop_path)
         rest = (space.num_classes, whole.mean, whole.std, whole.loss)
-        return cls(module, *rest, shapes=shapes, depth=depth)
+        return cls(module, *rest, space=smaller)
 
     def apply(
         self, variables: Mapping[str, Any], images: Any, encoded: Any, train: bool, **options: Any
     ) -> Any:
         """As `Problem.apply` of the whole network's variables and genotype."""
-        flat: dict[Any, Any] = traverse_util.flatten_dict(dict(variables))
-        corner = {path: flat[path][tuple(map(slice, shape))] for path, shape in self.shapes.items()}
-        blocks = {key: encoded[key][: self.depth] for key in ("num_heads", "hidden")}
-        corner = traverse_util.unflatten_dict(corner)
+        depth = max(self.space.depths)
+        blocks = {key: encoded[key][:depth] for key in ("num_heads", "hidden")}
+        corner = self.space.corner(variables)
         return super().apply(corner, images, {**encoded, **blocks}, train, **options)

@@ -5,6 +5,7 @@ stand-alone ViT of Auto-Prox (Wei et al., AAAI 2024) on which ViT-Bench-101 was 
 """
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -242,13 +243,19 @@ class AutoFormer(Space[AutoFormerGenotype]):
 
     def init(self, key: jax.Array) -> dict[str, Any]:
         """Draws initial variables of the elastic module, as the published code does (float32)."""
-        largest = AutoFormerGenotype(
-            max(self.embed_dims),
-            (max(self.head_counts),) * max(self.depths),
-            (max(self.mlp_ratios),) * max(self.depths),
-        )
-        encoded = {key: jnp.asarray(value, jnp.int32) for key, value in self.codes(largest).items()}
+        codes = self.codes(self.largest())
+        encoded = {name: jnp.asarray(value, jnp.int32) for name, value in codes.items()}
         return dict(self.network().init(key, jnp.zeros((1, *self.image_shape)), encoded))
+
+    def largest(self) -> AutoFormerGenotype:
+        """The widest genotype of most blocks, heads and hidden units."""
+        depth = max(self.depths)
+        sizes = (max(self.head_counts),) * depth, (max(self.mlp_ratios),) * depth
+        return AutoFormerGenotype(max(self.embed_dims), *sizes)
+
+    def narrowed(self, genotypes: Sequence[AutoFormerGenotype]) -> "AutoFormer":
+        """The space without the widths above those of the genotypes."""
+        return _up_to(self, max(g.embed_dim for g in genotypes))
 
     def codes(self, g: AutoFormerGenotype) -> dict[str, np.ndarray]:
         """`embed_dim`; `num_heads` and `hidden` [max depth], 0 for blocks that are absent."""
@@ -284,3 +291,10 @@ class AutoFormer(Space[AutoFormerGenotype]):
         if self.head_dim is None:
             variables = network_variables.split_heads(variables, g)
         return cut(self.plan(g), variables)
+
+
+@functools.lru_cache(maxsize=64)
+def _up_to(space: AutoFormer, width: int) -> AutoFormer:
+    """A space without the widths above one."""
+    dims = tuple(d for d in space.embed_dims if d <= width)
+    return dataclasses.replace(space, embed_dims=dims)
