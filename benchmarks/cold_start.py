@@ -21,7 +21,7 @@ import tables
 
 import lswag_jax
 from lswag_jax import proxies as registry
-from lswag_jax.scoring import population
+from lswag_jax.scoring import devices, population
 
 FIVE = ("lswag", "zico", "snip", "nwot", "synflow")
 TINY = ("autoformer_tiny", {"image_size": 32, "patch_size": 4, "num_classes": 10}, 32)
@@ -72,7 +72,7 @@ def compile_elastic(space, proxies, images, labels, spent: Spent) -> None:
             with spent.phase("lower"):
                 lowered = traced.lower()
             with spent.phase("compile"):
-                lowered.compile()
+                lowered.compile(compiler_options=devices.compiler_options())
         spent.programs += 1
         spent.bytes += len(lowered.as_text())
 

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -108,6 +109,18 @@ def over_devices(scorer: Callable, devices: Sequence[Device]) -> Any:
         check_vma=False,  # nothing is exchanged, so there is nothing to check
     )
     return jax.jit(mapped, in_shardings=places)
+
+
+def compiler_options() -> dict[str, Any] | None:
+    """What XLA compiles scorers with; None, its defaults, but on a CPU.
+
+    There LLVM's further passes take a fifth of compiling NAS-Bench-201 and gain nothing that could
+    be measured, since most of the time is Eigen's products. `XLA_FLAGS` that say a level keep it.
+    """
+    level = "xla_backend_optimization_level"
+    if jax.default_backend() != "cpu" or level in os.environ.get("XLA_FLAGS", ""):
+        return None
+    return {level: 1}
 
 
 def is_first() -> bool:

@@ -22,7 +22,7 @@ from lswag_jax.options import Seed, Several, typed
 from lswag_jax.probe.candidate import Candidate, Draws
 from lswag_jax.probe.patterns import PATTERN_LIMIT
 from lswag_jax.proxies import Cost, Proxy
-from lswag_jax.scoring import notes
+from lswag_jax.scoring import devices, notes
 from lswag_jax.scoring.inputs import check_inputs, in_one_dtype
 from lswag_jax.scoring.measure import measure
 from lswag_jax.scoring.options import BatchNormMode, Precision
@@ -384,7 +384,8 @@ def _compiled(model, proxies, settings, leaves, structure, precision):
 
     names = ", ".join(proxy.key for proxy in proxies)
     with said(f"compiling {names} for the model"), jax.default_matmul_precision(precision):
-        return jax.jit(run).lower(*jax.tree.unflatten(structure, leaves)).compile()
+        program = jax.jit(run, compiler_options=devices.compiler_options())
+        return program.lower(*jax.tree.unflatten(structure, leaves)).compile()
 
 
 def count() -> int:

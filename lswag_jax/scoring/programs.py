@@ -162,7 +162,8 @@ def _compiled(space, within, proxies, options, images, labels, each, local_devic
     with said(f"compiling {names} for {kind}"), jax.default_matmul_precision(precision):
         key = jax.eval_shape(lambda: jax.random.key(0))
         run = devices.over_devices(scorer, local_devices)
-        return run.lower(variables, encoded, images, labels, key).compile()
+        lowered = run.lower(variables, encoded, images, labels, key)
+        return lowered.compile(compiler_options=devices.compiler_options())
 
 
 def _run_chain(space, proxies, options, variables, members, images, labels, key) -> Results:
@@ -221,7 +222,9 @@ def _whole(space, genotype, proxies, options, in_a_hurry: bool) -> Callable[...,
         )
         return _measured(space, proxies, options, candidate, images, labels, Draws(key))
 
-    return (initial.jitted if in_a_hurry else jax.jit)(run)
+    if in_a_hurry:
+        return initial.jitted(run)
+    return jax.jit(run, compiler_options=devices.compiler_options())
 
 
 def coverage_of(

@@ -4,12 +4,13 @@ import json
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from scipy.stats import rankdata
 
 import lswag_jax
-from lswag_jax.scoring.devices import Devices
+from lswag_jax.scoring.devices import Devices, compiler_options
 from tests.helpers.searches import SPACE, images
 from tests.helpers.workers import COUNTS, GENOTYPES, finish, start
 
@@ -65,3 +66,14 @@ def test_import_starts_no_backend():
         "assert distributed.global_state.client is None\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_compiler_options(monkeypatch):
+    """On a CPU, unless the user's flags say a level."""
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false")
+    assert compiler_options() == {"xla_backend_optimization_level": 1}
+    assert (
+        jax.jit(jax.numpy.sin, compiler_options=compiler_options()).lower(1.0).compile()(0.0) == 0.0
+    )
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    assert compiler_options() is None
