@@ -16,7 +16,8 @@ from jax.extend import core
 
 from lswag_jax import marks
 from lswag_jax.arrays import CUSTOM, JITS, REMATS, bind, bodies, evaluate, needed, shaped, vars_of
-from lswag_jax.capture.activations import find, is_activation_call
+from lswag_jax.capture.activations import find
+from lswag_jax.capture.curves import is_activation_call
 
 Array = jax.Array
 MARK = "lswag_jax_mark"  # of norms and the end of what is scored

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lswag_jax import explain_model
+from lswag_jax import explain_model, score_model
 
 UNITS = 5
 
@@ -51,6 +51,17 @@ ACTIVATIONS = {
     "relu less itself": lambda h, b: 1 - nn.relu(h),
     "negative elu": lambda h, b: -nn.elu(-h),
     "prelu of both halves": lambda h, b: nn.relu(h) + 0.2 * jnp.minimum(h, 0),
+    "root of a relu": lambda h, b: jnp.sqrt(nn.relu(h) + 1e-5),
+    "logarithm of a relu": lambda h, b: jnp.log(nn.relu(h) + 1e-3),
+    "exponential of a relu": lambda h, b: jnp.exp(nn.relu(h)),
+    "powers of a relu, as GeM takes them": lambda h, b: jnp.maximum(nn.relu(h), 1e-6) ** 3,
+    "a power of a relu by a parameter": lambda h, b: jnp.maximum(nn.relu(h), 1e-6) ** (b + 3),
+    "softcap of a relu": lambda h, b: 10 * jnp.tanh(nn.relu(h) / 10),
+    "gelu of a clip": lambda h, b: nn.gelu(jnp.clip(h, -10, 10)),
+    "leaky relu of a clip": lambda h, b: nn.leaky_relu(jnp.clip(h, -10, 10)),
+    "elu of a logarithm": lambda h, b: nn.elu(jnp.sign(h) * jnp.log1p(jnp.abs(h))),
+    "hard swish of a clip": lambda h, b: nn.hard_swish(jnp.clip(h, -10, 10)),
+    "silu after a number after a clip": lambda h, b: nn.silu(jnp.clip(h, -10, 10) - 1),
     "leaky relu as a minimum": lambda h, b: jnp.minimum(h, 0.1 * h),
 }
 
@@ -121,6 +132,33 @@ def units(function, other) -> int:
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations(name):
     assert units(ACTIVATIONS[name], other=False) == UNITS
+
+
+SAME = {
+    "relu": [
+        lambda h: -jnp.minimum(-h, 0),
+        lambda h: 0 - jnp.minimum(-1.0 * h, 0),
+        lambda h: -jnp.where(h > 0, -h, 0),
+        lambda h: -0.5 * jnp.minimum(-2 * h, 0),
+    ],
+    "leaky_relu": [lambda h: -jnp.minimum(-h, -0.01 * h)],
+    "gelu": [lambda h: nn.gelu(jnp.clip(h, -100, 100))],
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_patterns_are_those_of_the_function(name):
+    x, labels = np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32), np.arange(8) % 3
+
+    def patterns(function):
+        net = Net(lambda h, b: function(h), False)
+        variables = net.init(jax.random.key(0), x)
+        parts = score_model(net, variables, x, labels, "lswag").parts["lswag"]
+        return float(parts["psi"][0])
+
+    want = patterns(getattr(nn, name))
+    assert want > 4
+    assert [patterns(function) for function in SAME[name]] == [want] * len(SAME[name])
 
 
 @pytest.mark.parametrize("name", NOT_ACTIVATIONS)
