@@ -15,7 +15,7 @@ from lswag_jax.arrays import shaped, vars_of
 from lswag_jax.capture.batch_norm import STATISTICS
 from lswag_jax.capture.ending import gives_probabilities
 from lswag_jax.capture.lookups import Lookups
-from lswag_jax.capture.network import leaf_name
+from lswag_jax.capture.network import leaf_name, others_of
 from lswag_jax.capture.products import is_row, is_single, products_of_parameters
 from lswag_jax.capture.program import MARK, OWN_RULE, PRODUCTS, hidden, name_of, place_of, readers
 from lswag_jax.capture.record import Mark, Program, places_of
@@ -87,11 +87,14 @@ class Coverage:
         uses = [call for call in program.calls if isinstance(call, Use)]
         captured = {use.leaf.name for use in uses}
         biases = {use.bias.name for use in uses if use.bias is not None}
-        missed, tables = {}, []
+        layers_at = {id(jaxpr.eqns[use.product]) for use in uses}
+        integers = _integer_weights(program, layers_at)
+        missed = dict.fromkeys(integers, "which is stored as integers")
+        tables = []
         for name, var in stored.items():
             if name in captured | biases:
                 continue
-            if is_single(var) and _is_summed_over(var, program, uses):
+            if is_single(var) and _is_summed_over(var, program, layers_at):
                 missed[name] = "which is stored as a vector"
                 continue
             if shaped(var).ndim < 2:
@@ -101,7 +104,8 @@ class Coverage:
                 tables.append(name)
             elif why != _VECTOR:
                 missed[name] = why
-        sizes = {name: math.prod(shaped(var).shape) for name, var in stored.items()}
+        named = stored | integers
+        sizes = {name: math.prod(shaped(var).shape) for name, var in named.items()}
         lack = sum(sizes[name] for name in missed)
         layers = _layers(stored, uses)
         have = sum(math.prod(shape) for _, shape, _ in layers)
@@ -240,14 +244,36 @@ def _mixed(program: Program) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _is_summed_over(var: Any, program: Program, uses: Sequence[Use]) -> bool:
+def _integer_weights(program: Program, layers_at: set[int]) -> dict[str, Any]:
+    """Stored arrays of integers that meet the images in a product that is no layer's, by name.
+
+    What the product's weight is made of beside them, as a scale, is none; the product joins the
+    layers' (`layers_at`).
+    """
+    flat, found = program.flat, {}
+    first = len(program.names)
+    for i, (path, leaf) in enumerate(others_of(program.network.variables)):
+        is_stored = getattr(path[0], "key", None) == "params" and jnp.ndim(leaf) > 1
+        if not is_stored or not jnp.issubdtype(leaf.dtype, jnp.integer):
+            continue
+        var = flat.jaxpr.invars[first + i]
+        for eqn, mine in readers(
+            flat.jaxpr.eqns, var, lambda eqn: flat.kind(eqn.outvars[0]) != "images"
+        ):
+            is_product = eqn.primitive.name in PRODUCTS and flat.kind(eqn.outvars[0]) == "images"
+            if is_product and id(eqn) not in layers_at and any(v in mine for v in eqn.invars):
+                found[leaf_name(path)] = var
+                layers_at.add(id(eqn))
+    return found
+
+
+def _is_summed_over(var: Any, program: Program, layers_at: set[int]) -> bool:
     """Whether a product with the images sums over a stored vector, which is a weight then.
 
     So it is of what vectors alone make: a part, an outer product, a circulant matrix. A vector that
-    no product sums over is a scale.
+    no product sums over is a scale; so is one in a layer, whose weight is stored otherwise.
     """
     flat = program.flat
-    layers = {id(flat.jaxpr.eqns[use.product]) for use in uses}  # whose weight is stored otherwise
 
     def is_made(eqn: core.JaxprEqn) -> bool:
         return eqn.primitive.name in _LAID_OUT or flat.kind(eqn.outvars[0]) == "params"
@@ -256,7 +282,7 @@ def _is_summed_over(var: Any, program: Program, uses: Sequence[Use]) -> bool:
         if eqn.primitive.name not in PRODUCTS or flat.kind(eqn.outvars[0]) != "images":
             continue
         weights = [v for v in mine if flat.kind(v) == "params"]
-        if weights and id(eqn) not in layers and _sums(eqn, weights[0]):
+        if weights and id(eqn) not in layers_at and _sums(eqn, weights[0]):
             return True
     return False
 

@@ -54,13 +54,19 @@ def leaves(variables: Mapping[str, Any]) -> tuple[dict[str, Array], list, Callab
     flat, structure = jax.tree_util.tree_flatten_with_path(variables)
     names = [leaf_name(path) if is_parameter(path, leaf) else None for path, leaf in flat]
     params = {n: leaf for n, (_, leaf) in zip(names, flat, strict=True) if n is not None}
-    others = [leaf for n, (_, leaf) in zip(names, flat, strict=True) if n is None]
+    others = [leaf for _, leaf in others_of(variables)]
 
     def join(params: Mapping[str, Array], others: list) -> Any:
         rest = iter(others)
         return structure.unflatten(next(rest) if n is None else params[n] for n in names)
 
     return params, others, join
+
+
+def others_of(variables: Mapping[str, Any]) -> list[tuple[tuple, Any]]:
+    """The leaves that are no parameters, with their paths."""
+    flat = jax.tree_util.tree_leaves_with_path(variables)
+    return [(path, leaf) for path, leaf in flat if not is_parameter(path, leaf)]
 
 
 def is_parameter(path: tuple, leaf: Any) -> bool:

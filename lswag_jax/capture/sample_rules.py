@@ -1,9 +1,10 @@
 """Where each kind of equation leaves the samples, and in which kinds they meet.
 
-A rule gives the place in the output, for the first operand with samples; None where they are
-summed, sorted or taken in part, and so mixed.
+A rule gives the place in the output, for the first operand with samples, or a list of those in each
+output; None where they are summed, sorted or taken in part, and so mixed.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -148,8 +149,7 @@ def _slice(eqn, known, shape, place, batch):
     is_block = start % (batch * place.inner) == limit % (batch * place.inner) == 0
     if step == 1 and (is_whole or is_block):
         return place
-    is_plain = step == place.inner == 1 and shape[place.axis] == batch and place.finer is None
-    return place._replace(part=(start, limit)) if is_plain else None
+    return _part(place, shape, batch, start, limit) if step == 1 else None
 
 
 def _scattered(eqn, known, shape, place, batch):
@@ -165,8 +165,29 @@ def _scattered(eqn, known, shape, place, batch):
 
 
 def _split(eqn, known, shape, place, batch):
-    is_block = all(size % (batch * place.inner) == 0 for size in eqn.params["sizes"])
-    return place if eqn.params["axis"] != place.axis or is_block else None
+    sizes = eqn.params["sizes"]
+    is_block = all(size % (batch * place.inner) == 0 for size in sizes)
+    if eqn.params["axis"] != place.axis or is_block:
+        return place
+    stops = list(itertools.accumulate(sizes))
+    parts = zip([0, *stops[:-1]], stops, strict=True)
+    return [_part(place, shape, batch, *part) for part in parts]
+
+
+def _part(place: Place, shape: tuple, batch: int, start: int, stop: int) -> Place | None:
+    """The place of some of the samples, where each is one entry of an axis."""
+    is_plain = place.inner == 1 and shape[place.axis] == batch and place.finer is None
+    return place._replace(part=(start, stop)) if is_plain else None
+
+
+def _of_matrices(eqn, known, shape, place, batch):
+    return place if place.axis < len(shape) - 2 else None
+
+
+def _solved(eqn, known, shape, place, batch):
+    if known[0] is not None:  # a matrix for each sample
+        return _of_matrices(eqn, known, shape, place, batch)
+    return None if place.axis == len(shape) - 1 - eqn.params["left_side"] else place
 
 
 def _dot_general(eqn, known, shape, place, batch):
@@ -240,6 +261,14 @@ RULES = {
         ["reduce_window", *(f"reduce_window_{k}" for k in ("sum", "max", "min"))], _windowed
     ),
     "split": _split,
+    "triangular_solve": _solved,
+    **dict.fromkeys(
+        [
+            *("cholesky", "eig", "eigh", "geqp3", "geqrf", "hessenberg", "householder_product"),
+            *("lu", "qr", "schur", "svd", "symmetric_product", "tridiagonal", "tridiagonal_solve"),
+        ],
+        _of_matrices,
+    ),
     **dict.fromkeys(
         [
             *("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or"),

@@ -64,7 +64,8 @@ def _places(eqn, known, operands: Sequence[tuple], batch: int) -> list[Place | N
     rule = RULES.get(eqn.primitive.name)
     if rule is not None:
         shape, place = operands[0]
-        return [rule(eqn, known, shape, place, batch)] * len(eqn.outvars)
+        found = rule(eqn, known, shape, place, batch)
+        return found if isinstance(found, list) else [found] * len(eqn.outvars)
     return [alike(shaped(v).shape, operands, batch) for v in eqn.outvars]
 
 

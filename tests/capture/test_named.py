@@ -55,6 +55,23 @@ def test_a_scale_of_numbers_that_are_no_parameters_is_named():
     assert missed == {"row": "which is stored as a vector"}
 
 
+@pytest.mark.parametrize("scale", ["none", "one", "each"])
+def test_weights_stored_as_integers_are_named_and_their_scale_is_not(scale):
+    params = parameters(("a", "h"))
+    params |= {"q": jnp.ones((8, 8), jnp.int8), "mask": jnp.ones((8, 3), jnp.int32)}
+    params |= {"one": jnp.ones(()), "each": jnp.ones((1, 8))}
+
+    def quantised(p, x):
+        q = p["q"].astype(x.dtype) * (p[scale] if scale != "none" else 1)
+        return relu(relu(x @ p["a"]) @ q) @ (p["h"] * p["mask"])
+
+    coverage = Coverage.of(
+        Program.trace(network(quantised, params), jnp.asarray(ROWS, jnp.float32)), "frozen"
+    )
+    assert coverage.missed == {"q": "which is stored as integers"}
+    assert coverage.share == pytest.approx((24 * 8 + 24) / (24 * 8 + 24 + 64))
+
+
 def test_tokens_that_weigh_themselves_have_places_and_no_weights():
     """Attention pooling: what is added to the tokens is on both sides of the product."""
 

@@ -69,6 +69,11 @@ MIXED = {
     "softmax": lambda h: jax.nn.softmax(h, 0),
     "fft": lambda h: h + jnp.fft.fft(h, axis=0).real,
     "window": lambda h: h + lax.reduce_window(h, 0.0, lax.add, (3, 1), (1, 1), "SAME"),
+    "qr": lambda h: h + jnp.linalg.qr(h + jnp.eye(B))[0],
+    "svd": lambda h: h + jnp.linalg.svd(h, full_matrices=False)[0],
+    "eigh": lambda h: h + jnp.linalg.eigh(h + h.T)[1],
+    "solved by columns": lambda h: h + solved(jnp.eye(B) + jnp.tri(B), h),
+    "swapped halves": lambda h: h + jnp.concatenate(jnp.split(h, 2)[::-1]),
     "pmean": each(lambda h: h - lax.pmean(h, "b"), axis_name="b"),
     "pmax": each(lambda h: h - lax.pmax(h, "b"), axis_name="b"),
     "all_gather": each(lambda h: h - lax.all_gather(h, "b").mean(0), axis_name="b"),
@@ -84,6 +89,10 @@ MIXED = {
     "a branch": lambda h: lax.cond(h.shape[0] > jnp.ones(()), centred, jnp.sin, h),
     "till all are small": till_small,
 }  # fmt: skip
+
+
+def solved(a, b):
+    return jax.scipy.linalg.solve_triangular(a, b, lower=True)
 
 
 def filled(h):
@@ -136,6 +145,11 @@ ALONE = {
     "folded look-up": folded_look_up,
     "windows": windows,
     "a branch": lambda h: lax.cond(h.shape[0] > jnp.ones(()), jnp.cos, jnp.sin, h),
+    "halves": lambda h: jnp.concatenate(jnp.split(h, 2)),
+    "parts": lambda h: jnp.concatenate(jnp.split(h, [1, 4])),
+    "qr": each(lambda row: jnp.linalg.qr(row.reshape(2, 3))[0].repeat(2)[:B]),
+    "svd": each(lambda row: row[0] * jnp.linalg.svd(row.reshape(2, 3))[2][0].repeat(2)),
+    "solved by rows": lambda h: solved(jnp.eye(B) + jnp.tri(B), h.T).T,
     "linalg": lambda h: jnp.linalg.inv(h[:, :, None] * h[:, None] + jnp.eye(B)[None])[..., 0],
 }  # fmt: skip
 
