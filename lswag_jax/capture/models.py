@@ -6,6 +6,7 @@ each. Libraries other than Flax are imported only where a model of theirs is giv
 
 import dataclasses
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -52,17 +53,18 @@ class ExtraArguments:
         """The arrays with a row a sample."""
         if not self.sizes:
             return []
-        leaves = jax.tree.leaves((self.args, dict(self.kwargs)))
+        leaves = _arguments((self.args, dict(self.kwargs)))
         return [jnp.asarray(leaf) for leaf in leaves if _is_per_sample(leaf, max(self.sizes))]
 
     def filled(self, rows: Sequence[Array]) -> "ExtraArguments":
         """The arguments with other rows."""
-        given, whole = iter(rows), max(self.sizes)
+        new, whole = iter(rows), max(self.sizes)
 
         def fill(leaf: Any) -> Any:
-            return next(given) if _is_per_sample(leaf, whole) else leaf
+            return next(new) if _is_per_sample(leaf, whole) else leaf
 
-        args, kwargs = jax.tree.map(fill, (self.args, dict(self.kwargs)))
+        given = self.args, dict(self.kwargs)
+        args, kwargs = jax.tree.map(fill, given, is_leaf=_is_state)
         return ExtraArguments(args, tuple(kwargs.items()))
 
     def check(self, n: int) -> None:
@@ -72,6 +74,17 @@ class ExtraArguments:
                 "a model with further arrays of the batch runs on the batch's images alone, of "
                 f"{self.sizes} samples, got {n} other ones."
             )
+
+
+def _is_state(value: Any) -> bool:
+    """Whether an argument is what an Equinox model keeps between calls, as statistics are."""
+    kind = type(value)
+    return kind.__module__.partition(".")[0] == "equinox" and kind.__name__ == "State"
+
+
+def _arguments(tree: Any) -> list:
+    """Leaves of further arguments; a state is one, without rows of samples."""
+    return jax.tree.leaves(tree, is_leaf=_is_state)
 
 
 def _is_per_sample(leaf: Any, n: int) -> bool:
@@ -187,7 +200,7 @@ def split(
     """
     check_mode(batch_norm)
     kwargs = dict(kwargs or {}) | ({_INPUTS: dict(others or {})} if key is not None else {})
-    leaves = jax.tree.leaves((tuple(args), kwargs))
+    leaves = _arguments((tuple(args), kwargs))
     largest = max(sizes, default=0)
     per_sample = any(_is_per_sample(leaf, largest) for leaf in leaves)
     extra = ExtraArguments(tuple(args), tuple(kwargs.items()), tuple(sizes) if per_sample else ())
@@ -307,6 +320,9 @@ def _equinox(module: Any) -> tuple[Callable, Any, bool]:
     import equinox as eqx
 
     params, static = eqx.partition(eqx.nn.inference_mode(module), eqx.is_inexact_array)
+    is_norm = lambda x: isinstance(x, eqx.nn.BatchNorm)  # noqa: E731
+    if any(map(is_norm, jax.tree.leaves(module, is_leaf=is_norm))):
+        warnings.warn("Equinox's BatchNorm uses its running statistics.", stacklevel=2)
 
     def apply(params: Any, images: Array, *args: Any, **kwargs: Any) -> Array:
         model = eqx.combine(params, static)

@@ -105,3 +105,30 @@ def test_scores_are_those_of_linen(make):
     expected = score_model(*linen(), IMAGES, LABELS, PROXIES)
     for name in PROXIES:
         np.testing.assert_allclose(table[name], expected[name], rtol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("width", [6, 8])
+def test_an_equinox_state_has_no_rows_of_samples(width):
+    """Also where its statistics are as long as the batch."""
+    eqx = pytest.importorskip("equinox")
+
+    class Net(eqx.Module):
+        first: eqx.nn.Linear
+        norm: eqx.nn.BatchNorm
+        last: eqx.nn.Linear
+
+        def __init__(self):
+            self.first = eqx.nn.Linear(5, width, key=jax.random.key(0))
+            self.norm = eqx.nn.BatchNorm(width, "batch", mode="ema")
+            self.last = eqx.nn.Linear(width, 3, key=jax.random.key(1))
+
+        def __call__(self, x, state):
+            h, state = self.norm(self.first(x), state)
+            return self.last(jax.nn.relu(h)), state
+
+    net, state = eqx.nn.make_with_state(Net)()
+    x = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
+    with pytest.warns(UserWarning, match="running statistics") as told:
+        table = score_model(net, None, x, np.arange(8) % 3, "synflow", args=(state,), output=0)
+    assert table.statuses["synflow"] == ["ok"]
+    assert len(told) == 1
