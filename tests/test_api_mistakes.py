@@ -222,7 +222,7 @@ OTHERS = {
     "an empty batch": (lambda: score(images=IMAGES[:0], labels=LABELS[:0]), "the batch is empty"),
     "under jit": (lambda: jax.jit(lambda x: score(images=x))(IMAGES), "use lswag_jax.make_scorer"),
     "a jitted model": (lambda: jax.jit(lambda x: score_model(images=x))(IMAGES), "traced by jit"),
-    "other channels": (lambda: score_model(images=IMAGES[..., :1]), "cannot be run on images of"),
+    "other channels": (lambda: score_model(images=IMAGES[..., :1]), "cannot be run on inputs of"),
     "an unknown space": (lambda: spaces.get([]), "unknown search space"),
     "no model": (lambda: lswag_jax.load(None), "path of load must be a string or a path, got None"),
     "no folder": (lambda: lswag_jax.load("nowhere"), "there is no trained network in nowhere"),

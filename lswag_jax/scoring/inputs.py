@@ -102,7 +102,8 @@ def in_one_dtype(images: Array, weights: Any) -> tuple[Array, Any]:
                 f"weights must be real, got {leaf.dtype} in {name}: store its real and imaginary "
                 "parts as two arrays."
             )
-    floats = [leaf.dtype for leaf in jax.tree.leaves(weights) if is_float(leaf)]
+    floats = {leaf.dtype for leaf in jax.tree.leaves(weights) if is_float(leaf)}
+    floats = [kind for kind in floats if kind.itemsize > 1]  # float8 has no promotion rule
     dtype = jnp.result_type(jnp.float32, images.dtype, *floats)
 
     def cast(leaf: Any) -> Any:

@@ -36,7 +36,8 @@ from lswag_jax.spaces.macs import count_macs
 from lswag_jax.tasks import Task
 
 # What a model raises on inputs that do not fit.
-_OF_MODELS = (FlaxError, TypeError, ValueError, LookupError, AttributeError, OverflowError)
+_OF_MODELS = (FlaxError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+_OF_MODELS += (AssertionError, RuntimeError)
 
 
 @typed
@@ -192,13 +193,18 @@ def _of_any_batch(model: models.Model, weights: Any, images: jax.Array) -> Itera
         try:
             jax.eval_shape(functools.partial(_forward, _of_one(model)), weights, images[:1])
         except _OF_MODELS:
-            why = str(error).split("\n")[0].rstrip(".")
             raise ValueError(
                 f"the model runs on {len(images)} inputs at once and not on one; some of these "
                 "proxies (synflow and zen among them), or gradient_batch, need another number: "
-                f"write it for any, or score by fewer proxies, as lswag and zico ({why})."
+                f"write it for any, or score by fewer proxies, as lswag and zico ({_why(error)})."
             ) from error
         raise
+
+
+def _why(error: Exception) -> str:
+    """First line of what an error says, without Flax's address, or what it is called."""
+    line = str(error).split("\n")[0].split(" (http")[0].rstrip(".")
+    return line or type(error).__name__
 
 
 def _run(compilers: Sequence[Callable], arguments: tuple, progress: Watch) -> tuple:
@@ -288,16 +294,10 @@ def _logits(model: Any, weights: Any, images: jax.Array) -> Any:
     """Shape of a model's output; ValueError where it cannot be run."""
     try:
         return jax.eval_shape(functools.partial(_forward, model), weights, images)
-    except FlaxError as error:
-        why = str(error).split(" (http")[0].rstrip(".")
-        raise ValueError(
-            f"the model cannot be run on images of shape {images.shape}: {why}."
-        ) from error
     except _OF_MODELS as error:
-        why = str(error).split("\n")[0].rstrip(".")
         raise ValueError(
             f"the model cannot be run on inputs of shape {images.shape} and type "
-            f"{images.dtype.name}: {why}."
+            f"{images.dtype.name}: {_why(error)}."
         ) from error
 
 

@@ -1,5 +1,6 @@
 """Networks for training or for evaluation, told by the usual names of arguments and fields."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -24,16 +25,21 @@ def _values(train: bool) -> dict[str, bool]:
 def arguments(call: Callable, positional: int, train: bool = False) -> dict[str, Any]:
     """Values that set the mode, for arguments of `call` after the first `positional`.
 
+    Those that a `functools.partial` binds stay as they are.
+
     Example:
         >>> def network(params, x, train): ...
         >>> arguments(network, 2), arguments(network, 2, train=True)
         ({'train': False}, {'train': True})
     """
     try:
+        bound = call.keywords if isinstance(call, functools.partial) else {}
         names = list(inspect.signature(call).parameters)[positional:]
     except (TypeError, ValueError):  # a callable without a signature
         return {}
-    return {name: value for name, value in _values(train).items() if name in names}
+    return {
+        name: value for name, value in _values(train).items() if name in names and name not in bound
+    }
 
 
 def in_mode(module: nn.Module, train: bool = False) -> nn.Module:

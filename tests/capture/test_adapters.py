@@ -1,5 +1,6 @@
 """One network written in every library that is understood has one set of scores."""
 
+import functools
 import os
 
 import flax.linen as nn
@@ -132,3 +133,34 @@ def test_an_equinox_state_has_no_rows_of_samples(width):
         table = score_model(net, None, x, np.arange(8) % 3, "synflow", args=(state,), output=0)
     assert table.statuses["synflow"] == ["ok"]
     assert len(told) == 1
+
+
+def test_a_bound_flag_stays():
+    """`functools.partial` says how a function runs as keywords of the call do."""
+
+    def model(params, x, train=False):
+        h = jax.nn.relu(x @ params["w"])
+        return (h * jnp.arange(4.0).reshape(1, 4) if train else h) @ params["o"]
+
+    rng = np.random.default_rng(0)
+    params = {"w": jnp.asarray(rng.normal(size=(6, 4))), "o": jnp.asarray(rng.normal(size=(4, 3)))}
+    given = params, rng.normal(size=(8, 6)), np.arange(8) % 3, "grad_norm"
+
+    def score(function, **kwargs):
+        return float(score_model(function, *given, **kwargs)["grad_norm"][0])
+
+    bound = score(functools.partial(model, train=True))
+    assert bound == score(model, kwargs={"train": True}) != score(model)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn", "float8_e5m2"])
+def test_narrow_floats_become_float32(dtype):
+    rng = np.random.default_rng(0)
+    weights = [jnp.asarray(rng.normal(size=s), dtype) for s in ((6, 4), (4, 3))]
+    x, labels = rng.normal(size=(8, 6)).astype(np.float32), np.arange(8) % 3
+
+    def score(weights):
+        model = lambda p, x: jax.nn.relu(x @ p[0]) @ p[1]  # noqa: E731
+        return float(score_model(model, weights, x, labels, "lswag")["lswag"][0])
+
+    assert score(weights) == score([w.astype(jnp.float32) for w in weights])

@@ -19,6 +19,15 @@ def _fixed(params, x):
     return h.reshape(BATCH, 16) @ params["head"]
 
 
+def _guarded(error):
+    def model(params, x):
+        if len(x) != BATCH:
+            raise error
+        return _any_batch(params, x)
+
+    return model
+
+
 def _arguments():
     rng = np.random.default_rng(0)
     shapes = {"first": (12, 16), "head": (16, 10)}
@@ -35,6 +44,24 @@ def test_proxies_of_the_batch_are_those_of_a_model_for_any():
     assert [int(*table.column("macs")) for table in tables] == [12 * 16 + 16 * 10] * 2
     for proxy in ("lswag", "zico"):
         np.testing.assert_allclose(*(table.values(proxy) for table in tables), rtol=1e-6)
+
+
+@pytest.mark.parametrize("error", [ValueError("eight"), AssertionError(), NotImplementedError()])
+def test_a_guard_is_one_whatever_it_raises(error):
+    want = lswag_jax.score_model(_any_batch, *_arguments(), proxies="lswag")
+    table = lswag_jax.score_model(_guarded(error), *_arguments(), proxies="lswag")
+    np.testing.assert_array_equal(table["lswag"], want["lswag"])
+    with pytest.raises(ValueError, match=r"not on one.* \((eight|[A-Z]\w+Error)\)\.$"):
+        lswag_jax.score_model(_guarded(error), *_arguments(), proxies="synflow")
+
+
+def test_errors_inside_say_which_inputs():
+    def model(params, x):
+        assert x.ndim == 4
+        return _any_batch(params, x)
+
+    with pytest.raises(ValueError, match=r"cannot be run on inputs of shape \(8, 12\) and type"):
+        lswag_jax.score_model(model, *_arguments(), proxies="lswag")
 
 
 @pytest.mark.parametrize("options", [{"proxies": "synflow"}, {"gradient_batch": BATCH // 2}])
