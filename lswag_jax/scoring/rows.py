@@ -1,5 +1,6 @@
 """Rows: what is kept of one scored architecture, in tables, archives and JSON lines."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NotRequired, TypedDict, cast
 
@@ -82,6 +83,18 @@ def check_row(row: Mapping[str, Any], where: str) -> None:
         check_costs(row, where)
     if "error" not in row and None in (row["params"], row["macs"]):
         raise ValueError(f"{where} has no params or macs, and no error that says why.")
+
+
+def read_row(line: bytes, where: str) -> Row:
+    """A row from a line of JSON; ValueError, which calls it `where`, if it is none."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):  # also bytes that are not UTF-8
+        row = None
+    if not isinstance(row, dict) or not isinstance(row.get("id"), str):
+        raise ValueError(f"{where} is not a row of scores.")
+    check_row(row, where)
+    return cast(Row, row)
 
 
 def check_costs(row: Mapping[str, Any], where: str) -> None:

@@ -15,7 +15,7 @@ from lswag_jax.options import typed, typed_methods
 from lswag_jax.proxies import Cost, Proxy
 from lswag_jax.proxies.base import blamed
 from lswag_jax.scoring.diagnosis import Diagnosis, diagnose
-from lswag_jax.scoring.rows import Row
+from lswag_jax.scoring.rows import Row, read_row
 
 # Mildest first; all but the first two are failures.
 STATUSES = ("ok", "negative_lambda", "not_applicable", "degenerate", "nan", "inf", "error")
@@ -80,12 +80,23 @@ class ScoreTable:
         """Raises ValueError where a row lacks what its scores are made of."""
         probed = [proxy.key for proxy in self.proxies if proxy.passes]
         costs = [proxy.key for proxy in self.proxies if isinstance(proxy, Cost)]
+        first = next((row for row in self.rows if "error" not in row), {})
+        parts = {
+            f"parts.{name}.{key}": (name, key)
+            for name in probed
+            for key in first.get("parts", {}).get(name, ())
+        }
         for row in self.rows:
             missing = [key for key in ("id", "params", "macs") if key not in row]
             missing += [key for key in costs if key not in row.get("costs", ())]
             if probed and "error" not in row:
                 missing += [key for key in ("degenerate", "parts") if key not in row]
                 missing += [name for name in probed if name not in row.get("parts", {name: 0})]
+                missing += [
+                    place
+                    for place, (name, key) in parts.items()
+                    if key not in row.get("parts", {}).get(name, {key: 0})
+                ]
             if missing:
                 raise ValueError(f"row {row.get('id')!r} of scores lacks {', '.join(missing)}.")
 
@@ -214,8 +225,15 @@ class ScoreTable:
         return scipy.stats.rankdata(-self.values(proxy))
 
     def best(self, proxy: str) -> int:
-        """Index of the best architecture; the first of equals."""
-        return int(np.argmax(self.values(proxy)))
+        """Index of the best architecture; the first of equals.
+
+        Raises:
+            ValueError: none has a score of this proxy.
+        """
+        values = self.values(proxy)
+        if not (values > -np.inf).any():
+            raise ValueError(f"none of the {len(self)} architectures has a score of {proxy}.")
+        return int(np.argmax(values))
 
     def diagnose(self, again: "ScoreTable | None" = None) -> dict[str, Diagnosis]:
         """Whether there is anything to trust in the scores, without accuracies.
@@ -278,9 +296,12 @@ class ScoreTable:
         Args:
             path: the file.
             proxies: the configured proxies that made it.
+
+        Raises:
+            ValueError: a line is no row of scores.
         """
-        lines = pathlib.Path(path).read_text().splitlines()
-        return cls([json.loads(line) for line in lines], proxies)
+        lines = enumerate(pathlib.Path(path).read_bytes().splitlines(), start=1)
+        return cls([read_row(line, f"line {number} of {path}") for number, line in lines], proxies)
 
 
 def replace_failures(values: np.ndarray, failed: np.ndarray, nan_policy: str) -> np.ndarray:
