@@ -223,6 +223,14 @@ OTHERS = {
     "under jit": (lambda: jax.jit(lambda x: score(images=x))(IMAGES), "use lswag_jax.make_scorer"),
     "a jitted model": (lambda: jax.jit(lambda x: score_model(images=x))(IMAGES), "traced by jit"),
     "other channels": (lambda: score_model(images=IMAGES[..., :1]), "cannot be run on inputs of"),
+    "no mini-batches": (
+        lambda: score(images=IMAGES[:3], labels=LABELS[:3], proxies="gsnr"),
+        "gsnr cuts the gradient batch into 8 equal mini-batches, which 3 samples do not give",
+    ),
+    "half a mini-batch": (
+        lambda: score_model(images=IMAGES[:3], labels=LABELS[:3], proxies=("lswag", "zico")),
+        "zico cuts the gradient batch into 2 equal mini-batches, which 3 samples do not give",
+    ),
     "an unknown space": (lambda: spaces.get([]), "unknown search space"),
     "no model": (lambda: lswag_jax.load(None), "path of load must be a string or a path, got None"),
     "no folder": (lambda: lswag_jax.load("nowhere"), "there is no trained network in nowhere"),

@@ -110,12 +110,20 @@ def _check_outputs(recorded: tape.Tape) -> None:
 
 
 def _gradient_requests(proxies: Sequence[Proxy], num_gradients: int) -> GradientRequests:
-    """Collects what the proxies read of the gradients of n samples."""
+    """Collects what the proxies read of the gradients of n samples.
+
+    Raises:
+        ValueError: a proxy cannot cut them into its mini-batches.
+    """
+    for proxy in proxies:
+        if num_gradients % proxy.batches:
+            raise ValueError(
+                f"{proxy.key} cuts the gradient batch into {proxy.batches} equal mini-batches, "
+                f"which {num_gradients} samples do not give: take a multiple of {proxy.batches}."
+            )
     samples = [proxy.samples for proxy in proxies if proxy.samples is not None]
     batches = math.lcm(*(proxy.batches for proxy in proxies))
-    return GradientRequests(
-        samples[0] if samples else None, 1 if num_gradients % batches else batches
-    )
+    return GradientRequests(samples[0] if samples else None, batches)
 
 
 def _parts(proxy: Proxy, probe: Probe) -> dict[str, Any]:
