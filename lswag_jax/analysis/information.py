@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 from scipy import stats
 
-from lswag_jax.options import Count, Numbers, Size, typed
+from lswag_jax.options import Count, Number, Numbers, Seed, Size, typed
 
 Bins = Literal["equal_width", "equal_freq"]
 BINS = get_args(Bins)
@@ -75,8 +75,12 @@ def discretise(values: Numbers, n_bins: Size, bins: str = "equal_width") -> np.n
     if np.isnan(values).any() or np.isposinf(values).any():
         raise ValueError("values to discretise must be finite, or -inf for a failure.")
     if bins == "equal_width":
-        edges = np.histogram_bin_edges(values[np.isfinite(values)], n_bins)
-        edges[-1] += 1
+        finite = values[np.isfinite(values)]
+        low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
+        if low == high:
+            low, high = low - 0.5, high + 0.5
+        edges = np.linspace(low, high, n_bins + 1)
+        edges[-1] = max(high + 1, np.nextafter(high, np.inf))  # beyond 2^53 a one adds nothing
         return np.digitize(values, edges)
     if bins == "equal_freq":
         return ((stats.rankdata(values) - 0.5) * n_bins / len(values)).astype(int)
@@ -163,8 +167,8 @@ def gain_p_value(
     first: Numbers,
     second: Numbers,
     estimator: str = "ml",
-    permutations: int = 100,
-    seed: int = 0,
+    permutations: Number = 100,
+    seed: Seed = 0,
 ) -> float:
     """How often chance gives this information gain: the second shuffled within bins of the first.
 
@@ -173,7 +177,7 @@ def gain_p_value(
     Args:
         y, first, second: integers [n].
         estimator: see `entropy`.
-        permutations: shuffles.
+        permutations: shuffles, one at least.
         seed: of them.
 
     Example:

@@ -58,8 +58,10 @@ def _benchmark(config: ConfigDict, space: Any) -> tuple[Any, dict[str, str]]:
         rest = [metric for metric in table.metrics(dataset) if metric not in own.metrics(dataset)]
         table, match = own.join(table.only(rest), space)
         logging.info("%s: %s", options.scores, match)
-    pairs = (item.partition("=") for item in loading.split(options.proxies))
+    pairs = [item.partition("=") for item in loading.split(options.proxies)]
     proxies = {name: metric or name for name, _, metric in pairs}
+    if len(proxies) < len(pairs):
+        raise ValueError(f"libra.proxies must name each proxy once, got {options.proxies!r}.")
     table = table.with_params(space)
     benchmark = libra.gather(table, dataset, options.metric, proxies or None)
     source = {key: options[key] for key in ("truth", "scores", "metric")} | {"dataset": dataset}

@@ -132,11 +132,29 @@ class Proxy(Checked):
 
 
 def finish(proxy: Proxy, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Finished parts of a proxy, of one that is not applicable as they are."""
+    """Finished parts of a proxy, of one that is not applicable as they are.
+
+    Raises:
+        ValueError: a user's own method fails, or returns something else than arrays by name.
+    """
     if "not_applicable" in parts:
         return dict(parts)
     with blamed(proxy, "finish"):
-        return proxy.finish(parts)
+        finished = proxy.finish(parts)
+    number = len(parts["score"])
+    is_dict = isinstance(finished, Mapping) and "score" in finished
+    if not is_dict or np.shape(finished["score"]) != (number,):
+        raise ValueError(
+            f"finish of the proxy {proxy.key} must return a dict with 'score', an array of "
+            f"{number} numbers."
+        )
+    for name, value in finished.items():
+        if np.shape(value)[:1] != (number,):
+            raise ValueError(
+                f"finish of the proxy {proxy.key} must return arrays with a row for each of "
+                f"{number} networks, got {name!r} of shape {np.shape(value)}."
+            )
+    return dict(finished)
 
 
 def is_own(proxy: Proxy) -> bool:

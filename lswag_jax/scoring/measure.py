@@ -130,20 +130,28 @@ def _parts(proxy: Proxy, probe: Probe) -> dict[str, Any]:
     try:
         with blamed(proxy, "measure"):
             parts = proxy.measure(probe)
-            score = jnp.asarray(parts["score"]) if isinstance(parts, Mapping) else None
-        if any(map(jnp.iscomplexobj, jax.tree.leaves(parts))):
+            parts = _arrays(parts) if isinstance(parts, Mapping) else {}
+        if any(map(jnp.iscomplexobj, parts.values())):
             raise NotApplicable  # to what a complex layer gives
     except (NotApplicable, ForeignInputs):
         nothing = jnp.full((), jnp.nan, probe.tape.logits.dtype)
         return {"score": nothing, "not_applicable": jnp.ones((), bool)}
-    if score is None or score.ndim:
+    if "score" not in parts or parts["score"].ndim:
         raise ValueError(
             f"measure of the proxy {proxy.key} must return a dict with a number 'score'."
         )
     for name in ("status", "std"):  # columns of tables, beside the score's
         if name in parts:
             raise ValueError(f"measure of the proxy {proxy.key} must not call a part {name!r}.")
-    return {**parts, "score": score}
+    return parts
+
+
+def _arrays(parts: Mapping[Any, Any]) -> dict[str, Array]:
+    """A proxy's parts as arrays; TypeError where one is none, or its name no text."""
+    for name, part in parts.items():
+        if not isinstance(name, str) or isinstance(part, Mapping):
+            raise TypeError(f"a part must be an array with a name, got {name!r}")
+    return {name: jnp.asarray(part) for name, part in parts.items()}
 
 
 def _more_patterns(

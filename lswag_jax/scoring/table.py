@@ -36,6 +36,16 @@ def _stacked(values: list) -> np.ndarray:
     return whole
 
 
+def _check_pool(proxy: Proxy, scores: Any, status: Any, shape: tuple[int, ...]) -> None:
+    """Raises ValueError unless a proxy's scores and statuses have this shape."""
+    shapes = np.shape(scores), np.shape(status)
+    if shapes != (shape, shape) or not np.isin(status, STATUSES).all():
+        raise ValueError(
+            f"pool of the proxy {proxy.key} must return scores and statuses of shape {shape}, each "
+            f"of the latter one of {', '.join(STATUSES)}; got shapes {shapes[0]} and {shapes[1]}."
+        )
+
+
 @typed_methods
 class ScoreTable:
     """Scores of a population; every score is oriented so that larger is predicted better.
@@ -121,6 +131,7 @@ class ScoreTable:
                 sizes = {key: self.column(key)[:, None] for key in ("params", "macs")}
                 with blamed(proxy, "pool"):
                     scores, status, rule = proxy.pool(sizes | parts, degenerate)
+                _check_pool(proxy, scores, status, raw.shape)
             status[failed] = "error"
         severity = np.vectorize(STATUSES.index, otypes=[int])(status)
         self.rules[name], self.per_repeat[name] = rule, scores

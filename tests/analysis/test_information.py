@@ -41,6 +41,13 @@ def test_equal_width_is_numpys_histogram(rng):
     np.testing.assert_array_equal(count, np.histogram(values, 22)[0])
 
 
+def test_large_values_are_binned_as_small_ones(rng):
+    values = rng.integers(0, 1000, 40)
+    values[:2] = 0, 1000
+    np.testing.assert_array_equal(discretise(values * 1e17, 7), discretise(values, 7))
+    assert set(discretise([1e17, 1e17, 1e17 + 32], 3)) == {1, 3}
+
+
 def test_one_fill_value_leaves_two_bins(rng):
     """The artefact that decides the published selection: a failure of -1e8 among small scores."""
     values = np.append(rng.normal(size=99), -1e8)
@@ -106,6 +113,7 @@ def test_permutation_null(rng):
         (lambda: num_bins(9, "sturges"), "got 'sturges'"),
         (lambda: num_bins(9, 1), "integer from 2 to [0-9]+, got 1"),
         (lambda: entropy([1], estimator="mm"), "estimator must be one of"),
+        (lambda: gain_p_value([1], [1], [1], permutations=0), "permutations of gain_p_value must"),
     ],
 )
 def test_errors(call, expected):

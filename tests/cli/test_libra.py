@@ -92,6 +92,7 @@ def mistakes():
         "unknown benchmark": ({}, {"dataset": "svhn"}, "no data set 'svhn', it has cifar10"),
         "no accuracies": ({"val_accuracy": None}, {}, "no 'val_accuracy' on cifar10, it has swap"),
         "no such proxy": ({}, {"proxies": "swap,zico"}, "no 'zico' on cifar10"),
+        "twice": ({}, {"proxies": "swap,nwot,swap"}, "libra.proxies must name each proxy once"),
         "never measured": ({"nwot": np.full(60, np.nan)}, {"proxies": "swap,nwot"}, "no 'nwot' on"),
         "all failed": ({"nwot": np.full(60, -1e8)}, {}, "'nwot' has no value for any architecture"),
         "none in common": (

@@ -47,7 +47,21 @@ def inapplicable(_):
     ("own", "words"),
     [
         (proxy(fail), "measure of the proxy mine failed: KeyError: 'width'."),
-        (proxy(lambda _: {"x": 1.0}), "measure of the proxy mine failed: KeyError: 'score'."),
+        (proxy(lambda _: {"x": 1.0}), "measure of the proxy mine must return a dict with a number"),
+        (
+            proxy(lambda _: {"score": 1.0, "x": None}),
+            "mine failed: ValueError: None is not a valid",
+        ),
+        (proxy(lambda _: {"score": 1.0, "x": {}}), "mine failed: TypeError: a part must be an arr"),
+        (proxy(lambda _: {"score": 1.0, 3: 1.0}), "mine failed: TypeError: a part must be an arr"),
+        (proxy(finish=lambda parts: None), "finish of the proxy mine must return a dict with 'sco"),
+        (proxy(finish=lambda parts: {"x": parts["score"]}), "finish of the proxy mine must return"),
+        (proxy(finish=lambda parts: {**parts, "x": 1}), "a row for each of 1 networks, got 'x' of"),
+        (
+            proxy(pool=lambda *_: (np.ones((3, 1)), np.full((3, 1), "ok"), "score")),
+            "got shapes (3,",
+        ),
+        (proxy(pool=lambda *_: (np.ones((1, 1)), np.full((1, 1), "x"), "score")), "each of the la"),
         (proxy(lambda _: {"score": {}}), "measure of the proxy mine failed: TypeError: "),
         (proxy(lambda _: 3), "measure of the proxy mine must return a dict with a number 'score'."),
         (proxy(lambda _: {"score": 1.0, "std": 2.0}), "must not call a part 'std'."),
