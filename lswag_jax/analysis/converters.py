@@ -104,7 +104,7 @@ def _nbsz_json(path: pathlib.Path, space: Space) -> Iterator[Records]:
         raise ValueError(f"{path} is not {{data set: {{architecture: {{proxy: score}}}}}}.")
     for dataset, rows in whole.items():
         texts = own_texts(rows, space, path, _from_naslib(space))
-        columns = _columns(rows.values())
+        columns = _columns(rows.values(), path)
         names = {name: (dataset, name) for name in columns}
         yield from _wide(columns, texts, names, _provenance(_NBSZ, path))
 
@@ -217,7 +217,7 @@ def _autoprox_json(path: pathlib.Path, space: Space) -> Iterator[Records]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"{path} is not a list of {{'arch': architecture, metric: accuracy}}.")
     texts = own_texts([row.pop("arch", None) for row in rows], space, path, _autoformer)
-    return _vit(_columns(rows), texts, path)
+    return _vit(_columns(rows, path), texts, path)
 
 
 def _vitbench_csv(path: pathlib.Path, space: Space) -> Iterator[Records]:
@@ -319,20 +319,20 @@ def _json(path: pathlib.Path) -> Any:
         raise ValueError(f"{path} is not JSON: {error}") from None
 
 
-def _columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+def _columns(rows: Iterable[Mapping[str, Any]], path: pathlib.Path) -> dict[str, np.ndarray]:
     """Numbers of rows by name; NaN where a row has none, -inf where it is not finite."""
     rows = list(rows)
     names = dict.fromkeys(name for row in rows for name in row)
-    return {name: np.array([_score(row.get(name)) for row in rows]) for name in names}
+    return {name: np.array([_score(row.get(name), path) for row in rows]) for name in names}
 
 
-def _score(entry: Any) -> float:
+def _score(entry: Any, path: pathlib.Path) -> float:
     """A number, or that of {"score": number}."""
     value = entry.get("score") if isinstance(entry, dict) else entry
     if value is None:
         return np.nan
     if not isinstance(value, int | float):
-        raise ValueError(f"a score must be a number, got {value!r}.")
+        raise ValueError(f"scores of {path} must be numbers, got {value!r}.")
     return float(value) if np.isfinite(value) else -np.inf
 
 

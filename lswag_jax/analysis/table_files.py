@@ -50,11 +50,11 @@ def read_long(path: str | os.PathLike) -> Iterator[Group]:
     texts, codes = {}, {}
     for name in COLUMNS:
         if name != "value":
-            encoded = table[name].combine_chunks().cast("string").dictionary_encode()
+            encoded = _cast(table, name, "string", path).combine_chunks().dictionary_encode()
             if encoded.null_count:
                 raise ValueError(f"column {name!r} of {path} has {encoded.null_count} empty rows.")
             texts[name], codes[name] = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
-    values = table["value"].cast("double").to_numpy()
+    values = _cast(table, "value", "double", path).to_numpy()
     values = np.where(np.isnan(values), -np.inf, values)
     kinds = np.stack([codes[name] for name in ("dataset", "metric", "provenance")])
     unique, group, counts = np.unique(kinds, axis=1, return_inverse=True, return_counts=True)
@@ -118,6 +118,19 @@ def _load(path: str | os.PathLike, types: dict[str, str]) -> Any:
             raise
         why = one_line(error, 120)  # which may quote what is no text
         raise ValueError(f"{path} cannot be read as a table: {why}") from None
+
+
+def _cast(table: Any, name: str, kind: str, path: str | os.PathLike) -> Any:
+    """A column as texts or numbers."""
+    with extra("analysis"):
+        from pyarrow import ArrowException
+
+    try:
+        return table[name].cast(kind)
+    except ArrowException as error:
+        raise ValueError(
+            f"column {name!r} of {path} is no {kind}: {one_line(error, 120)}"
+        ) from None
 
 
 def _suffix(path: str | os.PathLike) -> str:

@@ -118,16 +118,18 @@ class GroundTruth:
         """The table of all records; genotypes in the order in which they come.
 
         Raises:
-            ValueError: values of one metric on one data set have two provenances, or none is there.
+            ValueError: two provenances of a column, or genotypes that are no texts with numbers.
         """
         records = list(records)
+        for r in records:
+            _check(r)
         place: dict[str, int] = {}
         for text in itertools.chain.from_iterable(r.genotypes for r in records):
             place.setdefault(text, len(place))
-        columns: dict[Key, Column] = {}
-        repeated: dict[str, None] = {}
+        columns, repeated = {}, {}
         for r in records:
-            column = columns.setdefault((r.dataset, r.metric), _empty(len(place), r.provenance))
+            empty = Column(np.full(len(place), np.nan), np.zeros(len(place), bool), r.provenance)
+            column = columns.setdefault((r.dataset, r.metric), empty)
             if column.provenance != r.provenance:
                 raise ValueError(
                     f"{r.metric!r} on {r.dataset!r} is of {column.provenance!r} and of "
@@ -346,6 +348,18 @@ def union(tables: Iterable[GroundTruth]) -> GroundTruth:
     )
 
 
+def _check(r: Records) -> None:
+    """Raises ValueError unless there is a number for each genotype, and each is a text."""
+    values, what = np.asarray(r.values), f"{r.metric!r} on {r.dataset!r}"
+    if values.shape != (len(r.genotypes),) or values.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{what} must have a number for each of {len(r.genotypes)} genotypes, got values of "
+            f"shape {values.shape} and type {values.dtype}."
+        )
+    if not all(isinstance(text, str) for text in r.genotypes):
+        raise ValueError(f"genotypes of {what} must be texts.")
+
+
 def _same(a: Records, b: Records) -> bool:
     """Whether two columns hold the same values."""
     return list(a.genotypes) == list(b.genotypes) and np.array_equal(a.values, b.values, True)
@@ -370,10 +384,6 @@ def name_some(names: Sequence[str], most: int = 3) -> str:
         '4 (a, b, c, ...)'
     """
     return f"{len(names)} ({', '.join(names[:most])}{', ...' * (len(names) > most)})"
-
-
-def _empty(size: int, provenance: str) -> Column:
-    return Column(np.full(size, np.nan), np.zeros(size, bool), provenance)
 
 
 def _fill(column: Column, index: np.ndarray, values: Any) -> np.ndarray:

@@ -88,10 +88,16 @@ def test_edges_are_in_the_right_order(nbsz, shared_data):
     assert correlation.spearman(a, b) > 0.97
     # The same table as if its tuples listed edges by target.
     order = [0, 1, 3, 2, 4, 5]
-    wrong = [
-        space.format(type(g)([g.ops[i] for i in order])) for g in map(space.parse, early.genotypes)
+
+    def wrong(text):
+        g = space.parse(text)
+        return space.format(type(g)([g.ops[i] for i in order]))
+
+    records = [
+        r._replace(genotypes=[wrong(text) for text in r.genotypes])
+        for r in early.records()
+        if r.dataset == "cifar10"
     ]
-    records = [r._replace(genotypes=wrong) for r in early.records() if r.dataset == "cifar10"]
     with pytest.raises(ValueError, match=r"rho 0\.7\d\): is the order of edges of one wrong"):
         tables.GroundTruth.from_records(records).join(whole)
 
