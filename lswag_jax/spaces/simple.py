@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import keyword
 import math
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -190,6 +191,9 @@ def _checked(choices: Any) -> FrozenDict[str, tuple[Scalar, ...]]:
     for name, values in choices.items():
         if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
             raise ValueError(f"the name of a choice must be one of Python, got {name!r}.")
+        own = unicodedata.normalize("NFKC", name)
+        if own != name:
+            raise ValueError(f"Python spells the name {name!r} of a choice {own!r}: do so, too.")
         if hasattr(BaseGenotype, name) or name == "genotype":
             raise ValueError(f"a choice must not be called {name!r}, as every genotype has that.")
         if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):

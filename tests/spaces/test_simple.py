@@ -150,6 +150,7 @@ def names():
 MISTAKES = {
     "no choices": (lambda: small({}), "choices must be a dictionary of names and their values"),
     "a list": (lambda: small([4]), "choices must be a dictionary"),
+    "a ligature": (lambda: small({"\ufb01lters": (1,)}), "of a choice 'filters': do so, too"),
     "a name": (lambda: small({"a b": (1,)}), "name of a choice must be one of Python, got 'a b'"),
     "a taken name": (lambda: small({"to_json": (1,)}), "must not be called 'to_json'"),
     "one value": (lambda: small({"width": 4}), "values of width must be a sequence, got 4"),
