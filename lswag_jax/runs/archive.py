@@ -14,6 +14,7 @@ from typing import IO, Any, Self
 import jax
 
 from lswag_jax.files import check_folder, dump_row, naming, write_atomically
+from lswag_jax.options import check_value
 from lswag_jax.runs.compare import CONFIG, VERSIONS, check_same, read_config
 from lswag_jax.scoring.rows import Row
 from lswag_jax.spaces import Space
@@ -70,7 +71,9 @@ class Archive(Sequence[Any]):
         self._rows, size = read_rows(self.path) if self.path.exists() else ([], 0)
         if self._rows:
             check_same(self._workdir, self._config, exempt)
-            self._config[VERSIONS] = read_config(self._workdir).get(VERSIONS, {})
+            versions = read_config(self._workdir).get(VERSIONS, {})
+            check_value(dict[str, Any], VERSIONS, versions, f"{CONFIG} of {self._workdir}")
+            self._config[VERSIONS] = versions
         else:
             _check_no_other(self.path)
             check_folder(self._workdir, "workdir")

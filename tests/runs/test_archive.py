@@ -209,6 +209,13 @@ def test_config_that_cannot_be_compared(tmp_path):
     assert "no readable config.json" in refusal(tmp_path, CONFIG)
 
 
+def test_versions_that_were_edited(tmp_path):
+    fill(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"versions": [1]}))
+    assert "versions of config.json of" in refusal(tmp_path, CONFIG)
+
+
 def test_windows_with_infinity_are_configs(tmp_path):
     config = {"window": (0, np.inf)}
     fill(tmp_path, config=config)
