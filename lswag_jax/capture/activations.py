@@ -222,7 +222,8 @@ def _is_on_the_way(same: Sequence[_Step]) -> bool:
     seen, unseen = set(same), [child for step in same for child in step.children]
     of_them = set(same)  # and what is made of them alone
     while unseen:
-        step = unseen.pop(unseen.index(min(unseen, key=lambda step: step.index)))
+        unseen.sort(key=lambda step: -step.index)
+        step = unseen.pop()  # whose parents have been looked at
         if not step.reads_root and of_them.issuperset(step.parents):
             of_them.add(step)
         if step not in seen and not _has_role(step, step in of_them):
