@@ -26,6 +26,7 @@ from lswag_jax.capture.curves import (
     is_gate,
     is_limiter,
     is_line,
+    is_odd_and_bounded,
     is_one_sided,
     is_softcap,
     is_squeezed,
@@ -174,9 +175,23 @@ def _is_moment(step: _Step) -> bool:
 
 
 def _is_later_activation(step: _Step) -> bool:
-    """Whether it is f(x + c), or f of a clip, with an unbounded f; others may be part of a gate."""
-    curves = [y for y in step.since.values() if y.dtype != bool and y is not GRID]
-    return any(is_bent_line(y) or (is_one_sided(y) and y[-1] > y[-2]) for y in curves)
+    """Whether it is f(x + c), or f of a clip; not what has its middle at zero, as hard gates."""
+    is_gate_like = any(map(_is_centred, (step.y, *step.since.values())))
+
+    def is_one(y: np.ndarray) -> bool:
+        if y.dtype == bool or y is GRID:
+            return False
+        if is_bent_line(y) or (is_odd_and_bounded(y) and not is_softcap(y)):
+            return True
+        return is_one_sided(y) and (y[-1] > y[-2] or not is_gate_like)
+
+    return any(map(is_one, step.since.values()))
+
+
+def _is_centred(y: np.ndarray) -> bool:
+    """Whether a curve is in the middle of its least and largest values at zero."""
+    low, middle, high = float(y.min()), float(y[len(HALF)]), float(y.max())
+    return abs(low + high - 2 * middle) <= 1e-3 * (high - low)
 
 
 def _is_bent(step: _Step) -> bool:
@@ -226,7 +241,8 @@ def _is_on_the_way(same: Sequence[_Step]) -> bool:
         step = unseen.pop()  # whose parents have been looked at
         if not step.reads_root and of_them.issuperset(step.parents):
             of_them.add(step)
-        if step not in seen and not _has_role(step, step in of_them):
+        after = same[0].y if step in of_them else None
+        if step not in seen and not _has_role(step, after):
             if step.escapes:
                 return False
             unseen += step.children
@@ -234,11 +250,11 @@ def _is_on_the_way(same: Sequence[_Step]) -> bool:
     return True
 
 
-def _has_role(step: _Step, is_after: bool) -> bool:
+def _has_role(step: _Step, after: np.ndarray | None) -> bool:
     """Whether it is an activation, up to a constant, or chooses, gates or limits.
 
-    What is made of an activation alone (`is_after`) and goes on growing, as the root of a
-    ReLU and a small number does, is a function that follows it.
+    What is made of an activation alone, `after`, and grows with it, as the root of a ReLU and a
+    small number does, is a function that follows it.
     """
     y = step.y
     if y.dtype == bool:
@@ -246,6 +262,6 @@ def _has_role(step: _Step, is_after: bool) -> bool:
     if _is_bent(step) or is_gate(y) or is_softcap(y):
         return True
     with np.errstate(invalid="ignore"):
-        if is_after and (np.diff(y) >= 0).all() and y[-1] - y[-2] > 1e-6 * (y[-1] - y[0]):
+        if after is not None and (np.diff(y) * np.diff(after) >= 0).all():
             return False
         return is_activation(y - y[len(HALF)]) or is_limiter(y)

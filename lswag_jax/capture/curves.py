@@ -83,7 +83,7 @@ def is_activation(y: np.ndarray) -> bool:
         return False
     sides = (y, y[::-1], -y, -y[::-1])
     is_bent = any(is_one_sided(side) or is_bent_line(side) for side in sides)
-    return is_bent or (_is_odd_and_bounded(y) and not is_softcap(y))
+    return is_bent or (any(map(is_odd_and_bounded, sides[::2])) and not is_softcap(y))
 
 
 def is_activation_call(eqn: core.JaxprEqn) -> bool:
@@ -112,18 +112,22 @@ def is_one_sided(y: np.ndarray) -> bool:
 
 
 def is_bent_line(y: np.ndarray) -> bool:
-    """A line far on the right, less than it far on the left: leaky ReLU, ELU, GELU, SiLU."""
-    right = y[len(HALF) + 1 :]
+    """A line far on the right, less than it far on the left: leaky ReLU, ELU, GELU, SiLU.
+
+    They bend at zero; a bound, as max(x, -10), is a line there.
+    """
+    zero, right = len(HALF), y[len(HALF) + 1 :]
     if not _is_passing_zero(y) or not (right > 0).all():
         return False
     before, slope = np.diff(y[-3:]) / np.diff(GRID[-3:])
     is_straight = np.isclose(before, slope, rtol=1e-3, atol=0)
-    is_guarded = bool(y[0]) and not np.ptp(y[: len(HALF)])  # max(x, 1e-8)
+    is_guarded = bool(y[0]) and not np.ptp(y[:zero])  # max(x, 1e-8)
+    is_bound = np.isclose(*np.diff(y[zero - 1 : zero + 2]), rtol=1e-9, atol=0)
     is_less = abs(y[0]) < 0.95 * slope * abs(GRID[0])
-    return bool(is_straight and slope > 0 and is_less and not is_guarded)
+    return bool(is_straight and slope > 0 and is_less and not is_guarded and not is_bound)
 
 
-def _is_odd_and_bounded(y: np.ndarray) -> bool:
+def is_odd_and_bounded(y: np.ndarray) -> bool:
     """Whether a curve is odd, grows and levels off, as tanh does."""
     if not _is_passing_zero(y) or not (y[len(HALF) + 1 :] > 0).all():
         return False
@@ -134,13 +138,13 @@ def _is_odd_and_bounded(y: np.ndarray) -> bool:
 
 
 def is_softcap(y: np.ndarray) -> bool:
-    """c tanh(x / c) and its like: odd, the identity near zero, less than it far out; not tanh."""
-    first = len(HALF) + 1
+    """c tanh(x / c) and its like, of either sign: odd, the identity near zero, less far out."""
+    first, y = len(HALF) + 1, y * np.sign(y[-1])
     if not _is_passing_zero(y) or not np.allclose(y, -y[::-1], atol=1e-6 * abs(y[-1])):
         return False
     is_identity_at_zero = abs(y[first] / GRID[first] - 1) < 1e-3
     is_limited = (np.diff(y) >= -1e-9).all() and y[-1] < 0.99 * GRID[-1]
-    return bool(is_identity_at_zero and is_limited and abs(y[-1] - 1) > 1e-3)
+    return bool(is_identity_at_zero and is_limited and abs(y[-1] - 1) > 1e-3)  # not tanh itself
 
 
 def is_gate(y: np.ndarray) -> bool:

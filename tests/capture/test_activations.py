@@ -62,6 +62,13 @@ ACTIVATIONS = {
     "elu of a logarithm": lambda h, b: nn.elu(jnp.sign(h) * jnp.log1p(jnp.abs(h))),
     "hard swish of a clip": lambda h, b: nn.hard_swish(jnp.clip(h, -10, 10)),
     "silu after a number after a clip": lambda h, b: nn.silu(jnp.clip(h, -10, 10) - 1),
+    "root of a bounded relu": lambda h, b: jnp.sqrt(nn.relu6(h) + 1e-3),
+    "root of a relu of the other sign": lambda h, b: jnp.sqrt(nn.relu(-h) + 1e-3),
+    "clip of an elu": lambda h, b: jnp.clip(nn.elu(h), -10, 10),
+    "clip of a relu after a number": lambda h, b: jnp.clip(nn.relu(h + 1), -10, 10),
+    "relu6 after a number": lambda h, b: nn.relu6(h + 1),
+    "soft sign after a number": lambda h, b: nn.soft_sign(h + 1),
+    "soft sign of the other sign": lambda h, b: nn.soft_sign(-h),
     "leaky relu as a minimum": lambda h, b: jnp.minimum(h, 0.1 * h),
 }
 
@@ -81,6 +88,10 @@ def less_its_square(r, factor=1):
 NOT_ACTIVATIONS = {
     "clip": lambda h, z: jnp.clip(h, -30, 20),
     "wide clip": lambda h, z: jnp.clip(h, -185, 5),
+    "lower bound": lambda h, z: jnp.maximum(h, -5),
+    "upper bound": lambda h, z: jnp.minimum(h, 5),
+    "softcap of the other sign": lambda h, z: -30 * jnp.tanh(h / 30),
+    "hard gate after a number": lambda h, z: z * jnp.clip((h + 1) + 3, 0, 6) / 6,
     "clip in an exponential": lambda h, z: jnp.exp(jnp.clip(h, -20, 2)),
     "lower bound of a logarithm": lambda h, z: jnp.log(jnp.maximum(h, 1e-8)),
     "root of what is not negative": lambda h, z: jax.lax.rsqrt(nn.relu(h) + 1e-3),
