@@ -303,10 +303,11 @@ class MLP(nn.Module):
         return nn.Dense(3, kernel_init=init)(x)
 
 
-def test_narrow_weights_become_float32():
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float8_e4m3fn, jnp.float8_e5m2])
+def test_narrow_weights_become_float32(dtype):
     x = images(2, 2, 3)
     variables = MLP().init(jax.random.key(0), x)
-    narrow = jax.tree.map(lambda v: v.astype(jnp.bfloat16), variables)
+    narrow = jax.tree.map(lambda v: v.astype(dtype), variables)
     wide = jax.tree.map(lambda v: v.astype(jnp.float32), narrow)
     names = ("lswag", "snip", "synflow")
     ours = lswag_jax.score_model(MLP(), narrow, x, LABELS, names)
