@@ -42,7 +42,7 @@ class Coverage:
     """Which weights of a model the tape captured, and why it missed the others.
 
     Weights are stored arrays of two or more dimensions, except tables: arrays that are added
-    (positions, tokens) or indexed by row (embeddings).
+    (positions, tokens), indexed by row, or by the images along any one axis (embeddings).
 
     Attributes:
         layers: name, shape of the weight and number of uses of each layer.
@@ -316,6 +316,13 @@ def _multiplied(var: Any, program: Program) -> str:
     return ""
 
 
+def _takes_vectors(eqn: core.JaxprEqn) -> bool:
+    """Whether a look-up indexes one axis, whichever, and takes a vector or a number there."""
+    taken = eqn.params["slice_sizes"]
+    cut = [n for n, size in zip(taken, shaped(eqn.invars[0]).shape, strict=True) if n < size]
+    return cut == [1] and sum(n > 1 for n in taken) <= 1
+
+
 def _why_missed(var: Any, program: Program) -> str:
     """Why a stored array is in no layer: it is `_TABLE` or `_VECTOR`, or what a message says."""
     flat, is_used, has_product = program.flat, False, False
@@ -327,7 +334,8 @@ def _why_missed(var: Any, program: Program) -> str:
     for eqn, mine in readers(flat.jaxpr.eqns, var, is_of_params):
         is_used = True
         if eqn.primitive.name in _LOOKED_UP and eqn.invars[0] in mine:
-            return ("" if is_row(eqn) else _multiplied(var, program)) or _TABLE
+            is_embedding = is_row(eqn) or (not is_of_params(eqn) and _takes_vectors(eqn))
+            return ("" if is_embedding else _multiplied(var, program)) or _TABLE
         if not is_of_params(eqn):
             axes = max(sum(size > 1 for size in shaped(v).shape) for v in mine)
             is_vector = axes < 2  # a step's slice of a stack of them, say

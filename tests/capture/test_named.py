@@ -164,6 +164,43 @@ def test_weights_that_are_chosen_or_put_together_are_named(function, name, why):
     assert name not in coverage.tables
 
 
+def by_column(table, ids):
+    return table[:, ids]
+
+
+def by_take(table, ids):
+    return jnp.take(table, ids, axis=1)
+
+
+def under_vmap(table, ids):
+    def one(i):
+        return jax.lax.dynamic_index_in_dim(table, i, 1, False)
+
+    return jnp.moveaxis(jax.vmap(jax.vmap(one))(ids), -1, 0)
+
+
+@pytest.mark.parametrize("look_up", [by_column, by_take, under_vmap])
+@pytest.mark.parametrize("name", ["base", "row"])
+def test_columns_that_the_images_look_up_are_of_a_table(look_up, name):
+    """As rows are, also of width one: in a product they were weights that are missed."""
+
+    def pooled(p, x):
+        looked_up = look_up(p[name], jnp.abs(x * 4).astype(int) % 8)
+        return relu(jnp.einsum("bn,dbn->bd", x, looked_up)) @ p["h"][: len(p[name])]
+
+    _, coverage = explained(pooled, (name, "h"))
+    assert coverage.tables == (name,)
+    assert coverage.share == 1
+
+
+def test_single_numbers_that_the_images_look_up_are_of_a_table():
+    def pooled(p, x):
+        ids = jnp.abs(x * 9).astype(int) % 24
+        return relu(jnp.einsum("bn,bnd->bd", x, p["column"][ids])) @ p["h"][:1]
+
+    assert explained(pooled, ("column", "h"))[1].tables == ("column",)
+
+
 def scaled(p, x):
     return relu(x @ p["a"] * p["bias"][None]) @ p["h"]
 
