@@ -58,14 +58,23 @@ def _benchmark(config: ConfigDict, space: Any) -> tuple[Any, dict[str, str]]:
         rest = [metric for metric in table.metrics(dataset) if metric not in own.metrics(dataset)]
         table, match = own.join(table.only(rest), space)
         logging.info("%s: %s", options.scores, match)
-    pairs = [item.partition("=") for item in loading.split(options.proxies)]
-    proxies = {name: metric or name for name, _, metric in pairs}
-    if len(proxies) < len(pairs):
-        raise ValueError(f"libra.proxies must name each proxy once, got {options.proxies!r}.")
+    proxies = _proxies(options.proxies)
     table = table.with_params(space)
     benchmark = libra.gather(table, dataset, options.metric, proxies or None)
     source = {key: options[key] for key in ("truth", "scores", "metric")} | {"dataset": dataset}
     return benchmark, source
+
+
+def _proxies(names: str) -> dict[str, str]:
+    """The candidates of a config, `NAME` or `NAME=METRIC`, and their metrics."""
+    found: dict[str, str] = {}
+    for item in loading.split(names):
+        name, _, metric = item.partition("=")
+        if not name or name in found:
+            why = f"names {name} twice" if name else f"has {item!r} without a name"
+            raise ValueError(f"libra.proxies {why}: give NAME or NAME=METRIC, each name once.")
+        found[name] = metric or name
+    return found
 
 
 def _options(config: ConfigDict) -> Any:

@@ -217,6 +217,15 @@ def test_kinds_of_failure_are_one(benchmark, value):
     assert libra.select(other, accuracy, params).to_json() == expected
 
 
+def test_a_proxy_that_failed_on_all_of_a_half():
+    """Its bias over no values was an error of NumPy; it ties for the worst there."""
+    y = np.arange(8.0)
+    few = np.where(y == 0, 1.0, -np.inf)
+    options = LibraOptions(fill="worst_rank", bias="raw")
+    found = libra.evaluate({"few": few, "good": y}, y, y % 3, options)
+    assert found.split_proxies == (("good",),) * 5
+
+
 def test_best_counted_twice(benchmark):
     once, twice = (
         libra.select(*benchmark, LibraOptions(double_best=double, rule="rank_sum", window=0.5))
@@ -290,6 +299,13 @@ Y = np.arange(6.0)
         (lambda: libra.select({}, Y, Y), "at least one proxy"),
         (lambda: libra.select({"a": Y[1:]}, Y, Y), r"a must be \[P\] as accuracy, got \(5,\)"),
         (lambda: libra.select({"a": Y}, Y, Y / 0), "params must be finite, got nan"),
+        (lambda: libra.select({"a": Y[:0]}, Y[:0], Y[:0]), "at least 2 architectures, got 0"),
+        (
+            lambda: libra.evaluate({"a": Y}, np.array([1, 1, 1, 2, 1, 1]), Y),
+            r"all 3 accuracies of a half \(seed 0\) are 1: give more architectures",
+        ),
+        (lambda: libra.choose([], 0), "candidates must be at least one, each named once"),
+        (lambda: libra.choose([POOL[0], POOL[0]], 0), r"each named once, got \['"),
         (lambda: libra.evaluate({"a": Y[:3]}, Y[:3], Y[:3]), "at least 4 architectures, got 3"),
         (lambda: LibraOptions(bins="wide"), "bins must be one of"),
         (lambda: LibraOptions(n_bins=1), "n_bins must be one of"),

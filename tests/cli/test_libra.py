@@ -92,7 +92,7 @@ def mistakes():
         "unknown benchmark": ({}, {"dataset": "svhn"}, "no data set 'svhn', it has cifar10"),
         "no accuracies": ({"val_accuracy": None}, {}, "no 'val_accuracy' on cifar10, it has swap"),
         "no such proxy": ({}, {"proxies": "swap,zico"}, "no 'zico' on cifar10"),
-        "twice": ({}, {"proxies": "swap,nwot,swap"}, "libra.proxies must name each proxy once"),
+        "twice": ({}, {"proxies": "swap,nwot,swap"}, "libra.proxies names swap twice"),
         "never measured": ({"nwot": np.full(60, np.nan)}, {"proxies": "swap,nwot"}, "no 'nwot' on"),
         "all failed": ({"nwot": np.full(60, -1e8)}, {}, "'nwot' has no value for any architecture"),
         "none in common": (
@@ -105,6 +105,14 @@ def mistakes():
         ),
         "constant": ({"val_accuracy": np.full(60, 90.0)}, {}, "all 60 accuracies are 90"),
         "one architecture": ({"num": 1}, {}, "at least 2 architectures, got 1"),
+        "half constant": (
+            {"val_accuracy": np.arange(60) == 7},
+            {},
+            "accuracies of a half .* are 0",
+        ),
+        "named twice": ({}, {"proxies": "swap,nwot,swap=flops"}, "libra.proxies names swap twice"),
+        "no name": ({}, {"proxies": "=swap"}, "libra.proxies has '=swap' without a name"),
+        "two names": ({}, {"proxies": "swap,macs=swap"}, "'swap' and 'macs' are both 'swap'"),
         "bad option": ({}, {"options": {"bins": "wide"}}, "bins must be one of"),
         "bad bins": ({}, {"options": {"n_bins": "many"}}, "n_bins must be one of"),
         "no seeds": ({}, {"seeds": 0}, "seeds of evaluate must be an integer from 1 to"),

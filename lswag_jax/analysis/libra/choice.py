@@ -101,7 +101,8 @@ def choose(
         options: `window`, `second`, `third`, `pool` and `seed` are read; None as published.
 
     Raises:
-        ValueError: `second` asks for families that the candidates have too few of.
+        ValueError: no candidate, a name twice, or `second` asks for families that the candidates
+            have too few of.
 
     Example:
         >>> few = [Candidate("a", 0.5, 0.0, 0.9), Candidate("b", 0.45, 0.3, 0.2),
@@ -110,6 +111,9 @@ def choose(
         ('a', 'c', 'b')
     """
     options = options or LibraOptions()
+    names = [c.name for c in candidates]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"candidates must be at least one, each named once, got {names}.")
     rng = np.random.default_rng(options.seed)
     ordered = sorted(candidates, key=lambda c: (-c.rho, c.name))
     window = [c for c in ordered if c.rho > ordered[0].rho - options.window]

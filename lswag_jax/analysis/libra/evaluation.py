@@ -43,7 +43,8 @@ def evaluate(
         seeds: random halvings. Of an odd number the half that is tested on is the larger.
 
     Raises:
-        ValueError: as `select`, or fewer than four architectures.
+        ValueError: as `select`, fewer than four architectures, or a half whose accuracies are all
+            the same.
 
     Example:
         >>> y = np.arange(40.0)
@@ -62,6 +63,12 @@ def evaluate(
     rhos, chosen = [], []
     for seed in range(seeds):
         half, rest = halves(size, seed)
+        for index in (half, rest):
+            if np.ptp(pool[1][index]) == 0:
+                raise ValueError(
+                    f"all {len(index)} accuracies of a half (seed {seed}) are "
+                    f"{pool[1][index][0]:g}: give more architectures, or another target."
+                )
         picked = choose_from(*_take(pool, half), unreported)
         rhos.append(_rho(picked, *_take(pool, rest)[:2]))
         chosen.append(picked.proxies)

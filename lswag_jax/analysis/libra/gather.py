@@ -38,11 +38,12 @@ def gather(
         table: of accuracies, scores and `params` (see `GroundTruth.with_params`).
         dataset: of the table.
         target: metric of the accuracies; larger is better.
-        proxies: the candidates and their metrics; None for all metrics that are no accuracies.
+        proxies: the candidates and their metrics, none twice; None for all metrics that are no
+            accuracies.
 
     Raises:
-        ValueError: the table lacks the data set or a metric, a metric was never measured, or no
-            architecture has them all.
+        ValueError: the table lacks the data set or a metric, a metric was never measured or is
+            that of two candidates, or no architecture has them all.
 
     Example:
         >>> from lswag_jax.analysis.tables import Records
@@ -56,6 +57,10 @@ def gather(
     if proxies is None:
         metrics = table.metrics(dataset)
         proxies = {m: m for m in metrics if m != target and not is_accuracy(m)}
+    first: dict[str, str] = {}
+    for name, metric in proxies.items():
+        if first.setdefault(metric, name) != name:
+            raise ValueError(f"{first[metric]!r} and {name!r} are both {metric!r}: name it once.")
     columns = {name: table.values(dataset, metric) for name, metric in proxies.items()}
     columns |= {target: table.values(dataset, target, "drop")}
     for name, values in columns.items():

@@ -105,6 +105,8 @@ def checked(
     accuracy, params = np.asarray(accuracy, np.float64), np.asarray(params, np.float64)
     values = {name: np.asarray(scores[name], np.float64) for name in sorted(scores)}
     _check_shapes(values, accuracy, params)
+    if not len(accuracy):
+        raise ValueError("LIBRA needs at least 2 architectures, got 0.")
     failed = {name: ~np.isfinite(v) | (v <= FILL) for name, v in values.items()}
     for name, where in failed.items():
         if where.all():
@@ -192,5 +194,5 @@ def _bias(values: np.ndarray, params: np.ndarray, options: LibraOptions) -> floa
     values = _filled(values, options)
     there = np.isfinite(values)
     values, params = values[there], params[there]
-    constant = np.ptp(values) == 0 or np.ptp(params) == 0
+    constant = not len(values) or np.ptp(values) == 0 or np.ptp(params) == 0
     return 0.0 if constant else float(np.corrcoef(values, params)[0, 1])
