@@ -36,6 +36,12 @@ def _stacked(values: list) -> np.ndarray:
     return whole
 
 
+def _applies(row: Any, proxy: str) -> bool:
+    """Whether a row has parts of a proxy that has something to measure there."""
+    parts = row.get("parts", {}).get(proxy)
+    return parts is not None and "not_applicable" not in parts
+
+
 def _check_pool(proxy: Proxy, scores: Any, status: Any, shape: tuple[int, ...]) -> None:
     """Raises ValueError unless a proxy's scores and statuses have this shape."""
     shapes = np.shape(scores), np.shape(status)
@@ -90,12 +96,10 @@ class ScoreTable:
         """Raises ValueError where a row lacks what its scores are made of."""
         probed = [proxy.key for proxy in self.proxies if proxy.passes]
         costs = [proxy.key for proxy in self.proxies if isinstance(proxy, Cost)]
-        first = next((row for row in self.rows if "error" not in row), {})
-        parts = {
-            f"parts.{name}.{key}": (name, key)
-            for name in probed
-            for key in first.get("parts", {}).get(name, ())
-        }
+        parts: dict[str, tuple[str, str]] = {}
+        for name in probed:
+            keys = next((row["parts"][name] for row in self.rows if _applies(row, name)), {})
+            parts |= {f"parts.{name}.{key}": (name, key) for key in keys}
         for row in self.rows:
             missing = [key for key in ("id", "params", "macs") if key not in row]
             missing += [key for key in costs if key not in row.get("costs", ())]
@@ -105,7 +109,7 @@ class ScoreTable:
                 missing += [
                     place
                     for place, (name, key) in parts.items()
-                    if key not in row.get("parts", {}).get(name, {key: 0})
+                    if _applies(row, name) and key not in row["parts"][name]
                 ]
             if missing:
                 raise ValueError(f"row {row.get('id')!r} of scores lacks {', '.join(missing)}.")
@@ -132,6 +136,7 @@ class ScoreTable:
                 with blamed(proxy, "pool"):
                     scores, status, rule = proxy.pool(sizes | parts, degenerate)
                 _check_pool(proxy, scores, status, raw.shape)
+                status[[not _applies(row, name) for row in self.rows]] = "not_applicable"
             status[failed] = "error"
         severity = np.vectorize(STATUSES.index, otypes=[int])(status)
         self.rules[name], self.per_repeat[name] = rule, scores
@@ -153,7 +158,8 @@ class ScoreTable:
 
     def _arrays(self, proxy: str) -> dict[str, np.ndarray]:
         """Parts of a proxy as arrays [P, R, ...]; NaN where an architecture failed."""
-        good = [i for i, row in enumerate(self.rows) if "error" not in row]
+        good = [i for i, row in enumerate(self.rows) if _applies(row, proxy)]
+        good = good or [i for i, row in enumerate(self.rows) if "error" not in row]
         arrays = {}
         for key in self._plain[good[0]]["parts"][proxy] if good else ():
             values = _stacked([self._plain[i]["parts"][proxy][key] for i in good])

@@ -1,7 +1,6 @@
 """One network written in every library that is understood has one set of scores."""
 
 import functools
-import functools
 import os
 
 import flax.linen as nn

@@ -48,3 +48,12 @@ def test_the_best_of_rows_that_failed(tmp_path):
 def test_a_damaged_line_is_named(line, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         table(tmp_path, row("a"), line)
+
+
+def test_a_proxy_may_apply_to_some_networks_alone(tmp_path):
+    nothing = {"zen": {"score": [float("nan")], "not_applicable": [True]}}
+    found = table(tmp_path, row("a", parts=nothing), row("b"))
+    assert found.statuses["zen"].tolist() == ["not_applicable", "ok"]
+    assert found.best("zen") == 1
+    assert found["zen"][1] == 1
+    assert table(tmp_path, row("a", parts=nothing)).statuses["zen"].tolist() == ["not_applicable"]
