@@ -98,9 +98,9 @@ class ScoreTable:
         costs = [proxy.key for proxy in self.proxies if isinstance(proxy, Cost)]
         parts: dict[str, tuple[str, str]] = {}
         for name in probed:
-            keys = next((row["parts"][name] for row in self.rows if _applies(row, name)), {})
+            keys = next((row["parts"][name] for row in self._plain if _applies(row, name)), {})
             parts |= {f"parts.{name}.{key}": (name, key) for key in keys}
-        for row in self.rows:
+        for row in self._plain:
             missing = [key for key in ("id", "params", "macs") if key not in row]
             missing += [key for key in costs if key not in row.get("costs", ())]
             if probed and "error" not in row:

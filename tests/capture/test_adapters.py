@@ -164,22 +164,3 @@ def test_narrow_floats_become_float32(dtype):
         return float(score_model(model, weights, x, labels, "lswag")["lswag"][0])
 
     assert score(weights) == score([w.astype(jnp.float32) for w in weights])
-
-
-def test_a_flag_that_a_partial_binds_is_kept():
-    """Evaluation took the bound value for a default and set another."""
-
-    def apply(params, x, train=False):
-        h = jnp.maximum(x @ params["a"], 0)
-        return (h * jnp.arange(5) if train else h) @ params["b"]
-
-    def score(model, **options):
-        return score_model(model, {"a": A, "b": B}, IMAGES, LABELS, "snip", **options)["snip"]
-
-    bound = functools.partial(apply, train=True)
-    trained = score(lambda params, x: apply(params, x, True))
-    assert trained != score(apply)
-    assert score(apply, kwargs={"train": True}) == trained
-    assert [score(bound), score(jax.jit(functools.partial(bound)))] == [trained, trained]
-    assert score(functools.partial(apply)) == score(apply)
-    assert score(bound, kwargs={"train": False}) == score(apply)
