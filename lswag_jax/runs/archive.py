@@ -16,7 +16,7 @@ import jax
 from lswag_jax.files import check_folder, dump_row, naming, write_atomically
 from lswag_jax.options import check_value
 from lswag_jax.runs.compare import CONFIG, VERSIONS, check_same, read_config
-from lswag_jax.scoring.rows import Row
+from lswag_jax.scoring.rows import Row, parsed
 from lswag_jax.spaces import Space
 
 ARCHIVE = "archive.jsonl"
@@ -139,7 +139,7 @@ def read_rows(path: str | os.PathLike) -> tuple[list[Any], int]:
     *lines, rest = pathlib.Path(path).read_bytes().split(b"\n")
     rows: list[Any] = []
     for number, line in enumerate(lines, start=1):
-        row = _parse(line)
+        row = parsed(line)
         if row is not None:
             rows.append(row)
         elif number < len(lines) or rest:
@@ -154,7 +154,7 @@ def _check_no_other(path: pathlib.Path) -> None:
         return
     for other in sorted(path.parent.glob("*.jsonl")):
         with other.open("rb") as file:
-            has_rows = _parse(file.readline()) is not None
+            has_rows = parsed(file.readline()) is not None
         if other != path and has_rows:
             raise ValueError(
                 f"workdir {path.parent} holds a run of another kind, whose rows are in "
@@ -180,14 +180,6 @@ def _once(rows: list[Row], path: str | os.PathLike) -> list[Row]:
             stacklevel=4,
         )
     return list(first.values())
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):  # also bytes that are not UTF-8
-        return None
-    return row if isinstance(row, dict) and isinstance(row.get("id"), str) else None
 
 
 def _lock(file: IO) -> None:

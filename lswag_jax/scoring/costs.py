@@ -12,6 +12,7 @@ import numpy as np
 
 from lswag_jax.proxies import Cost, Latency, Proxy
 from lswag_jax.scoring import devices
+from lswag_jax.scoring.faults import FAULTS, why
 from lswag_jax.spaces import NetworkError, Space, modes
 
 WARM_UP = 3  # runs before those that are timed
@@ -112,7 +113,11 @@ def _compile(space: Space, genotype: Any, batch: int, dtype: str) -> tuple[Any, 
     images = jax.ShapeDtypeStruct((batch, *space.image_shape), jnp.dtype(dtype))
     arguments = (jax.tree.map(typed, shapes), images)
     forward = jax.jit(functools.partial(module.apply, **mode))
-    return forward.lower(*arguments).compile(), arguments
+    try:
+        lowered = forward.lower(*arguments)
+    except FAULTS as error:  # a network that is written for one number of images
+        raise NetworkError(f"{space.format(genotype)}: {why(error)}.") from error
+    return lowered.compile(), arguments
 
 
 def _filled(arguments: tuple) -> tuple:

@@ -11,7 +11,6 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.errors import FlaxError
 
 from lswag_jax import proxies as proxy_registry
 from lswag_jax import tasks
@@ -23,6 +22,7 @@ from lswag_jax.probe.candidate import Candidate, Draws
 from lswag_jax.probe.patterns import PATTERN_LIMIT
 from lswag_jax.proxies import Cost, Proxy
 from lswag_jax.scoring import devices, notes
+from lswag_jax.scoring.faults import FAULTS, why
 from lswag_jax.scoring.inputs import check_inputs, in_one_dtype
 from lswag_jax.scoring.measure import measure
 from lswag_jax.scoring.options import BatchNormMode, Precision
@@ -34,10 +34,6 @@ from lswag_jax.scoring.table import ScoreTable
 from lswag_jax.scoring.waiting import said
 from lswag_jax.spaces.macs import count_macs
 from lswag_jax.tasks import Task
-
-# What a model raises on inputs that do not fit.
-_OF_MODELS = (FlaxError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
-_OF_MODELS += (AssertionError, RuntimeError)
 
 
 @typed
@@ -179,7 +175,7 @@ def _macs(model: models.Model, weights: Any, images: jax.Array, dead: bool) -> i
         return count_macs(
             functools.partial(_forward, _of_one(model)), weights, images[:1], dead=dead
         )
-    except _OF_MODELS:  # a model that is written for this batch: its share of one image
+    except FAULTS:  # a model that is written for this batch: its share of one image
         macs = count_macs(functools.partial(_forward, model), weights, images, dead=dead)
         return macs // len(images)
 
@@ -189,22 +185,16 @@ def _of_any_batch(model: models.Model, weights: Any, images: jax.Array) -> Itera
     """Says of a model that fails inside and does not run on one image that this may be why."""
     try:
         yield
-    except _OF_MODELS as error:
+    except FAULTS as error:
         try:
             jax.eval_shape(functools.partial(_forward, _of_one(model)), weights, images[:1])
-        except _OF_MODELS:
+        except FAULTS:
             raise ValueError(
                 f"the model runs on {len(images)} inputs at once and not on one; some of these "
                 "proxies (synflow and zen among them), or gradient_batch, need another number: "
-                f"write it for any, or score by fewer proxies, as lswag and zico ({_why(error)})."
+                f"write it for any, or score by fewer proxies, as lswag and zico ({why(error)})."
             ) from error
         raise
-
-
-def _why(error: Exception) -> str:
-    """First line of what an error says, without Flax's address, or what it is called."""
-    line = str(error).split("\n")[0].split(" (http")[0].rstrip(".")
-    return line or type(error).__name__
 
 
 def _run(compilers: Sequence[Callable], arguments: tuple, progress: Watch) -> tuple:
@@ -294,10 +284,10 @@ def _logits(model: Any, weights: Any, images: jax.Array) -> Any:
     """Shape of a model's output; ValueError where it cannot be run."""
     try:
         return jax.eval_shape(functools.partial(_forward, model), weights, images)
-    except _OF_MODELS as error:
+    except FAULTS as error:
         raise ValueError(
             f"the model cannot be run on inputs of shape {images.shape} and type "
-            f"{images.dtype.name}: {_why(error)}."
+            f"{images.dtype.name}: {why(error)}."
         ) from error
 
 

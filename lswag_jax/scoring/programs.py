@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.errors import FlaxError
 
 from lswag_jax import proxies as proxy_registry
 from lswag_jax.capture import adapters, chain
@@ -20,6 +19,7 @@ from lswag_jax.probe import Candidate, Draws
 from lswag_jax.probe.candidate import shapes_of
 from lswag_jax.proxies import Proxy
 from lswag_jax.scoring import devices
+from lswag_jax.scoring.faults import FAULTS, why
 from lswag_jax.scoring.measure import measure
 from lswag_jax.scoring.options import ScoreOptions
 from lswag_jax.scoring.waiting import said
@@ -201,9 +201,11 @@ def _run_whole(space, proxies, options, variables, genotype, images, labels, key
         try:
             with jax.default_matmul_precision(options.precision):
                 results.append(run(exact_variables, images, labels, key))
-        except (ValueError, TypeError, FlaxError) as error:  # the user's network, as it is traced
-            why = str(error).split(" (http")[0].split("\n")[0].rstrip(".")
-            raise NetworkError(f"{space.format(genotype)} of {space.name}: {why}.") from error
+        except jax.errors.JaxRuntimeError:  # such as out of memory
+            raise
+        except FAULTS as error:  # the user's network, as it is traced
+            name = f"{space.format(genotype)} of {space.name}"
+            raise NetworkError(f"{name}: {why(error)}.") from error
     return jax.tree.map(lambda leaf: np.asarray(leaf)[None], merged(results))
 
 

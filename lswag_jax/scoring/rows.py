@@ -85,13 +85,19 @@ def check_row(row: Mapping[str, Any], where: str) -> None:
         raise ValueError(f"{where} has no params or macs, and no error that says why.")
 
 
-def read_row(line: bytes, where: str) -> Row:
-    """A row from a line of JSON; ValueError, which calls it `where`, if it is none."""
+def parsed(line: bytes) -> dict[str, Any] | None:
+    """What a line of JSON holds, if that has a text `id` as rows do; else None."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):  # also bytes that are not UTF-8
-        row = None
-    if not isinstance(row, dict) or not isinstance(row.get("id"), str):
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("id"), str) else None
+
+
+def read_row(line: bytes, where: str) -> Row:
+    """A row from a line of JSON; ValueError, which calls it `where`, if it is none."""
+    row = parsed(line)
+    if row is None:
         raise ValueError(f"{where} is not a row of scores.")
     check_row(row, where)
     return cast(Row, row)

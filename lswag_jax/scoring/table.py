@@ -42,6 +42,13 @@ def _applies(row: Any, proxy: str) -> bool:
     return parts is not None and "not_applicable" not in parts
 
 
+def _part(row: Any, proxy: str, key: str) -> list:
+    """A part of a proxy in a row; ValueError where the row lacks it, as others do not."""
+    if key not in row["parts"][proxy]:
+        raise ValueError(f"row {row['id']!r} of scores lacks parts.{proxy}.{key}.")
+    return row["parts"][proxy][key]
+
+
 def _check_pool(proxy: Proxy, scores: Any, status: Any, shape: tuple[int, ...]) -> None:
     """Raises ValueError unless a proxy's scores and statuses have this shape."""
     shapes = np.shape(scores), np.shape(status)
@@ -96,21 +103,12 @@ class ScoreTable:
         """Raises ValueError where a row lacks what its scores are made of."""
         probed = [proxy.key for proxy in self.proxies if proxy.passes]
         costs = [proxy.key for proxy in self.proxies if isinstance(proxy, Cost)]
-        parts: dict[str, tuple[str, str]] = {}
-        for name in probed:
-            keys = next((row["parts"][name] for row in self._plain if _applies(row, name)), {})
-            parts |= {f"parts.{name}.{key}": (name, key) for key in keys}
-        for row in self._plain:
+        for row in self.rows:
             missing = [key for key in ("id", "params", "macs") if key not in row]
             missing += [key for key in costs if key not in row.get("costs", ())]
             if probed and "error" not in row:
                 missing += [key for key in ("degenerate", "parts") if key not in row]
                 missing += [name for name in probed if name not in row.get("parts", {name: 0})]
-                missing += [
-                    place
-                    for place, (name, key) in parts.items()
-                    if _applies(row, name) and key not in row["parts"][name]
-                ]
             if missing:
                 raise ValueError(f"row {row.get('id')!r} of scores lacks {', '.join(missing)}.")
 
@@ -161,8 +159,8 @@ class ScoreTable:
         good = [i for i, row in enumerate(self.rows) if _applies(row, proxy)]
         good = good or [i for i, row in enumerate(self.rows) if "error" not in row]
         arrays = {}
-        for key in self._plain[good[0]]["parts"][proxy] if good else ():
-            values = _stacked([self._plain[i]["parts"][proxy][key] for i in good])
+        for key in ("score", *self._plain[good[0]]["parts"][proxy]) if good else ():
+            values = _stacked([_part(self._plain[i], proxy, key) for i in good])
             arrays[key] = np.full((len(self.rows), *values.shape[1:]), np.nan)
             arrays[key][good] = values
         return arrays

@@ -33,7 +33,8 @@ def arguments(call: Callable, positional: int, train: bool = False) -> dict[str,
         ({'train': False}, {'train': True})
     """
     try:
-        bound = call.keywords if isinstance(call, functools.partial) else {}
+        inner = inspect.unwrap(call)  # of what `jax.jit` wraps
+        bound = inner.keywords if isinstance(inner, functools.partial) else {}
         names = list(inspect.signature(call).parameters)[positional:]
     except (TypeError, ValueError):  # a callable without a signature
         return {}

@@ -1,11 +1,14 @@
 """Models that are written for one number of inputs."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import lswag_jax
+from lswag_jax.proxies import Memory
+from lswag_jax.spaces import SimpleSpace
 
 BATCH = 8
 
@@ -62,6 +65,24 @@ def test_errors_inside_say_which_inputs():
 
     with pytest.raises(ValueError, match=r"cannot be run on inputs of shape \(8, 12\) and type"):
         lswag_jax.score_model(model, *_arguments(), proxies="lswag")
+
+
+class _One(nn.Module):
+    """A network for one image at a time."""
+
+    @nn.compact
+    def __call__(self, x):
+        assert len(x) == 1, "one image"
+        return nn.Dense(3)(nn.relu(nn.Dense(4)(x.reshape(1, -1))))
+
+
+def test_a_guard_in_a_network_of_a_space_makes_it_a_row():
+    space = SimpleSpace({"k": (1,)}, lambda g: _One(), image_size=4, channels=1, num_classes=3)
+    images, names = np.ones((BATCH, 4, 4, 1), np.float32), ("lswag", Memory(batch=2))
+    with pytest.warns(UserWarning, match="one image"):
+        table = lswag_jax.score(space, [space.parse("k=1")], images, np.arange(BATCH) % 3, names)
+    assert table.rows[0]["error"] == "k=1 of simple: one image."
+    assert np.isnan(table["memory"])
 
 
 @pytest.mark.parametrize("options", [{"proxies": "synflow"}, {"gradient_batch": BATCH // 2}])
